@@ -1,0 +1,1 @@
+"""UniAVGen: joint audio and video generation of talking people."""

@@ -1,0 +1,24 @@
+"""The errors a user can cause. Their text is one sentence: what came, what was expected, how to mend it.
+
+The command line shows them without a traceback and exits with code 2.
+"""
+
+
+class UniAVGenError(ValueError):
+    """Base of every error that a user can mend."""
+
+
+class ConfigError(UniAVGenError):
+    """A preset, an override or an option does not make sense."""
+
+
+class MediaError(UniAVGenError):
+    """A picture, a sound or a video cannot be used, or an output cannot be written."""
+
+
+class CheckpointError(UniAVGenError):
+    """Weights are missing, damaged, or belong to something else."""
+
+
+class DataError(UniAVGenError):
+    """A data set, a shard or a sample is damaged or does not fit."""

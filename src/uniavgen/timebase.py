@@ -1,0 +1,188 @@
+"""The only place that knows frame rates, strides and hops.
+
+Seconds, pixel frames, latent frames and audio tokens of one clip, and which of them belong together: the windows of
+audio-to-video interaction and the weights of video-to-audio interaction ([paper 3.3], supplement 6.1 and 6.2).
+Everything is integer or Fraction arithmetic except where the authors' release rounds in floating point.
+
+Letters: F pixel frames, f latent frames, l audio tokens, r = l / F audio tokens per pixel frame.
+"""
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
+
+from uniavgen.errors import ConfigError
+
+
+class Source(StrEnum):
+    """Whose rule to follow where the paper and the authors' release disagree (docs/faithfulness.md)."""
+
+    PAPER = "paper"
+    RELEASE = "release"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timebase:
+    """Rates of a model. The defaults are the release's and hold for every preset."""
+
+    fps: Fraction = Fraction(16)
+    """Pixel frames per second. [paper 4.1, release]"""
+    temporal_stride: int = 4
+    """Pixel frames per latent frame, except the first, which holds one (causal video VAE). [release]"""
+    sample_rate_hz: int = 24_000
+    """Audio samples per second. [paper 4.1, release]"""
+    hop: int = 240
+    """Audio samples per mel frame; one mel frame is one audio token. [release]"""
+
+    def clip(self, num_frames: int) -> "ClipTiming":
+        """Timing of a clip of `num_frames` pixel frames; raises ConfigError unless it is 1 + 4n."""
+        return ClipTiming(base=self, num_frames=num_frames)
+
+    @property
+    def tokens_per_second(self) -> Fraction:
+        return Fraction(self.sample_rate_hz, self.hop)
+
+    def tokens(self, num_samples: int) -> int:
+        """Whole audio tokens in `num_samples` samples."""
+        return num_samples // self.hop
+
+    def latent_frames(self, num_frames: int) -> int:
+        """Latent frames that hold the first `num_frames` pixel frames completely or in part."""
+        return -(-(num_frames - 1) // self.temporal_stride) + 1 if num_frames > 0 else 0
+
+    def frames_in(self, num_latent_frames: int) -> int:
+        """Pixel frames that `num_latent_frames` leading latent frames decode to."""
+        return 1 + (num_latent_frames - 1) * self.temporal_stride if num_latent_frames > 0 else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipTiming:
+    """One clip: how many of everything, and what stands beside what."""
+
+    base: Timebase
+    num_frames: int
+
+    def __post_init__(self) -> None:
+        if self.num_frames < 1 or (self.num_frames - 1) % self.base.temporal_stride:
+            below = max(self.num_frames - 1, 0) // self.base.temporal_stride * self.base.temporal_stride + 1
+            raise ConfigError(
+                f"a clip has 1 + {self.base.temporal_stride}n frames, got {self.num_frames}; "
+                f"use {below} or {below + self.base.temporal_stride}"
+            )
+
+    @property
+    def duration_s(self) -> Fraction:
+        return self.num_frames / self.base.fps
+
+    @property
+    def num_latent_frames(self) -> int:
+        return self.base.latent_frames(self.num_frames)
+
+    @property
+    def num_audio_tokens(self) -> int:
+        return math.floor(self.duration_s * self.base.tokens_per_second)
+
+    @property
+    def num_samples(self) -> int:
+        """Audio samples that the clip's tokens cover."""
+        return self.num_audio_tokens * self.base.hop
+
+    def frame_span(self, latent: int) -> tuple[int, int]:
+        """Pixel frames [start, stop) of a latent frame: one for the first, `temporal_stride` for the others."""
+        return self.base.frames_in(latent), self.base.frames_in(latent + 1)
+
+    def tokens_before(self, num_latent_frames: int) -> int:
+        """Audio tokens that end within the first `num_latent_frames` latent frames (a continuation's given part)."""
+        return math.floor(self.base.frames_in(num_latent_frames) / self.base.fps * self.base.tokens_per_second)
+
+    def token_of_frame(self, frame: int) -> tuple[int, int]:
+        """Audio tokens [start, stop) that sound while a pixel frame is shown, at the clip's own rate l / F."""
+        rate = Fraction(self.num_audio_tokens, self.num_frames)
+        return math.floor(frame * rate), math.ceil((frame + 1) * rate)
+
+    def audio_windows(self, side_frames: int = 2, source: Source = Source.RELEASE) -> list[list[int]]:
+        """Audio tokens each latent frame attends to (see the function of the same name)."""
+        return audio_windows(self.num_latent_frames, self.num_audio_tokens, side_frames, self.base.temporal_stride, source)
+
+    def video_weights(self, ramp: "Ramp", source: Source = Source.RELEASE) -> list[tuple[int, float, float]]:
+        """Latent frames each audio token attends to (see the function of the same name)."""
+        return video_weights(self.num_audio_tokens, self.num_latent_frames, self.base.temporal_stride, ramp, source)
+
+
+def audio_windows(
+    num_latent_frames: int,
+    num_tokens: int,
+    side_frames: int = 2,
+    stride: int = 4,
+    source: Source = Source.RELEASE,
+) -> list[list[int]]:
+    """Audio-to-video windows: for each latent frame the audio tokens it attends to, all of one length.
+
+    A window is the latent frame's own tokens plus `side_frames` pixel frames on either side: 12 + 13 tokens at the
+    default 2, the paper's w = 12 [paper 3.3, eq. (3); supplement 6.1]. Windows shorter than the longest one grow
+    outwards at the clip's edges and on both sides inside it, and indices are clamped, which repeats the first or last
+    token [release]. 506 tokens and 21 latent frames give windows of 51.
+
+    The release rounds in double precision and lets the first latent frame end one token, not one pixel frame, after
+    its start. `Source.PAPER` rounds exactly and gives it its pixel frame.
+    """
+    num_frames = 1 + (num_latent_frames - 1) * stride
+    rate = num_tokens / num_frames if source is Source.RELEASE else Fraction(num_tokens, num_frames)
+    left, right = math.floor(side_frames * rate), math.ceil(side_frames * rate)
+    first_stop = 1 if source is Source.RELEASE else math.ceil(rate)
+    bounds = [(-left, first_stop + right)]
+    for latent in range(1, num_latent_frames):
+        start, stop = (latent - 1) * stride + 1, latent * stride + 1
+        bounds.append((math.floor(start * rate) - left, math.ceil(stop * rate) + right))
+    length = max(stop - start for start, stop in bounds[1:] or bounds)
+    windows = []
+    for start, stop in bounds:
+        missing = length - (stop - start)
+        before = missing if start < 0 else 0 if stop >= num_tokens else missing // 2
+        first = start - before
+        windows.append([min(max(token, 0), num_tokens - 1) for token in range(first, first + length)])
+    return windows
+
+
+class Ramp(StrEnum):
+    """How an audio token moves from one latent frame to the next in video-to-audio interaction."""
+
+    LAST_FRAME = "last_frame"
+    """Constant inside a latent frame, linear over its last pixel frame [supplement 6.2, release]."""
+    FULL = "full"
+    """Linear over the whole latent frame, as equation (4) is written [paper 3.3]."""
+
+
+def video_weights(
+    num_tokens: int,
+    num_latent_frames: int,
+    stride: int = 4,
+    ramp: Ramp = Ramp.LAST_FRAME,
+    source: Source = Source.RELEASE,
+) -> list[tuple[int, float, float]]:
+    """Video-to-audio weights: for each audio token `(i, w_i, w_next)` over latent frames i and i + 1.
+
+    Where i is the last latent frame, `w_next` is 0. `Ramp.LAST_FRAME` repeats every latent frame over its pixel
+    frames and interpolates between neighbouring pixel frames; the release gives the tokens at or past the last pixel
+    frame weights that sum to 2 (`Source.RELEASE`), the paper weights that sum to 1. `Ramp.FULL` is equation (4) with
+    k = tokens / latent frames.
+    """
+    last = num_latent_frames - 1
+    if ramp is Ramp.FULL:
+        k = Fraction(num_tokens, num_latent_frames)
+        cuts = [(int(j / k), float(j / k - int(j / k))) for j in range(num_tokens)]
+        return [(i, 1.0 - a, a) if i < last else (last, 1.0, 0.0) for i, a in cuts]
+
+    num_frames = 1 + last * stride
+    weights = []
+    for token in range(num_tokens):
+        position = Fraction(token * num_frames, num_tokens)
+        frame = math.floor(position)
+        if frame >= num_frames - 1:
+            weights.append((last, 2.0 if source is Source.RELEASE else 1.0, 0.0))
+            continue
+        latent, following = -(-frame // stride), -(-(frame + 1) // stride)
+        share = float(position - frame)
+        weights.append((latent, 1.0, 0.0) if latent == following else (latent, 1.0 - share, share))
+    return weights
