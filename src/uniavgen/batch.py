@@ -8,9 +8,12 @@ symbols.
 """
 
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from jaxtyping import Float, Int
 from torch import Tensor
+
+Value = TypeVar("Value", bound=Tensor | float)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +70,12 @@ class TextInputs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AVPair:
+class AVPair(Generic[Value]):
     """Video and audio of the clip (no reference part): a state, a velocity, a noise or a scale, with arithmetic."""
 
-    video: Tensor | float
+    video: Value
     """`b c f h w`, or one number."""
-    audio: Tensor | float
+    audio: Value
     """`b l mel`, or one number."""
 
     def __add__(self, other: "AVPair") -> "AVPair":

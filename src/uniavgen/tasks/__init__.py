@@ -1,1 +1,1 @@
-
+"""The five tasks: one table, one layout, one mixture."""

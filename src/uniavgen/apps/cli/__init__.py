@@ -1,1 +1,94 @@
+"""The shell command `uniavgen`. Every command stands in its own file, which is imported when it is called.
 
+Errors that a user can mend are one sentence on stderr and exit code 2; Ctrl-C is 130; both leave no half-written file.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import uniavgen
+from uniavgen.errors import UniAVGenError
+
+USAGE, INTERRUPTED = 2, 130
+
+# Command: module of this package and the function in it, and what the list of commands says about it.
+_COMMANDS: dict[str, tuple[str, str, str]] = {
+    "generate": ("generate", "generate", "Make a talking clip of a picture, a caption and a sentence."),
+    "continue": ("extend", "extend", "Continue a clip with what is said next."),
+    "dub": ("dub", "dub", "Give a video a voice; its frames stay as they are."),
+    "animate": ("animate", "animate", "Make a picture speak a recording; the sound stays as it is."),
+    "info": ("info", "info", "Show what a file holds and the settings it was made with."),
+    "synth": ("synth", "synth", "Draw clips of the synthetic world."),
+    "prepare": ("prepare", "prepare", "Store the features that training reads."),
+    "train": ("train", "train", "Train a stage."),
+    "train-codec": ("train_codec", "train_codec", "Train a video autoencoder, a vocoder or a caption encoder."),
+    "evaluate": ("evaluate", "evaluate", "Measure a model on held-out clips."),
+}
+
+
+class _LazyGroup(TyperGroup):
+    """Imports a command's file when the command is called, not to list it."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, function, text = _COMMANDS[cmd_name]
+        command = typer.Typer(add_completion=False, rich_markup_mode=None)
+        callback = getattr(import_module(f"{__name__}.{module}"), function)
+        command.command(cmd_name, short_help=text)(callback)
+        return typer.main.get_command(command)
+
+    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in _COMMANDS.items()])
+
+
+app = typer.Typer(
+    cls=_LazyGroup,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Joint audio and video generation of talking people.",
+)
+
+
+@app.callback()
+def _root(version: Annotated[bool, typer.Option("--version", help="Show the version and stop.")] = False) -> None:
+    if version:
+        print(uniavgen.__version__)
+        raise typer.Exit
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    try:
+        code = typer.main.get_command(app).main(arguments, prog_name="uniavgen", standalone_mode=False)
+    except UniAVGenError as error:
+        return _failed(str(error))
+    except typer.TyperException as error:
+        return _failed(f"{error.format_message()} See `uniavgen {' '.join(_named(arguments))}--help`")
+    except MemoryError:
+        return _failed("there is not enough memory; use a smaller model or fewer frames, or close other programs")
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    if code == INTERRUPTED:
+        print("uniavgen: stopped by you; no unfinished file was left", file=sys.stderr)
+    return code if isinstance(code, int) else 0
+
+
+def _failed(sentence: str) -> int:
+    print(f"uniavgen: {' '.join(sentence.split())}", file=sys.stderr)
+    return USAGE
+
+
+def _named(arguments: list[str]) -> list[str]:
+    return [f"{arguments[0]} "] if arguments[0] in _COMMANDS else []

@@ -1,0 +1,71 @@
+# make demo: a talking clip in out/.  make test: everything CI checks.  Both keep their environment in .venv.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && exit; done; echo none)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+WORKERS ?= 2
+export OMP_NUM_THREADS ?= 1
+
+CAPTION ?= A woman with brown hair looks into the camera and speaks in a calm voice.
+SPEECH ?= Hello there, this clip was made on a small machine.
+
+.PHONY: help setup setup-dev demo test lint format bench evaluate clean
+
+help:
+	@echo "make demo      set up and write out/demo.mp4 and out/demo.png"
+	@echo "make test      set up and run linters, types and tests"
+	@echo "make setup     only set up (setup-dev: with everything tests need)"
+	@echo "make lint      linters, layers and types;  make format mends the layout"
+	@echo "make bench     time the parts;  make evaluate DATA=DIR measures nano on rendered clips"
+
+setup: $(VENV)/.installed
+setup-dev: $(VENV)/.installed-dev
+
+$(BIN)/python:
+	@if [ "$(PYTHON)" = none ]; then \
+		echo "UniAVGen needs Python 3.11 or newer, found $$(python3 --version 2>&1); install it, or name one: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 2; fi
+	@echo "setting up $(VENV) with $$($(PYTHON) --version)"
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 \
+		|| { $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip --python $(VENV) install --quiet pip; } \
+		|| { rm -rf $(VENV); echo "this Python cannot make an environment; install its venv and pip packages (Debian: apt-get install python3-venv python3-pip)" >&2; exit 2; }
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	@echo "installing uniavgen and what it needs into $(VENV) (once; some minutes)"
+	$(PIP) install --quiet --progress-bar on -e .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	@echo "installing uniavgen and what its tests need into $(VENV) (once; some minutes)"
+	$(PIP) install --quiet --progress-bar on -e ".[dev]"
+	@touch $(VENV)/.installed $@
+
+demo: setup
+	@mkdir -p out
+	OMP_NUM_THREADS=$$(nproc 2>/dev/null || echo 2) $(BIN)/uniavgen generate --image examples/person.png --caption "$(CAPTION)" \
+		--speech "$(SPEECH)" --out out/demo.mp4 --preview out/demo.png
+
+test: lint
+	$(BIN)/python -m pytest -n $(WORKERS) -q
+
+lint: setup-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	@if $(BIN)/pyright --version >/dev/null 2>&1; then $(BIN)/pyright; \
+	else echo "types not checked: pyright could not fetch its program (it needs node or the npm registry)"; fi
+
+format: setup-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup-dev
+	$(BIN)/python -m benchmarks
+
+DATA ?= data/val
+evaluate: setup
+	$(BIN)/uniavgen evaluate --data $(DATA) --model nano --clips 20 --out out/evaluation
+
+clean:
+	rm -rf out .pytest_cache .ruff_cache .import_linter_cache

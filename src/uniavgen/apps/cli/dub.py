@@ -1,0 +1,71 @@
+"""`uniavgen dub`: speech for a video. The output holds the video's own picture packets, untouched."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from uniavgen.apps.cli import options as o
+from uniavgen.apps.cli.making import BASE, NUM_FRAMES, SHORT_SIDE_PX, Sampling, check_outputs, make, read_voice
+
+
+def dub(
+    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="Video of a person who speaks, 0.3 to 5 s.")],
+    speech: o.Speech,
+    caption: o.Caption = "",
+    voice: o.Voice = None,
+    voice_text: o.VoiceText = "",
+    model: o.Model = "nano",
+    steps: o.Steps = None,
+    seed: o.Seed = 0,
+    guidance: o.Guidance = None,
+    video_guidance: o.VideoGuidance = None,
+    audio_guidance: o.AudioGuidance = None,
+    device: o.Device = "auto",
+    out: o.Out = None,
+    preview: o.Preview = False,
+    num_frames: o.NumFrames = None,
+    trim: o.Trim = False,
+) -> None:
+    """Give a video a voice; its frames stay as they are.
+
+    The voice is as long as the video, rounded down to 1 + 4n frames. With --trim a longer video ends with the voice.
+    """
+    from uniavgen.media.container import write_dubbed
+    from uniavgen.media.video import read_video
+
+    out = out or Path("out/dub.mp4")
+    common = Sampling(
+        model=model, steps=steps, seed=seed, guidance=guidance, video_guidance=video_guidance,
+        audio_guidance=audio_guidance, device=device, preview=preview,
+    )  # fmt: skip
+    inputs = {"video": video, "voice": voice}
+    check_outputs(out, common, inputs)
+    num_frames = NUM_FRAMES if num_frames is None else num_frames
+    BASE.clip(num_frames)
+    given = read_video(video, BASE.fps, max_frames=num_frames, trim=trim, short_side_px=SHORT_SIDE_PX)
+    recording = read_voice(voice, num_frames, trim)
+
+    from uniavgen.inference.request import Request
+    from uniavgen.tasks.table import Task
+
+    request = Request(
+        task=Task.DUBBING,
+        video=given.frames,
+        video_fps=given.fps,
+        speech=speech,
+        caption=caption,
+        voice=recording,
+        voice_text=voice_text,
+        num_frames=num_frames,
+        trim=trim,
+        **common.asked(),
+    )
+
+    def write(_pipeline, clip, settings) -> str:
+        stop_s = float(num_frames / BASE.fps) if trim else None
+        write_dubbed(out, video, clip.waveform, clip.sample_rate_hz, settings, stop_s)
+        seconds = len(clip.waveform) / clip.sample_rate_hz
+        return f"the picture track of {video.name}, copied, with {seconds:.2f} s of voice at {clip.sample_rate_hz} Hz"
+
+    make(request, common, out, inputs, write)

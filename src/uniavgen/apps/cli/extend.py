@@ -1,0 +1,160 @@
+"""`uniavgen continue`: the end of a clip is given, what follows is made (the paper's continuation).
+
+The model sees a window of `num_frames` frames that begins with the last part of the clip. The output is that window,
+or with --append all of the clip and the new part behind it, both at the model's size.
+"""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from uniavgen.apps.cli import options as o
+from uniavgen.apps.cli.making import (
+    BASE,
+    MAX_INPUT_S,
+    NUM_FRAMES,
+    SHORT_SIDE_PX,
+    Sampling,
+    check_outputs,
+    described,
+    make,
+)
+from uniavgen.errors import ConfigError, MediaError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from uniavgen.inference.clip import Clip
+    from uniavgen.inference.pipeline import UniAVGenPipeline
+    from uniavgen.media.video import Video
+
+KEEP_S = 2.5
+"""Half of a clip. [paper, project page]"""
+FADE_S = Fraction(1, 50)
+"""Over which the clip's sound becomes the window's, before the new part begins. [ours]"""
+
+
+def extend(
+    clip: Annotated[Path, typer.Argument(metavar="CLIP", help="Video with sound, to be continued.")],
+    speech: Annotated[
+        str, typer.Option(metavar="TEXT", help="What is said in the window: the kept part's words, then the new ones.")
+    ],
+    caption: o.Caption = "",
+    keep: Annotated[float, typer.Option(metavar="SECONDS", help="How much of the end of CLIP is given.")] = KEEP_S,
+    append: Annotated[bool, typer.Option("--append", help="Write all of CLIP before the new part.")] = False,
+    model: o.Model = "nano",
+    steps: o.Steps = None,
+    seed: o.Seed = 0,
+    guidance: o.Guidance = None,
+    video_guidance: o.VideoGuidance = None,
+    audio_guidance: o.AudioGuidance = None,
+    device: o.Device = "auto",
+    out: o.Out = None,
+    preview: o.Preview = False,
+    num_frames: o.NumFrames = None,
+) -> None:
+    """Continue a clip with what is said next.
+
+    The last --keep seconds of CLIP begin a window of --num-frames frames; the rest of the window is new.
+    """
+    from uniavgen.media.container import write_clip
+
+    out = out or Path("out/continue.mp4")
+    common = Sampling(
+        model=model, steps=steps, seed=seed, guidance=guidance, video_guidance=video_guidance,
+        audio_guidance=audio_guidance, device=device, preview=preview,
+    )  # fmt: skip
+    inputs = {"clip": clip}
+    check_outputs(out, common, inputs)
+    num_frames = NUM_FRAMES if num_frames is None else num_frames
+    kept = _read_end(clip, _kept_frames(keep, num_frames))
+
+    from uniavgen.inference.request import Request
+    from uniavgen.tasks.table import Task
+
+    request = Request(
+        task=Task.CONTINUATION,
+        video=kept.frames,
+        video_fps=kept.fps,
+        audio=kept.waveform,
+        audio_rate_hz=BASE.sample_rate_hz,
+        speech=speech,
+        caption=caption,
+        num_frames=num_frames,
+        **common.asked(),
+    )
+
+    def write(pipeline, window, settings) -> str:
+        frames, waveform = _joined(clip, kept, window, pipeline) if append else (window.frames, window.waveform)
+        stored = {**settings, "kept_frames": len(kept.frames), "appended": append}
+        write_clip(out, frames, window.fps, waveform, window.sample_rate_hz, stored)
+        new_s = float((len(window.frames) - len(kept.frames)) / window.fps)
+        return described(frames, window.fps, f"of which the last {new_s:.2f} s are new")
+
+    make(request, common, out, inputs, write)
+
+
+def _kept_frames(keep_s: float, num_frames: int) -> int:
+    timing = BASE.clip(num_frames)
+    longest = num_frames - BASE.temporal_stride
+    longest_s = float(longest / BASE.fps)
+    if not 0 < keep_s <= longest_s:
+        raise ConfigError(
+            f"--keep is above 0 and at most {longest_s:.2f} s of {float(timing.duration_s):.2f}, got {keep_s}"
+        )
+    return min(BASE.frames_in(BASE.latent_frames(max(round(keep_s * BASE.fps), 1))), longest)
+
+
+def _read_end(path: Path, most: int) -> "Video":
+    """The last 1 + 4n frames of a file, at most `most`, and their sound, silent where it ends before them."""
+    import numpy as np
+
+    from uniavgen.media.probe import probe
+    from uniavgen.media.video import Video, count_frames, read_video
+
+    count = count_frames(path, BASE.fps)
+    if count > MAX_INPUT_S * BASE.fps:
+        raise MediaError(f"{path} lasts {float(count / BASE.fps):.0f} s, at most {MAX_INPUT_S:g} s are read; cut it")
+    if probe(path).audio is None:
+        raise MediaError(f"{path} has no sound track; to continue it, picture and sound are needed")
+    length = min(most, count)
+    length -= (length - 1) % BASE.temporal_stride
+    read = read_video(
+        path,
+        BASE.fps,
+        start_frame=count - length,
+        max_frames=length,
+        rate_hz=BASE.sample_rate_hz,
+        trim=True,
+        short_side_px=SHORT_SIDE_PX,
+    )
+    # Where the header counts a frame that is not there.
+    extra = (len(read.frames) - 1) % BASE.temporal_stride
+    frames = read.frames[extra:]
+    first, samples = (round(count / BASE.fps * BASE.sample_rate_hz) for count in (extra, len(frames)))
+    sound = np.zeros(0, np.float32) if read.waveform is None else read.waveform[first : first + samples]
+    return Video(frames=frames, fps=read.fps, waveform=np.pad(sound, (0, samples - len(sound))))
+
+
+def _joined(path: Path, kept: "Video", window: "Clip", pipeline: "UniAVGenPipeline") -> "tuple[np.ndarray, np.ndarray]":
+    """All of a clip at the model's size and the window's new part behind it, in picture and sound."""
+    import numpy as np
+
+    from uniavgen.inference.picture import resize
+    from uniavgen.media.video import read_video
+
+    whole = read_video(path, window.fps, rate_hz=window.sample_rate_hz, short_side_px=SHORT_SIDE_PX)
+    frames = np.concatenate([resize(whole.frames, pipeline.picture_size), window.frames[len(kept.frames) :]])
+    # The model hears the kept part at full scale.
+    level = float(np.abs(kept.waveform).max()) or 1.0
+    rate = window.sample_rate_hz
+    join, seam = round(len(whole.frames) / window.fps * rate), round(len(kept.frames) / window.fps * rate)
+    sound = np.zeros(0, np.float32) if whole.waveform is None else whole.waveform[:join]
+    before = np.pad(sound, (0, join - len(sound)))
+    made = window.waveform * level
+    fade = min(int(FADE_S * rate), seam)
+    ramp = np.linspace(0.0, 1.0, fade, dtype=np.float32)
+    before[join - fade :] = before[join - fade :] * (1 - ramp) + made[seam - fade : seam] * ramp
+    return frames, np.concatenate([before, made[seam:]]).astype(np.float32)

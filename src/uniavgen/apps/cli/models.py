@@ -1,0 +1,129 @@
+"""From a model's name to a pipeline on a device, checked from the outside in: name, files, then weights."""
+
+import json
+import re
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from uniavgen.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    from uniavgen.inference.pipeline import UniAVGenPipeline
+    from uniavgen.inference.request import Request
+
+NANO = "nano"
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+_PIPELINE = "UniAVGenPipeline"
+
+
+def check_model(model: str, device: str) -> Path | None:
+    """The folder of a model, None for a name on the hub; CheckpointError or ConfigError for what cannot be right.
+
+    Reads no weights and imports nothing heavy.
+    """
+    if not _DEVICE.fullmatch(device):
+        raise ConfigError(f"there is no device '{device}'; use auto, cpu, cuda, cuda:N or mps")
+    folder = Path(str(resources.files("uniavgen") / "weights" / NANO)) if model == NANO else Path(model)
+    if not folder.exists():
+        if model == NANO:
+            raise CheckpointError("this installation lacks the weights of nano; install the package again")
+        if _HUB_NAME.fullmatch(model):
+            return None
+        raise CheckpointError(f"there is no model '{model}'; use nano, a folder, or a hub name such as OWNER/NAME")
+    index = folder / "model_index.json"
+    if not index.is_file():
+        raise CheckpointError(f"{model} is no saved pipeline: it has no model_index.json; name a folder that has one")
+    try:
+        kind = json.loads(index.read_text())["_class_name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise CheckpointError(f"{index} is damaged; copy or download the model again") from None
+    if kind != _PIPELINE and kind != ["uniavgen", _PIPELINE]:
+        raise CheckpointError(f"{model} holds a {kind}, not a {_PIPELINE}; name another model")
+    return folder
+
+
+def check_texts(folder: Path, request: "Request") -> None:
+    """ConfigError for characters that the model cannot say; needs its tokenizer only."""
+    from uniavgen.codecs.speech_symbols import SpeechSymbols
+
+    if not (folder / "speech_tokenizer").is_dir():
+        raise CheckpointError(f"{folder} has no speech_tokenizer; copy or download the model again")
+    try:
+        symbols = SpeechSymbols.from_pretrained(folder / "speech_tokenizer")
+    except _loading_errors() as error:
+        raise CheckpointError(f"the speech_tokenizer of {folder} is damaged ({_first_line(error)})") from None
+    for name, text in (("speech", request.speech), ("voice text", request.voice_text)):
+        unknown = symbols.unknown(" ".join(text.split()))
+        if unknown:
+            shown = " ".join(repr(symbol) for symbol in unknown)
+            raise ConfigError(
+                f"the {name} has characters this model cannot say: {shown}; spell them out or leave them out"
+            )
+
+
+def load(model: str, folder: Path | None, device: str) -> "UniAVGenPipeline":
+    """The pipeline on its device; CheckpointError where it is damaged, foreign or not to be had."""
+    import torch
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    from uniavgen.inference.pipeline import UniAVGenPipeline
+
+    chosen = _device(device)
+    for logging in (diffusers_logging, transformers_logging):
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+    source = model if folder is None else str(folder)
+    try:
+        if folder is not None:
+            _check_weights(folder)
+        pipeline = UniAVGenPipeline.from_pretrained(source)
+    except _loading_errors() as error:
+        if isinstance(error, CheckpointError):
+            raise
+        mend = "check the name and the network" if folder is None else "copy or download it again"
+        raise CheckpointError(f"the model {model} could not be loaded ({_first_line(error)}); {mend}") from None
+    return pipeline.to(torch.device(chosen))
+
+
+def _check_weights(folder: Path) -> None:
+    """A truncated file is found by its header, before the other parts are read."""
+    from safetensors import SafetensorError, safe_open
+
+    for file in sorted(folder.rglob("*.safetensors")):
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(
+                f"the weights {file.relative_to(folder)} of {folder} are damaged ({_first_line(error)}); "
+                "copy or download them again"
+            ) from None
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"there is no device '{name}' here: no CUDA GPU was found; use --device cpu")
+    if name.startswith("cuda:") and int(name.removeprefix("cuda:")) >= torch.cuda.device_count():
+        raise ConfigError(f"there is no device '{name}' here; the last is cuda:{torch.cuda.device_count() - 1}")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("there is no device 'mps' here; use --device cpu")
+    return name
+
+
+def _loading_errors() -> tuple[type[Exception], ...]:
+    """What diffusers and transformers raise for files that are missing, damaged or of something else."""
+    from safetensors import SafetensorError
+
+    return (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

@@ -1,0 +1,34 @@
+"""Options that the generating commands share, declared once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Caption = Annotated[str, typer.Option(metavar="TEXT", help="What is seen.")]
+Speech = Annotated[str, typer.Option(metavar="TEXT", help="The sentence to be said.")]
+Voice = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Recording of the wanted voice, 0.5 s or more; needs --voice-text.")
+]
+VoiceText = Annotated[str, typer.Option(metavar="TEXT", help="What is said in --voice.")]
+Model = Annotated[
+    str, typer.Option(metavar="NAME", help="'nano' (inside this package), a folder, or a name on the Hugging Face hub.")
+]
+Steps = Annotated[int | None, typer.Option(metavar="N", help="Sampling steps; the model has a default.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="The same seed gives the same clip.")]
+Guidance = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="none, vanilla, ma_cfg, ma_cfg_interval, ma_cfg_interval_none or release."),
+]
+VideoGuidance = Annotated[float | None, typer.Option(metavar="X", help="Scale of the video's guidance; 1 is none.")]
+AudioGuidance = Annotated[float | None, typer.Option(metavar="X", help="Scale of the sound's guidance; 1 is none.")]
+Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")]
+Out = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Output, .mp4, .mov or .mkv; out/COMMAND.mp4 if left out.")
+]
+Preview = Annotated[bool, typer.Option("--preview", help="Also write a contact sheet beside the output, as .png.")]
+NumFrames = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Length of the clip in frames, 1 + 4n at 16 a second; up to 81 by default."),
+]
+Trim = Annotated[bool, typer.Option("--trim", help="Cut inputs that are too long instead of refusing them.")]

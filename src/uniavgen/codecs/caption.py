@@ -1,0 +1,81 @@
+"""What the video branch is told to show: caption to features, zero where the text has ended [release].
+
+The base model reads umT5-XXL; nano reads a umT5 of two layers with words of its own, through the same class.
+
+Letters: b batch, m caption tokens, d caption width.
+"""
+
+import html
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import ftfy
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from tokenizers import Tokenizer, normalizers, pre_tokenizers
+from tokenizers.models import WordPiece
+from tokenizers.processors import TemplateProcessing
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, UMT5EncoderModel
+
+MAX_TOKENS: Final = 512
+"""Longest caption of the base model; a tokenizer may say less. [release]"""
+NANO_MAX_TOKENS: Final = 48
+"""[ours]"""
+_PAD, _UNKNOWN, _END = "[PAD]", "[UNK]", "</s>"
+
+
+class CaptionEncoder:
+    """A tokenizer and a umT5 encoder as the rest of the project sees them."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, model: UMT5EncoderModel) -> None:
+        self.tokenizer = tokenizer
+        self.model = model
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens that every caption is filled up or cut to."""
+        return min(self.tokenizer.model_max_length, MAX_TOKENS)
+
+    @property
+    def width(self) -> int:
+        return self.model.config.d_model
+
+    @torch.no_grad()
+    def encode(self, captions: Sequence[str]) -> Float[Tensor, "b m d"]:
+        """Features of `max_tokens` tokens each, zero after a caption's end; an empty caption has its end token only."""
+        inputs = self.tokenizer(
+            [clean(caption) for caption in captions],
+            padding="max_length",
+            max_length=self.max_tokens,
+            truncation=True,
+            return_tensors="pt",
+        ).to(self.model.device)
+        hidden = self.model(input_ids=inputs.input_ids, attention_mask=inputs.attention_mask).last_hidden_state
+        return hidden * rearrange(inputs.attention_mask, "b m -> b m 1").to(hidden)
+
+
+def clean(text: str) -> str:
+    """Text as Wan feeds it to umT5: broken Unicode mended, HTML entities resolved, white space runs made one blank."""
+    return re.sub(r"\s+", " ", html.unescape(html.unescape(ftfy.fix_text(text)))).strip()
+
+
+def word_tokenizer(captions: Iterable[str], max_tokens: int = NANO_MAX_TOKENS) -> PreTrainedTokenizerFast:
+    """A tokenizer whose tokens are the words of `captions`; other words fall apart into known pieces or characters.
+
+    Case does not count. Only a character that is no printable ASCII makes its word unknown.
+    """
+    splitter = pre_tokenizers.BertPreTokenizer()
+    words = {word.lower() for text in captions for word, _ in splitter.pre_tokenize_str(clean(text))}
+    letters = [chr(code) for code in range(0x21, 0x7F) if not chr(code).isupper()]
+    pieces = [*letters, *(f"##{letter}" for letter in letters)]
+    tokens = dict.fromkeys([_PAD, _END, _UNKNOWN, *pieces, *sorted(words)])
+    model = Tokenizer(WordPiece({token: i for i, token in enumerate(tokens)}, unk_token=_UNKNOWN))
+    model.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    model.pre_tokenizer = splitter
+    model.post_processor = TemplateProcessing(single=f"$A {_END}", special_tokens=[(_END, model.token_to_id(_END))])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=model, pad_token=_PAD, unk_token=_UNKNOWN, eos_token=_END, model_max_length=max_tokens
+    )

@@ -1,0 +1,68 @@
+"""What the audio branch is told to say, as characters: case and punctuation count, there are no phonemes [release].
+
+A vocabulary is a text file with one symbol a line. The id of a symbol is its line, counted from 1; 0 is the filler,
+and what a character outside the vocabulary becomes.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar, Final, Self
+
+from tokenizers import Regex, Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.normalizers import Replace, Sequence, Strip
+from tokenizers.pre_tokenizers import Split
+from transformers import PreTrainedTokenizerFast
+
+from uniavgen.errors import CheckpointError
+
+FILLER: Final = "<filler>"
+"""Longer than one character, so that no text can hold it as a symbol."""
+
+ASCII_SYMBOLS: Final = tuple(chr(code) for code in range(0x20, 0x7F))
+"""Printable ASCII, the blank first: nano's vocabulary. [ours]"""
+
+_QUOTES: Final = {"[\u2018\u2019\u201a\u201b\u2032]": "'", "[\u201c\u201d\u201e\u201f\u2033]": '"'}
+
+
+class SpeechSymbols(PreTrainedTokenizerFast):
+    """Tokenizer of speech text: `encode("Hi.")` gives one id a character; saved and loaded like any tokenizer.
+
+    Curly quotes become straight ones and runs of white space one blank; nothing else about the text changes.
+    """
+
+    vocab_files_names: ClassVar[dict[str, str]] = {"tokenizer_file": "tokenizer.json"}
+    model_input_names: ClassVar[list[str]] = ["input_ids"]
+
+    @classmethod
+    def of(cls, symbols: Iterable[str] = ASCII_SYMBOLS) -> Self:
+        """A tokenizer of these symbols, in order of their ids from 1; the default is nano's."""
+        symbols = list(symbols)
+        if len(set(symbols)) < len(symbols) or "" in symbols or FILLER in symbols:
+            raise CheckpointError("speech symbols must differ from each other, from the filler and from nothing at all")
+        ids = {FILLER: 0} | {symbol: line for line, symbol in enumerate(symbols, start=1)}
+        model = Tokenizer(WordLevel(ids, unk_token=FILLER))
+        straight = [Replace(Regex(curly), quote) for curly, quote in _QUOTES.items()]
+        model.normalizer = Sequence([*straight, Replace(Regex(r"\s+"), " "), Strip()])
+        model.pre_tokenizer = Split(Regex(r"."), behavior="isolated")
+        return cls(tokenizer_object=model, unk_token=FILLER, pad_token=FILLER, clean_up_tokenization_spaces=False)
+
+    @classmethod
+    def from_vocabulary(cls, path: str | Path) -> Self:
+        """A tokenizer of the symbols of a file, one a line, as the release's `vocab.txt`; CheckpointError without it."""
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise CheckpointError(f"no speech symbols in {path} ({error}); give a text file with one a line") from None
+        return cls.of(text.removesuffix("\n").split("\n"))
+
+    def symbols(self) -> list[str]:
+        """The symbols in order of their ids from 1: the lines of the vocabulary file."""
+        ids = self.get_vocab()
+        return sorted((symbol for symbol in ids if symbol != FILLER), key=ids.__getitem__)
+
+    def unknown(self, text: str) -> list[str]:
+        """Characters of `text` that the vocabulary lacks, each once, in order."""
+        encoding = self(text, return_offsets_mapping=True)
+        missing = [text[a:b] for id_, (a, b) in zip(encoding["input_ids"], encoding["offset_mapping"], strict=True) if not id_]
+        return list(dict.fromkeys(missing))

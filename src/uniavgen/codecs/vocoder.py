@@ -1,0 +1,140 @@
+"""From raw log-mel to a 24 kHz waveform: one interface, three vocoders.
+
+`GriffinLimVocoder` needs no weights and is the reference and fallback; `NanoVocoder` is a small ConvNeXt with an
+inverse-STFT head in the manner of Vocos (arXiv 2306.00814), trained by this project; `BigVGANVocoder` wraps the
+transformers model that the authors' release uses.
+
+Letters: b batch, l mel frames, mel bins, d width.
+"""
+
+from typing import Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedModel, Qwen2_5OmniToken2WavBigVGANModel
+
+from uniavgen.codecs import mel
+from uniavgen.codecs.stft import inverse_stft, stft
+from uniavgen.errors import CheckpointError
+
+
+@runtime_checkable
+class Vocoder(Protocol):
+    """Anything that turns the release's log-mel into sound."""
+
+    def decode(self, log_mel: Float[Tensor, "b l mel"]) -> Float[Tensor, "b samples"]:
+        """Waveforms in [-1, 1] of raw (not normalised) log-mel; `samples = l * hop`."""
+        ...
+
+
+class GriffinLimVocoder(ModelMixin, ConfigMixin):
+    """Fast Griffin-Lim (Perraudin 2013) on least-squares magnitudes. No weights, the same output every time."""
+
+    @register_to_config
+    def __init__(self, num_iterations: int = 32, momentum: float = 0.99) -> None:
+        super().__init__()
+
+    @torch.no_grad()
+    def decode(self, log_mel: Float[Tensor, "b l mel"]) -> Float[Tensor, "b samples"]:
+        """Waveforms in [-1, 1] of raw log-mel; `samples = l * hop`."""
+        config = mel.MEL
+        target = mel.magnitudes(log_mel.float(), config)
+        # A fixed random phase: with zero phase every frame starts as the same click.
+        generator = torch.Generator().manual_seed(0)
+        angle = torch.rand(target.shape[1:], generator=generator).to(target) * (2 * torch.pi)
+        phase = torch.polar(torch.ones_like(target), angle.expand_as(target))
+        previous = torch.zeros_like(phase)
+        for _ in range(self.config.num_iterations):
+            waveform = inverse_stft(target * phase, config.num_fft, config.hop)
+            if waveform.shape[-1] <= config.pad:
+                return waveform.clamp(-1, 1)
+            consistent = stft(waveform, config.num_fft, config.hop)
+            ahead = consistent + self.config.momentum * (consistent - previous)
+            phase, previous = ahead / ahead.abs().clamp(min=1e-8), consistent
+        return inverse_stft(target * phase, config.num_fft, config.hop).clamp(-1, 1)
+
+
+class ConvNeXtBlock(nn.Module):
+    """Depthwise convolution over time, then a pointwise MLP, scaled per channel."""
+
+    def __init__(self, width: int, hidden: int, scale: float) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv1d(width, width, kernel_size=7, padding=3, groups=width)
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.expand = nn.Linear(width, hidden)
+        self.contract = nn.Linear(hidden, width)
+        self.scale = nn.Parameter(torch.full((width,), scale))
+
+    def forward(self, x: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
+        mixed = rearrange(self.depthwise(rearrange(x, "b l d -> b d l")), "b d l -> b l d")
+        return x + self.scale * self.contract(F.gelu(self.expand(self.norm(mixed))))
+
+
+class NanoVocoder(ModelMixin, ConfigMixin):
+    """ConvNeXt over mel frames; per frame and frequency it predicts log-magnitude and phase, then an inverse STFT."""
+
+    @register_to_config
+    def __init__(
+        self,
+        num_mel: int = 80,
+        width: int = 192,
+        hidden: int = 576,
+        num_layers: int = 6,
+        num_fft: int = 960,
+        hop: int = 240,
+    ) -> None:
+        super().__init__()
+        self.embed = nn.Conv1d(num_mel, width, kernel_size=7, padding=3)
+        self.norm_in = nn.LayerNorm(width, eps=1e-6)
+        self.blocks = nn.ModuleList(ConvNeXtBlock(width, hidden, 1 / num_layers) for _ in range(num_layers))
+        self.norm_out = nn.LayerNorm(width, eps=1e-6)
+        self.head = nn.Linear(width, num_fft + 2)
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Conv1d):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, log_mel: Float[Tensor, "b l mel"]) -> Float[Tensor, "b samples"]:
+        """Differentiable waveforms of raw log-mel, not clipped; `samples = l * hop`."""
+        x = rearrange(mel.normalise(log_mel), "b l mel -> b mel l")
+        x = self.norm_in(rearrange(self.embed(x), "b d l -> b l d"))
+        for block in self.blocks:
+            x = block(x)
+        log_magnitude, phase = rearrange(self.head(self.norm_out(x)).float(), "b l (two bins) -> two b bins l", two=2)
+        spectrum = torch.polar(log_magnitude.clamp(max=6.0).exp(), phase)
+        return inverse_stft(spectrum, self.config.num_fft, self.config.hop)
+
+    @torch.no_grad()
+    def decode(self, log_mel: Float[Tensor, "b l mel"]) -> Float[Tensor, "b samples"]:
+        """Waveforms in [-1, 1] of raw log-mel; `samples = l * hop`."""
+        return self(log_mel.to(self.dtype)).clamp(-1, 1)
+
+
+class BigVGANVocoder:
+    """The release's vocoder, transformers' Token2Wav BigVGAN [release]."""
+
+    def __init__(self, model: Qwen2_5OmniToken2WavBigVGANModel) -> None:
+        self.model = model
+
+    @torch.no_grad()
+    def decode(self, log_mel: Float[Tensor, "b l mel"]) -> Float[Tensor, "b samples"]:
+        """Waveforms in [-1, 1] of raw log-mel; `samples = l * hop`."""
+        # The model squeezes its output's axes and moves it to the CPU, so clips go through one by one.
+        inputs = rearrange(log_mel.to(self.model.dtype), "b l mel -> b mel l")
+        clips = [self.model(clip[None]).reshape(-1) for clip in inputs]
+        return torch.stack(clips).to(log_mel)
+
+
+def as_vocoder(component: Vocoder | PreTrainedModel) -> Vocoder:
+    """The vocoder that a pipeline's stored component is; CheckpointError for anything else."""
+    match component:
+        case Qwen2_5OmniToken2WavBigVGANModel():
+            return BigVGANVocoder(component)
+        case Vocoder():
+            return component
+    raise CheckpointError(f"a vocoder turns log-mel into sound, got a {type(component).__name__}, which cannot")

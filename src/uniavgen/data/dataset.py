@@ -1,0 +1,205 @@
+"""Batches for training: a pure function of the step, so resuming needs the step's number and nothing else.
+
+Letters: b batch, c latent channels, f latent frames, h w latent grid, l audio tokens, r reference audio tokens,
+n video tokens a frame, m caption tokens, d caption width, p speech symbols.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from uniavgen.batch import TextInputs
+from uniavgen.codecs import mel
+from uniavgen.data.features import Features, FeatureSet
+from uniavgen.data.sampler import Sampler
+from uniavgen.data.words import Word
+from uniavgen.errors import DataError
+from uniavgen.tasks.mixture import Draw, silence_tokens
+from uniavgen.tasks.wording import pad_symbols, spoken, unspoken
+from uniavgen.timebase import ClipTiming
+
+_REFERENCE_STREAM = 2
+"""Separates the draws of reference audio from the sampler's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """One step's clips on one rank, normalised, float32."""
+
+    draw: Draw
+    """The task and its lengths, one for all clips."""
+    mel: Float[Tensor, "b l mel"]
+    text: TextInputs
+    no_text: TextInputs
+    """What a pass without text is told: the empty caption, and of the speech only the reference's transcript."""
+    latents: Float[Tensor, "b c f h w"] | None = None
+    """None for speech alone."""
+    face_mask: Float[Tensor, "b f n"] | None = None
+    """Truth on the token grid; NaN in clips without truth."""
+    reference_audio: Float[Tensor, "b r mel"] | None = None
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on a device."""
+
+        def moved(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value.to(device, non_blocking=True)
+
+        def texts(text: TextInputs) -> TextInputs:
+            return TextInputs(
+                caption=text.caption.to(device),
+                speech=text.speech.to(device),
+                speech_length=text.speech_length.to(device),
+            )
+
+        return Batch(
+            draw=self.draw,
+            mel=self.mel.to(device, non_blocking=True),
+            text=texts(self.text),
+            no_text=texts(self.no_text),
+            latents=moved(self.latents),
+            face_mask=moved(self.face_mask),
+            reference_audio=moved(self.reference_audio),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionShape:
+    """Size that captions are padded to with zeros. [release]"""
+
+    tokens: int
+    width: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """Clips of several feature sets, mixed, cropped to `timing`, with reference audio and symbols."""
+
+    sources: tuple[FeatureSet, ...]
+    weights: tuple[int, ...]
+    seed: int
+    timing: ClipTiming
+    """Clips that are longer are cut; their transcript then holds the words spoken before the cut."""
+    symbols: Callable[[str], Sequence[int]]
+    """Speech text to ids of at least 1."""
+    caption: CaptionShape
+    with_video: bool
+    """False for training the audio branch alone: no latents are read."""
+
+    @cached_property
+    def sampler(self) -> Sampler:
+        return Sampler(sizes=tuple(len(source) for source in self.sources), weights=self.weights, seed=self.seed)
+
+    @cached_property
+    def speakers(self) -> tuple[dict[str, list[int]], ...]:
+        """For each source the clips of each speaker."""
+        tables = []
+        for source in self.sources:
+            clips: dict[str, list[int]] = defaultdict(list)
+            for i, speaker in enumerate(source.speakers):
+                clips[speaker].append(i)
+            tables.append(dict(clips))
+        return tuple(tables)
+
+    def batch(self, draw: Draw, numbers: Sequence[int]) -> Batch:
+        """The clips with the global sample numbers `numbers`; DataError where one does not fit."""
+        drawn = [self.sampler.draw(number) for number in numbers]
+        clips = [self.sources[d.source][d.index] for d in drawn]
+        transcripts = [self._transcript(clip) for clip in clips]
+        references = None
+        before: list[str | None] = [None] * len(clips)
+        if draw.reference_tokens:
+            pairs = [
+                self._reference(d.source, d.index, number, draw.reference_tokens)
+                for d, number in zip(drawn, numbers, strict=True)
+            ]
+            references = torch.stack([values for values, _ in pairs])
+            before = [said for _, said in pairs]
+        captions = torch.stack([self._caption(clip.caption) for clip in clips])
+        empty = torch.stack([self._caption(self.sources[d.source].empty_caption) for d in drawn])
+        return Batch(
+            draw=draw,
+            mel=torch.stack([self._mel(clip) for clip in clips]),
+            text=self._texts(captions, [spoken(said, ref) for said, ref in zip(transcripts, before, strict=True)]),
+            no_text=self._texts(empty, [unspoken(ref) for ref in before]),
+            latents=torch.stack([self._latents(clip) for clip in clips]) if self.with_video else None,
+            face_mask=self._face_masks(clips) if self.with_video else None,
+            reference_audio=references,
+        )
+
+    def _transcript(self, clip: Features) -> str:
+        if clip.mel.shape[0] <= self.timing.num_audio_tokens:
+            return clip.text
+        return " ".join(word.text for word in clip.words if word.end_s <= self.timing.duration_s)
+
+    def _mel(self, clip: Features) -> Float[Tensor, "l mel"]:
+        length = self.timing.num_audio_tokens
+        if clip.mel.shape[0] < length:
+            raise DataError(f"'{clip.key}' has {clip.mel.shape[0]} audio tokens, expected {length}; prepare it again")
+        return clip.mel[:length].float()
+
+    def _latents(self, clip: Features) -> Float[Tensor, "c f h w"]:
+        length = self.timing.num_latent_frames
+        if clip.latents is None or clip.latents.shape[1] < length:
+            got = "none" if clip.latents is None else clip.latents.shape[1]
+            raise DataError(f"'{clip.key}' needs {length} latent frames, it has {got}; prepare it with a video VAE")
+        return clip.latents[:, :length].float()
+
+    def _face_masks(self, clips: Sequence[Features]) -> Float[Tensor, "b f n"] | None:
+        known = next((clip.face_mask for clip in clips if clip.face_mask is not None), None)
+        if known is None:
+            return None
+        unknown = torch.full_like(known, torch.nan)
+        masks = [unknown if clip.face_mask is None else clip.face_mask for clip in clips]
+        return torch.stack(masks)[:, : self.timing.num_latent_frames].float()
+
+    def _caption(self, features: Tensor | None) -> Float[Tensor, "m d"]:
+        padded = torch.zeros(self.caption.tokens, self.caption.width)
+        if features is not None:
+            if features.shape[0] > self.caption.tokens or features.shape[1] != self.caption.width:
+                raise DataError(
+                    f"caption features of {tuple(features.shape)} do not fit the model's "
+                    f"{self.caption.tokens} tokens of width {self.caption.width}; prepare the data with its own encoder"
+                )
+            padded[: features.shape[0]] = features
+        return padded
+
+    def _texts(self, captions: Float[Tensor, "b m d"], texts: Sequence[str]) -> TextInputs:
+        symbols, lengths = pad_symbols([self.symbols(text) for text in texts])
+        return TextInputs(caption=captions, speech=symbols, speech_length=lengths)
+
+    def _reference(self, source: int, index: int, number: int, length: int) -> tuple[Float[Tensor, "r mel"], str]:
+        """Sound of the same speaker out of another clip, and what is said in it: whole words that fit into `length`
+        tokens, then silence. A speaker with one clip only refers to that. [Harmony, paper 14.12]"""
+        clips = self.sources[source]
+        rng = np.random.default_rng([self.seed, _REFERENCE_STREAM, number])
+        others = [other for other in self.speakers[source][clips[index].speaker] if other != index] or [index]
+        clip = clips[others[int(rng.integers(len(others)))]]
+        rate = float(self.timing.base.tokens_per_second)
+        first, last = _some_words(clip.words, length / rate, rng)
+        start, stop = (round(first * rate), round(last * rate)) if last else (0, length)
+        sound = clip.mel[start:stop][:length].float()
+        silence = silent_mel(length + silence_tokens(self.timing) - sound.shape[0])
+        said = [word.text for word in clip.words if word.start_s >= first and word.end_s <= last]
+        return torch.cat([sound, silence]), " ".join(said) if clip.words else clip.text
+
+
+def _some_words(words: Sequence[Word], seconds: float, rng: np.random.Generator) -> tuple[float, float]:
+    """Start and end of a run of whole words that lasts at most `seconds`, as long as the drawn first word allows."""
+    if not words:
+        return 0.0, 0.0
+    # A start after which the words would fill less than `seconds` wastes reference audio.
+    starts = [word.start_s for word in words if words[-1].end_s - word.start_s >= seconds] or [words[0].start_s]
+    start = starts[int(rng.integers(len(starts)))]
+    ends = [word.end_s for word in words if word.start_s >= start and word.end_s <= start + seconds]
+    return start, max(ends, default=start + seconds)
+
+
+def silent_mel(tokens: int) -> Float[Tensor, "l mel"]:
+    """Normalised log-mel of digital silence."""
+    return mel.normalise(torch.full((tokens, mel.MEL.num_mel), mel.MEL.log_floor).log())

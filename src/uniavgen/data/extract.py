@@ -1,0 +1,86 @@
+"""Sample to features, by the frozen codecs.
+
+Letters: c latent channels, f latent frames, h w latent grid, l audio tokens, n video tokens a frame, F pixel frames,
+H W picture.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from uniavgen.codecs import mel
+from uniavgen.codecs.caption import CaptionEncoder
+from uniavgen.codecs.video_vae import VideoCodec, to_pixels
+from uniavgen.data.features import Features
+from uniavgen.data.sample import Sample
+from uniavgen.errors import DataError
+from uniavgen.timebase import ClipTiming
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureExtractor:
+    """Sample to features. Without a video codec and a caption encoder it makes the features of speech alone."""
+
+    timing: ClipTiming
+    patch: int
+    """Latent rows and columns of a video token."""
+    video: VideoCodec | None = None
+    caption: CaptionEncoder | None = None
+
+    @torch.no_grad()
+    def __call__(self, sample: Sample) -> Features:
+        """DataError where the sample is too short or its pictures do not fit."""
+        latents = None if self.video is None else self._latents(sample)
+        return Features(
+            key=sample.key,
+            text=sample.text,
+            speaker=sample.speaker,
+            words=sample.words,
+            mel=self._mel(sample),
+            latents=latents,
+            face_mask=None if latents is None else self._face_mask(sample, latents),
+            caption=None if self.caption is None else self.caption.encode([sample.caption])[0].float().cpu(),
+        )
+
+    def _mel(self, sample: Sample) -> Float[Tensor, "l mel"]:
+        wanted = self.timing.num_samples
+        waveform = torch.from_numpy(sample.waveform[:wanted])
+        padded = F.pad(waveform, (0, wanted - waveform.shape[0]))
+        return mel.normalise(mel.log_mel(mel.peak_normalise(padded[None])))[0]
+
+    def _latents(self, sample: Sample) -> Float[Tensor, "c f h w"]:
+        assert self.video is not None
+        num_frames = self.timing.num_frames
+        if sample.frames is None or sample.frames.shape[0] < num_frames:
+            got = "no video" if sample.frames is None else f"{sample.frames.shape[0]} frames"
+            raise DataError(f"sample '{sample.key}' has {got}, expected at least {num_frames} frames")
+        pixels = to_pixels(torch.from_numpy(sample.frames[None, :num_frames]))
+        device = next(self.video.vae.parameters()).device
+        return self.video.encode(pixels.to(device))[0].float().cpu()
+
+    def _face_mask(self, sample: Sample, latents: Tensor) -> Float[Tensor, "f n"] | None:
+        if sample.face_mask is None:
+            return None
+        rows, columns = latents.shape[-2] // self.patch, latents.shape[-1] // self.patch
+        return face_mask_on_grid(sample.face_mask, self.timing, rows, columns)
+
+
+def face_mask_on_grid(
+    mask: Bool[np.ndarray, "F H W"], timing: ClipTiming, rows: int, columns: int
+) -> Float[Tensor, "f n"]:
+    """Truth of the face mask: mean over the 1 or 4 frames of a latent frame, area average to the token grid. [ours]"""
+    grid = F.adaptive_avg_pool2d(torch.from_numpy(mask[: timing.num_frames]).float()[:, None], (rows, columns))[:, 0]
+    spans = [timing.frame_span(latent) for latent in range(timing.num_latent_frames)]
+    return rearrange(torch.stack([grid[start:stop].mean(dim=0) for start, stop in spans]), "f h w -> f (h w)")
+
+
+def empty_caption_parts(caption: CaptionEncoder) -> dict[str, bytes]:
+    """Parts of the sample `EMPTY_CAPTION`, which every feature set with captions holds."""
+    features = caption.encode([""])[0].to(torch.float16).cpu()
+    return {"json": b"{}", "safetensors": save_tensors({"caption": features.contiguous()})}

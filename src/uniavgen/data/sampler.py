@@ -1,0 +1,60 @@
+"""Which sample comes when: a pure function of (seed, global sample number), so a checkpoint stores no reader state.
+
+Sources are mixed exactly: every run of `sum(weights)` samples holds each source as often as its weight says. Within a
+source every epoch is a permutation. Ranks and workers only divide the sample numbers among themselves.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from uniavgen.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """One drawn sample."""
+
+    source: int
+    index: int
+    """Sample number within the source."""
+    epoch: int
+    """How often the source was gone through before."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampler:
+    """Draws from sources of `sizes` samples, mixed by whole-number `weights`."""
+
+    sizes: tuple[int, ...]
+    weights: tuple[int, ...]
+    seed: int
+
+    def __post_init__(self) -> None:
+        if len(self.sizes) != len(self.weights) or min(self.weights, default=0) < 1:
+            raise ConfigError(f"each source needs a whole weight of at least 1, got {self.weights} for {self.sizes}")
+        if min(self.sizes) < 1:
+            raise ConfigError(f"each source needs at least one sample, got sizes {self.sizes}")
+
+    def draw(self, number: int) -> Draw:
+        """The sample with the global number `number` (from 0)."""
+        cycle, slot = divmod(number, sum(self.weights))
+        order = _order(self.seed, self.weights, cycle)
+        source = order[slot]
+        ordinal = cycle * self.weights[source] + order[:slot].count(source)
+        epoch, place = divmod(ordinal, self.sizes[source])
+        index = int(_permutation(self.seed, source, epoch, self.sizes[source])[place])
+        return Draw(source=source, index=index, epoch=epoch)
+
+
+@lru_cache(maxsize=64)
+def _order(seed: int, weights: tuple[int, ...], cycle: int) -> tuple[int, ...]:
+    """Sources of one run of `sum(weights)` samples."""
+    sources = np.repeat(np.arange(len(weights)), weights)
+    return tuple(int(source) for source in np.random.default_rng([seed, 0, cycle]).permutation(sources))
+
+
+@lru_cache(maxsize=8)
+def _permutation(seed: int, source: int, epoch: int, size: int) -> np.ndarray:
+    return np.random.default_rng([seed, 1, source, epoch]).permutation(size)

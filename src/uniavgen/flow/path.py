@@ -1,0 +1,39 @@
+"""The straight path between a clip and noise: x_t = (1 - t) x_0 + t eps, dx/dt = eps - x_0 [paper eq. (1), (2)].
+
+Letters: b batch.
+"""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from uniavgen.batch import AVPair
+
+
+def interpolate(clean: AVPair, noise: AVPair, t: Float[Tensor, " b"]) -> AVPair:
+    """The state at time t, one time for both modalities of a sample. 1 is noise."""
+    return AVPair(
+        video=_mix(clean.video, noise.video, t),
+        audio=_mix(clean.audio, noise.audio, t),
+    )
+
+
+def velocity(clean: AVPair, noise: AVPair) -> AVPair:
+    """What the transformer learns to say, the same at every t."""
+    return noise - clean
+
+
+def clean_from(state: AVPair, velocity: AVPair, t: Float[Tensor, " b"]) -> AVPair:
+    """The clip that a velocity at t points to: x_0 = x_t - t v."""
+    return AVPair(
+        video=state.video - _beside(t, state.video) * velocity.video,
+        audio=state.audio - _beside(t, state.audio) * velocity.audio,
+    )
+
+
+def _mix(clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    t = _beside(t, clean)
+    return (1 - t) * clean + t * noise
+
+
+def _beside(t: Tensor, values: Tensor) -> Tensor:
+    return t.reshape(-1, *(1,) * (values.ndim - 1))

@@ -1,0 +1,72 @@
+"""The sampling loop: noise to clip over a callable that says velocities. It knows no model and no task."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from uniavgen.batch import AVPair
+from uniavgen.flow.guidance import GuidancePlan, Pass
+from uniavgen.flow.path import clean_from
+from uniavgen.flow.solver import Solver
+
+Velocity = Callable[[AVPair, Tensor, Pass], AVPair]
+"""State, sigma ` b` float32, pass -> velocity of the whole clip."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingStep:
+    """What a listener is told after a step."""
+
+    index: int
+    num_steps: int
+    state: AVPair
+    """After the step."""
+    clean: AVPair
+    """The clip that the step's velocity pointed to; a preview."""
+
+
+OnStep = Callable[[SamplingStep], None]
+
+
+def sample(
+    velocity: Velocity,
+    noise: AVPair,
+    sigmas: Float[Tensor, " n"],
+    plan: GuidancePlan,
+    solver: Solver,
+    on_step: OnStep | None = None,
+) -> AVPair:
+    """Integrate from `noise` at sigmas[0] to sigmas[-1]; states are float32 whatever the velocities are.
+
+    Given parts evolve with their velocity like everything else; the layout of each pass puts the clean values in
+    their place (`tasks.conditioning.condition`), and the caller imposes them on the result. An exception that
+    `on_step` raises ends the sampling.
+    """
+    state = _float32(noise)
+    num_steps = len(sigmas) - 1
+    for step in range(num_steps):
+        sigma = sigmas[step].to(state.video.device).expand(state.video.shape[0])
+        guided = guided_velocity(velocity, state, sigma, plan, step, num_steps)
+        before, state = state, solver.advance(state, guided, step)
+        if on_step is not None:
+            clean = clean_from(before, guided, sigma)
+            on_step(SamplingStep(index=step, num_steps=num_steps, state=state, clean=clean))
+    return state
+
+
+def guided_velocity(
+    velocity: Velocity, state: AVPair, sigma: Float[Tensor, " b"], plan: GuidancePlan, step: int, num_steps: int
+) -> AVPair:
+    """The weighted sum of a step's passes, each a call of its own."""
+    first, *others = plan.terms(step, num_steps)
+    guided = _float32(velocity(state, sigma, first.run)) * first.weight
+    for term in others:
+        guided = guided + _float32(velocity(state, sigma, term.run)) * term.weight
+    return guided
+
+
+def _float32(pair: AVPair) -> AVPair:
+    return AVPair(video=pair.video.to(torch.float32), audio=pair.audio.to(torch.float32))

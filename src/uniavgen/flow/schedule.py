@@ -1,0 +1,44 @@
+"""Times of the sampling steps and of training: uniform in t, then shifted towards noise. sigma is the shifted t."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from uniavgen.config import Config
+from uniavgen.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig(Config):
+    """Where on the path the steps stand."""
+
+    shift: float = 5.0
+    """One shift for both modalities. [release; Harmony for training]"""
+    last_t: float = 1 / 1000
+    """The last unshifted time before 0. [release]"""
+
+    def __post_init__(self) -> None:
+        if self.shift <= 0:
+            raise ConfigError(f"the schedule's shift must be above 0, got {self.shift}")
+        if not 0 < self.last_t < 1:
+            raise ConfigError(f"the schedule's last_t must lie in (0, 1), got {self.last_t}")
+
+
+def shift(t: Float[Tensor, "..."], amount: float) -> Float[Tensor, "..."]:
+    """sigma = s t / (1 + (s - 1) t). Keeps 0 and 1; above 1 it moves times towards noise."""
+    return amount * t / (1 + (amount - 1) * t)
+
+
+def unshift(sigma: Float[Tensor, "..."], amount: float) -> Float[Tensor, "..."]:
+    """The t whose shift is sigma."""
+    return shift(sigma, 1 / amount)
+
+
+def sigmas(num_steps: int, config: ScheduleConfig) -> Float[Tensor, " n"]:
+    """`num_steps` + 1 falling float32 times from 1 to 0; step k goes from the k-th to the next. [release]"""
+    if num_steps < 1:
+        raise ConfigError(f"sampling takes at least one step, got {num_steps}")
+    t = torch.linspace(1.0, config.last_t, num_steps, dtype=torch.float64)
+    return torch.cat([shift(t, config.shift), t.new_zeros(1)]).to(torch.float32)

@@ -1,0 +1,80 @@
+"""From a picture or video of any size to the size that a model draws."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from uniavgen.config import Config
+from uniavgen.errors import ConfigError, MediaError
+
+MAX_ASPECT = 3.0
+"""Longer side over shorter side; beyond it neither resizing nor cropping keeps a person. [ours]"""
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom in pixels of the source."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cover(Config):
+    """One fixed size: scaled to cover it, then cropped around the centre. [ours, for nano]"""
+
+    kind: Literal["cover"] = "cover"
+    height: int = 128
+    width: int = 128
+
+    def __post_init__(self) -> None:
+        if min(self.height, self.width) < 1:
+            raise ConfigError(f"a picture size must be at least 1 px, got {self.height}x{self.width}")
+
+    def fit(self, height: int, width: int) -> tuple[int, int, Box]:
+        """Target height and width, and the box of the source that fills it."""
+        # Fractions: a box that rounding moves a hair outside the picture is refused.
+        scale = max(Fraction(self.height, height), Fraction(self.width, width))
+        top, left = (height - self.height / scale) / 2, (width - self.width / scale) / 2
+        return self.height, self.width, (float(left), float(top), float(width - left), float(height - top))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShortSide(Config):
+    """The source's shape at a fixed shorter side, both sides rounded up to whole tokens, nothing cropped. [release]"""
+
+    kind: Literal["short_side"] = "short_side"
+    short_side_px: int = 720
+    multiple: int = 32
+    """Pixels of a video token's side."""
+
+    def __post_init__(self) -> None:
+        if min(self.short_side_px, self.multiple) < 1:
+            raise ConfigError(f"sizes must be at least 1 px, got {self.short_side_px} and {self.multiple}")
+
+    def fit(self, height: int, width: int) -> tuple[int, int, Box]:
+        """Target height and width, and the box of the source that fills it: all of it."""
+        short = self._up(self.short_side_px, 1)
+        side = min(height, width)
+        return self._up(height * short, side), self._up(width * short, side), (0.0, 0.0, float(width), float(height))
+
+    def _up(self, numerator: int, denominator: int) -> int:
+        return -(-numerator // (denominator * self.multiple)) * self.multiple
+
+
+PictureSize = Cover | ShortSide
+
+
+def resize(frames: UInt8[np.ndarray, "f h w 3"], size: PictureSize) -> UInt8[np.ndarray, "f h2 w2 3"]:
+    """Frames at the model's size, filtered so that fine detail does not alias; MediaError for too long a shape."""
+    height, width = frames.shape[1:3]
+    if max(height, width) > MAX_ASPECT * min(height, width):
+        raise MediaError(
+            f"the picture is {width}x{height} px; one side may be at most {MAX_ASPECT:g} times the other; crop it"
+        )
+    target_height, target_width, box = size.fit(height, width)
+    if (target_height, target_width) == (height, width):
+        return frames
+    scaled = [
+        Image.fromarray(frame).resize((target_width, target_height), Image.Resampling.BICUBIC, box=box)
+        for frame in frames
+    ]
+    return np.stack([np.asarray(picture) for picture in scaled])

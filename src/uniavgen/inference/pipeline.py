@@ -1,0 +1,258 @@
+"""A request becomes a clip: encode what is given, sample, decode what was made.
+
+Letters: b batch (always 1), c latent channels, f latent frames, h w latent grid, l audio tokens.
+"""
+
+from dataclasses import asdict
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan, DiffusionPipeline
+from einops import rearrange, reduce
+from jaxtyping import Float
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
+
+from uniavgen.batch import AVPair, TextInputs
+from uniavgen.codecs import mel
+from uniavgen.codecs.caption import CaptionEncoder
+from uniavgen.codecs.speech_symbols import SpeechSymbols
+from uniavgen.codecs.video_vae import VideoCodec, to_frames, to_pixels
+from uniavgen.codecs.vocoder import GriffinLimVocoder, as_vocoder
+from uniavgen.config import dump, parse
+from uniavgen.errors import CheckpointError, ConfigError
+from uniavgen.flow.sampling import SamplingStep, sample
+from uniavgen.flow.schedule import ScheduleConfig, sigmas
+from uniavgen.flow.solver import make_solver
+from uniavgen.inference.clip import Clip, OnProgress, Progress, Stage
+from uniavgen.inference.picture import Cover, PictureSize, ShortSide
+from uniavgen.inference.prepare import Inputs, prepare
+from uniavgen.inference.request import Request, SamplingConfig
+from uniavgen.inference.velocity import ClipVelocity
+from uniavgen.models.transformer import UniAVGenTransformer
+from uniavgen.tasks.conditioning import ClipConditions, check, impose
+from uniavgen.tasks.table import TASKS, Part
+from uniavgen.tasks.wording import pad_symbols, spoken, unspoken
+
+
+class UniAVGenPipeline(DiffusionPipeline):
+    """All parts of a model. Saved and loaded with diffusers' `save_pretrained` and `from_pretrained`."""
+
+    model_cpu_offload_seq = "text_encoder->transformer->vae->vocoder"
+    _optional_components: ClassVar = ["vocoder"]
+
+    def __init__(
+        self,
+        transformer: UniAVGenTransformer,
+        vae: AutoencoderKLWan,
+        text_encoder: UMT5EncoderModel,
+        tokenizer: PreTrainedTokenizerBase,
+        speech_tokenizer: SpeechSymbols,
+        vocoder: Any = None,
+        picture_config: dict[str, Any] | None = None,
+        sampling_config: dict[str, Any] | None = None,
+    ) -> None:
+        """`vocoder` is anything that `codecs.vocoder.as_vocoder` takes, Griffin-Lim if None. The two configs are plain
+        data of `Cover` or `ShortSide` and of `SamplingConfig`. Raises CheckpointError where the parts do not fit."""
+        super().__init__()
+        _check_parts(transformer, vae, text_encoder)
+        self.register_modules(
+            transformer=transformer,
+            vae=vae,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            speech_tokenizer=speech_tokenizer,
+            vocoder=vocoder,
+        )
+        self.register_to_config(
+            picture_config=picture_config or dump(ShortSide()),
+            sampling_config=sampling_config or dump(SamplingConfig()),
+        )
+
+    @property
+    def picture_size(self) -> PictureSize:
+        """How pictures are brought to the model's size."""
+        data = dict(self.config["picture_config"])
+        return parse(Cover if data.get("kind") == "cover" else ShortSide, data, origin="picture_config")
+
+    @property
+    def sampling(self) -> SamplingConfig:
+        """What a request takes where it says nothing."""
+        return parse(SamplingConfig, dict(self.config["sampling_config"]), origin="sampling_config")
+
+    def check(self, request: Request) -> Inputs:
+        """Everything that can be wrong with a request for this model, before anything is computed.
+
+        Raises ConfigError or MediaError; returns the inputs at the model's rates and sizes.
+        """
+        for name in ("speech", "voice_text"):
+            unknown = self.speech_tokenizer.unknown(_tidy(getattr(request, name)))
+            if unknown:
+                shown = " ".join(repr(symbol) for symbol in dict.fromkeys(unknown))
+                raise ConfigError(
+                    f"the {name} has symbols this model cannot say: {shown}; spell them out or leave them out"
+                )
+        sampling = request.sampling(self.sampling)
+        layers = self.transformer.settings.num_layers
+        for run in sampling.plan(request.task).passes(sampling.steps):
+            if any(not 0 <= layer < layers for layer in run.skip_layers):
+                raise ConfigError(
+                    f"guidance '{sampling.guidance}' skips block {max(run.skip_layers)}, this model's are 0 to "
+                    f"{layers - 1}; choose another guidance"
+                )
+        return prepare(request, self.transformer.settings.timebase, self.picture_size)
+
+    @torch.no_grad()
+    def __call__(self, request: Request, on_progress: OnProgress | None = None) -> Clip:
+        """Make the clip. The same request gives the same frames and samples on the same machine.
+
+        Raises ConfigError or MediaError where the request does not fit this model.
+        """
+        inputs = self.check(request)
+        sampling = request.sampling(self.sampling)
+        progress = on_progress or _ignore
+        clean = self._conditions(inputs, progress)
+        noise = self._noise(request.seed, inputs, clean)
+        check(request.task, clean, noise.video.shape[2], noise.audio.shape[1])
+        velocity = ClipVelocity(
+            transformer=self.transformer,
+            task=request.task,
+            clean=clean,
+            texts=self._texts(request),
+            reference_time=sampling.reference_time,
+        )
+        progress(Progress(stage=Stage.ENCODE, step=2, total=2))
+        times = sigmas(sampling.steps, ScheduleConfig(shift=sampling.shift))
+
+        def on_step(step: SamplingStep) -> None:
+            progress(Progress(stage=Stage.SAMPLE, step=step.index + 1, total=step.num_steps))
+
+        state = sample(
+            velocity, noise, times, sampling.plan(request.task), make_solver(sampling.solver, times), on_step
+        )
+        return self._decode(request, sampling, inputs, impose(state, clean), velocity, progress)
+
+    def _conditions(self, inputs: Inputs, progress: OnProgress) -> ClipConditions:
+        progress(Progress(stage=Stage.ENCODE, step=0, total=2))
+        pixels = to_pixels(torch.from_numpy(inputs.frames)[None].to(self._execution_device))
+        # The video autoencoder is causal, so the first latent frame is that of the first picture alone. [release]
+        video = VideoCodec(self.vae).encode(pixels).float()
+        progress(Progress(stage=Stage.ENCODE, step=1, total=2))
+        audio = None
+        if inputs.audio is not None:
+            audio = self._mel(inputs.audio)[:, : inputs.given_tokens]
+        return ClipConditions(
+            reference_image=video[:, :, :1],
+            given_video=video,
+            given_audio=audio,
+            reference_audio=None if inputs.voice is None else self._mel(inputs.voice),
+        )
+
+    def _mel(self, waveform: np.ndarray) -> Float[Tensor, "b l mel"]:
+        """Normalised log-mel of the peak-normalised sound. [release]"""
+        sound = mel.peak_normalise(torch.from_numpy(waveform)[None])
+        return mel.normalise(mel.log_mel(sound)).to(self._execution_device)
+
+    def _texts(self, request: Request) -> dict[bool, TextInputs]:
+        device = self._execution_device
+        captions = CaptionEncoder(self.tokenizer, self.text_encoder)
+        transcript = _tidy(request.voice_text) or None
+        said = {True: spoken(_tidy(request.speech), transcript), False: unspoken(transcript)}
+        texts = {}
+        for has_text, caption in ((True, request.caption), (False, "")):
+            symbols, length = pad_symbols([self.speech_tokenizer.encode(said[has_text])])
+            texts[has_text] = TextInputs(
+                caption=captions.encode([caption]).to(device),
+                speech=symbols.to(device),
+                speech_length=length.to(device),
+            )
+        return texts
+
+    def _noise(self, seed: int, inputs: Inputs, clean: ClipConditions) -> AVPair:
+        """Drawn on the CPU, so that a seed means the same on every device."""
+        generator = torch.Generator().manual_seed(seed)
+        timing, (batch, channels, _, height, width) = inputs.timing, clean.reference_image.shape
+        video = torch.randn(batch, channels, timing.num_latent_frames, height, width, generator=generator)
+        bins = self.transformer.settings.audio.mel_bins
+        audio = torch.randn(batch, timing.num_audio_tokens, bins, generator=generator)
+        return AVPair(video=video.to(self._execution_device), audio=audio.to(self._execution_device))
+
+    def _decode(
+        self,
+        request: Request,
+        sampling: SamplingConfig,
+        inputs: Inputs,
+        state: AVPair,
+        velocity: ClipVelocity,
+        progress: OnProgress,
+    ) -> Clip:
+        spec, base = TASKS[request.task], inputs.timing.base
+        log_mel = mel.denormalise(state.audio)
+        frames = inputs.frames if spec.video is Part.GIVEN else self._frames(state.video, progress)
+        waveform = (
+            inputs.audio if inputs.audio is not None and spec.audio is Part.GIVEN else self._waveform(log_mel, progress)
+        )
+        return Clip(
+            frames=frames,
+            fps=base.fps,
+            waveform=waveform,
+            sample_rate_hz=base.sample_rate_hz,
+            mel=log_mel[0].cpu().numpy(),
+            face_mask=self._face_mask(velocity, state.video.shape[3]),
+            settings=_settings(request, sampling, inputs),
+        )
+
+    def _frames(self, latents: Float[Tensor, "b c f h w"], progress: OnProgress) -> np.ndarray:
+        total = latents.shape[2]
+        progress(Progress(stage=Stage.DECODE_VIDEO, step=0, total=total))
+
+        def count(step: int, total: int) -> None:
+            progress(Progress(stage=Stage.DECODE_VIDEO, step=step, total=total))
+
+        return to_frames(VideoCodec(self.vae).decode(latents, count))[0].cpu().numpy()
+
+    def _waveform(self, log_mel: Float[Tensor, "b l mel"], progress: OnProgress) -> np.ndarray:
+        progress(Progress(stage=Stage.DECODE_AUDIO, step=0, total=1))
+        vocoder = GriffinLimVocoder() if self.vocoder is None else as_vocoder(self.vocoder)
+        waveform = vocoder.decode(log_mel)[0].float().cpu().numpy()
+        progress(Progress(stage=Stage.DECODE_AUDIO, step=1, total=1))
+        return waveform
+
+    def _face_mask(self, velocity: ClipVelocity, latent_height: int) -> np.ndarray | None:
+        if velocity.face_masks is None:
+            return None
+        rows = latent_height // self.transformer.settings.video.patch[1]
+        mask = reduce(velocity.face_masks.float(), "b layers f n -> b f n", "mean")
+        return rearrange(mask[0], "f (rows columns) -> f rows columns", rows=rows).cpu().numpy()
+
+
+def _check_parts(transformer: UniAVGenTransformer, vae: AutoencoderKLWan, text_encoder: UMT5EncoderModel) -> None:
+    settings = transformer.settings
+    pairs = {
+        "latent channels of the video autoencoder": (vae.config["z_dim"], settings.video.latent_channels),
+        "width of the caption encoder": (text_encoder.config.d_model, settings.video.caption_width),
+        "temporal stride of the video autoencoder": (
+            vae.config["scale_factor_temporal"],
+            settings.timebase.temporal_stride,
+        ),
+    }
+    for what, (got, expected) in pairs.items():
+        if got != expected:
+            raise CheckpointError(f"the {what} is {got}, the transformer expects {expected}; load parts of one model")
+
+
+def _settings(request: Request, sampling: SamplingConfig, inputs: Inputs) -> dict[str, str | int | float]:
+    texts = {"caption": request.caption, "speech": request.speech, "voice_text": request.voice_text}
+    numbers = {"seed": request.seed, "num_frames": inputs.timing.num_frames}
+    sampled = {name: str(value) if isinstance(value, tuple) else value for name, value in asdict(sampling).items()}
+    return {"task": str(request.task), **texts, **numbers, **sampled}
+
+
+def _tidy(text: str) -> str:
+    """Line breaks and runs of blanks as one blank."""
+    return " ".join(text.split())
+
+
+def _ignore(_: Progress) -> None:
+    pass

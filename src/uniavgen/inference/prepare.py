@@ -1,0 +1,131 @@
+"""A request's inputs at a model's rates and sizes: plain arrays, no model, all length rules in one place.
+
+Letters: F pixel frames of the given video, h w pixels.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+from scipy.signal import resample_poly
+
+from uniavgen.errors import ConfigError, MediaError
+from uniavgen.inference.picture import PictureSize, resize
+from uniavgen.inference.request import MIN_FRAMES, Request
+from uniavgen.tasks.table import REFERENCE_SILENCE_S, TASKS, Part
+from uniavgen.timebase import ClipTiming, Timebase
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What the codecs encode."""
+
+    timing: ClipTiming
+    """Of the clip to be made."""
+    frames: UInt8[np.ndarray, "F h w 3"]
+    """The given video, or the picture alone."""
+    audio: Float32[np.ndarray, " samples"] | None
+    """The given sound; where all of it is given, exactly as long as the clip."""
+    given_tokens: int
+    """Leading audio tokens that are given."""
+    voice: Float32[np.ndarray, " voice_samples"] | None
+    """The reference audio with its silence."""
+
+
+def prepare(request: Request, base: Timebase, size: PictureSize) -> Inputs:
+    """Resize, resample, cut and pad; MediaError where something is too long or too short."""
+    timing = base.clip(request.num_frames)
+    spec = TASKS[request.task]
+    if request.picture is not None:
+        frames = request.picture[None]
+    elif request.video is not None:
+        frames = at_rate(request.video, request.video_fps, base.fps)
+        frames = frames[: _video_length(request, frames.shape[0], timing, spec.video)]
+        timing = base.clip(len(frames)) if spec.video is Part.GIVEN else timing
+    else:
+        raise ConfigError("a request has a picture or a video; give one")
+    given_tokens = {
+        Part.GENERATED: 0,
+        Part.PREFIX: timing.tokens_before(base.latent_frames(len(frames))),
+        Part.GIVEN: timing.num_audio_tokens,
+    }[spec.audio]
+    audio = None if request.audio is None else resample(request.audio, request.audio_rate_hz, base.sample_rate_hz)
+    return Inputs(
+        timing=timing,
+        frames=resize(frames, size),
+        audio=None if audio is None else _given_audio(request, audio, timing, given_tokens),
+        given_tokens=given_tokens,
+        voice=None if request.voice is None else _voice(request, request.voice, timing),
+    )
+
+
+def at_rate(frames: UInt8[np.ndarray, "F h w 3"], fps: Fraction, target: Fraction) -> UInt8[np.ndarray, "F2 h w 3"]:
+    """The frame that is shown in the middle of each frame at the new rate; at least one."""
+    ratio = Fraction(fps) / target
+    count = max(int(len(frames) / ratio), 1)
+    middles = [int((i + Fraction(1, 2)) * ratio) for i in range(count)]
+    return frames[np.minimum(middles, len(frames) - 1)]
+
+
+def resample(sound: Float32[np.ndarray, " samples"], rate_hz: int, target_hz: int) -> Float32[np.ndarray, " samples2"]:
+    """The same sound at another rate, band-limited."""
+    if rate_hz == target_hz:
+        return sound
+    ratio = Fraction(target_hz, rate_hz)
+    return resample_poly(sound, ratio.numerator, ratio.denominator).astype(np.float32)
+
+
+def _video_length(request: Request, available: int, timing: ClipTiming, part: Part) -> int:
+    """Frames of the given video that are used: the largest 1 + 4n that there are and may be."""
+    stride = timing.base.temporal_stride
+    most = timing.num_frames if part is Part.GIVEN else timing.num_frames - stride
+    least = MIN_FRAMES if part is Part.GIVEN else 1
+    seconds, most_s = float(available / timing.base.fps), float(most / timing.base.fps)
+    if available < least:
+        least_s = float(least / timing.base.fps)
+        raise MediaError(f"the video lasts {seconds:.2f} s, it needs {least_s:.2f} s or more; use a longer one")
+    if available > most and not request.trim:
+        raise MediaError(
+            f"the video lasts {seconds:.2f} s, at most {most_s:.2f} s can be given; cut it or ask to trim it"
+        )
+    if available > most and part is Part.PREFIX:
+        # The paper's own continuations keep half of the clip.
+        most = timing.base.frames_in((timing.num_latent_frames + 1) // 2)
+    used = min(available, most)
+    return used - (used - 1) % stride
+
+
+def _given_audio(
+    request: Request, audio: Float32[np.ndarray, " samples"], timing: ClipTiming, given_tokens: int
+) -> Float32[np.ndarray, " samples2"]:
+    base = timing.base
+    seconds, needed = len(audio) / base.sample_rate_hz, given_tokens * base.hop
+    if given_tokens < timing.num_audio_tokens:
+        if len(audio) < needed:
+            needed_s = needed / base.sample_rate_hz
+            raise MediaError(
+                f"the given sound lasts {seconds:.2f} s but its video {needed_s:.2f} s; give all of the sound"
+            )
+        return audio
+    # Half a frame more than the clip is what rounding in containers makes of a clip's own sound.
+    limit_s = timing.duration_s + Fraction(1, 2) / base.fps
+    if seconds > limit_s and not request.trim:
+        raise MediaError(
+            f"the sound lasts {seconds:.2f} s, the clip {float(timing.duration_s):.2f} s; cut it or ask to trim it"
+        )
+    return np.pad(audio[:needed], (0, max(needed - len(audio), 0)))
+
+
+def _voice(
+    request: Request, recorded: Float32[np.ndarray, " samples"], timing: ClipTiming
+) -> Float32[np.ndarray, " voice_samples"]:
+    base = timing.base
+    voice = resample(recorded, request.voice_rate_hz, base.sample_rate_hz)
+    most = int(timing.duration_s * base.sample_rate_hz)
+    if len(voice) > most and not request.trim:
+        raise MediaError(
+            f"the voice lasts {len(voice) / base.sample_rate_hz:.2f} s, at most {most / base.sample_rate_hz:.2f} s "
+            "are used; cut it together with its text, or ask to trim it"
+        )
+    return np.pad(voice[:most], (0, int(REFERENCE_SILENCE_S * base.sample_rate_hz)))

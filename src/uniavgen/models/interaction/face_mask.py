@@ -1,0 +1,33 @@
+"""Face-aware modulation: where in the picture the two branches talk to each other. [paper 3.4, eq. (7), (8)]
+
+Letters: b batch, f latent frames, n tokens a frame, k distinct times, d width.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from uniavgen.models.modulation import shift_and_scale
+
+
+class FaceMaskHead(nn.Module):
+    """M = sigmoid(W (gamma * LN(H) + beta) + b) in float32; gamma and beta follow the flow time. [eq. (8), release]"""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps, elementwise_affine=False)
+        self.scale_shift_table = nn.Parameter(torch.randn(1, 2, width) / width**0.5)
+        self.proj = nn.Linear(width, 1)
+
+    def forward(
+        self,
+        video: Float[Tensor, "b f n d"],
+        time_embedding: Float[Tensor, "b k d"],
+        time_rows: Int[Tensor, "b f"] | None,
+    ) -> Float[Tensor, "b f n"]:
+        """Mask in (0, 1), float32."""
+        with torch.autocast(video.device.type, enabled=False):
+            shift, scale = shift_and_scale(self.scale_shift_table, time_embedding, time_rows)
+            hidden = self.norm(video.float()) * (1 + scale[:, :, None]) + shift[:, :, None]
+            return torch.sigmoid(F.linear(hidden, self.proj.weight.float(), self.proj.bias.float()))[..., 0]

@@ -1,0 +1,117 @@
+"""Audio-to-video interaction: which audio tokens each latent frame hears. [paper 3.3, eq. (3); supplement 6.1]
+
+Windows are gathered, so attention is plain: no mask (but for `FrameAligner`), nothing larger than the windows.
+
+Letters: b batch, f latent frames, n video tokens a frame, l audio tokens, w tokens a window, heads, d head width.
+"""
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from typing import assert_never
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from uniavgen.models.interaction.config import AudioToVideoAligner, FrameAligner, GlobalAligner, WindowAligner
+from uniavgen.models.rotary import Rotary, moment_rotary, plane_rotary, rotate
+from uniavgen.timebase import Timebase, audio_windows
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipGrid:
+    """Sizes of a clip without its reference parts."""
+
+    frames: int
+    height: int
+    width: int
+    tokens: int
+
+    @property
+    def tokens_per_frame(self) -> int:
+        return self.height * self.width
+
+    def rate(self, base: Timebase) -> Fraction:
+        """Audio tokens per pixel frame."""
+        return Fraction(self.tokens, base.frames_in(self.frames))
+
+    def frame_spans(self, base: Timebase) -> list[tuple[Fraction, Fraction]]:
+        """Start and stop of every latent frame in audio tokens."""
+        rate = self.rate(base)
+        return [(base.frames_in(i) * rate, base.frames_in(i + 1) * rate) for i in range(self.frames)]
+
+    def frame_centres(self, base: Timebase) -> tuple[float, ...]:
+        """Middle of every latent frame, in audio token indices."""
+        return tuple(float((start + stop) / 2) - 0.5 for start, stop in self.frame_spans(base))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioWindows:
+    """The plan of one clip size."""
+
+    index: Int[Tensor, "f w"] | None
+    """Audio tokens of every window; None where everybody hears everything."""
+    mask: Bool[Tensor, "f w"] | None
+    """False where a window is shorter than the longest; None where all are of one length."""
+    query: Rotary
+    key: Rotary
+
+
+@lru_cache(maxsize=16)
+def plan_windows(
+    aligner: AudioToVideoAligner, grid: ClipGrid, head_dim: int, base: Timebase, device: torch.device
+) -> AudioWindows:
+    """Windows and rotary angles. Positions are those inside a window [release]; global ones are in audio tokens. [ours]"""
+    picture = plane_rotary(grid.height, grid.width, head_dim, device)
+    match aligner:
+        case GlobalAligner():
+            query = plane_rotary(grid.height, grid.width, head_dim, device, grid.frame_centres(base))
+            return AudioWindows(index=None, mask=None, query=query, key=_places(grid.tokens, head_dim, device))
+        case WindowAligner(side_frames=side, source=source):
+            windows = audio_windows(grid.frames, grid.tokens, side, base.temporal_stride, source)
+            mask = None
+        case FrameAligner():
+            bounds = [(math.floor(start), math.ceil(stop)) for start, stop in grid.frame_spans(base)]
+            length = max(stop - start for start, stop in bounds)
+            windows = [[min(start + i, stop - 1) for i in range(length)] for start, stop in bounds]
+            mask = [[start + i < stop for i in range(length)] for start, stop in bounds]
+        case _:
+            assert_never(aligner)
+    with torch.inference_mode(False):
+        return AudioWindows(
+            index=torch.tensor(windows, device=device),
+            mask=None if mask is None else torch.tensor(mask, device=device),
+            query=picture,
+            key=_places(len(windows[0]), head_dim, device),
+        )
+
+
+def attend_windows(
+    query: Float[Tensor, "b f n heads d"],
+    key: Float[Tensor, "b l heads d"],
+    value: Float[Tensor, "b l heads d"],
+    plan: AudioWindows,
+) -> Float[Tensor, "b f n heads d"]:
+    """Attention of every latent frame over its window; query and key are normalised but not yet turned."""
+    b, f = query.shape[:2]
+    query = rotate(query, plan.query)
+    if plan.index is None:
+        query, key = rearrange(query, "b f n heads d -> b heads (f n) d"), rotate(key, plan.key)
+        key, value = (rearrange(x, "b l heads d -> b heads l d") for x in (key, value))
+        out = F.scaled_dot_product_attention(query, key, value)
+        return rearrange(out, "b heads (f n) d -> b f n heads d", f=f)
+    f, w = plan.index.shape
+    key, value = (x.index_select(1, plan.index.flatten()).unflatten(1, (f, w)) for x in (key, value))
+    key = rotate(key, plan.key)
+    query, key, value = (rearrange(x, "b f s heads d -> (b f) heads s d") for x in (query, key, value))
+    mask = None if plan.mask is None else plan.mask.repeat(b, 1)[:, None, None]
+    out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    return rearrange(out, "(b f) heads n d -> b f n heads d", b=b)
+
+
+def _places(length: int, head_dim: int, device: torch.device) -> Rotary:
+    return moment_rotary(tuple(float(i) for i in range(length)), head_dim, device)

@@ -1,0 +1,72 @@
+"""Encoder of the text to be spoken: characters through ConvNeXtV2 blocks, at text length. [paper 3.2, release]
+
+Letters: b batch, p symbols, d width.
+"""
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from uniavgen.models.config import SpeechTextConfig
+
+FILLER = 0
+"""Symbol id whose features are zero."""
+THETA = 10_000.0
+
+
+class GlobalResponseNorm(nn.Module):
+    """Channels compete by their energy over the text. [ConvNeXtV2]"""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.zeros(1, 1, width))
+        self.beta = nn.Parameter(torch.zeros(1, 1, width))
+
+    def forward(self, x: Float[Tensor, "b p d"], inside: Float[Tensor, "b p 1"]) -> Float[Tensor, "b p d"]:
+        energy = torch.linalg.vector_norm(x * inside, dim=1, keepdim=True)
+        return self.gamma * (x * (energy / (energy.mean(dim=-1, keepdim=True) + 1e-6))) + self.beta + x
+
+
+class ConvNeXtBlock(nn.Module):
+    """Depthwise convolution over 7 symbols, then a gated-by-energy MLP."""
+
+    def __init__(self, width: int, expansion: int) -> None:
+        super().__init__()
+        self.dwconv = nn.Conv1d(width, width, kernel_size=7, padding=3, groups=width)
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.pwconv1 = nn.Linear(width, width * expansion)
+        self.grn = GlobalResponseNorm(width * expansion)
+        self.pwconv2 = nn.Linear(width * expansion, width)
+
+    def forward(self, x: Float[Tensor, "b p d"], inside: Float[Tensor, "b p 1"]) -> Float[Tensor, "b p d"]:
+        hidden = rearrange(self.dwconv(rearrange(x, "b p d -> b d p")), "b d p -> b p d")
+        hidden = nn.functional.gelu(self.pwconv1(self.norm(hidden)))
+        return x + self.pwconv2(self.grn(hidden, inside))
+
+
+class SpeechTextEncoder(nn.Module):
+    """Symbol ids to features. A text gives the same features alone and padded in a batch."""
+
+    def __init__(self, config: SpeechTextConfig) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(config.num_symbols + 1, config.width)
+        self.blocks = nn.ModuleList(ConvNeXtBlock(config.width, config.expansion) for _ in range(config.num_layers))
+
+    def forward(self, symbols: Int[Tensor, "b p"], length: Int[Tensor, " b"]) -> Float[Tensor, "b p d"]:
+        """Fillers inside a text and everything past its length are zero before and after every block."""
+        x = self.embedding(symbols)
+        x = x + _positions(symbols.shape[1], x.shape[-1], x.device).to(x.dtype)
+        inside = (torch.arange(symbols.shape[1], device=x.device) < length[:, None])[..., None].to(x.dtype)
+        spoken = inside * (symbols != FILLER)[..., None].to(x.dtype)
+        x = x * spoken
+        for block in self.blocks:
+            x = block(x, inside) * spoken
+        return x
+
+
+def _positions(length: int, width: int, device: torch.device) -> Float[Tensor, "p d"]:
+    """Absolute positions, cosines in the first half, sines in the second. [F5-TTS]"""
+    speeds = 1.0 / THETA ** (torch.arange(0, width, 2, device=device)[: width // 2].float() / width)
+    angles = torch.outer(torch.arange(length, device=device).float(), speeds)
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)

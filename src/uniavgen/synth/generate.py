@@ -1,0 +1,85 @@
+"""Many clips in order, drawn by as many processes as asked."""
+
+import multiprocessing
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from uniavgen.errors import ConfigError
+from uniavgen.synth.assets import cache_folder, find_heads, find_speech, find_voices
+from uniavgen.synth.clip import RenderedClip
+from uniavgen.synth.head_data import load_head_data
+from uniavgen.synth.speech import MadeSpeech, SpeechSource, check_split
+from uniavgen.synth.world import World
+from uniavgen.timebase import Timebase
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldSettings:
+    """What a world is made of. Folders that are None are found as `assets` says."""
+
+    source: str = "made"
+    """made (speech made ahead), kokoro or flite."""
+    split: str = "all"
+    """train, val or all: which sentences occur."""
+    size: int = 128
+    """Pixels a side."""
+    num_frames: int = 81
+    people_per_voice: int = 8
+    heads: Path | None = None
+    voices: Path | None = None
+    speech: Path | None = None
+
+    def __post_init__(self) -> None:
+        check_split(self.split)
+        if not 32 <= self.size <= 1024 or self.size % 2:
+            raise ConfigError(f"clips are 32 to 1024 pixels a side and even, got {self.size}")
+        if self.source not in ("made", "kokoro", "flite"):
+            raise ConfigError(f"the speech source is made, kokoro or flite, got '{self.source}'")
+
+
+def open_speech(settings: WorldSettings) -> SpeechSource:
+    """The speech source that the settings name."""
+    if settings.source == "made":
+        return MadeSpeech(find_speech(settings.speech), settings.split)
+    from uniavgen.synth.voices import FliteSpeech, KokoroSpeech  # noqa: PLC0415
+
+    if settings.source == "kokoro":
+        return KokoroSpeech(find_voices(settings.voices), settings.split)
+    return FliteSpeech(settings.split)
+
+
+def open_world(settings: WorldSettings) -> World:
+    """A world that can draw clips in this process. Raises DataError or ConfigError when something is missing."""
+    return World(
+        load_head_data(find_heads(settings.heads), cache_folder()),
+        open_speech(settings),
+        settings.size,
+        Timebase().clip(settings.num_frames),
+        settings.people_per_voice,
+    )
+
+
+def generate(seed: int, numbers: Iterable[int], settings: WorldSettings, jobs: int = 1) -> Iterator[RenderedClip]:
+    """Clips of the world `seed` in the order of `numbers`; the same whatever `jobs`."""
+    if jobs < 1:
+        raise ConfigError(f"at least one process is needed, got {jobs}")
+    if jobs == 1:
+        world = open_world(settings)
+        for number in numbers:
+            yield world.clip(seed, number)
+        return
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(jobs, initializer=_start, initargs=(settings,)) as pool:
+        yield from pool.imap(_draw, ((seed, number) for number in numbers))
+
+
+_worlds: list[World] = []
+
+
+def _start(settings: WorldSettings) -> None:
+    _worlds.append(open_world(settings))
+
+
+def _draw(job: tuple[int, int]) -> RenderedClip:
+    return _worlds[0].clip(*job)

@@ -1,0 +1,123 @@
+"""Speech with phone times: one interface, several sources.
+
+A source says which line a clip gets and then speaks it. All give 24 kHz mono; phones are (symbol, start s, end s) in
+the symbols of `visemes`, blanks between words.
+"""
+
+import json
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import av
+import numpy as np
+from jaxtyping import Float32
+
+from uniavgen.errors import ConfigError, DataError
+from uniavgen.synth.visemes import Phone
+
+SAMPLE_RATE_HZ = 24_000
+SPLITS = ("train", "val", "all")
+_HELD_OUT = 10
+"""One sentence in so many is for validation only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """What is said, and by which voice of the source."""
+
+    utterance: str
+    text: str
+    voice: str
+    gender: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speech:
+    """A spoken line."""
+
+    waveform: Float32[np.ndarray, " samples"]
+    phones: tuple[Phone, ...]
+
+    @property
+    def duration_s(self) -> float:
+        return len(self.waveform) / SAMPLE_RATE_HZ
+
+
+class SpeechSource(Protocol):
+    """Where lines come from. Implementations can be pickled, so that every process has one."""
+
+    def line(self, seed: int, number: int) -> Line:
+        """The line of clip `number` of the world `seed`."""
+        ...
+
+    def say(self, line: Line, rate: float) -> Speech:
+        """Speak a line; `rate` above 1 is faster, for sources that can."""
+        ...
+
+
+def split_of(text: str) -> str:
+    """`train` or `val`, by the sentence alone, so that no sentence is in both."""
+    return "val" if zlib.crc32(text.lower().encode()) % _HELD_OUT == _HELD_OUT - 1 else "train"
+
+
+def check_split(split: str) -> str:
+    """`split` itself; raises ConfigError when it is none."""
+    if split not in SPLITS:
+        raise ConfigError(f"the split is one of {', '.join(SPLITS)}, got '{split}'")
+    return split
+
+
+class MadeSpeech:
+    """Speech made ahead: `index.jsonl` (id, text, voice, gender, seconds, phones) and `opus/ID.opus`.
+
+    Clip numbers go through all utterances of the split in an order drawn from the seed before one comes again.
+    """
+
+    def __init__(self, folder: Path, split: str = "all", longest_s: float = 5.0) -> None:
+        self._folder = folder
+        self._split = check_split(split)
+        self._longest_s = longest_s
+        if not self._entries:
+            raise DataError(f"{folder / 'index.jsonl'} has no utterance of the split '{split}' under {longest_s} s")
+
+    @cached_property
+    def _entries(self) -> list[dict]:
+        index = self._folder / "index.jsonl"
+        try:
+            rows = [json.loads(line) for line in index.read_text(encoding="utf-8").splitlines() if line.strip()]
+            return [
+                row
+                for row in rows
+                if row["seconds"] <= self._longest_s and self._split in ("all", split_of(row["text"]))
+            ]
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"the speech index {index} cannot be read ({error!r}); make the folder anew") from error
+
+    def line(self, seed: int, number: int) -> Line:
+        """The line of clip `number` of the world `seed`."""
+        cycle, place = divmod(number, len(self._entries))
+        order = np.random.default_rng([seed, cycle, 77]).permutation(len(self._entries))
+        row = self._entries[order[place]]
+        return Line(utterance=row["id"], text=row["text"], voice=row["voice"], gender=row["gender"])
+
+    def say(self, line: Line, rate: float) -> Speech:  # noqa: ARG002
+        """The kept recording; its rate is as it is. Raises DataError when the file is damaged."""
+        row = next(r for r in self._entries if r["id"] == line.utterance)
+        path = self._folder / "opus" / f"{line.utterance}.opus"
+        phones = tuple((str(s), float(a), float(b)) for s, a, b in row["phones"])
+        return Speech(waveform=decode(path), phones=phones)
+
+
+def decode(path: Path) -> Float32[np.ndarray, " samples"]:
+    """Mono 24 kHz samples of a sound file. Raises DataError when it cannot be read."""
+    resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)
+    try:
+        with av.open(str(path)) as container:
+            blocks = [out for frame in container.decode(audio=0) for out in resampler.resample(frame)]
+            blocks += resampler.resample(None)
+    except (OSError, av.FFmpegError, IndexError) as error:
+        raise DataError(f"the speech file {path} cannot be read ({error}); make it anew") from error
+    return np.concatenate([block.to_ndarray()[0] for block in blocks]).astype(np.float32)

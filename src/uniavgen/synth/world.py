@@ -1,0 +1,101 @@
+"""The world: clip `number` of seed `seed` is always the same clip.
+
+Every clip has a line, a person who fits the voice, a mood that both face and voice show, and a scene.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+
+from uniavgen.synth.appearance import draw_look
+from uniavgen.synth.captions import caption
+from uniavgen.synth.clip import RenderedClip, Truth
+from uniavgen.synth.head_data import HeadData
+from uniavgen.synth.moods import MOODS, NEUTRAL, STRENGTHS, Mood
+from uniavgen.synth.motion import perform
+from uniavgen.synth.people import Person, draw_person
+from uniavgen.synth.prosody import colour, place, retune
+from uniavgen.synth.renderer import Renderer
+from uniavgen.synth.scene import draw_scene
+from uniavgen.synth.speech import SAMPLE_RATE_HZ, Line, Speech, SpeechSource
+from uniavgen.timebase import ClipTiming, Timebase
+
+_LATEST_START_S = 0.35
+_MOOD_SHARES = (0.34, 0.22, 0.22, 0.22)
+
+
+class World:
+    """Draws clips of one size and length; keep one a process."""
+
+    def __init__(
+        self,
+        data: HeadData,
+        speech: SpeechSource,
+        size: int = 128,
+        timing: ClipTiming | None = None,
+        people_per_voice: int = 8,
+    ) -> None:
+        self._data, self._speech = data, speech
+        self._renderer = Renderer(size)
+        self.timing = timing or Timebase().clip(81)
+        self._people_per_voice = people_per_voice
+        self._person = lru_cache(maxsize=None)(self._draw_person)
+
+    def clip(self, seed: int, number: int) -> RenderedClip:
+        """Clip `number` of the world `seed`, drawn and spoken."""
+        rng = np.random.default_rng([seed, number])
+        line = self._speech.line(seed, number)
+        person = self._person(seed, line.voice, line.gender, int(rng.integers(self._people_per_voice)))
+        mood = MOODS[rng.choice(len(MOODS), p=_MOOD_SHARES)]
+        strength = 0.0 if mood is NEUTRAL else float(rng.choice(STRENGTHS))
+        speech = self._spoken(line, person, mood, strength, rng)
+        frames, fps = self.timing.num_frames, float(self.timing.base.fps)
+        performance = perform(speech.phones, mood, strength, frames, fps, rng)
+        look = draw_look(person.style, rng)
+        scene = draw_scene(frames, fps, rng)
+        head = person.head(self._data)
+        posed = head.pose(performance.arkit, performance.rotation, performance.lean)
+        pictures, masks = self._renderer.draw(head, posed, look, scene.shot(head))
+        truth = Truth(
+            text=line.text,
+            caption=caption(person.identity, person.style, mood, strength, scene.place, rng),
+            phones=speech.phones,
+            mouth_opening=head.mouth_opening(performance.arkit),
+            arkit=performance.arkit,
+            head_pose=performance.rotation,
+            identity=person.name,
+            speaker=person.name,
+            gender=person.identity.gender,
+            age=round(person.identity.age, 1),
+            voice=line.voice,
+            mood=mood.name,
+            strength=strength,
+            place=scene.place,
+            framing=scene.framing,
+            utterance=line.utterance,
+        )
+        return RenderedClip(
+            key=f"{seed:04d}-{number:06d}",
+            fps=fps,
+            frames=pictures,
+            face_masks=masks,
+            waveform=speech.waveform,
+            sample_rate_hz=SAMPLE_RATE_HZ,
+            truth=truth,
+        )
+
+    def _draw_person(self, population: int, voice: str, gender: str, number: int) -> Person:
+        return draw_person(self._data, population, voice, gender, number)
+
+    def _spoken(self, line: Line, person: Person, mood: Mood, strength: float, rng: np.random.Generator) -> Speech:
+        """The line in the person's voice and mood, placed in a clip's length."""
+        samples = round(self.timing.duration_s * SAMPLE_RATE_HZ)
+        room_s = samples / SAMPLE_RATE_HZ
+        pitch = person.pitch * (1 + strength * (mood.pitch - 1))
+        # Tuning up also shortens, so the source speaks as much slower.
+        raw = self._speech.say(line, rate=(1 + strength * (mood.rate - 1)) / pitch)
+        spoken = retune(raw, max(pitch, raw.duration_s / (room_s - 0.05)))
+        loud = colour(spoken.waveform, strength * mood.gain_db, strength * mood.brightness_db)
+        start_s = rng.uniform(0, max(0.0, min(_LATEST_START_S, room_s - spoken.duration_s)))
+        return place(Speech(waveform=loud, phones=spoken.phones), start_s, samples)
+

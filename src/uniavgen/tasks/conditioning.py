@@ -1,0 +1,182 @@
+"""The only place that lays out sequences, for training and inference alike [paper 3.5, release].
+
+Video is [reference image | clip], audio is [reference audio | clip], along time. A given part replaces the leading
+part of the clip: its clean values stand where noise would have been, at time 0.
+
+Letters: b batch, c latent channels, f latent frames, g given latent frames, h w latent grid, l audio tokens,
+gl given audio tokens, r reference audio tokens.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+from einops import repeat
+from jaxtyping import Float
+from torch import Tensor
+
+from uniavgen.batch import AVPair, Stream, TokenTimes
+from uniavgen.errors import ConfigError
+from uniavgen.tasks.table import TASKS, Part, Reference, Task
+
+NOISY, CLEAN = 0, 1
+"""Columns of `TokenTimes.values`, which are [t, 0]."""
+
+
+class ReferenceTime(StrEnum):
+    """Time of the reference audio's tokens."""
+
+    NOISY = "noisy"
+    """That of the noisy tokens. [release]"""
+    CLEAN = "clean"
+    """0, as the other clean tokens have. [ours]"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipConditions:
+    """Clean latents and mel that a task is given, normalised as the transformer takes them."""
+
+    reference_image: Float[Tensor, "b c 1 h w"]
+    given_video: Float[Tensor, "b c g h w"] | None = None
+    """Leading latent frames of the clip; None stands for the reference image as first latent frame. [release]"""
+    given_audio: Float[Tensor, "b gl mel"] | None = None
+    """Leading audio tokens of the clip."""
+    reference_audio: Float[Tensor, "b r mel"] | None = None
+    """Audio of the speaker, its silence included (`table.REFERENCE_SILENCE_S`)."""
+
+    @property
+    def leading_video(self) -> Float[Tensor, "b c g h w"]:
+        return self.reference_image if self.given_video is None else self.given_video
+
+    @property
+    def num_given_frames(self) -> int:
+        return self.leading_video.shape[2]
+
+    @property
+    def num_given_tokens(self) -> int:
+        return 0 if self.given_audio is None else self.given_audio.shape[1]
+
+
+def condition(
+    task: Task,
+    noisy: AVPair,
+    clean: ClipConditions,
+    sigma: Float[Tensor, " b"],
+    interact: Float[Tensor, " b"] | None = None,
+    reference_time: ReferenceTime = ReferenceTime.NOISY,
+) -> tuple[Stream, Stream]:
+    """The video and the audio stream of one forward pass.
+
+    `noisy` is the state at `sigma` of the whole clip; what it holds in given places is ignored. `interact` is 0 for
+    samples whose interaction is dropped in training. Raises ConfigError where `clean` does not fit the task.
+    """
+    check(task, clean, noisy.video.shape[2], noisy.audio.shape[1])
+    video = video_stream(noisy.video, clean, sigma, interact)
+    audio = audio_stream(noisy.audio, clean, sigma, interact, reference_time)
+    return video, audio
+
+
+def video_stream(
+    noisy: Float[Tensor, "b c f h w"],
+    clean: ClipConditions,
+    sigma: Float[Tensor, " b"],
+    interact: Float[Tensor, " b"] | None = None,
+) -> Stream:
+    """The video half of `condition`. The reference image has time 0. [release]"""
+    num_frames = noisy.shape[2]
+    given = _leading(num_frames, clean.num_given_frames, sigma)
+    return Stream(
+        values=torch.cat([clean.reference_image, _overwrite(noisy, clean.leading_video, dim=2)], dim=2),
+        times=_times(sigma, torch.cat([given.new_ones(1), given])),
+        receives=_receives(given, sigma, interact),
+        num_reference=1,
+    )
+
+
+def audio_stream(
+    noisy: Float[Tensor, "b l mel"],
+    clean: ClipConditions,
+    sigma: Float[Tensor, " b"],
+    interact: Float[Tensor, " b"] | None = None,
+    reference_time: ReferenceTime = ReferenceTime.NOISY,
+) -> Stream:
+    """The audio half of `condition`, also for training the audio branch alone."""
+    values = _overwrite(noisy, clean.given_audio, dim=1)
+    given = _leading(noisy.shape[1], clean.num_given_tokens, sigma)
+    receives = _receives(given, sigma, interact)
+    if clean.reference_audio is None:
+        return Stream(values=values, times=_times(sigma, given), receives=receives, num_reference=0)
+    num_reference = clean.reference_audio.shape[1]
+    is_clean = given.new_full((num_reference,), float(reference_time is ReferenceTime.CLEAN))
+    return Stream(
+        values=torch.cat([clean.reference_audio, values], dim=1),
+        times=_times(sigma, torch.cat([is_clean, given])),
+        receives=receives,
+        num_reference=num_reference,
+    )
+
+
+def impose(state: AVPair, clean: ClipConditions) -> AVPair:
+    """`state` with the given parts in place, as every forward pass sees it and as it is decoded. [release]"""
+    return AVPair(
+        video=_overwrite(state.video, clean.leading_video, dim=2),
+        audio=_overwrite(state.audio, clean.given_audio, dim=1),
+    )
+
+
+def carries_loss(clean: ClipConditions, state: AVPair) -> AVPair:
+    """Masks `f` and `l` over the clip: 1 where the velocity is learned, 0 where the clip is given. [Harmony]"""
+    like = clean.reference_image.new_zeros((), dtype=torch.float32)
+    return AVPair(
+        video=1.0 - _leading(state.video.shape[2], clean.num_given_frames, like),
+        audio=1.0 - _leading(state.audio.shape[1], clean.num_given_tokens, like),
+    )
+
+
+def check(task: Task, clean: ClipConditions, num_frames: int, num_tokens: int) -> None:
+    """Raise ConfigError unless `clean` gives what the task's row of the table says."""
+    spec = TASKS[task]
+    _check_part(f"{task}: given video latent frames", spec.video, clean.num_given_frames, num_frames, least=1)
+    _check_part(f"{task}: given audio tokens", spec.audio, clean.num_given_tokens, num_tokens, least=0)
+    if spec.reference_audio is Reference.NEEDED and clean.reference_audio is None:
+        raise ConfigError(f"{task}: reference audio is missing; give some of the wanted voice or use the task 'joint'")
+    if spec.reference_audio is Reference.NONE and clean.reference_audio is not None:
+        raise ConfigError(f"{task}: got reference audio, which this task does not take; leave it out")
+
+
+def _check_part(what: str, part: Part, given: int, total: int, least: int) -> None:
+    match part:
+        case Part.GENERATED:
+            fits, expected = given == least, f"{least}"
+        case Part.PREFIX:
+            fits, expected = 0 < given < total, f"1 to {total - 1}"
+        case Part.GIVEN:
+            fits, expected = given == total, f"all {total}"
+    if not fits:
+        raise ConfigError(f"{what} must be {expected}, got {given}")
+
+
+def _overwrite(values: Tensor, leading: Tensor | None, dim: int) -> Tensor:
+    if leading is None:
+        return values
+    rest = values.narrow(dim, leading.shape[dim], values.shape[dim] - leading.shape[dim])
+    return torch.cat([leading.to(values.dtype), rest], dim=dim)
+
+
+def _leading(length: int, count: int, like: Tensor) -> Float[Tensor, " s"]:
+    """1 for the first `count` of `length` places."""
+    return (torch.arange(length, device=like.device) < count).to(torch.float32)
+
+
+def _times(sigma: Tensor, is_clean: Tensor) -> TokenTimes:
+    sigma = sigma.to(torch.float32)
+    index = torch.where(is_clean > 0, CLEAN, NOISY)
+    return TokenTimes(
+        values=torch.stack([sigma, torch.zeros_like(sigma)], dim=1),
+        index=repeat(index, "s -> b s", b=sigma.shape[0]),
+    )
+
+
+def _receives(given: Tensor, sigma: Tensor, interact: Tensor | None) -> Tensor:
+    mask = repeat(1.0 - given, "s -> b s", b=sigma.shape[0])
+    return mask if interact is None else mask * interact.to(torch.float32)[:, None]

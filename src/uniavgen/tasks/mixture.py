@@ -1,0 +1,98 @@
+"""Which task a training step has, and how much of the clip it gives. Pure functions of numpy generators."""
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+
+from uniavgen.config import Config
+from uniavgen.errors import ConfigError
+from uniavgen.tasks.table import REFERENCE_SILENCE_S, TASKS, Part, Reference, Task
+from uniavgen.timebase import ClipTiming
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixtureConfig(Config):
+    """Shares and lengths of a training stage."""
+
+    ratios: dict[Task, float] = field(default_factory=lambda: {task: float(spec.ratio) for task, spec in TASKS.items()})
+    """Share of each task; one that is missing is not trained. [paper 4.1: 4:1:1:2:2]"""
+    continuation: tuple[float, float] = (0.2, 0.6)
+    """Share of the clip's latent frames that a continuation is given, uniform. [ours; the paper shows one half]"""
+    reference_s: tuple[float, float] = (1.0, 3.0)
+    """Seconds of reference audio without its silence, uniform. [Harmony]"""
+    allowed_reference: float = 0.5
+    """Probability of reference audio in a task that allows but does not need it. [ours]"""
+
+    def __post_init__(self) -> None:
+        if not self.ratios or min(self.ratios.values()) < 0 or sum(self.ratios.values()) <= 0:
+            raise ConfigError(f"task ratios are never negative and not all 0, got {self.ratios}")
+        if not 0 < self.continuation[0] <= self.continuation[1] < 1:
+            raise ConfigError(f"continuation must be an increasing pair inside (0, 1), got {self.continuation}")
+        if not 0 < self.reference_s[0] <= self.reference_s[1]:
+            raise ConfigError(f"reference_s must be an increasing pair above 0, got {self.reference_s}")
+        if not 0 <= self.allowed_reference <= 1:
+            raise ConfigError(f"allowed_reference is a probability, got {self.allowed_reference}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """One step's task and lengths; the same for every sample of the step, so batches are rectangular."""
+
+    task: Task
+    given_frames: int
+    """Leading latent frames of the clip that are given, the first one included."""
+    given_tokens: int
+    """Leading audio tokens that are given."""
+    reference_tokens: int
+    """Tokens of reference audio without its silence; 0 where there is none."""
+
+
+def step_generator(seed: int, step: int, stream: int = 0) -> np.random.Generator:
+    """The generator of one step: equal on all ranks, and the same after a resume. `stream` separates purposes."""
+    return np.random.default_rng((seed, step, stream))
+
+
+def draw(config: MixtureConfig, timing: ClipTiming, rng: np.random.Generator) -> Draw:
+    """Task by ratio, then the lengths that it needs. Draws the same count of numbers whatever the task."""
+    uniform_task, uniform_given, uniform_allowed, uniform_reference = rng.random(4)
+    task = _by_ratio(config.ratios, uniform_task)
+    spec = TASKS[task]
+    prefix = continuation_frames(config, timing, uniform_given)
+    has_reference = spec.reference_audio is Reference.NEEDED or (
+        spec.reference_audio is Reference.ALLOWED and uniform_allowed < config.allowed_reference
+    )
+    return Draw(
+        task=task,
+        given_frames={Part.GENERATED: 1, Part.PREFIX: prefix, Part.GIVEN: timing.num_latent_frames}[spec.video],
+        given_tokens={
+            Part.GENERATED: 0,
+            Part.PREFIX: timing.tokens_before(prefix),
+            Part.GIVEN: timing.num_audio_tokens,
+        }[spec.audio],
+        reference_tokens=reference_tokens(config, timing, uniform_reference) if has_reference else 0,
+    )
+
+
+def continuation_frames(config: MixtureConfig, timing: ClipTiming, uniform: float) -> int:
+    """Whole latent frames given to a continuation, at least one and not all, `uniform` in [0, 1)."""
+    low, high = config.continuation
+    frames = round((low + (high - low) * uniform) * timing.num_latent_frames)
+    return min(max(frames, 1), timing.num_latent_frames - 1)
+
+
+def reference_tokens(config: MixtureConfig, timing: ClipTiming, uniform: float) -> int:
+    """Audio tokens of reference audio, `uniform` in [0, 1)."""
+    low, high = config.reference_s
+    return max(round((low + (high - low) * uniform) * timing.base.tokens_per_second), 1)
+
+
+def silence_tokens(timing: ClipTiming) -> int:
+    """Audio tokens of the silence behind the reference audio."""
+    return int(Fraction(REFERENCE_SILENCE_S) * timing.base.tokens_per_second)
+
+
+def _by_ratio(ratios: dict[Task, float], uniform: float) -> Task:
+    tasks = [task for task in Task if ratios.get(task, 0) > 0]
+    edges = np.cumsum([ratios[task] for task in tasks])
+    return tasks[int(np.searchsorted(edges, uniform * edges[-1], side="right"))]

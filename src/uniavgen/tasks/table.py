@@ -1,0 +1,112 @@
+"""The five tasks as one table [paper 3.5, 4.1; supplement].
+
+Everything that differs between tasks stands here; layout, masks and times follow from it in `conditioning`, and
+training and inference read the same rows.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
+
+from uniavgen.batch import OPEN, Gate
+from uniavgen.timebase import Source
+
+REFERENCE_SILENCE_S = Fraction(3, 10)
+"""Silence appended to the reference audio before its mel is taken. [release]"""
+
+
+class Task(StrEnum):
+    """What is wanted. The order is the one the paper's ratio refers to."""
+
+    JOINT = "joint"
+    """Picture, caption and speech become video and audio. [release: AVG]"""
+    REFERENCE_AUDIO = "reference_audio"
+    """The same in the voice of a recording. [release: RAVG]"""
+    CONTINUATION = "continuation"
+    """The beginning of a clip is kept and continued. [paper; not in the release]"""
+    DUBBING = "dubbing"
+    """All video is given, speech is generated. [release: V2A]"""
+    ANIMATION = "animation"
+    """All audio is given, video is generated. [release: A2V]"""
+
+
+class Part(StrEnum):
+    """How much of a modality is given. Given latent frames and audio tokens are clean: their time is 0, they send
+    interaction but receive none, and they carry no loss. All others have time t, receive, and carry loss."""
+
+    GENERATED = "generated"
+    """Nothing, except that the first latent frame of a video is always the reference image's. [release]"""
+    PREFIX = "prefix"
+    """A leading part."""
+    GIVEN = "given"
+    """All of it."""
+
+
+class Reference(StrEnum):
+    """Whether audio of the speaker stands in front of the clip's; it neither sends nor receives interaction."""
+
+    NONE = "none"
+    ALLOWED = "allowed"
+    NEEDED = "needed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSpec:
+    """One row of the table."""
+
+    video: Part
+    audio: Part
+    reference_audio: Reference
+    gate: Gate
+    """Directions of interaction in every pass. A modality that is given as a whole receives nothing."""
+    release_gate: Gate | None = None
+    """Gate of the conditional pass only, where the release closes more than the paper does."""
+    ratio: int
+    """Share of training steps. [paper 4.1: 4:1:1:2:2]"""
+
+    def conditional_gate(self, source: Source) -> Gate:
+        """Gate of the pass that knows the texts; the passes it is guided against keep `gate`."""
+        if source is Source.RELEASE and self.release_gate is not None:
+            return self.release_gate
+        return self.gate
+
+
+TASKS: dict[Task, TaskSpec] = {
+    Task.JOINT: TaskSpec(
+        video=Part.GENERATED,
+        audio=Part.GENERATED,
+        reference_audio=Reference.NONE,
+        gate=OPEN,
+        ratio=4,
+    ),
+    Task.REFERENCE_AUDIO: TaskSpec(
+        video=Part.GENERATED,
+        audio=Part.GENERATED,
+        reference_audio=Reference.NEEDED,
+        gate=OPEN,
+        # The paper keeps only the reference tokens out of interaction; the release closes v2a altogether.
+        release_gate=Gate(a2v=True, v2a=False),
+        ratio=1,
+    ),
+    Task.CONTINUATION: TaskSpec(
+        video=Part.PREFIX,
+        audio=Part.PREFIX,
+        reference_audio=Reference.NONE,
+        gate=OPEN,
+        ratio=1,
+    ),
+    Task.DUBBING: TaskSpec(
+        video=Part.GIVEN,
+        audio=Part.GENERATED,
+        reference_audio=Reference.ALLOWED,
+        gate=Gate(a2v=False, v2a=True),
+        ratio=2,
+    ),
+    Task.ANIMATION: TaskSpec(
+        video=Part.GENERATED,
+        audio=Part.GIVEN,
+        reference_audio=Reference.NONE,
+        gate=Gate(a2v=True, v2a=False),
+        ratio=2,
+    ),
+}

@@ -1,0 +1,33 @@
+"""What the audio branch is told to say [release].
+
+Letters: b batch, p speech symbols.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+MIN_SYMBOLS = 10
+"""Shorter texts are filled up, and the filler counts as text. [release]"""
+FILLER = 0
+
+
+def spoken(speech: str, reference_transcript: str | None = None) -> str:
+    """Speech text of a pass with text: with reference audio its transcript stands in front of the new text."""
+    return unspoken(reference_transcript) + speech
+
+
+def unspoken(reference_transcript: str | None = None) -> str:
+    """Speech text of a pass without text: nothing, or the reference's transcript, since its audio is still there."""
+    return f"{reference_transcript} " if reference_transcript else ""
+
+
+def pad_symbols(texts: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "b p"], Int[Tensor, " b"]]:
+    """Symbol ids of several texts as one tensor, and their lengths, which include the filler up to MIN_SYMBOLS."""
+    lengths = [max(len(text), MIN_SYMBOLS) for text in texts]
+    padded = torch.full((len(texts), max(lengths)), FILLER, dtype=torch.int64)
+    for row, text in zip(padded, texts, strict=True):
+        row[: len(text)] = torch.tensor(text, dtype=torch.int64)
+    return padded, torch.tensor(lengths, dtype=torch.int64)

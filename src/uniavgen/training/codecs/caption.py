@@ -1,0 +1,182 @@
+"""Training of the small caption encoder: from its features, the facts that a caption was written from must be told.
+
+Each fact has a query that attends over the features, as the video branch does, so the words keep it where they are.
+
+Letters: b batch, m caption tokens, d width, facts.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from einops import einsum, rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
+
+from uniavgen.codecs.caption import NANO_MAX_TOKENS, clean, word_tokenizer
+from uniavgen.config import Config
+from uniavgen.data.shards import ShardSet
+from uniavgen.errors import DataError
+from uniavgen.training.codecs.loop import LoopConfig, Objective, seeded, step_rng
+
+UNTOLD = -100
+"""Class of a fact that a sample lacks; carries no loss."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionShape(Config):
+    """Size of a small umT5 encoder [ours]."""
+
+    width: int = 128
+    hidden: int = 256
+    num_heads: int = 4
+    num_layers: int = 2
+    max_tokens: int = NANO_MAX_TOKENS
+
+    def build(self, vocabulary: int) -> UMT5EncoderModel:
+        """A new encoder with random weights."""
+        config = UMT5Config(
+            vocab_size=vocabulary,
+            d_model=self.width,
+            d_kv=self.width // self.num_heads,
+            d_ff=self.hidden,
+            num_heads=self.num_heads,
+            num_layers=self.num_layers,
+            num_decoder_layers=0,
+            dropout_rate=0.0,
+            pad_token_id=0,
+            eos_token_id=1,
+            is_encoder_decoder=False,
+        )
+        return UMT5EncoderModel(config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionTraining(Config):
+    """A caption encoder and how it is trained."""
+
+    model: CaptionShape = field(default_factory=CaptionShape)
+    loop: LoopConfig
+    batch_size: int = 64
+    facts: tuple[str, ...]
+    """Keys of the samples' json that a caption tells about."""
+    word_drop: float = 0.1
+    """Share of tokens that are hidden, so that a fact is read off all words that tell it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """A caption and the facts that it was written from."""
+
+    caption: str
+    facts: Mapping[str, str]
+
+
+class FactReader(nn.Module):
+    """The encoder under training, and for each fact a query over its features and a classifier."""
+
+    def __init__(self, encoder: UMT5EncoderModel, num_values: Sequence[int]) -> None:
+        super().__init__()
+        width = encoder.config.d_model
+        self.encoder = encoder
+        self.queries = nn.Parameter(torch.randn(len(num_values), width) / width**0.5)
+        self.classifiers = nn.ModuleList(nn.Linear(width, count) for count in num_values)
+
+    def forward(self, ids: Int[Tensor, "b m"], mask: Int[Tensor, "b m"]) -> list[Float[Tensor, "b values"]]:
+        features = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        scores = einsum(self.queries, features, "facts d, b m d -> b facts m")
+        scores = scores.masked_fill(rearrange(mask, "b m -> b 1 m") == 0, float("-inf"))
+        read = einsum(scores.softmax(dim=-1), features, "b facts m, b m d -> b facts d")
+        return [classifier(read[:, i]) for i, classifier in enumerate(self.classifiers)]
+
+
+class CaptionObjective(Objective):
+    """Classification of the facts of captions."""
+
+    model: FactReader
+
+    def __init__(self, config: CaptionTraining, examples: Sequence[Described], device: torch.device) -> None:
+        self.config = config
+        self.device = device
+        self.values = {fact: _values(examples, fact) for fact in config.facts}
+        self.tokenizer: PreTrainedTokenizerFast = word_tokenizer(
+            (example.caption for example in examples), config.model.max_tokens
+        )
+        inputs = self._tokens([example.caption for example in examples])
+        self.ids, self.mask = inputs
+        self.classes = self.classes_of(examples)
+        with seeded(config.loop.seed):
+            encoder = config.model.build(len(self.tokenizer))
+            self.model = FactReader(encoder, [len(values) for values in self.values.values()]).to(device)
+
+    @property
+    def encoder(self) -> UMT5EncoderModel:
+        return self.model.encoder
+
+    def losses(self, step: int) -> dict[str, Tensor]:
+        rng = step_rng(self.config.loop.seed, step)
+        rows = torch.from_numpy(rng.integers(len(self.ids), size=self.config.batch_size))
+        ids, mask = self.ids[rows], self.mask[rows]
+        hidden = torch.from_numpy(rng.random(ids.shape) < self.config.word_drop)
+        ids = torch.where(hidden & (mask == 1), self.tokenizer.unk_token_id, ids)
+        guesses = self.model(ids.to(self.device), mask.to(self.device))
+        truth = self.classes[rows].to(self.device)
+        told = [
+            F.cross_entropy(guess, truth[:, i], ignore_index=UNTOLD)
+            for i, guess in enumerate(guesses)
+            if (truth[:, i] != UNTOLD).any()
+        ]
+        return {"total": torch.stack(told).mean()}
+
+    @torch.no_grad()
+    def accuracy(self, examples: Sequence[Described]) -> dict[str, float]:
+        """Share of examples whose fact is read off the caption, per fact."""
+        ids, mask = self._tokens([example.caption for example in examples])
+        guesses = self.model(ids.to(self.device), mask.to(self.device))
+        truth = self.classes_of(examples).to(self.device)
+        right = {}
+        for i, (fact, guess) in enumerate(zip(self.values, guesses, strict=True)):
+            told = truth[:, i] != UNTOLD
+            right[fact] = float((guess.argmax(dim=-1) == truth[:, i])[told].float().mean())
+        return right
+
+    def classes_of(self, examples: Sequence[Described]) -> Int[Tensor, "b facts"]:
+        """Class of each fact of each example, UNTOLD where it has none or one that the training data lacks."""
+        numbers = {fact: {value: i for i, value in enumerate(values)} for fact, values in self.values.items()}
+        rows = [[numbers[fact].get(example.facts.get(fact, ""), UNTOLD) for fact in numbers] for example in examples]
+        return torch.tensor(rows)
+
+    def _tokens(self, captions: Sequence[str]) -> tuple[Int[Tensor, "b m"], Int[Tensor, "b m"]]:
+        inputs = self.tokenizer(
+            [clean(caption) for caption in captions],
+            padding="max_length",
+            max_length=self.config.model.max_tokens,
+            truncation=True,
+            return_tensors="pt",
+        )
+        return inputs.input_ids, inputs.attention_mask
+
+
+def read_descriptions(folder: Path) -> list[Described]:
+    """Captions and facts of the samples of a folder of shards; samples without a caption are left out."""
+    shards = ShardSet(folder)
+    described = []
+    for i in range(len(shards)):
+        facts = json.loads(shards.read(i, "json"))
+        if facts.get("caption"):
+            plain = {name: str(value) for name, value in facts.items() if isinstance(value, str | int | bool)}
+            described.append(Described(caption=facts["caption"], facts=plain))
+    if not described:
+        raise DataError(f"no sample of {folder} has a caption; give a folder that `uniavgen synth` wrote")
+    return described
+
+
+def _values(examples: Sequence[Described], fact: str) -> list[str]:
+    values = sorted({example.facts[fact] for example in examples if fact in example.facts})
+    if len(values) < 2:
+        raise DataError(f"the fact '{fact}' has {len(values)} values in the data, a caption encoder learns from 2 or more")
+    return values

@@ -1,0 +1,48 @@
+"""Speech for a vocoder: all sound of a folder of shards or of sound files, held in memory as 16 bit samples."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import av
+import numpy as np
+from jaxtyping import Int16
+
+from uniavgen.data.sample import decode_sound
+from uniavgen.data.shards import ShardSet
+from uniavgen.errors import DataError
+
+SOUND_FILES: Final = ("flac", "opus", "wav")
+Samples = Int16[np.ndarray, " samples"]
+
+
+def read_sounds(folder: Path, rate_hz: int, min_samples: int, skip: int = 0) -> list[Samples]:
+    """Mono sounds of at least `min_samples`, in order of their names, less the first `skip` (kept for evaluation).
+
+    Raises DataError for a folder without sounds, and for one that cannot be decoded.
+    """
+    sounds = []
+    for name, content in _contents(folder, skip):
+        try:
+            waveform = decode_sound(content, rate_hz)
+        except (av.FFmpegError, ValueError) as error:
+            raise DataError(f"{name} in {folder} cannot be decoded ({error}); remove it or make it again") from None
+        if len(waveform) >= min_samples:
+            sounds.append(np.round(waveform.clip(-1, 1) * 32767).astype(np.int16))
+    if not sounds:
+        expected = f"expected shards (*.tar) or files (*.{', *.'.join(SOUND_FILES)})"
+        raise DataError(f"{folder} holds no sound of {min_samples} samples or more; {expected}")
+    return sounds
+
+
+def _contents(folder: Path, skip: int) -> Iterator[tuple[str, bytes]]:
+    if any(folder.glob("*.tar")):
+        shards = ShardSet(folder)
+        for i in range(skip, len(shards)):
+            part = next((name for name in shards.parts(i) if name in SOUND_FILES), None)
+            if part is not None:
+                yield f"{shards.keys[i]}.{part}", shards.read(i, part)
+        return
+    files = sorted(path for path in folder.rglob("*") if path.suffix[1:] in SOUND_FILES)
+    for path in files[skip:]:
+        yield path.name, path.read_bytes()

@@ -1,0 +1,99 @@
+"""Training of the small vocoder: spectra of several resolutions and the mel it was given, on random crops of speech.
+
+No adversary: it would multiply the cost of a step; what it costs in quality stands in docs/log.md. [ours]
+
+Letters: b batch, l frames, bins frequencies.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from uniavgen.codecs import mel
+from uniavgen.codecs.stft import stft
+from uniavgen.codecs.vocoder import NanoVocoder
+from uniavgen.config import Config
+from uniavgen.training.codecs.loop import LoopConfig, Objective, seeded, step_rng
+from uniavgen.training.codecs.sounds import Samples, read_sounds
+
+
+@dataclass(frozen=True, kw_only=True)
+class VocoderShape(Config):
+    """Size of a NanoVocoder."""
+
+    width: int = 192
+    hidden: int = 576
+    num_layers: int = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class VocoderTraining(Config):
+    """A vocoder and how it is trained."""
+
+    model: VocoderShape = field(default_factory=VocoderShape)
+    loop: LoopConfig
+    batch_size: int = 16
+    crop_frames: int = 50
+    """Mel frames of a crop; 50 are half a second."""
+    fft_sizes: tuple[int, ...] = (2048, 1024, 512, 256, 128)
+    """Window lengths of the spectral loss: long ones see harmonics, short ones see where the pulses are."""
+    mel_weight: float = 1.0
+    loudness_range_db: tuple[float, float] = (-9.0, 1.0)
+    """Gain that a crop gets, drawn evenly."""
+    held_out: int = 12
+    """Leading utterances that are not trained on."""
+
+
+class VocoderObjective(Objective):
+    """Spectral distance between crops of speech and what the vocoder makes of their mel."""
+
+    def __init__(self, config: VocoderTraining, sounds: list[Samples], device: torch.device) -> None:
+        self.config = config
+        self.sounds = sounds
+        self.device = device
+        with seeded(config.loop.seed):
+            self.model = NanoVocoder(**vars(config.model)).to(device)
+
+    @classmethod
+    def from_folder(cls, config: VocoderTraining, folder: Path, device: torch.device) -> "VocoderObjective":
+        """The objective over the sounds of a folder (shards or sound files)."""
+        samples = config.crop_frames * mel.MEL.hop
+        return cls(config, read_sounds(folder, mel.MEL.sample_rate_hz, samples, config.held_out), device)
+
+    def losses(self, step: int) -> dict[str, Tensor]:
+        target = self._crops(step)
+        wanted = mel.log_mel(target)
+        made = self.model(wanted)
+        distances = [spectral_distance(made, target, size) for size in self.config.fft_sizes]
+        spectral = torch.stack(distances).mean()
+        mel_error = (mel.log_mel(made) - wanted).abs().mean()
+        return {"total": spectral + self.config.mel_weight * mel_error, "spectral": spectral.detach(), "mel": mel_error.detach()}
+
+    def _crops(self, step: int) -> Float[Tensor, "b samples"]:
+        rng = step_rng(self.config.loop.seed, step)
+        length = self.config.crop_frames * mel.MEL.hop
+        crops = np.empty((self.config.batch_size, length), np.float32)
+        for crop in crops:
+            sound = self.sounds[rng.integers(len(self.sounds))]
+            start = rng.integers(len(sound) - length + 1)
+            gain = 10 ** (rng.uniform(*self.config.loudness_range_db) / 20)
+            crop[:] = (sound[start : start + length] / 32768 * gain).clip(-1, 1)
+        return torch.from_numpy(crops).to(self.device)
+
+
+def spectral_distance(
+    made: Float[Tensor, "b samples"], target: Float[Tensor, "b samples"], num_fft: int
+) -> Float[Tensor, ""]:
+    """Spectral convergence plus mean distance of log magnitudes (Yamamoto 2020) at one resolution."""
+    a, b = (_magnitudes(waveform, num_fft) for waveform in (made, target))
+    convergence = (a - b).norm(dim=(1, 2)) / b.norm(dim=(1, 2)).clamp(min=1e-3)
+    return convergence.mean() + (a.log() - b.log()).abs().mean()
+
+
+def _magnitudes(waveform: Float[Tensor, "b samples"], num_fft: int) -> Float[Tensor, "b bins l"]:
+    spectrum = stft(waveform, num_fft, num_fft // 4)
+    return (spectrum.real.square() + spectrum.imag.square() + 1e-7).sqrt()

@@ -1,0 +1,114 @@
+"""Settings of a training run. A stage is data: what is computed and trained, tasks, loss weights, schedules."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from uniavgen.config import Config
+from uniavgen.errors import ConfigError
+from uniavgen.flow.guidance import Dropout
+from uniavgen.tasks.mixture import MixtureConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ramp(Config):
+    """A number that moves linearly from `start` at the first step to `end` after the last one."""
+
+    start: float
+    end: float
+
+    def at(self, step: int, num_steps: int) -> float:
+        """Value at a step (from 0) of a run."""
+        return self.start + (self.end - self.start) * step / num_steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossWeights(Config):
+    """L = video L^v + audio L^a + face_mask L^m. [paper 4.1]"""
+
+    video: float = 1.0
+    audio: float = 1.0
+    face_mask: Ramp = field(default_factory=lambda: Ramp(start=0.0, end=0.0))
+    """lambda_m: 0.1 falling to 0 over stage 2. [paper 3.4, 4.1]"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig(Config):
+    """What a stage learns."""
+
+    branches: Literal["audio", "both"] = "both"
+    """Branches that are computed at all; the audio branch alone needs no video in the data."""
+    trainable: tuple[str, ...] = ("*",)
+    """Patterns (as in file names) of the parameters that are trained."""
+    tasks: MixtureConfig = field(default_factory=MixtureConfig)
+    losses: LossWeights = field(default_factory=LossWeights)
+    dropout: Dropout = field(default_factory=Dropout)
+    shift: float = 5.0
+    """t is uniform, then shifted as in sampling. [Harmony; Ovi]"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig(Config):
+    """AdamW. [paper 4.1: lr, betas, eps; the rest ours]"""
+
+    lr: float = 5e-6
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+    """Of matrices and kernels; not of biases, norms and tables."""
+    warmup_steps: int = 500
+    decay_steps: int = 0
+    """Last steps of the run, over which the rate falls linearly to 0; none in the paper."""
+    max_grad_norm: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(Config):
+    """What is read, beside the folders that the command line names."""
+
+    num_frames: int = 81
+    """Pixel frames of a training clip, 1 + 4n; longer clips are cut, with their transcript."""
+    weights: tuple[int, ...] = ()
+    """Shares of the data folders in their order; equal where empty."""
+    memory_gb: float = 4.0
+    """Features up to this size are kept in memory."""
+    workers: int = 0
+    """Processes that read ahead; 0 reads in the training process, right where the features fit into memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(Config):
+    """How long, how, and what is written on the way."""
+
+    steps: int
+    batch_size: int
+    """Clips a step, over all processes."""
+    seed: int = 0
+    ema: float = 0.999
+    """Decay of the averaged weights, which are the ones to use; 0 for none."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 is autocast; weights, moments and losses stay float32."""
+    compile: bool = False
+    checkpoint_every: int = 500
+    keep_checkpoints: int = 2
+    log_every: int = 10
+    sample_every: int = 0
+    """Steps between sampled clips in TensorBoard; 0 for none."""
+
+    def __post_init__(self) -> None:
+        counts = (self.steps, self.batch_size, self.checkpoint_every, self.keep_checkpoints, self.log_every)
+        if min(counts) < 1:
+            raise ConfigError(f"steps, batch_size and the intervals of a run must be at least 1, got {counts}")
+        if not 0 <= self.ema < 1:
+            raise ConfigError(f"train.ema is a decay in [0, 1), got {self.ema}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Config):
+    """One run of one stage."""
+
+    model: str
+    """Preset or YAML file of the transformer's sizes."""
+    stage: StageConfig
+    train: RunConfig
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    data: DataConfig = field(default_factory=DataConfig)

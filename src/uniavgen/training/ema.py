@@ -1,0 +1,47 @@
+"""Averaged weights: e <- d e + (1 - d) w after every step, d growing from 0.1 to its final value."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class Ema:
+    """The average of a module's parameters that are trained, in float32."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.averages = {
+            name: parameter.detach().float().clone()
+            for name, parameter in model.named_parameters()
+            if parameter.requires_grad
+        }
+
+    def decay_at(self, step: int) -> float:
+        """Decay after `step` steps (from 1): young averages forget their random start."""
+        return min(self.decay, step / (step + 9))
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Take the weights after step number `step` (from 1) into the average."""
+        parameters = dict(model.named_parameters())
+        current = [parameters[name].detach().float() for name in self.averages]
+        torch._foreach_lerp_(list(self.averages.values()), current, 1 - self.decay_at(step))
+
+    @contextmanager
+    def applied(self, model: nn.Module) -> Iterator[None]:
+        """The model with averaged weights while the block runs."""
+        parameters = dict(model.named_parameters())
+        kept = {name: parameters[name].detach().clone() for name in self.averages}
+        _assign(parameters, self.averages)
+        try:
+            yield
+        finally:
+            _assign(parameters, kept)
+
+
+@torch.no_grad()
+def _assign(parameters: dict[str, nn.Parameter], values: dict[str, Tensor]) -> None:
+    for name, value in values.items():
+        parameters[name].copy_(value)

@@ -1,0 +1,59 @@
+"""What a step is judged by: velocities of what was noisy [paper eq. (1), (2)], and face masks [paper 3.4].
+
+Letters: b batch, s latent frames or audio tokens of the clip, f latent frames, n video tokens a frame.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from uniavgen.training.config import LossWeights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Losses:
+    """Named parts, None where a task learns nothing of one."""
+
+    video: Float[Tensor, ""] | None = None
+    audio: Float[Tensor, ""] | None = None
+    face_mask: Float[Tensor, ""] | None = None
+
+    def total(self, weights: LossWeights, step: int, num_steps: int) -> Float[Tensor, ""]:
+        """The weighted sum that is minimised; the only place where parts meet."""
+        weighted = [
+            (self.video, weights.video),
+            (self.audio, weights.audio),
+            (self.face_mask, weights.face_mask.at(step, num_steps)),
+        ]
+        # A weight of 0 leaves its part out: the mask head then learns from the velocities only.
+        return torch.stack([weight * part for part, weight in weighted if part is not None and weight != 0]).sum()
+
+    def named(self) -> dict[str, Tensor]:
+        """The parts there are."""
+        parts = {"video": self.video, "audio": self.audio, "face_mask": self.face_mask}
+        return {name: part for name, part in parts.items() if part is not None}
+
+
+def velocity_loss(
+    predicted: Float[Tensor, "b ..."], target: Float[Tensor, "b ..."], carries: Float[Tensor, " s"], dim: int
+) -> Float[Tensor, ""] | None:
+    """Mean square error over the places along `dim` where `carries` is 1; None where there is no such place."""
+    learned = carries.nonzero()[:, 0]
+    if len(learned) == 0:
+        return None
+    difference = predicted.float().index_select(dim, learned) - target.float().index_select(dim, learned)
+    return difference.square().mean()
+
+
+def face_mask_loss(masks: Float[Tensor, "b layers f n"], truth: Float[Tensor, "b f n"]) -> Float[Tensor, ""] | None:
+    """L^m: mean over a clip's tokens, sum over layers, mean over clips with a known face. [paper 3.4; reduction ours]
+
+    Clips whose truth is NaN, or shows no face at all, do not count; None where that is all of them.
+    """
+    known = truth.flatten(1).sum(dim=1) > 0
+    if not bool(known.any()):
+        return None
+    difference = masks.float()[known] - truth.float()[known].unsqueeze(1)
+    return difference.square().mean(dim=(2, 3)).sum(dim=1).mean()

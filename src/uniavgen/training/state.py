@@ -1,0 +1,85 @@
+"""Everything that a run must keep to go on bit for bit, and its checkpoints: whole folders or nothing.
+
+A checkpoint `OUT/checkpoints/step-00001000/` holds `model.safetensors` (weights as trained), `ema.safetensors`,
+`optimizer.pt`, `train.json` (step and settings). Random numbers need no state: see `randomness`.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from uniavgen.errors import CheckpointError
+from uniavgen.training.ema import Ema
+
+
+@dataclass(kw_only=True)
+class TrainState:
+    """What training changes."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    ema: Ema | None
+    step: int = 0
+    """Steps done."""
+
+
+def save(state: TrainState, folder: Path, settings: dict[str, Any], keep: int) -> Path:
+    """Write a checkpoint below `folder` and delete all but the last `keep`; returns its folder."""
+    final = folder / f"step-{state.step:08d}"
+    if final.exists():
+        return final
+    partial = folder / f".{final.name}.partial"
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        tensors = {name: value.contiguous() for name, value in state.model.state_dict().items()}
+        save_file(tensors, partial / "model.safetensors")
+        if state.ema is not None:
+            save_file(state.ema.averages, partial / "ema.safetensors")
+        torch.save(state.optimizer.state_dict(), partial / "optimizer.pt")
+        (partial / "train.json").write_text(json.dumps({"step": state.step, "settings": settings}, indent=1))
+        partial.rename(final)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise CheckpointError(f"the checkpoint {final} could not be written ({error}); free some space") from None
+    for old in checkpoints(folder)[:-keep]:
+        shutil.rmtree(old)
+    return final
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Complete checkpoints below a folder, oldest first."""
+    return sorted(path for path in folder.glob("step-*") if path.is_dir())
+
+
+def restore(state: TrainState, checkpoint: Path) -> None:
+    """Bring `state` to a checkpoint of the same run; CheckpointError where it is damaged or of another model."""
+    try:
+        state.model.load_state_dict(load_file(checkpoint / "model.safetensors"))
+        state.optimizer.load_state_dict(torch.load(checkpoint / "optimizer.pt", map_location="cpu", weights_only=True))
+        if state.ema is not None:
+            averages = load_file(checkpoint / "ema.safetensors")
+            for name, average in state.ema.averages.items():
+                average.copy_(averages[name])
+        state.step = int(json.loads((checkpoint / "train.json").read_text())["step"])
+    except (OSError, SafetensorError, RuntimeError, KeyError, ValueError, EOFError) as error:
+        first_line = str(error).splitlines()[0]
+        raise CheckpointError(f"{checkpoint} does not fit this run ({first_line}); use another --out") from None
+
+
+def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """The weights to use of a checkpoint: averaged ones where there are any. CheckpointError where damaged."""
+    try:
+        values = load_file(checkpoint / "model.safetensors")
+        if (checkpoint / "ema.safetensors").exists():
+            values |= load_file(checkpoint / "ema.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{checkpoint} is no training checkpoint ({error}); name a step-* folder") from None
+    return values

@@ -1,0 +1,82 @@
+"""One training step as a pure function: batch and random numbers to losses. No optimiser, no rank, no logging.
+
+t is uniform, shifted as in sampling, one for both branches; noise is independent. Dropout shows the model the passes
+that guidance runs: without texts, and without texts and interaction.
+
+Letters: b batch, c latent channels, h w latent grid, l audio tokens, p speech symbols.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from uniavgen.batch import CLOSED, AVPair, TextInputs
+from uniavgen.data.dataset import Batch
+from uniavgen.errors import DataError
+from uniavgen.flow.path import interpolate, velocity
+from uniavgen.flow.schedule import shift
+from uniavgen.models.transformer import UniAVGenTransformer
+from uniavgen.tasks.conditioning import ClipConditions, carries_loss, condition
+from uniavgen.tasks.table import TASKS
+from uniavgen.training.config import StageConfig
+from uniavgen.training.losses import Losses, face_mask_loss, velocity_loss
+from uniavgen.training.randomness import StepRandomness
+
+
+def step_losses(model: UniAVGenTransformer, batch: Batch, randomness: StepRandomness, stage: StageConfig) -> Losses:
+    """Losses of one batch; the same inputs give the same losses."""
+    device, count = batch.mel.device, batch.mel.shape[0]
+    sigma = shift(randomness.times(count), stage.shift).to(device)
+    keeps_text, interact = (mask.to(device) for mask in stage.dropout.masks(randomness.dropout(count)))
+    clean = AVPair(video=_latents(batch, stage), audio=batch.mel)
+    noise = randomness.noise_like(clean)
+    given = _given(batch, clean.video)
+    state = interpolate(clean, noise, sigma)
+    video, audio = condition(batch.draw.task, state, given, sigma, interact)
+    text = choose_text(batch.text, batch.no_text, keeps_text)
+    target, carries = velocity(clean, noise), carries_loss(given, state)
+    if stage.branches == "audio":
+        heard = model(None, audio, text, gate=CLOSED).velocity.audio
+        return Losses(audio=velocity_loss(heard, target.audio, carries.audio, dim=1))
+    prediction = model(video, audio, text, gate=TASKS[batch.draw.task].gate)
+    masks, truth = prediction.face_masks, batch.face_mask
+    return Losses(
+        video=velocity_loss(prediction.velocity.video, target.video, carries.video, dim=2),
+        audio=velocity_loss(prediction.velocity.audio, target.audio, carries.audio, dim=1),
+        face_mask=None if masks is None or truth is None else face_mask_loss(masks, truth),
+    )
+
+
+def choose_text(told: TextInputs, silent: TextInputs, keeps_text: Float[Tensor, " b"]) -> TextInputs:
+    """For each clip `told` where `keeps_text` is 1, else `silent`."""
+    keep = keeps_text > 0
+    length = max(told.speech.shape[1], silent.speech.shape[1])
+    return TextInputs(
+        caption=torch.where(keep[:, None, None], told.caption, silent.caption),
+        speech=torch.where(keep[:, None], _widened(told.speech, length), _widened(silent.speech, length)),
+        speech_length=torch.where(keep, told.speech_length, silent.speech_length),
+    )
+
+
+def _widened(speech: Tensor, length: int) -> Tensor:
+    return F.pad(speech, (0, length - speech.shape[1]))
+
+
+def _latents(batch: Batch, stage: StageConfig) -> Float[Tensor, "b c f h w"]:
+    if stage.branches == "audio":
+        # The audio branch alone is laid out beside a blank picture, which nothing reads.
+        return batch.mel.new_zeros(batch.mel.shape[0], 1, 1, 1, 1)
+    if batch.latents is None:
+        raise DataError("this stage trains both branches, but the data has sound only; give data that holds video")
+    return batch.latents
+
+
+def _given(batch: Batch, latents: Float[Tensor, "b c f h w"]) -> ClipConditions:
+    frames, tokens = batch.draw.given_frames, batch.draw.given_tokens
+    return ClipConditions(
+        reference_image=latents[:, :, :1],
+        given_video=latents[:, :, :frames],
+        given_audio=batch.mel[:, :tokens] if tokens else None,
+        reference_audio=batch.reference_audio,
+    )

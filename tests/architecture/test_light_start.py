@@ -1,0 +1,36 @@
+"""Starting costs nothing: names load when they are used, help is shown without torch."""
+
+import subprocess
+import sys
+
+HEAVY = ("torch", "diffusers", "transformers", "scipy", "av")
+
+
+def _loaded(program: str) -> set[str]:
+    """Heavy packages that are imported once `program` has run in a fresh interpreter."""
+    report = f"\nimport sys\nprint('LOADED', *[name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program + report], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.rpartition("LOADED")[2].split())
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    assert _loaded("import uniavgen") == set()
+
+
+def test_help_loads_nothing_heavy():
+    program = """
+import sys
+from uniavgen.apps.cli import main
+sys.argv = ["uniavgen", "--help"]
+try:
+    main()
+except SystemExit as stop:
+    assert not stop.code, stop.code
+"""
+    assert _loaded(program) == set()
+
+
+def test_public_names_are_there():
+    program = "import uniavgen\nfor name in uniavgen.__all__: assert getattr(uniavgen, name) is not None, name"
+    assert "torch" in _loaded(program)

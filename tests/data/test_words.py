@@ -1,0 +1,50 @@
+"""Word times out of phone times."""
+
+import pytest
+
+from uniavgen.data.words import word_times
+
+
+def phones(*groups):
+    """Each phone lasts a tenth, each blank a twentieth of a second."""
+    time, listed = 0.2, []
+    for i, group in enumerate(groups):
+        for symbol in group:
+            listed.append((symbol, round(time, 3), round(time + 0.1, 3)))
+            time += 0.1
+        if i < len(groups) - 1:
+            listed.append((" ", round(time, 3), round(time + 0.05, 3)))
+            time += 0.05
+    return listed
+
+
+def test_a_group_a_word_is_exact():
+    words = word_times("hi there, you", phones("hI", "DE", "ju"))
+    assert [(w.text, w.start_s, w.end_s) for w in words] == [
+        ("hi", 0.2, 0.4),
+        ("there,", 0.45, 0.65),
+        ("you", 0.7, 0.9),
+    ]
+
+
+def test_words_run_together_share_their_own_group_only():
+    words = word_times("mouse in the office", phones("maUs", "InDE", "QfIs"))
+    assert [w.text for w in words] == ["mouse", "in", "the", "office"]
+    assert (words[0].start_s, words[0].end_s) == (0.2, 0.6)
+    assert words[1].start_s == 0.65
+    assert words[2].end_s == pytest.approx(1.05)
+    assert words[1].end_s == words[2].start_s == pytest.approx(0.65 + 0.4 * 2 / 5)
+    assert (words[3].start_s, words[3].end_s) == (1.1, 1.5)
+
+
+def test_far_fewer_groups_than_words_still_cover_the_spoken_time():
+    text = "one two three four five six seven"
+    words = word_times(text, phones("abcdefghij"))
+    assert " ".join(w.text for w in words) == text
+    assert (words[0].start_s, words[-1].end_s) == (0.2, pytest.approx(1.2))
+    assert all(a.end_s == b.start_s for a, b in zip(words, words[1:], strict=False))
+
+
+@pytest.mark.parametrize(("text", "listed"), [("", [("a", 0.0, 1.0)]), ("hello", []), ("hello", [(".", 0.0, 1.0)])])
+def test_without_words_or_phones_there_are_no_times(text, listed):
+    assert word_times(text, listed) == ()

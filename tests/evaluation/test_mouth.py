@@ -1,0 +1,93 @@
+"""The mouth reader and the comparison of curves."""
+
+import numpy as np
+import pytest
+import torch
+
+from uniavgen.errors import CheckpointError, ConfigError
+from uniavgen.evaluation.metric import NotMeasured
+from uniavgen.evaluation.mouth import MouthCorrelation, MouthRange, MouthReader, as_pictures, correlation
+from uniavgen.evaluation.mouth_training import (
+    FrameSet,
+    MouthTrainingConfig,
+    augment,
+    held_out_correlation,
+    train_mouth_reader,
+)
+
+from .builders import made_like, truth_clip
+
+
+def test_correlation_ignores_scale_and_offset_and_is_minus_one_for_the_opposite():
+    curve = np.array([0.0, 1.0, 0.5, 0.2], np.float32)
+    assert correlation(3 * curve + 2, curve) == pytest.approx(1)
+    assert correlation(-curve, curve) == pytest.approx(-1)
+
+
+def test_a_mouth_that_never_moves_follows_nothing():
+    still, moving = np.zeros(4, np.float32), np.array([0, 1, 0, 1], np.float32)
+    assert correlation(still, moving) == 0
+    with pytest.raises(NotMeasured, match="never moves"):
+        correlation(moving, still)
+
+
+def test_correlation_equals_numpys():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 50)).astype(np.float32)
+    assert correlation(a, b) == pytest.approx(np.corrcoef(a, b)[0, 1], abs=1e-6)
+
+
+def test_the_reader_takes_pictures_of_any_size_with_its_shorter_side_fixed():
+    frames = np.zeros((2, 64, 96, 3), np.uint8)
+    assert as_pictures(frames).shape == (2, 3, 128, 192)
+    assert MouthReader().read(frames).shape == (2,)
+
+
+def test_a_stored_reader_reads_the_same(tmp_path):
+    reader, frames = MouthReader().eval(), truth_clip().frames
+    reader.save(tmp_path / "reader.safetensors", {"made": "here"})
+    np.testing.assert_array_equal(MouthReader.load(tmp_path / "reader.safetensors").read(frames), reader.read(frames))
+    assert (tmp_path / "reader.safetensors").stat().st_size < 500_000
+
+
+def test_a_missing_or_foreign_file_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match="no mouth reader at"):
+        MouthReader.load(tmp_path / "none.safetensors")
+    (tmp_path / "text.safetensors").write_text("this is no checkpoint, only some words")
+    with pytest.raises(CheckpointError, match="holds no mouth reader"):
+        MouthReader.load(tmp_path / "text.safetensors")
+
+
+def test_augmentation_keeps_shape_and_range_and_follows_its_generator():
+    pictures = torch.rand(2, 3, 3, 20, 24) * 2 - 1
+    first, again = (augment(pictures, torch.Generator().manual_seed(5)) for _ in range(2))
+    assert first.shape == pictures.shape
+    assert first.abs().max() <= 1
+    torch.testing.assert_close(first, again, rtol=0, atol=0)
+    assert not torch.equal(first, augment(pictures, torch.Generator().manual_seed(6)))
+
+
+def test_training_is_reproducible_and_learns_the_openings_of_a_bar():
+    clips = [truth_clip(str(seed), seed) for seed in range(6)]
+    config = MouthTrainingConfig(steps=12, clips_per_step=3, frames_per_clip=4)
+    losses: list[float] = []
+    frames = FrameSet.gather(iter(clips), every=1)
+    reader = train_mouth_reader(frames, config, lambda step, loss: losses.append(loss))
+    again = train_mouth_reader(frames, config)
+    np.testing.assert_array_equal(reader.read(clips[0].frames), again.read(clips[0].frames))
+    assert np.mean(losses[-3:]) < np.mean(losses[:3])
+    assert -1 <= held_out_correlation(reader, iter([truth_clip("new", 99)])) <= 1
+
+
+def test_settings_that_cannot_train_are_refused():
+    with pytest.raises(ConfigError, match="2 or more frames"):
+        MouthTrainingConfig(frames_per_clip=1)
+
+
+def test_metrics_compare_the_made_frames_with_the_truth_curve():
+    reader, clip, other = MouthReader().eval(), truth_clip("a", 1), truth_clip("b", 2)
+    curve = reader.read(other.frames)
+    assert MouthCorrelation(reader).score(made_like(other), clip) == pytest.approx(
+        correlation(curve, clip.mouth_opening)
+    )
+    assert MouthRange(reader).score(made_like(other), clip) == pytest.approx(curve.std() / clip.mouth_opening.std())

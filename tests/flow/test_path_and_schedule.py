@@ -1,0 +1,58 @@
+import pytest
+import torch
+
+from uniavgen.batch import AVPair
+from uniavgen.errors import ConfigError
+from uniavgen.flow.path import clean_from, interpolate, velocity
+from uniavgen.flow.schedule import ScheduleConfig, shift, sigmas, unshift
+
+
+def pair(seed):
+    generator = torch.Generator().manual_seed(seed)
+    return AVPair(
+        video=torch.randn(2, 3, 5, 2, 2, generator=generator, dtype=torch.float64),
+        audio=torch.randn(2, 7, 4, generator=generator, dtype=torch.float64),
+    )
+
+
+def close(a, b, tolerance=1e-12):
+    assert torch.allclose(a.video, b.video, atol=tolerance)
+    assert torch.allclose(a.audio, b.audio, atol=tolerance)
+
+
+def test_path_ends_derivative_and_round_trip():
+    clean, noise = pair(0), pair(1)
+    t = torch.tensor([0.3, 0.8], dtype=torch.float64)
+    close(interpolate(clean, noise, torch.zeros_like(t)), clean)
+    close(interpolate(clean, noise, torch.ones_like(t)), noise)
+    step = 1e-3
+    slope = (interpolate(clean, noise, t + step) - interpolate(clean, noise, t)) * (1 / step)
+    close(slope, velocity(clean, noise), 1e-9)
+    close(clean_from(interpolate(clean, noise, t), velocity(clean, noise), t), clean)
+
+
+def test_schedule_of_the_release():
+    values = sigmas(50, ScheduleConfig())
+    assert values.dtype == torch.float32
+    assert len(values) == 51
+    assert (values[0], values[-1]) == (1.0, 0.0)
+    assert (values.diff() < 0).all()
+    # Raw times are linspace(1000, 1, 50): step 25 stands at t 0.49 and sigma 0.83 (reference facts on the release).
+    assert unshift(values[25], 5.0).item() == pytest.approx(1 - 25 / 49 * 0.999, abs=1e-5)
+    assert values[25].item() == pytest.approx(0.83, abs=5e-3)
+    assert values[49].item() == pytest.approx(5 * 0.001 / 1.004, rel=1e-5)
+
+
+def test_shift_keeps_the_ends_and_inverts():
+    t = torch.linspace(0, 1, 11, dtype=torch.float64)
+    assert torch.allclose(unshift(shift(t, 5.0), 5.0), t)
+    assert shift(t, 5.0)[[0, -1]].tolist() == [0.0, 1.0]
+    assert torch.equal(shift(t, 1.0), t)
+
+
+def test_one_step_and_bad_settings():
+    assert sigmas(1, ScheduleConfig()).tolist() == [1.0, 0.0]
+    with pytest.raises(ConfigError):
+        sigmas(0, ScheduleConfig())
+    with pytest.raises(ConfigError):
+        ScheduleConfig(shift=0.0)

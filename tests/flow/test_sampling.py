@@ -1,0 +1,204 @@
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+import torch
+
+from uniavgen.batch import CLOSED, OPEN, AVPair, Gate
+from uniavgen.errors import ConfigError
+from uniavgen.flow.guidance import (
+    ALONE,
+    CONDITIONAL,
+    GUIDANCE,
+    NO_TEXT,
+    Dropout,
+    Guidance,
+    GuidancePlan,
+    Pass,
+    Stretch,
+    skipping,
+)
+from uniavgen.flow.sampling import sample
+from uniavgen.flow.schedule import ScheduleConfig, sigmas
+from uniavgen.flow.solver import SolverKind, make_solver
+
+STEPS = 6
+TIMES = sigmas(STEPS, ScheduleConfig())
+SCALE = AVPair(video=3.0, audio=2.0)
+
+
+def pair(seed):
+    generator = torch.Generator().manual_seed(seed)
+    return AVPair(
+        video=torch.randn(1, 3, 5, 2, 2, generator=generator), audio=torch.randn(1, 7, 4, generator=generator)
+    )
+
+
+def run(velocity, preset="none", scale=SCALE, solver=SolverKind.EULER, times=TIMES, noise=None, **gates):
+    plan = GuidancePlan(guidance=GUIDANCE[preset], scale=scale, **gates)
+    return sample(velocity, noise or pair(0), times, plan, make_solver(solver, times))
+
+
+@pytest.mark.parametrize("solver", SolverKind)
+@pytest.mark.parametrize("steps", [1, 2, 6])
+def test_a_straight_path_is_solved_exactly(solver, steps):
+    noise, clean = pair(0), pair(1)
+    out = run(lambda *_: noise - clean, solver=solver, times=sigmas(steps, ScheduleConfig()))
+    assert torch.allclose(out.video, clean.video, atol=1e-5)
+    assert torch.allclose(out.audio, clean.audio, atol=1e-5)
+
+
+@pytest.mark.parametrize("solver", SolverKind)
+def test_a_gaussian_flow_ends_at_its_mean_and_scale(solver):
+    # x_0 ~ N(m, d^2): E[eps - x_0 | x_t] is linear in x_t, and the flow maps noise e to m + d e.
+    mean, deviation = 0.7, 0.3
+
+    def velocity(state, sigma, _):
+        t = float(sigma[0])
+        variance = (1 - t) ** 2 * deviation**2 + t**2
+        slope = (t - (1 - t) * deviation**2) / variance
+        return AVPair(
+            video=slope * (state.video - (1 - t) * mean) - mean,
+            audio=slope * (state.audio - (1 - t) * mean) - mean,
+        )
+
+    noise = pair(0)
+
+    def error(steps):
+        out = run(velocity, solver=solver, times=sigmas(steps, ScheduleConfig(shift=1.0)), noise=noise)
+        return (out.video - (mean + deviation * noise.video)).abs().max().item()
+
+    assert error(64) < error(16) / 3
+    assert error(64) < {SolverKind.EULER: 0.05, SolverKind.UNIPC: 0.01}[solver]
+
+
+def test_unipc_modalities_do_not_share_history():
+    noise, clean = pair(0), pair(1)
+    both = run(lambda s, t, p: (s - clean) * (1 / float(t[0])), solver=SolverKind.UNIPC, noise=noise)
+    other = replace(clean, video=clean.video * 5)
+    changed = run(lambda s, t, p: (s - other) * (1 / float(t[0])), solver=SolverKind.UNIPC, noise=noise)
+    assert torch.equal(both.audio, changed.audio)
+
+
+def constant(run_pass):
+    """A velocity that is one number a pass."""
+    gate = run_pass.gate
+    return 1.0 + 2.0 * run_pass.text + 4.0 * gate.a2v + 8.0 * gate.v2a + 16.0 * len(run_pass.skip_layers)
+
+
+def seen_passes(preset, steps=STEPS, **options):
+    seen = []
+
+    def velocity(state, sigma, run_pass):
+        seen.append((round(float(sigma[0]), 6), run_pass))
+        return state * 0.0
+
+    run(velocity, preset, times=sigmas(steps, ScheduleConfig()), **options)
+    order = [round(float(s), 6) for s in sigmas(steps, ScheduleConfig())[:-1]]
+    return [[p for s, p in seen if s == at] for at in order]
+
+
+@pytest.mark.parametrize(
+    ("preset", "first", "second"),
+    [
+        ("none", [CONDITIONAL], [CONDITIONAL]),
+        ("vanilla", [CONDITIONAL, NO_TEXT], [CONDITIONAL, NO_TEXT]),
+        ("ma_cfg", [CONDITIONAL, ALONE], [CONDITIONAL, ALONE]),
+        ("ma_cfg_interval", [CONDITIONAL, ALONE], [CONDITIONAL, NO_TEXT]),
+        ("ma_cfg_interval_none", [CONDITIONAL, ALONE], [CONDITIONAL]),
+        (
+            "release",
+            [CONDITIONAL, replace(ALONE, skip_layers=(11,))],
+            [CONDITIONAL, replace(NO_TEXT, skip_layers=(11,))],
+        ),
+    ],
+)
+def test_presets_as_passes(preset, first, second):
+    passes = seen_passes(preset)
+    assert passes == [first] * 3 + [second] * 3
+    odd = seen_passes(preset, steps=5)
+    assert odd == [first] * 2 + [second] * 3
+
+
+def test_scale_one_is_the_conditional_pass_alone():
+    assert seen_passes("ma_cfg", scale=AVPair(video=1.0, audio=1.0)) == [[CONDITIONAL]] * STEPS
+    only_video = seen_passes("ma_cfg", scale=AVPair(video=3.0, audio=1.0))
+    assert only_video == [[CONDITIONAL, ALONE]] * STEPS
+
+
+def test_combination_is_linear_per_modality():
+    def velocity(state, sigma, run_pass):
+        return AVPair(
+            video=torch.full_like(state.video, constant(run_pass)),
+            audio=torch.full_like(state.audio, -constant(run_pass)),
+        )
+
+    noise = pair(0)
+    out = run(velocity, "ma_cfg", noise=noise)
+    c, u = constant(CONDITIONAL), constant(ALONE)
+    assert torch.allclose(out.video, noise.video - (u + 3 * (c - u)), atol=1e-4)
+    assert torch.allclose(out.audio, noise.audio + (u + 2 * (c - u)), atol=1e-4)
+
+
+def test_a_task_gate_closes_its_direction_in_every_pass():
+    gate = Gate(a2v=False)
+    passes = seen_passes("ma_cfg_interval", conditional_gate=gate, null_gate=gate)
+    assert passes[0] == [replace(CONDITIONAL, gate=gate), ALONE]
+    assert passes[-1] == [replace(CONDITIONAL, gate=gate), replace(NO_TEXT, gate=gate)]
+    release = seen_passes("ma_cfg_interval", conditional_gate=Gate(v2a=False), null_gate=OPEN)
+    assert release[-1] == [replace(CONDITIONAL, gate=Gate(v2a=False)), NO_TEXT]
+
+
+def test_plan_lists_its_passes_once():
+    plan = GuidancePlan(guidance=GUIDANCE["ma_cfg_interval"], scale=SCALE)
+    assert plan.passes(STEPS) == [CONDITIONAL, ALONE, NO_TEXT]
+
+
+def test_other_skipped_layers():
+    guidance = skipping(GUIDANCE["ma_cfg"], (1, 2))
+    assert guidance.against(0, 2) == Pass(text=False, gate=CLOSED, skip_layers=(1, 2))
+
+
+def test_listener_sees_every_step_and_can_stop():
+    clean, noise, seen = pair(1), pair(0), []
+    plan = GuidancePlan(guidance=GUIDANCE["none"], scale=SCALE)
+    sample(lambda *_: noise - clean, noise, TIMES, plan, make_solver(SolverKind.EULER, TIMES), seen.append)
+    assert [s.index for s in seen] == list(range(STEPS))
+    assert all(torch.allclose(s.clean.video, clean.video, atol=1e-5) for s in seen)
+
+    def stop(step):
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        sample(lambda *_: noise, noise, TIMES, plan, make_solver(SolverKind.EULER, TIMES), stop)
+
+
+def test_states_are_float32_whatever_the_model_says():
+    noise = pair(0)
+    half = AVPair(video=noise.video.bfloat16(), audio=noise.audio.bfloat16())
+    seen = []
+
+    def velocity(state, sigma, _):
+        seen.append((state.video.dtype, sigma.dtype))
+        return AVPair(video=state.video.bfloat16(), audio=state.audio.bfloat16())
+
+    out = run(velocity, noise=half)
+    assert set(seen) == {(torch.float32, torch.float32)}
+    assert out.audio.dtype == torch.float32
+
+
+def test_bad_stretches():
+    with pytest.raises(ConfigError):
+        Guidance(stretches=(Stretch(until=Fraction(1, 2), against=None),))
+    with pytest.raises(ConfigError):
+        Guidance(stretches=())
+
+
+def test_dropout_drops_what_the_null_passes_leave_out():
+    uniform = torch.linspace(0, 1, 1001)[:-1]
+    text, interact = Dropout(alone=0.1, no_text=0.05).masks(uniform)
+    assert 1 - text.mean().item() == pytest.approx(0.15, abs=2e-3)
+    assert 1 - interact.mean().item() == pytest.approx(0.1, abs=2e-3)
+    assert (text <= interact).all()
+    with pytest.raises(ConfigError):
+        Dropout(alone=0.9, no_text=0.2)

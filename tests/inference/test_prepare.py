@@ -1,0 +1,201 @@
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from uniavgen.errors import ConfigError, MediaError, UniAVGenError
+from uniavgen.inference.picture import Cover, ShortSide, resize
+from uniavgen.inference.prepare import at_rate, prepare, resample
+from uniavgen.inference.request import Request, SamplingConfig
+from uniavgen.tasks.table import Task
+from uniavgen.timebase import Source, Timebase
+
+BASE, SIZE = Timebase(), Cover(height=32, width=32)
+RATE = BASE.sample_rate_hz
+
+
+def picture(height=40, width=30):
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([rows * 255 // height, columns * 255 // width, rows * 0], axis=-1).astype(np.uint8)
+
+
+def video(frames):
+    return np.stack([np.full((20, 24, 3), i, np.uint8) for i in range(frames)])
+
+
+def sound(seconds, rate=RATE):
+    return np.sin(np.arange(round(seconds * rate)) * 0.1).astype(np.float32)
+
+
+def requests():
+    return {
+        Task.JOINT: Request(task=Task.JOINT, picture=picture(), speech="hello"),
+        Task.REFERENCE_AUDIO: Request(
+            task=Task.REFERENCE_AUDIO, picture=picture(), speech="hello", voice=sound(2), voice_text="hi"
+        ),
+        Task.CONTINUATION: Request(task=Task.CONTINUATION, video=video(41), audio=sound(3), speech="hello"),
+        Task.DUBBING: Request(task=Task.DUBBING, video=video(81), speech="hello"),
+        Task.ANIMATION: Request(task=Task.ANIMATION, picture=picture(), audio=sound(2)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("task", "frames", "tokens", "voice_s"),
+    [
+        (Task.JOINT, 1, 0, None),
+        (Task.REFERENCE_AUDIO, 1, 0, 2.3),
+        (Task.CONTINUATION, 41, 256, None),
+        (Task.DUBBING, 81, 0, None),
+        (Task.ANIMATION, 1, 506, None),
+    ],
+)
+def test_inputs_of_each_task(task, frames, tokens, voice_s):
+    inputs = prepare(requests()[task], BASE, SIZE)
+    assert inputs.timing.num_frames == 81
+    assert inputs.frames.shape == (frames, 32, 32, 3)
+    assert inputs.given_tokens == tokens
+    assert inputs.audio is None or len(inputs.audio) >= tokens * BASE.hop
+    assert (inputs.voice is None) == (voice_s is None)
+    if voice_s is not None:
+        assert len(inputs.voice) == round(voice_s * RATE)
+        assert not inputs.voice[-round(0.3 * RATE) :].any()
+
+
+def test_short_sound_is_followed_by_silence():
+    audio = prepare(requests()[Task.ANIMATION], BASE, SIZE).audio
+    assert len(audio) == 506 * 240
+    assert np.array_equal(audio[: 2 * RATE], sound(2))
+    assert not audio[2 * RATE :].any()
+
+
+@pytest.mark.parametrize(("given", "used"), [(81, 81), (80, 77), (50, 49), (5, 5)])
+def test_dubbing_makes_a_clip_as_long_as_whole_latent_frames_of_its_video(given, used):
+    inputs = prepare(Request(task=Task.DUBBING, video=video(given), speech="hello"), BASE, SIZE)
+    assert inputs.timing.num_frames == len(inputs.frames) == used
+
+
+@pytest.mark.parametrize(
+    ("given", "trim", "used"), [(41, False, 41), (43, False, 41), (77, False, 77), (200, True, 41)]
+)
+def test_continuation_keeps_whole_latent_frames(given, trim, used):
+    request = replace(requests()[Task.CONTINUATION], video=video(given), audio=sound(13), trim=trim)
+    inputs = prepare(request, BASE, SIZE)
+    assert len(inputs.frames) == used
+    assert inputs.given_tokens == used * RATE // 16 // 240
+
+
+def test_trimming_cuts_what_is_too_long():
+    dub = prepare(Request(task=Task.DUBBING, video=video(100), speech="hello", trim=True), BASE, SIZE)
+    assert dub.timing.num_frames == 81
+    animate = prepare(replace(requests()[Task.ANIMATION], audio=sound(9), trim=True), BASE, SIZE)
+    assert np.array_equal(animate.audio, sound(9)[: 506 * 240])
+
+
+def test_rates_are_brought_to_the_models():
+    assert at_rate(video(50), Fraction(25), Fraction(16))[:4, 0, 0, 0].tolist() == [0, 2, 3, 5]
+    assert len(at_rate(video(50), Fraction(25), Fraction(16))) == 32
+    assert np.array_equal(at_rate(video(7), Fraction(16), Fraction(16)), video(7))
+    seconds = np.arange(48_000) / 48_000
+    half = resample(np.sin(2 * np.pi * 440 * seconds).astype(np.float32), 48_000, RATE)
+    expected = np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)
+    assert np.abs(half - expected)[200:-200].max() < 2e-3
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "expected"),
+    [(500, 500, (736, 736)), (720, 1280, (736, 1312)), (1280, 720, (1312, 736)), (300, 400, (736, 992))],
+)
+def test_release_size_has_a_short_side_of_736_and_whole_tokens(height, width, expected):
+    assert ShortSide().fit(height, width)[:2] == expected
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (90, 60), (60, 90), (17, 33), (500, 499)])
+def test_cover_keeps_the_centre_and_the_shape(height, width):
+    frames = picture(height, width)[None]
+    out = resize(frames, SIZE)
+    assert out.shape == (1, 32, 32, 3)
+    side = min(height, width)
+    _, _, (left, top, right, bottom) = SIZE.fit(height, width)
+    assert (right - left, bottom - top) == pytest.approx((side, side))
+    assert (left + right, top + bottom) == pytest.approx((width, height))
+    # The middle of a linear gradient stays in the middle.
+    middle = out[0, 15:17, 15:17].mean(axis=(0, 1))
+    assert middle[:2] == pytest.approx([127, 127], abs=9)
+
+
+def test_a_picture_of_the_right_size_is_untouched():
+    frames = picture(32, 32)[None]
+    assert np.array_equal(resize(frames, SIZE), frames)
+
+
+GOOD = {"picture": picture(), "speech": "hello"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"picture": None}, "needs a picture"),
+        ({"video": video(5)}, "takes no video"),
+        ({"voice": sound(2), "voice_text": "hi"}, "takes no voice"),
+        ({"task": Task.REFERENCE_AUDIO}, "needs a voice"),
+        ({"task": Task.REFERENCE_AUDIO, "voice": sound(2)}, "no transcript"),
+        ({"task": Task.REFERENCE_AUDIO, "voice": sound(0.2), "voice_text": "hi"}, "lasts 0.20 s"),
+        ({"task": Task.REFERENCE_AUDIO, "voice": sound(2) * 0, "voice_text": "hi"}, "silent"),
+        ({"voice_text": "hi"}, "no voice"),
+        ({"task": Task.ANIMATION}, "needs an audio"),
+        ({"speech": "  "}, "speech is empty"),
+        ({"speech": "a" * 300}, "300 characters"),
+        ({"caption": "a" * 5000}, "5000 characters"),
+        ({"picture": picture(8, 30)}, "16 px"),
+        ({"picture": picture().astype(np.float32)}, "uint8"),
+        ({"picture": picture()[..., 0]}, "uint8 of height x width x 3, got uint8 of 40x30"),
+        ({"num_frames": 80}, "use 77 or 81"),
+        ({"num_frames": 1}, "5 to 1025"),
+        ({"steps": 0}, "steps must be 1 to 1000, got 0"),
+        ({"guidance": "more"}, "choose one of none, vanilla"),
+        ({"video_guidance": -1.0}, "video_guidance must be 0 to 20"),
+        ({"audio_guidance": float("nan")}, "audio_guidance must be"),
+        ({"seed": -1}, "seed"),
+        ({"shift": 0.0}, "shift"),
+        ({"task": Task.ANIMATION, "audio": np.zeros((2, 9), np.float32)}, "mono float32"),
+        ({"task": Task.ANIMATION, "audio": np.full(9, np.inf, np.float32)}, "no numbers"),
+        ({"task": Task.ANIMATION, "audio": np.zeros(0, np.float32)}, "empty"),
+    ],
+)
+def test_requests_that_cannot_be_made(changes, text):
+    with pytest.raises(UniAVGenError, match=text):
+        Request(**({"task": Task.JOINT} | GOOD | changes))
+
+
+@pytest.mark.parametrize(
+    ("task", "changes", "text"),
+    [
+        (Task.DUBBING, {"video": video(82)}, "lasts 5.12 s, at most 5.06 s"),
+        (Task.DUBBING, {"video": video(4)}, "needs 0.31 s or more"),
+        (Task.CONTINUATION, {"video": video(81)}, "at most 4.81 s can be given"),
+        (Task.CONTINUATION, {"audio": sound(1)}, "sound lasts 1.00 s but its video 2.56 s"),
+        (Task.ANIMATION, {"audio": sound(6)}, "sound lasts 6.00 s, the clip 5.06 s"),
+        (Task.REFERENCE_AUDIO, {"voice": sound(6)}, "voice lasts 6.00 s"),
+        (Task.JOINT, {"picture": picture(100, 20)}, "at most 3 times"),
+    ],
+)
+def test_inputs_of_impossible_length_or_shape(task, changes, text):
+    with pytest.raises(MediaError, match=text):
+        prepare(replace(requests()[task], **changes), BASE, SIZE)
+
+
+def test_a_request_overrides_the_models_settings_only_where_it_says():
+    model = SamplingConfig(steps=9, video_guidance=4.0, source=Source.RELEASE)
+    asked = Request(task=Task.JOINT, steps=3, guidance="none", **GOOD).sampling(model)
+    assert asked == replace(model, steps=3, guidance="none")
+
+
+def test_plans_take_the_tasks_gates():
+    plan = SamplingConfig(source=Source.RELEASE).plan(Task.REFERENCE_AUDIO)
+    assert (plan.conditional_gate.v2a, plan.null_gate.v2a) == (False, True)
+    skipped = SamplingConfig(skip_layers=(1,)).plan(Task.DUBBING).passes(4)
+    assert [run.skip_layers for run in skipped] == [(), (1,), (1,)]
+    assert not any(run.gate.a2v for run in skipped)
+    with pytest.raises(ConfigError):
+        SamplingConfig(guidance="")

@@ -1,0 +1,227 @@
+"""Sets of numbers measured on the authors' model classes, read by listing a folder (`UNIAVGEN_GOLDEN`).
+
+A set is NAME.json + NAME_weights.safetensors + NAME_io.safetensors. Sizes, layers and case names come from the set.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from uniavgen.batch import Gate, Stream, TextInputs, TokenTimes
+from uniavgen.checkpoint.keymap import release_map
+from uniavgen.models.config import AudioConfig, SpeechTextConfig, TransformerConfig, VideoConfig
+from uniavgen.models.interaction.config import InteractionConfig
+from uniavgen.models.transformer import UniAVGenTransformer
+
+TOLERANCE = 1e-4
+DEFAULT = Path(__file__).parents[3] / "shared" / "golden"
+
+
+def folder() -> Path:
+    return Path(os.environ.get("UNIAVGEN_GOLDEN", DEFAULT))
+
+
+def relative_error(ours: Tensor, reference: Tensor) -> float:
+    """Largest difference over the largest reference value."""
+    assert ours.shape == reference.shape, (ours.shape, reference.shape)
+    return float((ours.float() - reference.float()).abs().max() / reference.float().abs().max())
+
+
+def or_skip(parameters: list, what: str, arguments: int = 1) -> list:
+    """Parameters of a test; one that skips with the reason where the folder has none."""
+    reason = f"no {what} in {folder()}; name a folder with UNIAVGEN_GOLDEN"
+    return parameters or [pytest.param(*[None] * arguments, marks=pytest.mark.skip(reason=reason), id="none")]
+
+
+def set_names() -> list[str]:
+    """Sets of the joint model."""
+    return [path.stem for path in sorted(folder().glob("*.json")) if _is_joint(path)]
+
+
+def _is_joint(path: Path) -> bool:
+    data = json.loads(path.read_text())
+    return isinstance(data, dict) and "cases" in data and "config" in data
+
+
+@dataclass(frozen=True)
+class GoldenSet:
+    """One set of the joint model."""
+
+    name: str
+
+    @cached_property
+    def description(self) -> dict:
+        return json.loads((folder() / f"{self.name}.json").read_text())
+
+    @property
+    def config(self) -> dict:
+        """Arguments of the authors' class."""
+        return self.description["config"]
+
+    @property
+    def cases(self) -> dict[str, dict]:
+        """Arguments of each single forward."""
+        return self.description["cases"]
+
+    @property
+    def sampling(self) -> dict:
+        """Settings of the sampled trajectories; empty if the set has none."""
+        return self.description.get("sampling", {})
+
+    @cached_property
+    def io(self) -> dict[str, Tensor]:
+        """`inputs.*`, `cases.NAME.*` and `sampling.TASK.PRESET.*`, float32 or int64, without batch axis."""
+        return load_file(folder() / f"{self.name}_io.safetensors")
+
+    @property
+    def sampled(self) -> list[tuple[str, str]]:
+        """(task, preset) of the sampled trajectories."""
+        names = (key.split(".") for key in self.io if key.startswith("sampling."))
+        return sorted({(parts[1], parts[2]) for parts in names})
+
+    def input(self, name: str) -> Tensor:
+        """`inputs.NAME` with a batch axis of one. Speech ids are ours (0 is the filler)."""
+        value = self.io[f"inputs.{name}"][None]
+        return value if value.is_floating_point() else value + 1
+
+    def text(self, *, null: bool, with_reference: bool) -> TextInputs:
+        """Both texts of a pass. With reference audio its transcript stands in front of the speech."""
+        speech = self.input(("null_" if null else "") + "speech" + ("_with_ref" if with_reference else ""))
+        return TextInputs(
+            caption=self.input("null_caption" if null else "caption"),
+            speech=speech,
+            speech_length=torch.tensor([speech.shape[1]]),
+        )
+
+    @cached_property
+    def settings(self) -> TransformerConfig:
+        """The authors' configuration as ours; sizes that it leaves out are read from the weights."""
+        shapes, config = self._shapes, self.config
+        layers = config["num_layers"]
+        heads, audio_heads = config["num_heads"], config["audio_num_heads"]
+        symbols, speech_width = shapes["text_embedding.text_embed.weight"]
+        blocks = {key.split(".")[2] for key in shapes if key.startswith("text_embedding.text_blocks.")}
+        return TransformerConfig(
+            num_layers=layers,
+            video=VideoConfig(
+                num_heads=heads,
+                head_dim=config["dim"] // heads,
+                ffn_width=config["ffn_dim"],
+                latent_channels=config["in_dim"],
+                patch=tuple(config.get("patch_size", (1, 2, 2))),
+                caption_width=config["text_dim"],
+                caption_tokens=config["text_len"],
+                time_frequencies=config["freq_dim"],
+                norm_eps=config.get("eps", 1e-6),
+            ),
+            audio=AudioConfig(
+                num_heads=audio_heads,
+                head_dim=config["audio_dim"] // audio_heads,
+                ffn_width=config["audio_ffn_dim"],
+                mel_bins=shapes["audio_embedding.0.weight"][1],
+                speech=SpeechTextConfig(
+                    num_symbols=symbols - 1,
+                    width=speech_width,
+                    num_layers=len(blocks),
+                    expansion=shapes["text_embedding.text_blocks.0.pwconv1.weight"][0] // speech_width,
+                ),
+                time_frequencies=config["freq_dim"],
+                norm_eps=config.get("eps", 1e-6),
+            ),
+            interaction=InteractionConfig(layers=tuple(config.get("interaction_layers", range(0, layers, 2)))),
+        )
+
+    @cached_property
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        with safe_open(folder() / f"{self.name}_weights.safetensors", "pt") as weights:
+            return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
+
+    @cached_property
+    def model(self) -> UniAVGenTransformer:
+        """Our model with the set's weights, float32."""
+        model = UniAVGenTransformer.from_settings(self.settings).eval()
+        ours = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+        places = release_map(self.settings.interaction.layer_list(self.settings.num_layers)).place(self._shapes, ours)
+        weights = load_file(folder() / f"{self.name}_weights.safetensors")
+        model.load_state_dict({name: weights[there].float() for name, there in places.items()}, strict=True)
+        return model
+
+    def output(self, case: str) -> dict[str, Tensor]:
+        """`video`, `audio` and `face_mask` of a single forward, with a batch axis of one."""
+        prefix = f"cases.{case}."
+        return {key.removeprefix(prefix): value[None] for key, value in self.io.items() if key.startswith(prefix)}
+
+    def case_inputs(self, case: str) -> "CaseInputs":
+        """What our model is called with for a case."""
+        arguments, null = self.cases[case], self.cases[case].get("zero_con", False)
+        time = arguments["timestep"] / 1000.0
+        video_given, audio_given = arguments["video_cond"], arguments["audio_cond"]
+        with_reference = "reference_audio" in case
+        skipped = arguments.get("slg", -1)
+        return CaseInputs(
+            video=self._video(time, video_given),
+            audio=self._audio(time, audio_given, with_reference),
+            text=self.text(null=null, with_reference=with_reference),
+            gate=Gate(
+                a2v=not (null or arguments.get("no_a2v", False)), v2a=not (null or arguments.get("no_v2a", False))
+            ),
+            skip_layers=(skipped,) if skipped > 0 else (),
+        )
+
+    def given_picture(self, given: int) -> tuple[Tensor, Tensor]:
+        """Reference frame and the `given` leading latent frames of the clip.
+
+        With one given frame it is the reference image again; with more they come from the driving video, and its first
+        frame is the reference (paper.md, section 3).
+        """
+        if given <= 1:
+            image = self.input("ref_image")
+            return image, image[:, :, :given]
+        clean = self.input("cond_video")[:, :, :given]
+        return clean[:, :, :1], clean
+
+    def _video(self, time: float, given: int) -> Stream:
+        noise = self.input("video_noise")
+        reference, clean = self.given_picture(given)
+        values = torch.cat([reference, clean, noise[:, :, given:]], dim=2)
+        frames = noise.shape[2]
+        index = (torch.arange(1 + frames) > given).long()[None]
+        receives = (torch.arange(frames) >= given).float()[None]
+        times = TokenTimes(values=torch.tensor([[0.0, time]]), index=index)
+        return Stream(values=values, times=times, receives=receives, num_reference=1)
+
+    def _audio(self, time: float, given: int, with_reference: bool) -> Stream:
+        noise = self.input("audio_noise")
+        reference = self.input("ref_audio") if with_reference else noise[:, :0]
+        values = torch.cat([reference, self.input("cond_audio")[:, :given], noise[:, given:]], dim=1)
+        receives = (torch.arange(noise.shape[1]) >= given).float()[None]
+        # One time for the whole sequence, 0 as soon as anything is given. [release]
+        times = TokenTimes(
+            values=torch.tensor([[0.0 if given else time]]), index=torch.zeros(values.shape[:2], dtype=torch.long)
+        )
+        return Stream(values=values, times=times, receives=receives, num_reference=reference.shape[1])
+
+
+@dataclass(frozen=True)
+class CaseInputs:
+    """Arguments of `UniAVGenTransformer.forward`."""
+
+    video: Stream
+    audio: Stream
+    text: TextInputs
+    gate: Gate
+    skip_layers: tuple[int, ...]
+
+
+@cache
+def golden_set(name: str) -> GoldenSet:
+    """The set of that name; its model and tensors are read once."""
+    return GoldenSet(name)

@@ -1,0 +1,96 @@
+"""Sampled trajectories equal the authors' loop: steps, shift, guidance and gates of every set, in float32.
+
+Given parts are compared as the sampler leaves them: their states evolve too, only what the model sees is overwritten.
+"""
+
+from fractions import Fraction
+
+import pytest
+import torch
+from golden import TOLERANCE, GoldenSet, golden_set, or_skip, relative_error, set_names
+
+from uniavgen.batch import AVPair
+from uniavgen.flow.guidance import ALONE, NO_TEXT, Guidance, GuidancePlan, Stretch, skipping
+from uniavgen.flow.sampling import sample
+from uniavgen.flow.schedule import ScheduleConfig, sigmas
+from uniavgen.flow.solver import SolverKind, make_solver
+from uniavgen.inference.velocity import ClipVelocity
+from uniavgen.tasks.conditioning import ClipConditions
+from uniavgen.tasks.table import TASKS, Part, Task
+from uniavgen.timebase import Source
+
+NAMES = {
+    "joint": Task.JOINT,
+    "joint_reference_audio": Task.REFERENCE_AUDIO,
+    "reference_audio": Task.REFERENCE_AUDIO,
+    "dubbing": Task.DUBBING,
+    "audio_driven": Task.ANIMATION,
+}
+CASES = [
+    pytest.param(name, task, preset, id=f"{name}-{task}-{preset}")
+    for name in set_names()
+    for task, preset in golden_set(name).sampled
+]
+
+
+def plan_of(numbers: GoldenSet, task: Task, preset: str) -> GuidancePlan:
+    settings, source = numbers.sampling, Source(preset)
+    fraction = Fraction(str(settings["modality_guidance_fraction"]))
+    stretches = [Stretch(until=fraction, against=ALONE)] if fraction > 0 else []
+    stretches += [Stretch(until=Fraction(1), against=NO_TEXT)] if fraction < 1 else []
+    guidance = Guidance(stretches=tuple(stretches))
+    if source is Source.RELEASE:
+        guidance = skipping(guidance, (settings["skip_layer"],))
+    return GuidancePlan(
+        guidance=guidance,
+        scale=AVPair(video=settings["video_guidance"], audio=settings["audio_guidance"]),
+        conditional_gate=TASKS[task].conditional_gate(source),
+        null_gate=TASKS[task].gate,
+    )
+
+
+def conditions_of(numbers: GoldenSet, task: Task) -> ClipConditions:
+    spec, with_reference = TASKS[task], task is Task.REFERENCE_AUDIO
+    frames = numbers.input("video_noise").shape[2]
+    reference, given = numbers.given_picture(frames if spec.video is Part.GIVEN else 1)
+    return ClipConditions(
+        reference_image=reference,
+        given_video=given,
+        given_audio=numbers.input("cond_audio") if spec.audio is Part.GIVEN else None,
+        reference_audio=numbers.input("ref_audio") if with_reference else None,
+    )
+
+
+def sampled(numbers: GoldenSet, case: str, preset: str, reuse: bool) -> AVPair:
+    task, settings = NAMES[case], numbers.sampling
+    prefix = f"sampling.{case}.{preset}"
+    noise = AVPair(video=numbers.io[f"{prefix}.video_noise"][None], audio=numbers.io[f"{prefix}.audio_noise"][None])
+    with_reference = task is Task.REFERENCE_AUDIO
+    velocity = ClipVelocity(
+        transformer=numbers.model,
+        task=task,
+        clean=conditions_of(numbers, task),
+        texts={text: numbers.text(null=not text, with_reference=with_reference) for text in (True, False)},
+        reuse=reuse,
+    )
+    times = sigmas(settings["steps"], ScheduleConfig(shift=settings["shift"]))
+    with torch.no_grad():
+        return sample(velocity, noise, times, plan_of(numbers, task, preset), make_solver(SolverKind.EULER, times))
+
+
+@pytest.mark.parametrize(("name", "case", "preset"), or_skip(CASES, "sets with sampled trajectories", 3))
+def test_sampling_equals_the_release(name: str, case: str, preset: str) -> None:
+    numbers = golden_set(name)
+    ours = sampled(numbers, case, preset, reuse=False)
+    assert relative_error(ours.video, numbers.io[f"sampling.{case}.{preset}.video"][None]) < TOLERANCE
+    assert relative_error(ours.audio, numbers.io[f"sampling.{case}.{preset}.audio"][None]) < TOLERANCE
+
+
+@pytest.mark.parametrize(("name", "case", "preset"), or_skip(CASES, "sets with sampled trajectories", 3))
+def test_running_a_given_modality_once_changes_nothing(name: str, case: str, preset: str) -> None:
+    numbers, spec = golden_set(name), TASKS[NAMES[case]]
+    ours = sampled(numbers, case, preset, reuse=True)
+    if spec.video is not Part.GIVEN:
+        assert relative_error(ours.video, numbers.io[f"sampling.{case}.{preset}.video"][None]) < TOLERANCE
+    if spec.audio is not Part.GIVEN:
+        assert relative_error(ours.audio, numbers.io[f"sampling.{case}.{preset}.audio"][None]) < TOLERANCE
