@@ -74,19 +74,22 @@ def test_python_examples_run(path, number, block, tmp_path):
 
 @pytest.mark.parametrize("path", DOCS, ids=_name)
 def test_commands_and_options_are_real(path):
+    import typer
     from typer.main import get_command
 
     from uniavgen.apps.cli import app
 
-    commands = getattr(get_command(app), "commands")  # noqa: B009 - click's group type is not public in typer
+    group = get_command(app)
+    context = typer.Context(group)
     wrong = []
     shell = "\n".join(_blocks(path, "sh") + _blocks(path, "bash") + _blocks(path, "shell")).replace("\\\n", " ")
     for line in re.findall(r"^uniavgen (.*)$", shell, re.MULTILINE):
         name, *rest = line.split("#")[0].split()
-        if name not in commands:
+        command = group.get_command(context, name)
+        if command is None:
             wrong.append(f"uniavgen {name}")
             continue
-        known = {option for parameter in commands[name].params for option in parameter.opts}
+        known = {option for parameter in command.params for option in parameter.opts}
         wrong += [f"uniavgen {name} {word}" for word in rest if re.match(r"--?[a-z]", word) and word not in known]
     assert not wrong
 

@@ -43,10 +43,14 @@ def test_tar_without_index_is_scanned(tmp_path):
 
 
 def test_interrupted_writer_goes_on(tmp_path):
-    with pytest.raises(KeyboardInterrupt), ShardWriter(tmp_path, 3) as writer:
-        for i in range(4):
-            writer.write(f"clip{i}", parts(i))
-        raise KeyboardInterrupt
+    def write_until_interrupted():
+        with ShardWriter(tmp_path, 3) as writer:
+            for i in range(4):
+                writer.write(f"clip{i}", parts(i))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_until_interrupted()
     with ShardWriter(tmp_path, 3) as writer:
         for i in range(7):
             if f"clip{i}" not in writer.keys:
@@ -120,7 +124,7 @@ def test_shards_are_read_through_fsspec(tmp_path):
 def test_keys_that_readers_would_confuse_are_refused(tmp_path, key):
     with ShardWriter(tmp_path) as writer:
         writer.write("clip0", {"json": b"{}"})
-        with pytest.raises(DataError, match="key|already"):
+        with pytest.raises(DataError, match=r"key|already"):
             writer.write(key, {"json": b"{}"})
 
 

@@ -1,5 +1,7 @@
 """Word times out of phone times."""
 
+from itertools import pairwise
+
 import pytest
 
 from uniavgen.data.words import word_times
@@ -42,7 +44,7 @@ def test_far_fewer_groups_than_words_still_cover_the_spoken_time():
     words = word_times(text, phones("abcdefghij"))
     assert " ".join(w.text for w in words) == text
     assert (words[0].start_s, words[-1].end_s) == (0.2, pytest.approx(1.2))
-    assert all(a.end_s == b.start_s for a, b in zip(words, words[1:], strict=False))
+    assert all(a.end_s == b.start_s for a, b in pairwise(words))
 
 
 @pytest.mark.parametrize(("text", "listed"), [("", [("a", 0.0, 1.0)]), ("hello", []), ("hello", [(".", 0.0, 1.0)])])

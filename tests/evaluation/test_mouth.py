@@ -6,7 +6,7 @@ import torch
 
 from uniavgen.errors import CheckpointError, ConfigError
 from uniavgen.evaluation.metric import NotMeasured
-from uniavgen.evaluation.mouth import MouthCorrelation, MouthRange, MouthReader, as_pictures, correlation
+from uniavgen.evaluation.mouth import MouthCorrelation, MouthCurve, MouthRange, MouthReader, as_pictures, correlation
 from uniavgen.evaluation.mouth_training import (
     FrameSet,
     MouthTrainingConfig,
@@ -86,8 +86,8 @@ def test_settings_that_cannot_train_are_refused():
 
 def test_metrics_compare_the_made_frames_with_the_truth_curve():
     reader, clip, other = MouthReader().eval(), truth_clip("a", 1), truth_clip("b", 2)
-    curve = reader.read(other.frames)
-    assert MouthCorrelation(reader).score(made_like(other), clip) == pytest.approx(
-        correlation(curve, clip.mouth_opening)
-    )
-    assert MouthRange(reader).score(made_like(other), clip) == pytest.approx(curve.std() / clip.mouth_opening.std())
+    expected, curve = reader.read(other.frames), MouthCurve(reader)
+    truth, made = clip.mouth_opening, made_like(other)
+    assert MouthCorrelation(curve).score(made, clip) == pytest.approx(correlation(expected, truth))
+    assert MouthRange(curve).score(made, clip) == pytest.approx(expected.std() / truth.std())
+    np.testing.assert_array_equal(curve.of(made_like(clip)), reader.read(clip.frames))

@@ -5,8 +5,8 @@ whatever a pattern catches is put into the other one. A name must match exactly 
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 
 from uniavgen.errors import CheckpointError
@@ -42,7 +42,8 @@ class KeyMap:
     """Patterns of their names that have no place here."""
     whole: bool = True
     """Every parameter of ours has a name there. False where only a part of a model is taken over."""
-    _found: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+    tied: tuple[str, ...] = ()
+    """Our names that share another parameter's memory, so nothing there is called after them."""
 
     def to_ours(self, name: str) -> str | None:
         """Our name of one of theirs; None if it is ignored; CheckpointError if it is unknown."""
@@ -51,7 +52,9 @@ class KeyMap:
         return self._single(name, [row.to_ours(name) for row in self.rows])
 
     def to_theirs(self, name: str) -> str | None:
-        """Their name of one of ours; None if it has none and the map is not `whole`."""
+        """Their name of one of ours; None if it is tied, or if it has none and the map is not `whole`."""
+        if name in self.tied:
+            return None
         found = [place for row in self.rows if (place := row.to_theirs(name)) is not None]
         return self._single(name, found) if found or self.whole else None
 
@@ -103,7 +106,9 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     )
 
 
-def _moved(name: str, source: str, target: str, renumber, row: Row) -> str | None:
+def _moved(
+    name: str, source: str, target: str, renumber: Callable[[int], int | None], row: Row
+) -> str | None:
     match = _compiled(source).fullmatch(name)
     if match is None:
         return None

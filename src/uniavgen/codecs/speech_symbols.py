@@ -6,7 +6,7 @@ and what a character outside the vocabulary becomes.
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar, Final, Self
+from typing import ClassVar, Final
 
 from tokenizers import Regex, Tokenizer
 from tokenizers.models import WordLevel
@@ -35,7 +35,7 @@ class SpeechSymbols(PreTrainedTokenizerFast):
     model_input_names: ClassVar[list[str]] = ["input_ids"]
 
     @classmethod
-    def of(cls, symbols: Iterable[str] = ASCII_SYMBOLS) -> Self:
+    def of(cls, symbols: Iterable[str] = ASCII_SYMBOLS) -> "SpeechSymbols":
         """A tokenizer of these symbols, in order of their ids from 1; the default is nano's."""
         symbols = list(symbols)
         if len(set(symbols)) < len(symbols) or "" in symbols or FILLER in symbols:
@@ -48,7 +48,7 @@ class SpeechSymbols(PreTrainedTokenizerFast):
         return cls(tokenizer_object=model, unk_token=FILLER, pad_token=FILLER, clean_up_tokenization_spaces=False)
 
     @classmethod
-    def from_vocabulary(cls, path: str | Path) -> Self:
+    def from_vocabulary(cls, path: str | Path) -> "SpeechSymbols":
         """A tokenizer of the symbols of a file, one a line, as the release's `vocab.txt`; CheckpointError without it."""
         try:
             text = Path(path).read_text(encoding="utf-8")

@@ -184,7 +184,7 @@ class TrainingData:
         first, last = _some_words(clip.words, length / rate, rng)
         start, stop = (round(first * rate), round(last * rate)) if last else (0, length)
         sound = clip.mel[start:stop][:length].float()
-        silence = silent_mel(length + silence_tokens(self.timing) - sound.shape[0])
+        silence = silent_mel(length + silence_tokens(self.timing) - sound.shape[0], sound.shape[1])
         said = [word.text for word in clip.words if word.start_s >= first and word.end_s <= last]
         return torch.cat([sound, silence]), " ".join(said) if clip.words else clip.text
 
@@ -200,6 +200,6 @@ def _some_words(words: Sequence[Word], seconds: float, rng: np.random.Generator)
     return start, max(ends, default=start + seconds)
 
 
-def silent_mel(tokens: int) -> Float[Tensor, "l mel"]:
+def silent_mel(tokens: int, bins: int) -> Float[Tensor, "l mel"]:
     """Normalised log-mel of digital silence."""
-    return mel.normalise(torch.full((tokens, mel.MEL.num_mel), mel.MEL.log_floor).log())
+    return mel.normalise(torch.full((tokens, bins), mel.MEL.log_floor).log())

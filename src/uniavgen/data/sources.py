@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from uniavgen.data.sample import Sample, decode_sound, read_sample
 from uniavgen.data.shards import ShardSet
@@ -14,6 +14,7 @@ from uniavgen.errors import DataError
 from uniavgen.timebase import ClipTiming
 
 
+@runtime_checkable
 class Source(Protocol):
     """Samples in a fixed order, decoded one at a time."""
 

@@ -46,10 +46,15 @@ class MadeClip:
 class Metric(Protocol):
     """One number for one made clip."""
 
-    name: str
-    """Key in report.json."""
-    description: str
-    """One line for the report: what it is, its range, which way is better."""
+    @property
+    def name(self) -> str:
+        """Key in report.json."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """One line for the report: what it is, its range, which way is better."""
+        ...
 
     def score(self, made: MadeClip, truth: TruthClip) -> float:
         """The number; raises NotMeasured with the reason where it does not apply."""

@@ -119,17 +119,31 @@ def correlation(curve: Float[np.ndarray, " F"], truth: Float[np.ndarray, " F"]) 
     return float((a * b).mean() / (a.std() * b.std()))
 
 
+class MouthCurve:
+    """The curve of a made clip; the last one is kept, since several metrics ask for the same."""
+
+    def __init__(self, reader: MouthReader) -> None:
+        self._reader = reader
+        self._last: tuple[MadeClip, Float[np.ndarray, " F"]] | None = None
+
+    def of(self, made: MadeClip) -> Float[np.ndarray, " F"]:
+        """Mouth opening, one value a frame."""
+        if self._last is None or self._last[0] is not made:
+            self._last = (made, self._reader.read(made.frames))
+        return self._last[1]
+
+
 class MouthCorrelation:
     """Does the mouth open when it should."""
 
     name = "mouth_correlation"
     description = "correlation over time of the mouth opening read from the clip with the truth; 1 is best, 0 is chance"
 
-    def __init__(self, reader: MouthReader) -> None:
-        self._reader = reader
+    def __init__(self, curve: MouthCurve) -> None:
+        self._curve = curve
 
     def score(self, made: MadeClip, truth: TruthClip) -> float:
-        return correlation(self._reader.read(made.frames), truth.mouth_opening)
+        return correlation(self._curve.of(made), truth.mouth_opening)
 
 
 class MouthRange:
@@ -138,11 +152,11 @@ class MouthRange:
     name = "mouth_range"
     description = "spread over time of the mouth opening read from the clip, as a share of the truth's; 1 is best"
 
-    def __init__(self, reader: MouthReader) -> None:
-        self._reader = reader
+    def __init__(self, curve: MouthCurve) -> None:
+        self._curve = curve
 
     def score(self, made: MadeClip, truth: TruthClip) -> float:
         spread = float(truth.mouth_opening.std())
         if spread < 1e-6:
             raise NotMeasured("the mouth of the truth never moves")
-        return float(self._reader.read(made.frames).std()) / spread
+        return float(self._curve.of(made).std()) / spread

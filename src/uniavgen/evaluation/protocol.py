@@ -27,12 +27,25 @@ from uniavgen.media.files import whole_file
 class System(Protocol):
     """Something that makes a clip out of a picture and a sound."""
 
-    name: str
-    description: str
-    shuffled: bool
-    """Whether the sound comes from another clip."""
-    kept: bool
-    """Whether its clips are worth a file: they cost more to make than to read."""
+    @property
+    def name(self) -> str:
+        """Key in report.json."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """One line for the report."""
+        ...
+
+    @property
+    def shuffled(self) -> bool:
+        """Whether the sound comes from another clip."""
+        ...
+
+    @property
+    def kept(self) -> bool:
+        """Whether its clips are worth a file: they cost more to make than to read."""
+        ...
 
     def make(self, clip: TruthClip, driver: TruthClip) -> MadeClip:
         """The clip with the pictures of `clip` and the sound of `driver`."""

@@ -1,6 +1,6 @@
 """What is evaluated: a model behind a function, and two measures of what could be reached, truth and codec.
 
-Letters: F pixel frames, H W pixels.
+Letters: F pixel frames, H W pixels, H2 W2 after resizing.
 """
 
 from collections.abc import Callable
@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from einops import rearrange
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
-from uniavgen.codecs.video_vae import VideoCodec
+from uniavgen.codecs.video_vae import VideoCodec, to_frames, to_pixels
 from uniavgen.evaluation.face_mask import truth_on_grid
 from uniavgen.evaluation.metric import MadeClip, TruthClip
 from uniavgen.timebase import ClipTiming
@@ -56,27 +55,13 @@ class CodecSystem:
     name: str
     description: str
     codec: VideoCodec
-    side_px: int
-    """Side of the pictures that the autoencoder was trained on."""
+    resize: Callable[[UInt8[np.ndarray, "F H W 3"]], UInt8[np.ndarray, "F H2 W2 3"]]
+    """To the model's picture size."""
     shuffled: bool = False
     kept: bool = True
 
     def make(self, clip: TruthClip, driver: TruthClip) -> MadeClip:
         del clip
-        pixels = to_pixels(driver.frames, self.side_px, self.codec.spatial_stride)
+        pixels = to_pixels(torch.from_numpy(self.resize(driver.frames))[None])
         decoded = self.codec.decode(self.codec.encode(pixels.to(self.codec.vae.device)))
-        frames = ((decoded[0].float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
-        return MadeClip(frames=rearrange(frames, "rgb F H W -> F H W rgb").numpy(), waveform=driver.waveform)
-
-
-def to_pixels(
-    frames: UInt8[np.ndarray, "F height width 3"], side_px: int, multiple: int
-) -> Float[torch.Tensor, "1 3 F H W"]:
-    """Frames in [-1, 1], shorter side `side_px`, the other a multiple of `multiple`."""
-    pixels = rearrange(torch.from_numpy(np.ascontiguousarray(frames)), "F H W rgb -> F rgb H W").float() / 127.5 - 1
-    height, width = frames.shape[1:3]
-    scale = side_px / min(height, width)
-    size = [max(round(side * scale / multiple), 1) * multiple for side in (height, width)]
-    if size != [height, width]:
-        pixels = torch.nn.functional.interpolate(pixels, size, mode="bilinear", antialias=True)
-    return rearrange(pixels, "F rgb H W -> 1 rgb F H W")
+        return MadeClip(frames=to_frames(decoded)[0].cpu().numpy(), waveform=driver.waveform)

@@ -1,7 +1,7 @@
 """Solvers of the flow's equation. Each one is made anew for a clip and asked once a step."""
 
 from enum import StrEnum
-from typing import Protocol, assert_never, runtime_checkable
+from typing import Protocol, assert_never, cast, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -64,7 +64,8 @@ def _unipc(sigmas: Tensor):
 
     # The sigmas are shifted already: flow_shift must stay 1.
     scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=1.0)
-    scheduler.set_timesteps(sigmas=sigmas[:-1].tolist())
+    # It says that it takes a list, and computes with an array.
+    scheduler.set_timesteps(sigmas=cast(list[float], sigmas[:-1].double().numpy()))
     # Its integer timesteps may repeat, so it must count steps and not look them up.
     scheduler.set_begin_index(0)
     return scheduler

@@ -23,7 +23,7 @@ class Clip:
     """Raw log-mel, given parts included."""
     face_mask: Float32[np.ndarray, "latent_frames rows columns"] | None
     """Where the model sees the face, mean over layers at the last step, on its token grid [paper eq. (8)]; None
-    without face-aware modulation, and in dubbing, where the video is only looked at once."""
+    without face-aware modulation."""
     settings: dict[str, str | int | float] = field(default_factory=dict)
     """What it was made with, for the file's metadata."""
 

@@ -3,7 +3,6 @@
 Letters: b batch (always 1), c latent channels, f latent frames, h w latent grid, l audio tokens.
 """
 
-from dataclasses import asdict
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,7 +18,7 @@ from uniavgen.codecs import mel
 from uniavgen.codecs.caption import CaptionEncoder
 from uniavgen.codecs.speech_symbols import SpeechSymbols
 from uniavgen.codecs.video_vae import VideoCodec, to_frames, to_pixels
-from uniavgen.codecs.vocoder import GriffinLimVocoder, as_vocoder
+from uniavgen.codecs.vocoder import GriffinLimVocoder, NanoVocoder, as_vocoder
 from uniavgen.config import dump, parse
 from uniavgen.errors import CheckpointError, ConfigError
 from uniavgen.flow.sampling import SamplingStep, sample
@@ -56,7 +55,7 @@ class UniAVGenPipeline(DiffusionPipeline):
         """`vocoder` is anything that `codecs.vocoder.as_vocoder` takes, Griffin-Lim if None. The two configs are plain
         data of `Cover` or `ShortSide` and of `SamplingConfig`. Raises CheckpointError where the parts do not fit."""
         super().__init__()
-        _check_parts(transformer, vae, text_encoder)
+        _check_parts(transformer, vae, text_encoder, speech_tokenizer)
         self.register_modules(
             transformer=transformer,
             vae=vae,
@@ -227,11 +226,18 @@ class UniAVGenPipeline(DiffusionPipeline):
         return rearrange(mask[0], "f (rows columns) -> f rows columns", rows=rows).cpu().numpy()
 
 
-def _check_parts(transformer: UniAVGenTransformer, vae: AutoencoderKLWan, text_encoder: UMT5EncoderModel) -> None:
+def _check_parts(
+    transformer: UniAVGenTransformer,
+    vae: AutoencoderKLWan,
+    text_encoder: UMT5EncoderModel,
+    speech_tokenizer: SpeechSymbols,
+) -> None:
     settings = transformer.settings
     pairs = {
         "latent channels of the video autoencoder": (vae.config["z_dim"], settings.video.latent_channels),
         "width of the caption encoder": (text_encoder.config.d_model, settings.video.caption_width),
+        "number of mel bins": (mel.MEL.num_mel, settings.audio.mel_bins),
+        "number of speech symbols": (len(speech_tokenizer.symbols()), settings.audio.speech.num_symbols),
         "temporal stride of the video autoencoder": (
             vae.config["scale_factor_temporal"],
             settings.timebase.temporal_stride,
@@ -242,10 +248,15 @@ def _check_parts(transformer: UniAVGenTransformer, vae: AutoencoderKLWan, text_e
             raise CheckpointError(f"the {what} is {got}, the transformer expects {expected}; load parts of one model")
 
 
+# Saved pipelines name the library of each part: in which file of this one a class stands is no part of their format.
+for _part in (UniAVGenPipeline, UniAVGenTransformer, SpeechSymbols, NanoVocoder, GriffinLimVocoder):
+    _part.__module__ = "uniavgen"
+
+
 def _settings(request: Request, sampling: SamplingConfig, inputs: Inputs) -> dict[str, str | int | float]:
     texts = {"caption": request.caption, "speech": request.speech, "voice_text": request.voice_text}
     numbers = {"seed": request.seed, "num_frames": inputs.timing.num_frames}
-    sampled = {name: str(value) if isinstance(value, tuple) else value for name, value in asdict(sampling).items()}
+    sampled = {name: str(value) if isinstance(value, list) else value for name, value in dump(sampling).items()}
     return {"task": str(request.task), **texts, **numbers, **sampled}
 
 

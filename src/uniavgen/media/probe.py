@@ -18,6 +18,8 @@ from uniavgen.media.files import check_readable
 
 # Demuxers that take a picture, a text or any bytes for a film.
 _NO_FILM = {"tty", "bin", "xbin", "adf", "idf", "image2", "brender_pix", "concat", "hls", "ffmetadata", "srt", "webvtt"}
+# Streams without an index, whose duration ffmpeg estimates from their bit rate.
+_GUESSED_DURATION = {"mp3", "aac", "ac3", "eac3", "mpegts", "mpeg", "h264", "hevc", "mpegvideo", "dts", "amr"}
 _OPEN_OPTIONS = {"protocol_whitelist": "file"}
 
 
@@ -124,7 +126,9 @@ def origin_s(container: InputContainer) -> Fraction:
 
 
 def declared_s(container: InputContainer, stream: VideoStream | AudioStream) -> float | None:
-    """Duration that the header gives a track, or else the file; None where it gives none."""
+    """Duration that the header gives a track, or else the file; None where it gives none, or ffmpeg guesses it."""
+    if container.format.name in _GUESSED_DURATION:
+        return None
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     return None if container.duration is None else container.duration / av.time_base
@@ -141,7 +145,7 @@ def check_length(path: str | Path, what: str, seconds: float, limit_s: float) ->
 
 def check_complete(path: str | Path, what: str, found_s: float, promised_s: float | None) -> None:
     """MediaError where less was found than the header promises: the file was cut off."""
-    if promised_s is not None and found_s < promised_s - max(0.25, 0.05 * promised_s):
+    if promised_s is not None and found_s < promised_s - max(0.15, 0.05 * promised_s):
         raise MediaError(
             f"{path} is incomplete: its header promises {promised_s:.2f} s of {what}, {found_s:.2f} s could be read; "
             "copy or download it again"

@@ -89,8 +89,8 @@ class BranchBlock(WanTransformerBlock):
 
     def __init__(self, config: VideoConfig | AudioConfig) -> None:
         super().__init__(config.width, config.ffn_width, config.num_heads, cross_attn_norm=True, eps=config.norm_eps)
-        self.attn1.set_processor(RotaryAttnProcessor())
-        self.attn2.set_processor(RotaryAttnProcessor())
+        for attention in (self.attn1, self.attn2):
+            attention.set_processor(RotaryAttnProcessor())  # pyright: ignore[reportArgumentType] (a closed list)
 
     def forward(self, hidden_states: Float[Tensor, "b s_n d"], context: BranchContext) -> Float[Tensor, "b s_n d"]:
         """The three steps in a row."""
@@ -155,9 +155,9 @@ class UniAVGenBlock(nn.Module):
         """
         video_hidden, audio_hidden = hidden_states, encoder_hidden_states
         for step in Step:
-            if video_hidden is not None:
+            if video_hidden is not None and video is not None:
                 video_hidden = self.video.step(step, video_hidden, video)
-            if audio_hidden is not None:
+            if audio_hidden is not None and audio is not None:
                 audio_hidden = self.audio.step(step, audio_hidden, audio)
             if self.interaction is not None and step is self.last_step_before and not interaction.idle:
                 video_hidden, audio_hidden = self.interaction(video_hidden, audio_hidden, interaction)

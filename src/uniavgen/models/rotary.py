@@ -64,7 +64,7 @@ def plane_rotary(
 
 
 def moment_rotary(times: tuple[float, ...], head_dim: int, device: torch.device) -> Rotary:
-    """`s r`: audio tokens as interaction sees them: only the time pairs turn, at the audio branch's speeds. [release]"""
+    """`s r`: audio tokens as interaction sees them: only time pairs turn, at the audio branch's speeds. [release]"""
     return _made_once(_moment, device, times, head_dim)
 
 

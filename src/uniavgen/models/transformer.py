@@ -7,15 +7,17 @@ frames (v2a), both where the face is. A gate that is closed is not computed.
 Letters: b batch, f latent frames, l audio tokens (both with reference in front), d width, n tokens a frame, k times.
 """
 
+import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from diffusers import ModelMixin
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.loaders import FromOriginalModelMixin, PeftAdapterMixin
+from diffusers.loaders.peft import PeftAdapterMixin
+from diffusers.loaders.single_file_model import FromOriginalModelMixin
 from diffusers.models.attention import AttentionMixin
 from diffusers.models.cache_utils import CacheMixin
+from diffusers.models.modeling_utils import ModelMixin
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -26,9 +28,9 @@ from uniavgen.models.audio_branch import AudioStem
 from uniavgen.models.block import BranchContext, UniAVGenBlock
 from uniavgen.models.config import TransformerConfig
 from uniavgen.models.initialise import init_weights
-from uniavgen.models.interaction.interpolation import FrameBlend, plan_blend
-from uniavgen.models.interaction.layer import BranchMemory, InteractionContext, Record
-from uniavgen.models.interaction.windows import AudioWindows, ClipGrid, plan_windows
+from uniavgen.models.interaction.interpolation import plan_blend
+from uniavgen.models.interaction.layer import BranchMemory, Hearing, InteractionContext, Record, Seeing, VideoTime
+from uniavgen.models.interaction.windows import ClipGrid, plan_windows
 from uniavgen.models.modulation import time_rows
 from uniavgen.models.rotary import line_rotary, video_rotary
 from uniavgen.models.video_branch import VideoStem
@@ -55,11 +57,12 @@ class _Branch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Plans:
-    """Who attends to whom in each direction; None where it is closed."""
+class _Pass:
+    """Everything one forward pass runs on; a branch that is not run is None."""
 
-    windows: AudioWindows | None
-    blend: FrameBlend | None
+    video: _Branch | None
+    audio: _Branch | None
+    exchange: InteractionContext
 
 
 class UniAVGenTransformer(
@@ -71,9 +74,9 @@ class UniAVGenTransformer(
     """
 
     _supports_gradient_checkpointing = True
-    _no_split_modules = ["UniAVGenBlock"]
-    _repeated_blocks = ["UniAVGenBlock"]
-    _keep_in_fp32_modules = [
+    _no_split_modules: ClassVar[list[str]] = ["UniAVGenBlock"]
+    _repeated_blocks: ClassVar[list[str]] = ["UniAVGenBlock"]
+    _keep_in_fp32_modules: ClassVar[list[str]] = [
         "time_embedder",
         "time_proj",
         "scale_shift_table",
@@ -82,7 +85,7 @@ class UniAVGenTransformer(
         "norm3",
         "face_mask",
     ]
-    _skip_layerwise_casting_patterns = [
+    _skip_layerwise_casting_patterns: ClassVar[list[str]] = [
         "patch_embedding",
         "mel_embedder",
         "condition_embedder",
@@ -155,22 +158,25 @@ class UniAVGenTransformer(
     ) -> Prediction:
         """Velocity of the clip (without reference parts) in float32, and the face masks that were computed.
 
-        A branch that is None is not run, and its gate must be closed; its velocity is 0.0. With `memory` the
-        remembered branch is not run either: what the other one reads of it is taken from there, and its velocity is
-        zeros. `skip_layers` leaves blocks out of both branches, interaction included. `face_masks` asks for masks even
-        where no open direction uses them.
+        video, audio: reference part, then the clip; a branch that is None is neither run nor talked to, and its
+            velocity is 0.0.
+        text: from `encode_text` where several passes share it.
+        gate: a direction that is closed is not computed.
+        skip_layers: blocks left out of both branches, interaction included.
+        memory: the remembered branch is not run; what the other one reads of it is taken from there, and its velocity
+            is zeros.
+        face_masks: make masks even where no open direction uses them.
         """
         text = text if isinstance(text, TextContext) else self.encode_text(text)
-        remembered = None if memory is None else memory.branch
-        seen = None if video is None or remembered == "video" else self._video_branch(video, text)
-        heard = None if audio is None or remembered == "audio" else self._audio_branch(audio, text)
-        plans = self._plans(video, audio, gate, memory)
-        exchange = self._exchange(video, audio, seen, plans, memory=memory, masks_wanted=face_masks)
-        hidden = self._run_blocks(seen, heard, exchange, skip_layers)
+        run = self._lay_out(video, audio, text, gate, memory, face_masks)
+        if memory is not None and memory.skip_layers != tuple(skip_layers):
+            raise ConfigError(f"the memory was made without layers {memory.skip_layers}, not {tuple(skip_layers)}")
+        video_tokens, audio_tokens = self._run_blocks(run, skip_layers)
         velocity = AVPair(
-            video=self._video_velocity(video, seen, hidden[0]), audio=self._audio_velocity(audio, heard, hidden[1])
+            video=0.0 if video is None else self._video_velocity(video, run.video, video_tokens),
+            audio=0.0 if audio is None else self._audio_velocity(audio, run.audio, audio_tokens),
         )
-        return Prediction(velocity=velocity, face_masks=exchange.record.stacked_masks())
+        return Prediction(velocity=velocity, face_masks=run.exchange.record.stacked_masks())
 
     def remember(
         self,
@@ -188,46 +194,88 @@ class UniAVGenTransformer(
         if (video is None) == (audio is None):
             raise ConfigError("one branch is remembered: give either video or audio, and None for the other")
         text = text if isinstance(text, TextContext) else self.encode_text(text)
-        seen = None if video is None else self._video_branch(video, text)
-        heard = None if audio is None else self._audio_branch(audio, text)
-        exchange = self._exchange(video, audio, seen, _Plans(windows=None, blend=None), keeps=True)
-        self._run_blocks(seen, heard, exchange, skip_layers)
+        run = self._lay_out(video, audio, text, CLOSED, keeps=True)
+        self._run_blocks(run, skip_layers)
+        record = run.exchange.record
+        branch = "audio" if video is None else "video"
         return BranchMemory(
-            branch="audio" if video is None else "video",
-            readings=exchange.record.readings,
-            face_masks=exchange.record.face_masks,
-            skip_layers=tuple(skip_layers),
+            branch=branch, readings=record.readings, face_masks=record.face_masks, skip_layers=tuple(skip_layers)
         )
 
-    def _run_blocks(
-        self,
-        seen: _Branch | None,
-        heard: _Branch | None,
-        exchange: InteractionContext,
-        skip_layers: tuple[int, ...],
-    ) -> tuple[Tensor | None, Tensor | None]:
-        video, video_context = (None, None) if seen is None else (seen.hidden, seen.context)
-        audio, audio_context = (None, None) if heard is None else (heard.hidden, heard.context)
+    def _run_blocks(self, run: _Pass, skip_layers: tuple[int, ...]) -> tuple[Tensor | None, Tensor | None]:
+        checkpoint = (
+            self._gradient_checkpointing_func if torch.is_grad_enabled() and self.gradient_checkpointing else None
+        )
+        video, video_context = (None, None) if run.video is None else (run.video.hidden, run.video.context)
+        audio, audio_context = (None, None) if run.audio is None else (run.audio.hidden, run.audio.context)
         for block in self.blocks:
             if block.layer in skip_layers:
                 continue
-            if torch.is_grad_enabled() and self.gradient_checkpointing:
-                video, audio = self._gradient_checkpointing_func(
-                    block, video, audio, video_context, audio_context, exchange
-                )
-            else:
-                video, audio = block(video, audio, video_context, audio_context, exchange)
+            inputs = (video, audio, video_context, audio_context, run.exchange)
+            video, audio = block(*inputs) if checkpoint is None else checkpoint(block, *inputs)
         return video, audio
 
+    def _lay_out(
+        self,
+        video: Stream | None,
+        audio: Stream | None,
+        text: TextContext,
+        gate: Gate,
+        memory: BranchMemory | None = None,
+        masks_wanted: bool = False,
+        keeps: bool = False,
+    ) -> _Pass:
+        remembered = None if memory is None else memory.branch
+        if (remembered == "video" and gate.a2v) or (remembered == "audio" and gate.v2a):
+            raise ConfigError(f"nothing may write to the remembered {remembered}, so its gate must be closed")
+        seen = None if video is None or remembered == "video" else self._video_branch(video, text)
+        heard = None if audio is None or remembered == "audio" else self._audio_branch(audio, text)
+        a2v, v2a = (None, None) if video is None or audio is None else self._plans(video, audio, gate)
+        exchange = InteractionContext(
+            a2v=a2v,
+            v2a=v2a,
+            tokens_per_frame=0 if video is None else math.prod(self._token_grid(video)),
+            reference_frames=0 if video is None else video.num_reference,
+            reference_tokens=0 if audio is None else audio.num_reference,
+            video_time=None if seen is None else VideoTime(embedding=seen.time_embedding, rows=seen.clip_time_rows),
+            memory=memory,
+            keeps=keeps,
+            masks_wanted=masks_wanted,
+            record=Record(),
+        )
+        return _Pass(video=seen, audio=heard, exchange=exchange)
+
+    def _plans(self, video: Stream, audio: Stream, gate: Gate) -> tuple[Hearing | None, Seeing | None]:
+        """Who attends to whom."""
+        settings, base, device = self.settings, self.settings.timebase, video.values.device
+        height, width = self._token_grid(video)
+        grid = ClipGrid(
+            frames=video.values.shape[2] - video.num_reference,
+            height=height,
+            width=width,
+            tokens=audio.values.shape[1] - audio.num_reference,
+        )
+        a2v, v2a = None, None
+        if gate.a2v:
+            windows = plan_windows(settings.interaction.a2v, grid, settings.video.head_dim, base, device)
+            a2v = Hearing(plan=windows, receives=video.receives)
+        if gate.v2a:
+            blend = plan_blend(settings.interaction.v2a, grid, settings.audio.head_dim, base, device)
+            v2a = Seeing(plan=blend, receives=audio.receives)
+        return a2v, v2a
+
+    def _token_grid(self, video: Stream) -> tuple[int, int]:
+        _, p, q = self.settings.video.patch
+        return video.values.shape[3] // p, video.values.shape[4] // q
+
     def _video_branch(self, video: Stream, text: TextContext) -> _Branch:
-        settings, (*_, frames, height, width) = self.settings.video, video.values.shape
         embedding, modulation = self.video_stem.condition_embedder(video.times.values)
         rows = time_rows(video.times)
-        _, p, q = settings.patch
+        grid = (video.values.shape[2], *self._token_grid(video))
         context = BranchContext(
             modulation=modulation,
             time_rows=rows,
-            rotary=video_rotary(frames, height // p, width // q, settings.head_dim, video.values.device),
+            rotary=video_rotary(*grid, self.settings.video.head_dim, video.values.device),
             text=text.caption,
             text_rotary=None,
             text_mask=None,
@@ -259,71 +307,15 @@ class UniAVGenTransformer(
             clip_time_rows=None if rows is None else rows[:, audio.num_reference :],
         )
 
-    def _plans(self, video: Stream | None, audio: Stream | None, gate: Gate, memory: BranchMemory | None) -> _Plans:
-        """Who attends to whom. A branch that is not there neither asks nor answers."""
-        if video is None or audio is None or gate == CLOSED:
-            return _Plans(windows=None, blend=None)
-        if memory is not None and (gate.v2a if memory.branch == "audio" else gate.a2v):
-            raise ConfigError(f"nothing may write to the remembered {memory.branch}, so its gate must be closed")
-        settings, base = self.settings, self.settings.timebase
-        grid, device = self._grid(video, audio), video.values.device
-        a2v, v2a = settings.interaction.a2v, settings.interaction.v2a
-        return _Plans(
-            windows=plan_windows(a2v, grid, settings.video.head_dim, base, device) if gate.a2v else None,
-            blend=plan_blend(v2a, grid, settings.audio.head_dim, base, device) if gate.v2a else None,
-        )
-
-    def _grid(self, video: Stream, audio: Stream) -> ClipGrid:
-        _, p, q = self.settings.video.patch
-        *_, frames, height, width = video.values.shape
-        return ClipGrid(
-            frames=frames - video.num_reference,
-            height=height // p,
-            width=width // q,
-            tokens=audio.values.shape[1] - audio.num_reference,
-        )
-
-    def _exchange(
-        self,
-        video: Stream | None,
-        audio: Stream | None,
-        seen: _Branch | None,
-        plans: _Plans,
-        *,
-        memory: BranchMemory | None = None,
-        keeps: bool = False,
-        masks_wanted: bool = False,
-    ) -> InteractionContext:
-        _, p, q = self.settings.video.patch
-        return InteractionContext(
-            windows=plans.windows,
-            blend=plans.blend,
-            tokens_per_frame=0 if video is None else video.values.shape[3] // p * (video.values.shape[4] // q),
-            reference_frames=0 if video is None else video.num_reference,
-            reference_tokens=0 if audio is None else audio.num_reference,
-            video_receives=None if video is None else video.receives,
-            audio_receives=None if audio is None else audio.receives,
-            time_embedding=None if seen is None else seen.time_embedding,
-            time_rows=None if seen is None else seen.clip_time_rows,
-            memory=memory,
-            keeps=keeps,
-            masks_wanted=masks_wanted,
-            record=Record(),
-        )
-
-    def _video_velocity(self, video: Stream | None, seen: _Branch | None, hidden: Tensor | None) -> Tensor | float:
-        if video is None:
-            return 0.0
-        clip = video.values[:, :, video.num_reference :]
-        if seen is None or hidden is None:
-            return torch.zeros_like(clip, dtype=torch.float32)
-        frames, height = clip.shape[2], clip.shape[3] // self.settings.video.patch[1]
-        tokens = hidden[:, hidden.shape[1] * video.num_reference // video.values.shape[2] :]
+    def _video_velocity(self, video: Stream, seen: _Branch | None, tokens: Tensor | None) -> Float[Tensor, "b c f h w"]:
+        if seen is None or tokens is None:
+            return torch.zeros_like(video.values[:, :, video.num_reference :], dtype=torch.float32)
+        height, width = self._token_grid(video)
+        frames = video.values.shape[2] - video.num_reference
+        tokens = tokens[:, video.num_reference * height * width :]
         return self.video_stem.head(tokens, seen.time_embedding, seen.clip_time_rows, frames, height)
 
-    def _audio_velocity(self, audio: Stream | None, heard: _Branch | None, hidden: Tensor | None) -> Tensor | float:
-        if audio is None:
-            return 0.0
-        if heard is None or hidden is None:
+    def _audio_velocity(self, audio: Stream, heard: _Branch | None, tokens: Tensor | None) -> Float[Tensor, "b l mel"]:
+        if heard is None or tokens is None:
             return torch.zeros_like(audio.values[:, audio.num_reference :], dtype=torch.float32)
-        return self.audio_stem.head(hidden[:, audio.num_reference :], heard.time_embedding, heard.clip_time_rows)
+        return self.audio_stem.head(tokens[:, audio.num_reference :], heard.time_embedding, heard.clip_time_rows)

@@ -25,7 +25,13 @@ _HAIR_CHANCE = {
     "asian": {"black": 0.75, "dark brown": 0.25},
     "caucasian": {"dark brown": 0.3, "brown": 0.3, "blond": 0.3, "red": 0.1},
 }
-_IRIS = {"brown": (0.22, 0.11, 0.05), "blue": (0.25, 0.42, 0.62), "green": (0.24, 0.40, 0.22), "grey": (0.38, 0.42, 0.45)}
+_IRIS = {
+    "brown": (0.22, 0.11, 0.05),
+    "blue": (0.25, 0.42, 0.62),
+    "green": (0.24, 0.40, 0.22),
+    "grey": (0.38, 0.42, 0.45),
+}
+_FRAMES = np.array([[0.03, 0.03, 0.03], [0.3, 0.15, 0.06], [0.5, 0.08, 0.1], [0.1, 0.15, 0.35]], np.float32)
 _HAIR_STYLES = {
     "female": {"short": 0.14, "bob": 0.25, "long": 0.37, "bun": 0.12, "curly": 0.12},
     "male": {"short": 0.5, "crew": 0.2, "curly": 0.1, "bald": 0.08, "long": 0.05, "receding": 0.07},
@@ -101,7 +107,7 @@ def draw_style(identity: Identity, rng: np.random.Generator) -> Style:
         colour = "white" if rng.random() < np.clip((identity.age - 60) / 30, 0, 1) else "grey"
     styles = dict(_HAIR_STYLES[identity.gender])
     if identity.age < 35:
-        styles.pop("receding", None), styles.pop("bald", None)
+        styles = {kind: share for kind, share in styles.items() if kind not in ("receding", "bald")}
     kinds, weights = list(styles), np.array(list(styles.values()))
     fair = main == "caucasian"
     iris = str(rng.choice(list(_IRIS), p=[0.35, 0.3, 0.2, 0.15] if fair else [1.0, 0, 0, 0]))
@@ -120,7 +126,7 @@ def draw_style(identity: Identity, rng: np.random.Generator) -> Style:
         brows=float(rng.uniform(0.6, 1.1)),
         beard=float(rng.choice([0.35, 1.0])) if bearded else 0.0,
         glasses=str(rng.choice(["none", "round", "square"], p=[0.78, 0.11, 0.11])),
-        frame=rng.choice([[0.03, 0.03, 0.03], [0.3, 0.15, 0.06], [0.5, 0.08, 0.1], [0.1, 0.15, 0.35]]).astype(np.float32),
+        frame=rng.choice(_FRAMES),
     )
 
 
@@ -157,5 +163,3 @@ def _cloth(rng: np.random.Generator) -> np.ndarray:
     hue, saturation, value = rng.random(), rng.uniform(0.1, 0.75), rng.uniform(0.12, 0.85)
     wheel = np.clip(np.abs((hue * 6 + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
     return (value * (1 - saturation + saturation * wheel)).astype(np.float32)
-
-

@@ -42,7 +42,7 @@ def open_speech(settings: WorldSettings) -> SpeechSource:
     """The speech source that the settings name."""
     if settings.source == "made":
         return MadeSpeech(find_speech(settings.speech), settings.split)
-    from uniavgen.synth.voices import FliteSpeech, KokoroSpeech  # noqa: PLC0415
+    from uniavgen.synth.voices import FliteSpeech, KokoroSpeech
 
     if settings.source == "kokoro":
         return KokoroSpeech(find_voices(settings.voices), settings.split)

@@ -27,7 +27,8 @@ def hair_height(rest: Float[np.ndarray, "p 3"], fringe: float, parting: float) -
     away = rest - _CENTRE
     azimuth = np.abs(np.arctan2(away[:, 0], away[:, 2]))
     front = np.clip(1 - azimuth / np.radians(60), 0, 1)
-    return rest[:, 1] - np.interp(azimuth, _AZIMUTH, _HAIRLINE) + fringe * (1 + 1.3 * parting * away[:, 0]) * 0.28 * front
+    lower = fringe * (1 + 1.3 * parting * away[:, 0]) * 0.28 * front
+    return rest[:, 1] - np.interp(azimuth, _AZIMUTH, _HAIRLINE) + lower
 
 
 def wear(data: HeadData, identity: Identity, style: Style) -> tuple[Part, ...]:

@@ -7,10 +7,10 @@ Letters: v vertices of the cut mesh, t triangles, s corners (vertex, texture coo
 import gzip
 import hashlib
 import json
-import os
 import tempfile
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -84,9 +84,9 @@ def _read_obj(path: Path) -> tuple[np.ndarray, np.ndarray, list[tuple[int, list[
 
 
 def _read_target(path: Path, num_vertices: int) -> np.ndarray:
-    opened = gzip.open(path, "rt") if path.suffix == ".gz" else path.open()
-    with opened as file:
-        rows = [line.split() for line in file if line.strip() and line[0] not in "#\""]
+    content = path.read_bytes()
+    text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
+    rows = [line.split() for line in text.splitlines() if line.strip() and line[0] not in '#"']
     offsets = np.zeros((num_vertices, 3), np.float32)
     if rows:
         table = np.array(rows, np.float32)
@@ -181,5 +181,6 @@ def load_head_data(folder: Path, cache: Path | None = None) -> HeadData:
 def _keep(data: HeadData, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
-        np.savez(file, **{f.name: np.asarray(getattr(data, f.name)) for f in fields(HeadData)})
-    os.replace(file.name, path)
+        arrays: dict[str, Any] = {f.name: np.asarray(getattr(data, f.name)) for f in fields(HeadData)}
+        np.savez(file, **arrays)
+    Path(file.name).replace(path)

@@ -32,7 +32,12 @@ NEUTRAL = Mood(name="neutral", adverbs=("calmly", "in a neutral tone"))
 HAPPY = Mood(
     name="happy",
     adverbs=("cheerfully", "with great joy"),
-    face={**both("mouthSmile", 0.62), **both("cheekSquint", 0.5), **both("browOuterUp", 0.3), **both("mouthUpperUp", 0.12)},
+    face={
+        **both("mouthSmile", 0.62),
+        **both("cheekSquint", 0.5),
+        **both("browOuterUp", 0.3),
+        **both("mouthUpperUp", 0.12),
+    },
     energy=1.35,
     pitch=1.06,
     rate=1.06,

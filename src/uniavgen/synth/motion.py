@@ -13,7 +13,6 @@ from uniavgen.synth.arkit import ARKIT, INDEX, both
 from uniavgen.synth.moods import Mood
 from uniavgen.synth.visemes import Phone, speech_shapes, stressed
 
-
 # MakeHuman's neutral face looks tired and sour; this is how a neutral mood looks. [ours]
 _AT_EASE = np.zeros(len(ARKIT))
 for _name, _weight in {**both("eyeWide", 0.22), **both("mouthSmile", 0.14), **both("browOuterUp", 0.1)}.items():
@@ -109,5 +108,3 @@ def _add_blinks(arkit: np.ndarray, time: np.ndarray, rng: np.random.Generator) -
             column = arkit[:, INDEX[f"eyeBlink{side}"]]
             np.maximum(column, shut, out=column)
         moment += rng.uniform(1.4, 4.2)
-
-

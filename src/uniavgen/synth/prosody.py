@@ -24,7 +24,9 @@ def retune(speech: Speech, pitch: float) -> Speech:
     return Speech(waveform=waveform.astype(np.float32), phones=phones)
 
 
-def colour(waveform: Float32[np.ndarray, " samples"], gain_db: float, brightness_db: float) -> Float32[np.ndarray, " samples"]:
+def colour(
+    waveform: Float32[np.ndarray, " samples"], gain_db: float, brightness_db: float
+) -> Float32[np.ndarray, " samples"]:
     """Louder or softer, and brighter or duller above 1.5 kHz; 0 dB is a peak of half the full scale."""
     treble = waveform - signal.sosfilt(signal.butter(1, _SHELF_HZ, fs=SAMPLE_RATE_HZ, output="sos"), waveform)
     shaped = waveform + (10 ** (brightness_db / 20) - 1) * treble
@@ -41,6 +43,8 @@ def place(speech: Speech, start_s: float, num_samples: int) -> Speech:
     waveform[start : start + len(shown)] = shown
     end_s = num_samples / SAMPLE_RATE_HZ
     phones = tuple(
-        (symbol, max(a + start_s, 0.0), min(b + start_s, end_s)) for symbol, a, b in speech.phones if a + start_s < end_s
+        (symbol, max(a + start_s, 0.0), min(b + start_s, end_s))
+        for symbol, a, b in speech.phones
+        if a + start_s < end_s
     )
     return Speech(waveform=waveform, phones=phones)

@@ -6,6 +6,7 @@ OpenGL through EGL; Mesa's llvmpipe does without a screen or a GPU. Twice the as
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from einops import reduce
@@ -44,34 +45,32 @@ class Renderer:
 
     def __init__(self, size: int) -> None:
         try:
-            import moderngl  # noqa: PLC0415
+            import moderngl
         except ImportError as error:
             raise ConfigError("drawing needs moderngl; install it with: pip install 'uniavgen[synth]'") from error
         try:
-            self._context = moderngl.create_standalone_context(backend="egl")
-        except Exception as error:
+            self._context: Any = moderngl.create_context(standalone=True, backend="egl")  # pyright: ignore
+        except Exception as error:  # the libraries below raise nothing narrower
             raise ConfigError(
                 f"no offscreen OpenGL ({error}); install EGL, on Debian: apt-get install libegl1 libgl1-mesa-dri"
             ) from error
         self.size = size
-        inner = (size * _SUPERSAMPLING,) * 2
+        inner = (size * _SUPERSAMPLING, size * _SUPERSAMPLING)
         self._targets = [self._context.texture(inner, 4), self._context.texture(inner, 1)]
         self._frame = self._context.framebuffer(self._targets, self._context.depth_renderbuffer(inner))
         self._cull, self._test = moderngl.CULL_FACE, moderngl.DEPTH_TEST
         self._context.enable(self._test)
         self._context.depth_func = "<="
 
-    def _program(self, name: str):  # noqa: ANN202
-        return self._context.program(
-            (_SHADERS / f"{name}.vert").read_text(), (_SHADERS / f"{name}.frag").read_text()
-        )
+    def _program(self, name: str) -> Any:
+        return self._context.program((_SHADERS / f"{name}.vert").read_text(), (_SHADERS / f"{name}.frag").read_text())
 
     @cached_property
-    def _head(self):  # noqa: ANN202
+    def _head(self) -> Any:
         return self._program("head")
 
     @cached_property
-    def _backdrop(self):  # noqa: ANN202
+    def _backdrop(self) -> Any:
         return self._program("backdrop")
 
     def draw(
@@ -90,10 +89,10 @@ class Renderer:
         backdrop = context.vertex_array(self._backdrop, [(screen, "2f", "corner")])
         for field in fields(look):
             if field.name in program:
-                program[field.name].value = _plain(getattr(look, field.name))
-        program["eye"].value = tuple(map(float, shot.eye))
-        program["lens"].value = (shot.focal, _NEAR, _FAR)
-        self._backdrop["background"].value, self._backdrop["layer"].value = 0, 1
+                program[field.name] = _plain(getattr(look, field.name))
+        program["eye"] = tuple(map(float, shot.eye))
+        program["lens"] = (shot.focal, _NEAR, _FAR)
+        self._backdrop["background"], self._backdrop["layer"] = 0, 1
 
         frames = np.empty((len(posed.positions), self.size, self.size, 3), np.uint8)
         masks = np.empty(frames.shape[:3], bool)
@@ -105,9 +104,9 @@ class Renderer:
             self._frame.clear()
             for unit, texture in enumerate(textures):
                 texture.use(unit)
-            self._backdrop["background_view"].value = tuple(map(float, shot.background_view[i]))
-            self._backdrop["layer_view"].value = tuple(map(float, shot.layer_view[i]))
-            program["shift"].value = tuple(map(float, shot.shift[i]))
+            self._backdrop["background_view"] = tuple(map(float, shot.background_view[i]))
+            self._backdrop["layer_view"] = tuple(map(float, shot.layer_view[i]))
+            program["shift"] = tuple(map(float, shot.shift[i]))
             # The skin is closed: its far side is never seen. Hair, lashes and glasses are seen from both sides.
             context.enable(self._cull)
             vertices.render(vertices=closed)
@@ -119,7 +118,7 @@ class Renderer:
             thing.release()
         return frames, masks
 
-    def _texture(self, pixels: UInt8[np.ndarray, "y x c"]):  # noqa: ANN202
+    def _texture(self, pixels: UInt8[np.ndarray, "y x c"]) -> Any:
         height, width, channels = pixels.shape
         texture = self._context.texture((width, height), channels, pixels.tobytes(), alignment=1)
         texture.repeat_x = texture.repeat_y = channels == 3
@@ -128,11 +127,11 @@ class Renderer:
     def _read(self) -> tuple[np.ndarray, np.ndarray]:
         side, s = self.size, _SUPERSAMPLING
         raw = np.frombuffer(self._frame.read(components=3, attachment=0, alignment=1), np.uint8)
-        colour = reduce(raw.reshape(side * s, side * s, 3)[::-1].astype(np.uint16), "(y a) (x b) c -> y x c", "sum", a=s, b=s)
+        fine = raw.reshape(side * s, side * s, 3)[::-1].astype(np.uint16)
+        colour = reduce(fine, "(y a) (x b) c -> y x c", "sum", a=s, b=s)
         raw = np.frombuffer(self._frame.read(components=1, attachment=1, alignment=1), np.uint8)
-        inside = reduce(
-            raw.reshape(side * s, side * s)[::-1].astype(np.uint16), "(y a) (x b) -> y x", "sum", a=s, b=s
-        )
+        fine = raw.reshape(side * s, side * s)[::-1].astype(np.uint16)
+        inside = reduce(fine, "(y a) (x b) -> y x", "sum", a=s, b=s)
         return ((colour + s * s // 2) // (s * s)).astype(np.uint8), inside > 255 * s * s // 2
 
 

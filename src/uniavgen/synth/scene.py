@@ -62,7 +62,7 @@ def draw_scene(num_frames: int, fps: float, rng: np.random.Generator) -> Scene:
     share = float(np.clip(rng.normal(0.61, 0.07), 0.42, 0.76))
     room = max(0.0, 0.84 - share)
     centre = np.array([rng.uniform(-1, 1) * room, rng.uniform(-0.35, 0.05) * room - 0.08])
-    shake = 0.012 * np.stack([np.sin(2 * np.pi * time * f + p) for f, p in zip(rng.uniform(0.2, 0.9, 2), rng.uniform(0, 6, 2), strict=True)], 1)
+    shake = 0.012 * np.sin(2 * np.pi * time[:, None] * rng.uniform(0.2, 0.9, 2) + rng.uniform(0, 6, 2))
     size = rng.uniform(0.55, 0.8)
     pan = rng.normal(0, 0.025, 2) * (rng.random() < 0.6)
     start = rng.uniform(0, 1 - size, 2)
@@ -70,7 +70,8 @@ def draw_scene(num_frames: int, fps: float, rng: np.random.Generator) -> Scene:
     layer_size = rng.uniform(0.9, 1.6)
     speed = rng.choice([-1, 1]) * rng.uniform(0.25, 0.9)
     begin = -layer_size * 0.5 - speed * rng.uniform(0.5, 4.5)
-    layer_view = np.column_stack([begin + speed * time + 0.2, np.full((num_frames, 1), rng.uniform(-0.5, 0.0)), np.full(num_frames, layer_size)])
+    top = np.full(num_frames, rng.uniform(-0.5, 0.0))
+    layer_view = np.column_stack([begin + speed * time + 0.2, top, np.full(num_frames, layer_size)])
     return Scene(
         place=place,
         face_share=share,

@@ -9,10 +9,11 @@ import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import av
 import numpy as np
+from av.error import FFmpegError
 from jaxtyping import Float32
 
 from uniavgen.errors import ConfigError, DataError
@@ -46,6 +47,7 @@ class Speech:
         return len(self.waveform) / SAMPLE_RATE_HZ
 
 
+@runtime_checkable
 class SpeechSource(Protocol):
     """Where lines come from. Implementations can be pickled, so that every process has one."""
 
@@ -118,6 +120,6 @@ def decode(path: Path) -> Float32[np.ndarray, " samples"]:
         with av.open(str(path)) as container:
             blocks = [out for frame in container.decode(audio=0) for out in resampler.resample(frame)]
             blocks += resampler.resample(None)
-    except (OSError, av.FFmpegError, IndexError) as error:
+    except (OSError, FFmpegError, IndexError) as error:
         raise DataError(f"the speech file {path} cannot be read ({error}); make it anew") from error
     return np.concatenate([block.to_ndarray()[0] for block in blocks]).astype(np.float32)

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001
 """From phones to mouth shapes, with coarticulation.
 
 Every phone pulls the mouth towards its own target; how strongly, falls off exponentially before and after it
@@ -33,13 +34,13 @@ class _Viseme:
 
 
 def _visemes() -> dict[str, _Viseme]:
-    spread, lower = both("mouthStretch", 1.0), both("mouthLowerDown", 1.0)
+    units = {"spread": "mouthStretch", "lower": "mouthLowerDown", "upper": "mouthUpperUp", "press": "mouthPress"}
+    pairs = {short: both(name, 1.0) for short, name in units.items()}
 
     def shape(jaw: float, firm: float = 1.0, **parts: float) -> _Viseme:
         lips: dict[str, float] = {}
         for name, weight in parts.items():
-            group = {"spread": spread, "lower": lower, "upper": both("mouthUpperUp", 1.0), "press": both("mouthPress", 1.0)}
-            for key, unit in group.get(name, {name: 1.0}).items():
+            for key, unit in pairs.get(name, {name: 1.0}).items():
                 lips[key] = weight * unit
         return _Viseme(jaw=jaw, lips=lips, firm=firm)
 

@@ -98,4 +98,3 @@ class World:
         loud = colour(spoken.waveform, strength * mood.gain_db, strength * mood.brightness_db)
         start_s = rng.uniform(0, max(0.0, min(_LATEST_START_S, room_s - spoken.duration_s)))
         return place(Speech(waveform=loud, phones=spoken.phones), start_s, samples)
-

@@ -1,6 +1,8 @@
 """What happens beside training: checkpoints, TensorBoard, sampled clips. None of it changes what is trained."""
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,16 @@ class Checkpoints:
     def save(self, state: TrainState) -> Path:
         """Save now, as after Ctrl-C."""
         return save(state, self.folder, dict(self.settings), self.keep)
+
+
+def save_weights(state: TrainState, folder: Path) -> None:
+    """The weights to use, averaged where there is an average, as a diffusers folder, whole or not at all."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    with nullcontext() if state.ema is None else state.ema.applied(state.model):
+        state.model.save_pretrained(partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import nn
@@ -34,12 +33,8 @@ class StepRecord:
     seconds: float
 
 
-class Listener(Protocol):
-    """Logs, saves or samples after a step. It cannot change training."""
-
-    def __call__(self, record: StepRecord, state: TrainState) -> None: ...
-
-
+Listener = Callable[[StepRecord, TrainState], None]
+"""Logs, saves or samples after a step. It cannot change training."""
 StepFunction = Callable[[Batch, int], Losses]
 """Batch and step (from 0) to losses."""
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from uniavgen.config import dump, load
 from uniavgen.data.dataset import Batch, CaptionShape, TrainingData
@@ -101,7 +100,7 @@ def build_run(
     )
 
 
-def step_function(config: TrainConfig, model: nn.Module, device: torch.device, world: World) -> StepFunction:
+def step_function(config: TrainConfig, model: UniAVGenTransformer, device: torch.device, world: World) -> StepFunction:
     """Batch and step to losses, in the run's precision."""
     dtype = PRECISIONS[config.train.precision]
 

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from uniavgen.errors import CheckpointError
+from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.training.ema import Ema
 
 
@@ -23,7 +23,7 @@ from uniavgen.training.ema import Ema
 class TrainState:
     """What training changes."""
 
-    model: nn.Module
+    model: UniAVGenTransformer
     optimizer: torch.optim.Optimizer
     ema: Ema | None
     step: int = 0
@@ -74,12 +74,30 @@ def restore(state: TrainState, checkpoint: Path) -> None:
         raise CheckpointError(f"{checkpoint} does not fit this run ({first_line}); use another --out") from None
 
 
-def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """The weights to use of a checkpoint: averaged ones where there are any. CheckpointError where damaged."""
+def load_initial(model: UniAVGenTransformer, source: Path) -> None:
+    """Begin with the weights of a run's folder, a checkpoint, or a saved transformer; averaged ones where there are.
+
+    CheckpointError where there are none, where they are damaged, or where they belong to a model of other sizes.
+    """
     try:
-        values = load_file(checkpoint / "model.safetensors")
-        if (checkpoint / "ema.safetensors").exists():
-            values |= load_file(checkpoint / "ema.safetensors")
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{checkpoint} is no training checkpoint ({error}); name a step-* folder") from None
+        model.load_state_dict(_weights(source))
+    except CheckpointError:
+        raise
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        detail = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"the weights of {source} do not fit this model ({detail}); name another --init"
+        ) from None
+
+
+def _weights(source: Path) -> dict[str, torch.Tensor]:
+    saved = next((folder for folder in (source / "transformer", source) if (folder / "config.json").is_file()), None)
+    if saved is not None:
+        return UniAVGenTransformer.from_pretrained(saved).state_dict()
+    checkpoint = next(iter(checkpoints(source / "checkpoints")[::-1]), source)
+    if not (checkpoint / "model.safetensors").is_file():
+        raise CheckpointError(f"there are no weights in {source}; give a run's folder, a checkpoint or a model")
+    values = load_file(checkpoint / "model.safetensors")
+    if (checkpoint / "ema.safetensors").is_file():
+        values |= load_file(checkpoint / "ema.safetensors")
     return values

@@ -28,16 +28,17 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "train": ("train", "train", "Train a stage."),
     "train-codec": ("train_codec", "train_codec", "Train a video autoencoder, a vocoder or a caption encoder."),
     "evaluate": ("evaluate", "evaluate", "Measure a model on held-out clips."),
+    "train-mouth-reader": ("evaluate", "train_mouth_reader", "Train the network that measures mouth opening."),
 }
 
 
 class _LazyGroup(TyperGroup):
     """Imports a command's file when the command is called, not to list it."""
 
-    def list_commands(self, ctx: typer.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
         return list(_COMMANDS)
 
-    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
         if cmd_name not in _COMMANDS:
             return None
         module, function, text = _COMMANDS[cmd_name]
@@ -46,7 +47,7 @@ class _LazyGroup(TyperGroup):
         command.command(cmd_name, short_help=text)(callback)
         return typer.main.get_command(command)
 
-    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, _, text) in _COMMANDS.items()])
 
@@ -60,7 +61,7 @@ app = typer.Typer(
 )
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _root(version: Annotated[bool, typer.Option("--version", help="Show the version and stop.")] = False) -> None:
     if version:
         print(uniavgen.__version__)
@@ -75,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UniAVGenError as error:
         return _failed(str(error))
     except typer.TyperException as error:
-        return _failed(f"{error.format_message()} See `uniavgen {' '.join(_named(arguments))}--help`")
+        command = [name for name in arguments[:1] if name in _COMMANDS]
+        return _failed(f"{error.format_message().rstrip('.')}; see {' '.join(['uniavgen', *command, '--help'])}")
     except MemoryError:
         return _failed("there is not enough memory; use a smaller model or fewer frames, or close other programs")
     except (KeyboardInterrupt, typer.Abort):
@@ -88,7 +90,3 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _failed(sentence: str) -> int:
     print(f"uniavgen: {' '.join(sentence.split())}", file=sys.stderr)
     return USAGE
-
-
-def _named(arguments: list[str]) -> list[str]:
-    return [f"{arguments[0]} "] if arguments[0] in _COMMANDS else []

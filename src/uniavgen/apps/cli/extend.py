@@ -13,7 +13,6 @@ import typer
 from uniavgen.apps.cli import options as o
 from uniavgen.apps.cli.making import (
     BASE,
-    MAX_INPUT_S,
     NUM_FRAMES,
     SHORT_SIDE_PX,
     Sampling,
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
 
 KEEP_S = 2.5
 """Half of a clip. [paper, project page]"""
+MAX_CLIP_S, MAX_APPENDED_S = 600.0, 60.0
+"""Longest clip of which the end is read, and which is read as a whole. [ours]"""
 FADE_S = Fraction(1, 50)
 """Over which the clip's sound becomes the window's, before the new part begins. [ours]"""
 
@@ -69,7 +70,7 @@ def extend(
     inputs = {"clip": clip}
     check_outputs(out, common, inputs)
     num_frames = NUM_FRAMES if num_frames is None else num_frames
-    kept = _read_end(clip, _kept_frames(keep, num_frames))
+    kept = _read_end(clip, _kept_frames(keep, num_frames), MAX_APPENDED_S if append else MAX_CLIP_S)
 
     from uniavgen.inference.request import Request
     from uniavgen.tasks.table import Task
@@ -107,7 +108,7 @@ def _kept_frames(keep_s: float, num_frames: int) -> int:
     return min(BASE.frames_in(BASE.latent_frames(max(round(keep_s * BASE.fps), 1))), longest)
 
 
-def _read_end(path: Path, most: int) -> "Video":
+def _read_end(path: Path, most: int, limit_s: float) -> "Video":
     """The last 1 + 4n frames of a file, at most `most`, and their sound, silent where it ends before them."""
     import numpy as np
 
@@ -115,8 +116,8 @@ def _read_end(path: Path, most: int) -> "Video":
     from uniavgen.media.video import Video, count_frames, read_video
 
     count = count_frames(path, BASE.fps)
-    if count > MAX_INPUT_S * BASE.fps:
-        raise MediaError(f"{path} lasts {float(count / BASE.fps):.0f} s, at most {MAX_INPUT_S:g} s are read; cut it")
+    if not 1 <= count <= limit_s * BASE.fps:
+        raise MediaError(f"{path} lasts {float(count / BASE.fps):.2f} s, up to {limit_s:g} s can be continued; cut it")
     if probe(path).audio is None:
         raise MediaError(f"{path} has no sound track; to continue it, picture and sound are needed")
     length = min(most, count)
@@ -145,10 +146,12 @@ def _joined(path: Path, kept: "Video", window: "Clip", pipeline: "UniAVGenPipeli
     from uniavgen.inference.picture import resize
     from uniavgen.media.video import read_video
 
-    whole = read_video(path, window.fps, rate_hz=window.sample_rate_hz, short_side_px=SHORT_SIDE_PX)
+    side_px = max(window.frames.shape[1:3])
+    whole = read_video(path, window.fps, rate_hz=window.sample_rate_hz, short_side_px=side_px)
     frames = np.concatenate([resize(whole.frames, pipeline.picture_size), window.frames[len(kept.frames) :]])
     # The model hears the kept part at full scale.
-    level = float(np.abs(kept.waveform).max()) or 1.0
+    heard = np.zeros(1, np.float32) if kept.waveform is None else np.abs(kept.waveform)
+    level = float(heard.max()) or 1.0
     rate = window.sample_rate_hz
     join, seam = round(len(whole.frames) / window.fps * rate), round(len(kept.frames) / window.fps * rate)
     sound = np.zeros(0, np.float32) if whole.waveform is None else whole.waveform[:join]

@@ -1,4 +1,4 @@
-"""`uniavgen generate`: a picture, a caption and a sentence become a clip, in the voice of a recording if there is one."""
+"""`uniavgen generate`: a picture, a caption and a sentence become a clip, in the voice of a recording if given."""
 
 from pathlib import Path
 from typing import Annotated

@@ -25,8 +25,6 @@ BASE = Timebase()
 """Inputs are read at these rates; the pipeline brings them to its model's."""
 NUM_FRAMES = 81
 """Frames of a clip where nothing else is asked for. [paper 4.1]"""
-MAX_INPUT_S = 600.0
-"""Longest file of which a part may be used. [ours]"""
 SHORT_SIDE_PX = 1088
 """Videos are read at no more than this; no model here draws larger."""
 

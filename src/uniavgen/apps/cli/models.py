@@ -85,6 +85,7 @@ def load(model: str, folder: Path | None, device: str) -> "UniAVGenPipeline":
             raise
         mend = "check the name and the network" if folder is None else "copy or download it again"
         raise CheckpointError(f"the model {model} could not be loaded ({_first_line(error)}); {mend}") from None
+    _check_filled(pipeline, model)
     return pipeline.to(torch.device(chosen))
 
 
@@ -101,6 +102,19 @@ def _check_weights(folder: Path) -> None:
                 f"the weights {file.relative_to(folder)} of {folder} are damaged ({_first_line(error)}); "
                 "copy or download them again"
             ) from None
+
+
+def _check_filled(pipeline: "UniAVGenPipeline", model: str) -> None:
+    """diffusers leaves a weight that a file lacks without values and says nothing."""
+    from torch import nn
+
+    for name, part in pipeline.components.items():
+        empty = [key for key, value in part.named_parameters() if value.is_meta] if isinstance(part, nn.Module) else []
+        if empty:
+            raise CheckpointError(
+                f"the model {model} could not be loaded (its {name} lacks {len(empty)} weights, first {empty[0]}); "
+                "it is damaged or of another version"
+            )
 
 
 def _device(name: str) -> str:

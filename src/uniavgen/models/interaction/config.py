@@ -18,7 +18,7 @@ FaceModulation = Literal["none", "unsupervised", "supervised"]
 
 @dataclass(frozen=True, kw_only=True)
 class GlobalAligner(Config):
-    """Symmetric global interaction: everybody attends to the whole other clip, positions in audio tokens. [paper Table 2]"""
+    """Symmetric global interaction: all of one clip attends to all of the other; places in audio tokens. [Table 2]"""
 
     kind: Literal["global"] = "global"
 

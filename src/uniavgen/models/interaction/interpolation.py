@@ -87,7 +87,7 @@ def attend_everything(
     key = rotate(norm(key).unflatten(-1, (heads, -1)), plan.key)
     key = rearrange(key, "b f n heads d -> b heads (f n) d")
     value = rearrange(value, "b f n (heads d) -> b heads (f n) d", heads=heads)
-    query = rearrange(rotate(query, plan.query), "b l heads d -> b heads l d")
+    query = rearrange(query if plan.query is None else rotate(query, plan.query), "b l heads d -> b heads l d")
     return rearrange(F.scaled_dot_product_attention(query, key, value), "b heads l d -> b l heads d")
 
 
@@ -95,7 +95,8 @@ def attend_blend(
     query: Float[Tensor, "b l heads d"],
     key: Float[Tensor, "b f n width"],
     value: Float[Tensor, "b f n width"],
-    norm: nn.RMSNorm,
+    norm_weight: Float[Tensor, " width"],
+    eps: float,
     slots: Slots,
     turn: Rotary,
 ) -> Float[Tensor, "b l heads d"]:
@@ -107,11 +108,11 @@ def attend_blend(
     query = query.index_select(1, slots.token_of_slot.flatten()).unflatten(1, slots.token_of_slot.shape)
     query = rearrange(query * query.shape[-1] ** -0.5, "b f c heads d -> b f heads c d")
     power = key.float().square().sum(-1) / width
-    turned = rotate((key * norm.weight).unflatten(-1, (heads, -1)), turn)
+    turned = rotate((key * norm_weight).unflatten(-1, (heads, -1)), turn)
     turned = rearrange(turned, "b f n heads d -> b f heads d n")
     value = rearrange(value, "b f n (heads d) -> b f heads n d", heads=heads)
     if slots.share is None:
-        weights = _softmax(query @ turned, power[:, :, None, None], norm.eps)
+        weights = _softmax(query @ turned, power[:, :, None, None], eps)
         out = weights @ value
     else:
         share = slots.share.to(query.dtype)[None, :, None, :, None]
@@ -119,7 +120,7 @@ def attend_blend(
         a = slots.share[None, :, :, None]
         blended = (1 - a) ** 2 * power[:, :-1, None] + 2 * a * (1 - a) * cross[:, :, None] + a**2 * power[:, 1:, None]
         logits = ((1 - share) * query) @ turned[:, :-1] + (share * query) @ turned[:, 1:]
-        weights = _softmax(logits, blended[:, :, None], norm.eps)
+        weights = _softmax(logits, blended[:, :, None], eps)
         out = (1 - share) * (weights @ value[:, :-1]) + share * (weights @ value[:, 1:])
     return rearrange(out, "b f heads c d -> b (f c) heads d").index_select(1, slots.slot_of_token)
 

@@ -52,21 +52,40 @@ class Record:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InteractionContext:
-    """What all interactions of one forward pass share."""
+class Hearing:
+    """An open a2v gate: who hears what, and which latent frames take the update."""
 
-    windows: AudioWindows | None
-    """Plan of a2v; None where that gate is closed."""
-    blend: FrameBlend | None
-    """Plan of v2a; None where that gate is closed."""
+    plan: AudioWindows
+    receives: Float[Tensor, "b f"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seeing:
+    """An open v2a gate: who sees what, and which audio tokens take the update."""
+
+    plan: FrameBlend
+    receives: Float[Tensor, "b l"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoTime:
+    """Flow time of the video branch as the face mask takes it (`modulation.spread`)."""
+
+    embedding: Float[Tensor, "b k dv"]
+    rows: Int[Tensor, "b f"] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class InteractionContext:
+    """What all interactions of one forward pass share. A direction that is None is closed and not computed."""
+
+    a2v: Hearing | None
+    v2a: Seeing | None
     tokens_per_frame: int
     reference_frames: int
     reference_tokens: int
-    video_receives: Float[Tensor, "b f"] | None
-    audio_receives: Float[Tensor, "b l"] | None
-    time_embedding: Float[Tensor, "b k dv"] | None
-    """Of the video branch, for the face mask."""
-    time_rows: Int[Tensor, "b f"] | None
+    video_time: VideoTime | None
+    """None where the video branch is not run."""
     memory: BranchMemory | None
     keeps: bool
     """Whether readings are recorded (`remember`)."""
@@ -77,7 +96,7 @@ class InteractionContext:
     @property
     def idle(self) -> bool:
         """Nothing to do: every interaction of this pass is skipped."""
-        return self.windows is None and self.blend is None and not self.keeps and not self.masks_wanted
+        return self.a2v is None and self.v2a is None and not self.keeps and not self.masks_wanted
 
 
 class CrossModalAttention(nn.Module):
@@ -85,7 +104,7 @@ class CrossModalAttention(nn.Module):
 
     def __init__(self, asker: VideoConfig | AudioConfig, answerer_width: int) -> None:
         super().__init__()
-        self.heads = asker.num_heads
+        self.heads, self.eps = asker.num_heads, asker.norm_eps
         self.to_q = nn.Linear(asker.width, asker.width)
         self.to_k = nn.Linear(answerer_width, asker.width)
         self.to_v = nn.Linear(answerer_width, asker.width)
@@ -127,32 +146,33 @@ class Interaction(nn.Module):
         sound = None if audio is None else audio[:, context.reference_tokens :]
         mask = self._mask(picture, context)
         seen, heard = self._seen(picture, mask, context), self._heard(sound, context)
-        if context.windows is not None:
-            update = self._video_update(picture, heard, mask, context.windows)
-            update = update * context.video_receives[:, :, None, None].to(update)
+        if context.a2v is not None and video is not None and picture is not None and heard is not None:
+            update = self._video_update(picture, heard, mask, context.a2v.plan)
+            update = update * context.a2v.receives[:, :, None, None].to(update)
             video = _added(video, rearrange(update, "b f n d -> b (f n) d"))
-        if context.blend is not None:
-            update = self._audio_update(sound, seen, context.blend)
-            audio = _added(audio, update * context.audio_receives[:, :, None].to(update))
+        if context.v2a is not None and audio is not None and sound is not None and seen is not None:
+            update = self._audio_update(sound, seen, context.v2a.plan)
+            audio = _added(audio, update * context.v2a.receives[:, :, None].to(update))
         return video, audio
 
     def _mask(self, picture: Tensor | None, context: InteractionContext) -> Float[Tensor, "b f n"] | None:
         if self.face_mask is None:
             return None
-        if picture is not None:
-            mask = self.face_mask(picture, context.time_embedding, context.time_rows)
+        if picture is not None and context.video_time is not None:
+            mask = self.face_mask(picture, context.video_time.embedding, context.video_time.rows)
         elif context.memory is not None:
-            mask = context.memory.face_masks[self.layer]
+            mask = context.memory.face_masks.get(self.layer)
         else:
             return None
-        context.record.face_masks[self.layer] = mask
+        if mask is not None:
+            context.record.face_masks[self.layer] = mask
         return mask
 
     def _seen(self, picture: Tensor | None, mask: Tensor | None, context: InteractionContext) -> Reading | None:
         """What audio reads of the picture: latent frames weighed by the face mask. [release]"""
         if picture is None:
-            return context.memory.readings[self.layer] if context.blend is not None else None
-        if context.blend is None and not context.keeps:
+            return None if context.memory is None else context.memory.readings.get(self.layer)
+        if context.v2a is None and not context.keeps:
             return None
         seen = self.v2a.read(picture if mask is None else picture * mask[..., None].to(picture))
         if context.keeps:
@@ -162,8 +182,8 @@ class Interaction(nn.Module):
     def _heard(self, sound: Tensor | None, context: InteractionContext) -> Reading | None:
         """What video reads of the sound."""
         if sound is None:
-            return context.memory.readings[self.layer] if context.windows is not None else None
-        if context.windows is None and not context.keeps:
+            return None if context.memory is None else context.memory.readings.get(self.layer)
+        if context.a2v is None and not context.keeps:
             return None
         heard = self.a2v.read(sound)
         if context.keeps:
@@ -193,7 +213,7 @@ class Interaction(nn.Module):
             if plan.slots.share is not None:
                 key = following_frame(key, self.v2a.to_k.bias, plan.doubles_tail)
                 value = following_frame(value, self.v2a.to_v.bias, plan.doubles_tail)
-            out = attend_blend(query, key, value, self.v2a.norm_k, plan.slots, plan.key)
+            out = attend_blend(query, key, value, self.v2a.norm_k.weight, self.v2a.eps, plan.slots, plan.key)
         out = out.flatten(-2)
         return self.v2a.to_out(out + sound if self.inner_residual else out)
 

@@ -65,7 +65,7 @@ class AudioWindows:
 def plan_windows(
     aligner: AudioToVideoAligner, grid: ClipGrid, head_dim: int, base: Timebase, device: torch.device
 ) -> AudioWindows:
-    """Windows and rotary angles. Positions are those inside a window [release]; global ones are in audio tokens. [ours]"""
+    """Windows and rotary angles. Places are those inside a window [release]; global ones are audio tokens. [ours]"""
     picture = plane_rotary(grid.height, grid.width, head_dim, device)
     match aligner:
         case GlobalAligner():

@@ -1,15 +1,18 @@
-"""Training of the small caption encoder: from its features, the facts that a caption was written from must be told.
+"""Training of the small caption encoder: its features must tell the facts of a caption, and every word of it.
 
-Each fact has a query that attends over the features, as the video branch does, so the words keep it where they are.
+Each fact has a query that attends over the features, as the video branch does. Some words are hidden; all are told from
+their own feature. [ours]
 
 Letters: b batch, m caption tokens, d width, facts.
 """
 
 import json
+from bisect import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import einsum, rearrange
@@ -21,6 +24,11 @@ from uniavgen.codecs.caption import NANO_MAX_TOKENS, clean, word_tokenizer
 from uniavgen.config import Config
 from uniavgen.data.shards import ShardSet
 from uniavgen.errors import DataError
+from uniavgen.synth.appearance import draw_style
+from uniavgen.synth.captions import caption, person_words
+from uniavgen.synth.identity import ANCESTRIES, GENDERS, Identity
+from uniavgen.synth.moods import MOODS, STRENGTHS
+from uniavgen.synth.scene import PLACES
 from uniavgen.training.codecs.loop import LoopConfig, Objective, seeded, step_rng
 
 UNTOLD = -100
@@ -61,16 +69,22 @@ class CaptionTraining(Config):
 
     model: CaptionShape = field(default_factory=CaptionShape)
     loop: LoopConfig
-    batch_size: int = 64
+    batch_size: int = 32
+    num_captions: int = 20_000
+    """Captions that the synthetic world writes, where no data is given."""
     facts: tuple[str, ...]
-    """Keys of the samples' json that a caption tells about."""
-    word_drop: float = 0.1
-    """Share of tokens that are hidden, so that a fact is read off all words that tell it."""
+    """What a caption tells: keys of the samples' json, or of `Described.facts`."""
+    bounds: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    """Where a fact that is a number is cut into classes, by name."""
+    word_drop: float = 0.15
+    """Share of tokens that are hidden."""
+    word_weight: float = 1.0
+    """Of telling the words, against telling the facts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Described:
-    """A caption and the facts that it was written from."""
+    """A caption and the facts that it tells."""
 
     caption: str
     facts: Mapping[str, str]
@@ -86,12 +100,17 @@ class FactReader(nn.Module):
         self.queries = nn.Parameter(torch.randn(len(num_values), width) / width**0.5)
         self.classifiers = nn.ModuleList(nn.Linear(width, count) for count in num_values)
 
-    def forward(self, ids: Int[Tensor, "b m"], mask: Int[Tensor, "b m"]) -> list[Float[Tensor, "b values"]]:
+    def forward(
+        self, ids: Int[Tensor, "b m"], mask: Int[Tensor, "b m"]
+    ) -> tuple[list[Float[Tensor, "b values"]], Float[Tensor, "b m words"]]:
+        """Scores of the values of each fact, and of the words at each place."""
         features = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
         scores = einsum(self.queries, features, "facts d, b m d -> b facts m")
         scores = scores.masked_fill(rearrange(mask, "b m -> b 1 m") == 0, float("-inf"))
         read = einsum(scores.softmax(dim=-1), features, "b facts m, b m d -> b facts d")
-        return [classifier(read[:, i]) for i, classifier in enumerate(self.classifiers)]
+        facts = [classifier(read[:, i]) for i, classifier in enumerate(self.classifiers)]
+        words = self.encoder.get_input_embeddings().weight
+        return facts, einsum(features, words, "b m d, words d -> b m words") / features.shape[-1] ** 0.5
 
 
 class CaptionObjective(Objective):
@@ -106,8 +125,7 @@ class CaptionObjective(Objective):
         self.tokenizer: PreTrainedTokenizerFast = word_tokenizer(
             (example.caption for example in examples), config.model.max_tokens
         )
-        inputs = self._tokens([example.caption for example in examples])
-        self.ids, self.mask = inputs
+        self.ids, self.mask = self._tokens([example.caption for example in examples])
         self.classes = self.classes_of(examples)
         with seeded(config.loop.seed):
             encoder = config.model.build(len(self.tokenizer))
@@ -120,23 +138,29 @@ class CaptionObjective(Objective):
     def losses(self, step: int) -> dict[str, Tensor]:
         rng = step_rng(self.config.loop.seed, step)
         rows = torch.from_numpy(rng.integers(len(self.ids), size=self.config.batch_size))
-        ids, mask = self.ids[rows], self.mask[rows]
+        mask = self.mask[rows]
+        longest = int(mask.sum(dim=1).max())
+        ids, mask = self.ids[rows, :longest], mask[:, :longest]
         hidden = torch.from_numpy(rng.random(ids.shape) < self.config.word_drop)
-        ids = torch.where(hidden & (mask == 1), self.tokenizer.unk_token_id, ids)
-        guesses = self.model(ids.to(self.device), mask.to(self.device))
+        shown = torch.where(hidden & (mask == 1), self.tokenizer.unk_token_id, ids)
+        guesses, words = self.model(shown.to(self.device), mask.to(self.device))
+        written = torch.where(mask == 1, ids, UNTOLD).to(self.device)
+        word_loss = F.cross_entropy(rearrange(words, "b m words -> b words m"), written, ignore_index=UNTOLD)
         truth = self.classes[rows].to(self.device)
         told = [
             F.cross_entropy(guess, truth[:, i], ignore_index=UNTOLD)
             for i, guess in enumerate(guesses)
             if (truth[:, i] != UNTOLD).any()
         ]
-        return {"total": torch.stack(told).mean()}
+        fact_loss = torch.stack(told).mean()
+        total = fact_loss + self.config.word_weight * word_loss
+        return {"total": total, "facts": fact_loss.detach(), "words": word_loss.detach()}
 
     @torch.no_grad()
     def accuracy(self, examples: Sequence[Described]) -> dict[str, float]:
         """Share of examples whose fact is read off the caption, per fact."""
         ids, mask = self._tokens([example.caption for example in examples])
-        guesses = self.model(ids.to(self.device), mask.to(self.device))
+        guesses, _ = self.model(ids.to(self.device), mask.to(self.device))
         truth = self.classes_of(examples).to(self.device)
         right = {}
         for i, (fact, guess) in enumerate(zip(self.values, guesses, strict=True)):
@@ -161,18 +185,40 @@ class CaptionObjective(Objective):
         return inputs.input_ids, inputs.attention_mask
 
 
-def read_descriptions(folder: Path) -> list[Described]:
+def read_descriptions(folder: Path, bounds: Mapping[str, Sequence[float]]) -> list[Described]:
     """Captions and facts of the samples of a folder of shards; samples without a caption are left out."""
     shards = ShardSet(folder)
     described = []
     for i in range(len(shards)):
         facts = json.loads(shards.read(i, "json"))
         if facts.get("caption"):
-            plain = {name: str(value) for name, value in facts.items() if isinstance(value, str | int | bool)}
+            plain = {name: value for name, value in facts.items() if isinstance(value, str)}
+            plain |= {name: str(bisect(cuts, facts[name])) for name, cuts in bounds.items() if name in facts}
             described.append(Described(caption=facts["caption"], facts=plain))
     if not described:
         raise DataError(f"no sample of {folder} has a caption; give a folder that `uniavgen synth` wrote")
     return described
+
+
+def world_descriptions(number: int, seed: int) -> list[Described]:
+    """Captions that the synthetic world would write, without drawing a picture, and what each of them tells."""
+    return [_world_description(np.random.default_rng((seed, i))) for i in range(number)]
+
+
+def _world_description(rng: np.random.Generator) -> Described:
+    ancestry = rng.dirichlet(np.full(len(ANCESTRIES), 0.5))
+    gender, age = str(rng.choice(GENDERS)), float(rng.uniform(8, 82))
+    identity = Identity(gender=gender, age=age, ancestry=ancestry, weights=np.zeros(0))
+    style, place = draw_style(identity, rng), str(rng.choice(PLACES))
+    mood, strength = MOODS[rng.integers(len(MOODS))], float(rng.choice(STRENGTHS))
+    text = caption(identity, style, mood, strength, place, rng)
+    told = {"gender": gender, "mood": mood.name, "age": person_words(identity)}
+    told |= {"glasses": str("glasses" in text), "beard": str("beard" in text)}
+    if style.hair_colour in text:
+        told |= {"hair_colour": style.hair_colour, "hair_style": style.hair_style}
+    if place in text:
+        told["place"] = place
+    return Described(caption=text, facts=told)
 
 
 def _values(examples: Sequence[Described], fact: str) -> list[str]:

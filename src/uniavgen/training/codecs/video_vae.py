@@ -33,6 +33,9 @@ class Phase(Config):
     """Of all steps."""
     num_frames: int = 1
     batch_size: int = 8
+    crop_px: int | None = None
+    """Side of the crops, centred on pixels drawn by weight; None for whole pictures. A quarter of the picture costs a
+    quarter, and the autoencoder does not know where it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,12 +95,23 @@ class VideoVaeObjective(Objective):
         frames, weights = [], []
         for _ in range(phase.batch_size):
             clip = self.pictures.read(int(rng.integers(len(self.pictures))))
-            start = int(rng.integers(len(clip.frames) - phase.num_frames + 1))
-            stop, step = start + phase.num_frames, -1 if rng.random() < 0.5 else 1
-            frames.append(clip.frames[start:stop, :, ::step])
-            weights.append(clip.weights[start:stop, :, ::step])
+            first = int(rng.integers(len(clip.frames) - phase.num_frames + 1))
+            chosen = slice(first, first + phase.num_frames)
+            rows, columns = _crop(rng, clip.weights[first], phase.crop_px)
+            mirror = -1 if rng.random() < 0.5 else 1
+            frames.append(clip.frames[chosen, rows, columns][:, :, ::mirror])
+            weights.append(clip.weights[chosen, rows, columns][:, :, ::mirror])
         pixels = to_pixels(torch.from_numpy(np.stack(frames)).to(self.device))
         return pixels, torch.from_numpy(np.stack(weights)).to(self.device)[:, None]
+
+
+def _crop(rng: np.random.Generator, weights: Float[np.ndarray, "H W"], size_px: int | None) -> tuple[slice, slice]:
+    if size_px is None:
+        return slice(None), slice(None)
+    place = rng.choice(weights.size, p=weights.ravel() / weights.sum(dtype=np.float64))
+    centre = np.unravel_index(place, weights.shape)
+    starts = [min(max(int(c) - size_px // 2, 0), size - size_px) for c, size in zip(centre, weights.shape, strict=True)]
+    return slice(starts[0], starts[0] + size_px), slice(starts[1], starts[1] + size_px)
 
 
 def reconstruction_distance(

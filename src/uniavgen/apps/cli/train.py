@@ -1,0 +1,189 @@
+"""`uniavgen train`: one stage of training, from settings and prepared features to weights."""
+
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from uniavgen.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+    from uniavgen.training.config import TrainConfig
+    from uniavgen.training.listeners import SampleClips
+    from uniavgen.training.loop import StepRecord
+    from uniavgen.training.run import Run
+    from uniavgen.training.state import TrainState
+
+_WATCHED, _WATCH_STEPS = 2, 20
+_INTERRUPTED = 130
+
+
+def train(
+    config: Annotated[list[str], typer.Option("--config", "-c", help="Preset or YAML file; later ones win.")],
+    data: Annotated[list[Path] | None, typer.Option(help="Folder of `uniavgen prepare`; may be repeated.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for checkpoints, curves and the finished weights.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", "-s", help="key.path=value, over the presets.")] = None,
+    init: Annotated[Path | None, typer.Option(help="Weights to begin with: a run, a checkpoint or a model.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on after the last checkpoint in --out.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    parts: Annotated[Path | None, typer.Option(help="Model folder whose codecs make the clips to watch.")] = None,
+    watch: Annotated[Path | None, typer.Option(help="Shards of clips to watch, see train.sample_every.")] = None,
+    print_config: Annotated[bool, typer.Option("--print-config", help="Show the settings and stop.")] = False,
+) -> None:
+    """Train a stage. Ctrl-C saves a checkpoint and stops; --resume goes on as if nothing had happened."""
+    from uniavgen.config import dump, load
+    from uniavgen.training.config import TrainConfig
+
+    chosen = load(TrainConfig, config, settings or ())
+    if print_config:
+        import yaml
+
+        typer.echo(yaml.safe_dump(dump(chosen), sort_keys=False).rstrip())
+        return
+    if not data or out is None:
+        raise ConfigError("train needs --data with prepared features and --out; see uniavgen train --help")
+    if init is not None and resume:
+        raise ConfigError("--init begins a run and --resume goes on with one; use one of them")
+    if bool(watch) != bool(parts):
+        raise ConfigError("clips to watch need both --watch and --parts")
+
+    import torch
+
+    from uniavgen.apps.cli.models import _device
+
+    run = _assemble(chosen, [str(folder) for folder in data], out, init, resume, torch.device(_device(device)))
+    finished = _execute(run, out, _watcher(watch, parts) if watch and parts else None)
+    if not finished:
+        raise typer.Exit(_INTERRUPTED)
+    typer.echo(f"{run.state.step} steps are done; weights in {out / 'transformer'}")
+
+
+def _assemble(
+    config: "TrainConfig", data: list[str], out: Path, init: Path | None, resume: bool, device: "torch.device"
+) -> "Run":
+    import torch
+
+    from uniavgen.codecs.speech_symbols import SpeechSymbols
+    from uniavgen.models.transformer import UniAVGenTransformer
+    from uniavgen.training.run import build_run, model_settings, training_data
+    from uniavgen.training.state import checkpoints, load_initial, restore
+
+    found = checkpoints(out / "checkpoints")
+    if found and not resume:
+        raise ConfigError(f"{out} already holds {found[-1].name}; add --resume to go on, or use another --out")
+    sizes = model_settings(config)
+    clips = training_data(config, sizes, data, SpeechSymbols.of().encode)
+    torch.manual_seed(config.train.seed)
+    model = UniAVGenTransformer.from_settings(sizes)
+    if init is not None:
+        load_initial(model, init)
+    run = build_run(config, model, clips, out, device)
+    if found:
+        restore(run.state, found[-1])
+    return run
+
+
+def _execute(run: "Run", out: Path, sample: "SampleClips | None") -> bool:
+    """Train; False where the user stopped it."""
+    from tqdm import tqdm
+
+    from uniavgen.training.feed import batches
+    from uniavgen.training.listeners import TensorBoard, save_weights
+    from uniavgen.training.loop import train as train_loop
+
+    settings, interrupt = run.config.train, _Interrupt()
+    board = TensorBoard(out / "curves", settings.log_every, settings.sample_every, sample)
+    with tqdm(total=settings.steps, initial=run.state.step, unit="step", smoothing=0.02) as bar:
+
+        def show(record: "StepRecord", _state: "TrainState") -> None:
+            bar.update()
+            bar.set_postfix_str(" ".join(f"{name} {value:.3f}" for name, value in record.losses.items()), refresh=False)
+
+        steps = batches(run.steps, run.state.step, settings.steps, run.config.data.workers)
+        listeners = (show, board, run.checkpoints)
+        with interrupt:
+            train_loop(run.state, run.step_function, steps, run.config, listeners, interrupt.asked)
+    board.close()
+    if run.state.step < settings.steps:
+        run.checkpoints.save(run.state)
+        return False
+    save_weights(run.state, out / "transformer")
+    return True
+
+
+class _Interrupt:
+    """The first Ctrl-C asks the loop to stop after its step; the second one stops at once."""
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def asked(self) -> bool:
+        return self._asked
+
+    def __enter__(self) -> None:
+        self._before = signal.signal(signal.SIGINT, self._note)
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self._asked:
+            signal.default_int_handler(number, frame)
+        self._asked = True
+
+
+def _watcher(watch: Path, parts: Path) -> "SampleClips":
+    """Clips of a few held-out samples, made with the model under training and the codecs of a model folder."""
+    import torch
+    from diffusers import AutoencoderKLWan
+    from transformers import AutoTokenizer, UMT5EncoderModel
+
+    from uniavgen.codecs.speech_symbols import SpeechSymbols
+    from uniavgen.config import dump
+    from uniavgen.data.sample import read_sample
+    from uniavgen.data.shards import ShardSet
+    from uniavgen.inference.picture import Cover
+    from uniavgen.inference.pipeline import UniAVGenPipeline
+    from uniavgen.inference.request import Request
+    from uniavgen.models.transformer import UniAVGenTransformer
+    from uniavgen.tasks.table import Task
+    from uniavgen.timebase import Timebase
+    from uniavgen.training.listeners import SampledClip
+
+    shards = ShardSet(watch)
+    shown = [read_sample(shards, i, Timebase()) for i in range(min(_WATCHED, len(shards)))]
+    vae = AutoencoderKLWan.from_pretrained(parts / "vae").eval()
+    encoder = UMT5EncoderModel.from_pretrained(parts / "text_encoder").eval()
+    tokenizer = AutoTokenizer.from_pretrained(parts / "tokenizer")
+
+    def sample(model: torch.nn.Module) -> list[SampledClip]:
+        assert isinstance(model, UniAVGenTransformer)
+        clips = []
+        for number, source in enumerate(shown):
+            assert source.frames is not None
+            height, width = source.frames.shape[1:3]
+            pipeline = UniAVGenPipeline(
+                transformer=model,
+                vae=vae.to(model.device),
+                text_encoder=encoder.to(model.device),
+                tokenizer=tokenizer,
+                speech_tokenizer=SpeechSymbols.of(),
+                picture_config=dump(Cover(height=height, width=width)),
+            )
+            request = Request(
+                task=Task.JOINT,
+                speech=source.text,
+                caption=source.caption,
+                picture=source.frames[0],
+                steps=_WATCH_STEPS,
+                seed=number,
+            )
+            clip = pipeline(request)
+            clips.append(SampledClip(name=f"clip {number}", frames=clip.frames, mel=clip.mel, waveform=clip.waveform))
+        return clips
+
+    return sample

@@ -1,0 +1,100 @@
+"""`uniavgen train-codec`: the frozen parts that every stage of training needs."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import torch
+
+    from uniavgen.training.codecs.loop import LoopConfig, Objective
+
+
+class Codec(StrEnum):
+    VIDEO_VAE = "video-vae"
+    VOCODER = "vocoder"
+    CAPTION = "caption"
+
+
+def train_codec(
+    codec: Annotated[Codec, typer.Argument(help="Which part.")],
+    out: Annotated[Path, typer.Option(help="Folder for the weights; a second run goes on where it stopped.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder of shards (uniavgen synth); for the vocoder sound files do. Captions need none."),
+    ] = None,
+    config: Annotated[str, typer.Option("--config", "-c", help="Preset or YAML file; nano's if left out.")] = "",
+    settings: Annotated[list[str] | None, typer.Option("--set", "-s", help="key.path=value, repeatable.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+) -> None:
+    """Train a video autoencoder, a vocoder or a caption encoder."""
+    import torch
+
+    from uniavgen.errors import ConfigError
+
+    if data is None and codec is not Codec.CAPTION:
+        raise ConfigError(f"the {codec.value} is trained on data, none given; add --data with a folder of shards")
+    name = config or f"nano/{codec.value.replace('-', '_')}"
+    place = torch.device(device)
+    match codec:
+        case Codec.VIDEO_VAE:
+            _video_vae(name, settings or [], data or Path(), out, place)
+        case Codec.VOCODER:
+            _vocoder(name, settings or [], data or Path(), out, place)
+        case Codec.CAPTION:
+            _caption(name, settings or [], data, out, place)
+    typer.echo(f"the trained {codec.value} is in {out}")
+
+
+def _video_vae(name: str, settings: list[str], data: Path, out: Path, device: "torch.device") -> None:
+    from uniavgen.config import load
+    from uniavgen.training.codecs.video_vae import VideoVaeObjective, VideoVaeTraining, finish
+
+    config = load(VideoVaeTraining, [name], settings)
+    objective = VideoVaeObjective.from_folder(config, data, device)
+    _run(objective, config.loop, out)
+    finish(objective.model, objective.pictures)
+    objective.model.save_pretrained(out / "vae")
+
+
+def _vocoder(name: str, settings: list[str], data: Path, out: Path, device: "torch.device") -> None:
+    from uniavgen.config import load
+    from uniavgen.training.codecs.vocoder import VocoderObjective, VocoderTraining
+
+    config = load(VocoderTraining, [name], settings)
+    objective = VocoderObjective.from_folder(config, data, device)
+    _run(objective, config.loop, out)
+    objective.model.save_pretrained(out / "vocoder")
+
+
+def _caption(name: str, settings: list[str], data: Path | None, out: Path, device: "torch.device") -> None:
+    from uniavgen.config import load
+    from uniavgen.training.codecs.caption import (
+        CaptionObjective,
+        CaptionTraining,
+        read_descriptions,
+        world_descriptions,
+    )
+
+    config = load(CaptionTraining, [name], settings)
+    if data is None:
+        examples = world_descriptions(config.num_captions, config.loop.seed)
+    else:
+        examples = read_descriptions(data, config.bounds)
+    objective = CaptionObjective(config, examples, device)
+    _run(objective, config.loop, out)
+    objective.encoder.save_pretrained(out / "text_encoder")
+    objective.tokenizer.save_pretrained(out / "tokenizer")
+
+
+def _run(objective: "Objective", config: "LoopConfig", out: Path) -> None:
+    from tqdm import tqdm
+
+    from uniavgen.training.codecs.loop import train
+
+    with tqdm(total=config.steps, unit="step") as bar:
+        for record in train(objective, config, out / "run"):
+            bar.update(record.step - bar.n)
+            bar.set_postfix({loss: f"{value:.3g}" for loss, value in record.losses.items()}, refresh=False)

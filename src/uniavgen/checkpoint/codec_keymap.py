@@ -1,0 +1,67 @@
+"""Names of the release's frozen encoders in the classes that run them here: umT5 and Wan's VAE."""
+
+from uniavgen.checkpoint.keymap import KeyMap, Row
+
+_UMT5_BLOCK = (
+    ("norm1.weight", "layer.0.layer_norm.weight"),
+    *((f"attn.{p}.weight", f"layer.0.SelfAttention.{p}.weight") for p in "qkvo"),
+    ("pos_embedding.embedding.weight", "layer.0.SelfAttention.relative_attention_bias.weight"),
+    ("norm2.weight", "layer.1.layer_norm.weight"),
+    ("ffn.gate.0.weight", "layer.1.DenseReluDense.wi_0.weight"),
+    ("ffn.fc1.weight", "layer.1.DenseReluDense.wi_1.weight"),
+    ("ffn.fc2.weight", "layer.1.DenseReluDense.wo.weight"),
+)
+
+UMT5_ORIGINAL = KeyMap(
+    "umT5's encoder in Wan's layout",
+    (
+        Row("token_embedding.weight", "shared.weight"),
+        *(Row(f"blocks.{{i}}.{a}", f"encoder.block.{{i}}.{b}") for a, b in _UMT5_BLOCK),
+        Row("norm.weight", "encoder.final_layer_norm.weight"),
+    ),
+    tied=("encoder.embed_tokens.weight",),
+)
+"""`models_t5_umt5-xxl-enc-bf16.pth` to transformers' `UMT5EncoderModel`."""
+
+_RESIDUAL = (
+    ("residual.0.gamma", "norm1.gamma"),
+    ("residual.2.{leaf}", "conv1.{leaf}"),
+    ("residual.3.gamma", "norm2.gamma"),
+    ("residual.6.{leaf}", "conv2.{leaf}"),
+)
+_RESNET = (*_RESIDUAL, ("shortcut.{leaf}", "conv_shortcut.{leaf}"))
+_RESAMPLE = (("resample.1.{leaf}", "resample.1.{leaf}"), ("time_conv.{leaf}", "time_conv.{leaf}"))
+
+
+def _half(name: str, quantiser: tuple[str, str]) -> tuple[Row, ...]:
+    """What encoder and decoder share."""
+    return (
+        Row(f"{quantiser[0]}.{{leaf}}", f"{quantiser[1]}.{{leaf}}"),
+        Row(f"{name}.conv1.{{leaf}}", f"{name}.conv_in.{{leaf}}"),
+        *(Row(f"{name}.middle.0.{a}", f"{name}.mid_block.resnets.0.{b}") for a, b in _RESIDUAL),
+        Row(f"{name}.middle.1.norm.gamma", f"{name}.mid_block.attentions.0.norm.gamma"),
+        Row(f"{name}.middle.1.to_qkv.{{leaf}}", f"{name}.mid_block.attentions.0.to_qkv.{{leaf}}"),
+        Row(f"{name}.middle.1.proj.{{leaf}}", f"{name}.mid_block.attentions.0.proj.{{leaf}}"),
+        *(Row(f"{name}.middle.2.{a}", f"{name}.mid_block.resnets.1.{b}") for a, b in _RESIDUAL),
+        Row(f"{name}.head.0.gamma", f"{name}.norm_out.gamma"),
+        Row(f"{name}.head.2.{{leaf}}", f"{name}.conv_out.{{leaf}}"),
+    )
+
+
+def vae_map(num_res_blocks: int = 2) -> KeyMap:
+    """`Wan2.2_VAE.pth` to diffusers' `AutoencoderKLWan(is_residual=True)`.
+
+    A stage there is a list: its residual blocks (one more in the decoder), then the resampling.
+    """
+    down, up = "encoder.downsamples.{i}.downsamples", "decoder.upsamples.{i}.upsamples"
+    return KeyMap(
+        "Wan2.2's VAE in its original layout",
+        (
+            *_half("encoder", ("conv1", "quant_conv")),
+            *_half("decoder", ("conv2", "post_quant_conv")),
+            *(Row(f"{down}.{{j}}.{a}", f"encoder.down_blocks.{{i}}.resnets.{{j}}.{b}") for a, b in _RESNET),
+            *(Row(f"{up}.{{j}}.{a}", f"decoder.up_blocks.{{i}}.resnets.{{j}}.{b}") for a, b in _RESNET),
+            *(Row(f"{down}.{num_res_blocks}.{a}", f"encoder.down_blocks.{{i}}.downsampler.{b}") for a, b in _RESAMPLE),
+            *(Row(f"{up}.{num_res_blocks + 1}.{a}", f"decoder.up_blocks.{{i}}.upsampler.{b}") for a, b in _RESAMPLE),
+        ),
+    )

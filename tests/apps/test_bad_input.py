@@ -1,0 +1,228 @@
+"""Part 12 of the specification as a table: one sentence on stderr, exit code 2, no file left."""
+
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from uniavgen.apps.cli import main
+from uniavgen.apps.cli.models import check_model, load
+from uniavgen.errors import CheckpointError
+
+GENERATE = "generate --image face.png --speech Hi"
+DUB = "dub film.mp4 --speech Hi"
+ANIMATE = "animate --image face.png --audio drive.wav"
+CONTINUE = "continue film.mp4 --speech Hi --keep 0.2 --num-frames 9"
+
+# The command, and words of the sentence it must answer with. Names are files of `inputs` or `bad`.
+TABLE = [
+    # Missing, empty, truncated, huge, wrong-type media.
+    ("generate --image none.png --speech Hi", "none.png does not exist"),
+    ("generate --image folder --speech Hi", "is a folder"),
+    ("generate --image empty.png --speech Hi", "is empty"),
+    ("generate --image cut.png --speech Hi", "damaged or incomplete"),
+    ("generate --image text.png --speech Hi", "not a picture"),
+    ("generate --image drive.wav --speech Hi", "not a picture"),
+    ("generate --image thin.png --speech Hi", "at least 16 px"),
+    ("generate --image huge.png --speech Hi", "at most 8192 px"),
+    ("generate --image strip.png --speech Hi", "at most 3 times"),
+    ("dub none.mp4 --speech Hi", "none.mp4 does not exist"),
+    ("dub empty.mp4 --speech Hi", "is empty"),
+    ("dub cut.mp4 --speech Hi", "incomplete|damaged"),
+    ("dub text.mp4 --speech Hi", "no sound or video"),
+    ("dub text.txt --speech Hi", "neither sound nor video|no sound or video"),
+    ("dub face.png --speech Hi", "neither sound nor video"),
+    ("dub drive.wav --speech Hi", "no picture track"),
+    ("animate --image face.png --audio none.wav", "none.wav does not exist"),
+    ("animate --image face.png --audio empty.wav", "is empty"),
+    ("animate --image face.png --audio cut.wav", "incomplete"),
+    ("animate --image face.png --audio text.wav", "no sound or video"),
+    ("animate --image face.png --audio mute.mp4", "no sound track"),
+    ("animate --image face.png --audio face.png", "neither sound nor video"),
+    ("continue mute.mp4 --speech Hi", "no sound track"),
+    ("continue none.mp4 --speech Hi", "none.mp4 does not exist"),
+    ("info none.mp4", "none.mp4 does not exist"),
+    ("info text.mp4", "no sound or video"),
+    # Too long or too short.
+    ("dub long.mp4 --speech Hi", "lasts 6.25 s"),
+    ("animate --image face.png --audio long.wav", "lasts 7.00 s"),
+    ("animate --image face.png --audio short.wav", "needs 0.25 s or more"),
+    (f"{GENERATE} --voice short.wav --voice-text Ha", "needs 0.5 s or more"),
+    (f"{GENERATE} --voice long.wav --voice-text Ha", "lasts 7.00 s"),
+    (f"{GENERATE} --voice silent.wav --voice-text Ha", "silent"),
+    ("dub brief.mp4 --speech Hi", "needs 0.31 s or more"),
+    # Texts.
+    ("generate --image face.png --speech \u4f60\u597d", "cannot say"),
+    (f"{GENERATE} --voice voice.wav --voice-text \u00a7", "cannot say"),
+    ("generate --image face.png --speech _", "speech is empty"),
+    ("dub film.mp4 --speech _", "speech is empty"),
+    (f"{GENERATE}{'i' * 500}", "shorten it"),
+    (f"{GENERATE} --caption {'x' * 5000}", "shorten it"),
+    (f"{GENERATE} --voice voice.wav", "no transcript"),
+    (f"{GENERATE} --voice-text Ha", "no voice"),
+    # Impossible options.
+    ("generate --speech Hi", "--image"),
+    ("generate --image face.png", "--speech"),
+    (f"{GENERATE} --steps 0", "steps must be"),
+    (f"{GENERATE} --steps many", "--steps"),
+    (f"{GENERATE} --seed -1", "seed must be"),
+    (f"{GENERATE} --guidance strong", "no guidance 'strong'"),
+    (f"{GENERATE} --video-guidance -3", "video_guidance must be"),
+    (f"{GENERATE} --audio-guidance nan", "audio_guidance must be"),
+    (f"{GENERATE} --num-frames 10", "use 9 or 13"),
+    (f"{GENERATE} --num-frames -3", "num_frames|frames"),
+    (f"{GENERATE} --num-frames 100001", "num_frames must be"),
+    (f"{GENERATE} --device gpu", "no device 'gpu'"),
+    (f"{GENERATE} --device cuda:99", "no device 'cuda:99'"),
+    (f"{GENERATE} --loud", "--loud"),
+    (f"{CONTINUE} --keep 9", "--keep"),
+    (f"{CONTINUE} --keep 0", "--keep"),
+    ("sing --loud", "sing"),
+    # Outputs.
+    (f"{GENERATE} --out a.gif", "must end in"),
+    (f"{GENERATE} --out file/a.mp4", "is not a folder"),
+    (f"{GENERATE} --out folder.mp4", "no regular file"),
+    (f"{DUB} --out film.mp4", "also an input"),
+    (f"{GENERATE} --out /dev/full", "must end in"),
+    (f"{GENERATE} --out /proc/a.mp4", "cannot be written"),
+    # Models.
+    (f"{GENERATE} --model none", "no model 'none'"),
+    (f"{GENERATE} --model folder", "no model_index.json"),
+    (f"{GENERATE} --model face.png", "no model_index.json"),
+    (f"{GENERATE} --model foreign", "StableDiffusionPipeline"),
+    (f"{GENERATE} --model broken_index", "damaged"),
+    (f"{GENERATE} --model cut_weights", "damaged"),
+    (f"{GENERATE} --model other_weights", "could not be loaded"),
+    (f"{GENERATE} --model no_weights", "could not be loaded"),
+    (f"{GENERATE} --model no_part", "could not be loaded|copy or download"),
+    (f"{GENERATE} --model broken_config", "could not be loaded"),
+]
+
+
+@pytest.fixture(scope="module")
+def bad(tmp_path_factory, inputs, model) -> dict[str, Path]:
+    """Everything that the table names."""
+    folder = tmp_path_factory.mktemp("bad")
+    paths = {**inputs, "file/a.mp4": inputs["face.png"] / "a.mp4"}
+
+    def add(name: str) -> Path:
+        paths[name] = folder / name
+        return paths[name]
+
+    for name in ("none.png", "none.mp4", "none.wav", "a.gif"):
+        add(name)
+    for name in ("folder", "folder.mp4"):
+        add(name).mkdir()
+    for name in ("empty.png", "empty.mp4", "empty.wav"):
+        add(name).touch()
+    for name in ("text.png", "text.mp4", "text.wav", "text.txt"):
+        add(name).write_text("This is a letter.\n" * 100)
+    for name, source in (("cut.png", "face.png"), ("cut.mp4", "film.mp4"), ("cut.wav", "drive.wav")):
+        data = inputs[source].read_bytes()
+        add(name).write_bytes(data[: len(data) // 2])
+    for name, size in (("thin.png", (200, 10)), ("huge.png", (9000, 20)), ("strip.png", (400, 20))):
+        Image.new("RGB", size).save(add(name))
+    from uniavgen.media.audio import write_wav
+    from uniavgen.media.container import write_clip
+
+    from .builders import FPS, RATE_HZ, film, sound
+
+    write_wav(add("silent.wav"), np.zeros(RATE_HZ // 2 + 600, np.float32), RATE_HZ)
+    write_clip(add("brief.mp4"), film(3), FPS, sound(3 / 16), RATE_HZ, {})
+    for name in ("foreign", "broken_index", "cut_weights", "other_weights", "no_weights", "no_part", "broken_config"):
+        shutil.copytree(model, add(name))
+    index = paths["foreign"] / "model_index.json"
+    index.write_text(json.dumps({**json.loads(index.read_text()), "_class_name": "StableDiffusionPipeline"}))
+    (paths["broken_index"] / "model_index.json").write_text("{")
+    weights = "transformer/diffusion_pytorch_model.safetensors"
+    data = (model / weights).read_bytes()
+    (paths["cut_weights"] / weights).write_bytes(data[: len(data) // 2])
+    state = {f"other.{name}": tensor for name, tensor in load_file(model / weights).items()}
+    save_file(state, paths["other_weights"] / weights, metadata={"format": "pt"})
+    (paths["no_weights"] / weights).unlink()
+    shutil.rmtree(paths["no_part"] / "vae")
+    (paths["broken_config"] / "transformer" / "config.json").write_text('{"num_layers": "many"}')
+    return paths
+
+
+@pytest.mark.parametrize(("line", "words"), TABLE, ids=[line[:70] for line, _ in TABLE])
+def test_one_clear_sentence_and_exit_code_2(capsys, tmp_path, monkeypatch, model, bad, line, words):
+    monkeypatch.chdir(tmp_path)
+    argv = [" " if word == "_" else str(bad.get(word, word)) for word in line.split(" ")]
+    if argv[0] not in ("info", "sing"):
+        argv += [] if "--model" in argv else ["--model", str(model)]
+        argv += [] if "--out" in argv else ["--out", str(tmp_path / "out" / "a.mp4")]
+        argv += [] if "--num-frames" in argv or argv[0] != "generate" else ["--num-frames", "9"]
+    code = main(argv)
+    told = capsys.readouterr()
+    assert code == 2
+    said = [text for text in told.err.splitlines() if text.startswith("uniavgen: ")]
+    assert len(said) == 1
+    assert "Traceback" not in told.err
+    assert re.search(words, said[0]), said[0]
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
+
+
+@pytest.mark.parametrize("name", ["none", "foreign", "folder"])
+def test_a_bad_model_is_found_before_anything_is_imported(bad, name):
+    with pytest.raises(CheckpointError):
+        check_model(str(bad.get(name, name)), "cpu")
+
+
+def test_a_good_model_loads_without_words(capsys, model):
+    load(str(model), model, "cpu")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_full_disk_leaves_nothing(capsys, tmp_path, model, inputs):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        code = main(_generate(tmp_path, model, inputs))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert code == 2
+    assert "could not be written" in capsys.readouterr().err
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_nothing(tmp_path, model, inputs):
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from uniavgen.apps.cli import main; sys.exit(main())",
+            *_generate(tmp_path, model, inputs, "--steps", "1000"),
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    seen = ""
+    while "sample" not in seen:
+        letter = process.stderr.read(1)
+        assert letter, seen
+        seen += letter
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped by you" in told
+    assert "Traceback" not in told
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
+
+
+def _generate(folder: Path, model: Path, inputs: dict[str, Path], *more: str) -> list[str]:
+    words = ["generate", "--image", inputs["face.png"], "--speech", "Hi", "--model", model, "--num-frames", "9"]
+    return [str(word) for word in [*words, "--out", folder / "out" / "a.mp4", *more]]

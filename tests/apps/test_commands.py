@@ -1,0 +1,138 @@
+"""The five commands on a pipeline of random weights: lengths, rates, kept tracks, settings."""
+
+import json
+import subprocess
+import sys
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from uniavgen.apps.cli import main
+from uniavgen.media.container import read_metadata
+from uniavgen.media.probe import probe
+from uniavgen.media.video import read_video
+
+from .builders import FPS, NUM_FRAMES, RATE_HZ, SIDE_PX
+
+
+def packets(path, kind: str) -> list[bytes]:
+    with av.open(str(path)) as container:
+        return [bytes(packet) for packet in container.demux(**{kind: 0}) if packet.size]
+
+
+def run(capsys, *argv) -> str:
+    code = main([str(word) for word in argv])
+    told = capsys.readouterr()
+    assert code == 0, told.err
+    return told.out
+
+
+def generate(capsys, model, inputs, out, *more) -> str:
+    return run(
+        capsys, "generate", "--image", inputs["face.png"], "--speech", "Hi there.", "--caption", "a person",
+        "--model", model, "--out", out, "--num-frames", NUM_FRAMES, *more,
+    )  # fmt: skip
+
+
+def test_generate(capsys, model, inputs, tmp_path):
+    told = generate(capsys, model, inputs, tmp_path / "new" / "a.mp4", "--preview", "--seed", "7")
+    assert f"{NUM_FRAMES} frames of {SIDE_PX}x{SIDE_PX} px at 16 fps" in told
+    info = probe(tmp_path / "new" / "a.mp4")
+    assert (info.video.fps, info.video.duration_s, info.audio.rate_hz) == (FPS, NUM_FRAMES / 16, RATE_HZ)
+    assert info.audio.duration_s == pytest.approx(NUM_FRAMES / 16, abs=0.01)
+    settings = read_metadata(tmp_path / "new" / "a.mp4")
+    assert (settings["task"], settings["seed"], settings["steps"], settings["speech"]) == ("joint", 7, 2, "Hi there.")
+    assert Image.open(tmp_path / "new" / "a.png").width > 8 * 144
+    assert sorted(file.name for file in (tmp_path / "new").iterdir()) == ["a.mp4", "a.png"]
+
+
+def test_the_same_seed_gives_the_same_file_and_another_does_not(capsys, model, inputs, tmp_path):
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        generate(capsys, model, inputs, tmp_path / f"{name}.mp4", "--seed", seed)
+    a, b, c = ((tmp_path / f"{name}.mp4") for name in "abc")
+    for kind in ("video", "audio"):
+        assert packets(a, kind) == packets(b, kind)
+        assert packets(a, kind) != packets(c, kind)
+
+
+def test_generate_in_a_voice(capsys, model, inputs, tmp_path):
+    voice = ("--voice", inputs["voice.wav"], "--voice-text", "So I said.")
+    generate(capsys, model, inputs, tmp_path / "a.mp4", *voice)
+    settings = read_metadata(tmp_path / "a.mp4")
+    assert (settings["task"], settings["voice_text"]) == ("reference_audio", "So I said.")
+    assert settings["inputs"] == {"image": "face.png", "voice": "voice.wav"}
+
+
+def test_dubbing_keeps_the_frames(capsys, model, inputs, tmp_path):
+    out = tmp_path / "a.mp4"
+    run(capsys, "dub", inputs["film.mp4"], "--speech", "Hi.", "--model", model, "--out", out)
+    assert packets(out, "video") == packets(inputs["film.mp4"], "video")
+    assert packets(out, "audio") != packets(inputs["film.mp4"], "audio")
+    assert read_metadata(out)["task"] == "dubbing"
+
+
+def test_dubbing_the_beginning_of_a_long_video(capsys, model, inputs, tmp_path):
+    out = tmp_path / "a.mp4"
+    more = ("--model", model, "--out", out, "--trim", "--num-frames", NUM_FRAMES)
+    run(capsys, "dub", inputs["long.mp4"], "--speech", "Hi.", *more)
+    info = probe(out)
+    assert NUM_FRAMES / 16 <= info.video.duration_s <= (NUM_FRAMES + 3) / 16
+    assert info.audio.duration_s == pytest.approx(NUM_FRAMES / 16, abs=0.01)
+
+
+@pytest.mark.parametrize("given", ["drive.wav", "film.mp4"])
+def test_animation_keeps_the_sound(capsys, model, inputs, tmp_path, given):
+    out = tmp_path / "a.mp4"
+    told = run(
+        capsys, "animate", "--image", inputs["face.png"], "--audio", inputs[given], "--model", model, "--out", out
+    )
+    assert f"{NUM_FRAMES} frames" in told
+    if given == "film.mp4":
+        assert packets(out, "audio") == packets(inputs[given], "audio")
+    else:
+        with av.open(str(out)) as new, av.open(str(inputs[given])) as old:
+            now, was = (np.concatenate([f.to_ndarray() for f in c.decode(audio=0)], -1) for c in (new, old))
+        np.testing.assert_array_equal(now, was)
+
+
+def test_continuing_a_clip(capsys, model, inputs, tmp_path):
+    out, clip = tmp_path / "a.mp4", inputs["film.mp4"]
+    more = ("--speech", "Hi.", "--keep", "0.25", "--num-frames", 13, "--model", model, "--out", out)
+    run(capsys, "continue", clip, *more)
+    assert len(read_video(out, FPS).frames) == 13
+    assert read_metadata(out)["kept_frames"] == 5
+    run(capsys, "continue", clip, *more, "--append")
+    whole = read_video(out, FPS, rate_hz=RATE_HZ)
+    assert whole.frames.shape == (NUM_FRAMES + 8, SIDE_PX, SIDE_PX, 3)
+    assert len(whole.waveform) / RATE_HZ == pytest.approx((NUM_FRAMES + 8) / 16, abs=0.01)
+
+
+def test_info_shows_settings_as_text_and_json(capsys, model, inputs, tmp_path):
+    generate(capsys, model, inputs, tmp_path / "a.mp4")
+    assert "Hi there." in run(capsys, "info", tmp_path / "a.mp4")
+    told = json.loads(run(capsys, "info", tmp_path / "a.mp4", "--json"))
+    assert told["settings"] == read_metadata(tmp_path / "a.mp4")
+    assert told["video"]["fps"] == "16"
+    assert "no settings" in run(capsys, "info", inputs["drive.wav"])
+
+
+def test_help_lists_every_command_and_imports_nothing_heavy():
+    script = """
+        import sys
+        from uniavgen.apps.cli import main
+        code = main(["--help"])
+        heavy = {"torch", "numpy", "av", "PIL", "diffusers", "transformers", "pydantic"} & set(sys.modules)
+        assert not heavy, heavy
+        sys.exit(code)
+    """
+    script = "\n".join(line.strip() for line in script.strip().splitlines())
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    for command in ("generate", "continue", "dub", "animate", "info", "synth", "prepare", "train", "evaluate"):
+        assert f"  {command} " in done.stdout
+
+
+@pytest.mark.parametrize("command", ["generate", "continue", "dub", "animate", "info"])
+def test_every_command_has_help(capsys, command):
+    assert f"uniavgen {command}" in run(capsys, command, "--help")

@@ -1,0 +1,35 @@
+"""Every preset is read by the class that owns it, strictly, and written back to the same value."""
+
+import pytest
+
+from uniavgen.config import Config, dump, load, parse, preset_names
+from uniavgen.models.config import TransformerConfig
+from uniavgen.training.codecs.caption import CaptionTraining
+from uniavgen.training.codecs.video_vae import VideoVaeTraining
+from uniavgen.training.codecs.vocoder import VocoderTraining
+from uniavgen.training.config import TrainConfig
+
+OWNERS: dict[str, type[Config]] = {
+    "model": TransformerConfig,
+    "stage1": TrainConfig,
+    "stage2": TrainConfig,
+    "stage3": TrainConfig,
+    "video_vae": VideoVaeTraining,
+    "vocoder": VocoderTraining,
+    "caption": CaptionTraining,
+}
+PARTS = {"nano/data"}
+"""Presets that others extend and that are no whole settings by themselves."""
+
+
+@pytest.mark.parametrize("name", sorted({*preset_names()} - PARTS))
+def test_preset_parses_and_comes_back(name):
+    owner = OWNERS[name.rpartition("/")[2]]
+    settings = load(owner, [name])
+    assert parse(owner, dump(settings)) == settings
+
+
+def test_stages_name_models_that_exist():
+    stages = [load(TrainConfig, [name]) for name in preset_names() if "/stage" in name]
+    assert {stage.model for stage in stages} <= {*preset_names()}
+    assert len(stages) >= 6

@@ -1,0 +1,138 @@
+"""Key maps: every name finds its place, in both directions, with the right shape."""
+
+import json
+
+import pytest
+import torch
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from transformers import UMT5Config, UMT5EncoderModel
+
+from golden import folder
+from uniavgen.checkpoint.codec_keymap import UMT5_ORIGINAL, vae_map
+from uniavgen.checkpoint.keymap import (
+    WAN_DIFFUSERS,
+    WAN_ORIGINAL,
+    WAN_SMALL_ORIGINAL,
+    KeyMap,
+    Row,
+    Shape,
+    release_map,
+)
+from uniavgen.config import load
+from uniavgen.errors import CheckpointError
+from uniavgen.models.config import TransformerConfig
+from uniavgen.models.transformer import UniAVGenTransformer
+
+
+def shapes(module: torch.nn.Module) -> dict[str, Shape]:
+    return {name: tuple(value.shape) for name, value in module.state_dict().items()}
+
+
+def listed(file: str) -> dict[str, dict]:
+    path = folder() / file
+    if not path.is_file():
+        pytest.skip(f"no {path}; name a folder with UNIAVGEN_GOLDEN")
+    return json.loads(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def base() -> dict[str, Shape]:
+    with torch.device("meta"):
+        return shapes(UniAVGenTransformer.from_settings(load(TransformerConfig, ["base/model"])))
+
+
+def check_both_ways(keymap: KeyMap, theirs: dict[str, Shape], ours: dict[str, Shape]) -> dict[str, str]:
+    places = keymap.place(theirs, ours)
+    assert all(keymap.to_theirs(name) == there for name, there in places.items())
+    assert all(keymap.to_ours(there) == name for name, there in places.items())
+    return places
+
+
+def test_release_fills_the_base_model(base: dict[str, Shape]) -> None:
+    theirs = {name: tuple(shape) for name, shape in listed("release_parameters.json").items()}
+    places = check_both_ways(release_map(tuple(range(0, 30, 2))), theirs, base)
+    assert places.keys() == base.keys()
+    assert set(places.values()) == theirs.keys()
+    assert len(theirs) == 2036
+
+
+def test_release_umt5_fills_transformers_encoder() -> None:
+    theirs = {k: tuple(v) for k, v in listed("release_codec_parameters.json")["models_t5_umt5-xxl-enc-bf16.pth"].items()}
+    config = UMT5Config(
+        vocab_size=256384, d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64, feed_forward_proj="gated-gelu"
+    )
+    with torch.device("meta"):
+        ours = shapes(UMT5EncoderModel(config))
+    places = check_both_ways(UMT5_ORIGINAL, theirs, ours)
+    assert places.keys() | set(UMT5_ORIGINAL.tied) == ours.keys() | set(UMT5_ORIGINAL.tied)
+    assert set(places.values()) == theirs.keys()
+
+
+def test_release_vae_fills_diffusers_autoencoder() -> None:
+    theirs = {k: tuple(v) for k, v in listed("release_codec_parameters.json")["Wan2.2_VAE.pth"].items()}
+    with torch.device("meta"):
+        vae = AutoencoderKLWan(
+            base_dim=160,
+            decoder_base_dim=256,
+            z_dim=48,
+            is_residual=True,
+            in_channels=12,
+            out_channels=12,
+            patch_size=2,
+            temperal_downsample=[False, True, True],
+        )
+    places = check_both_ways(vae_map(), theirs, shapes(vae))
+    assert places.keys() == shapes(vae).keys()
+    assert set(places.values()) == theirs.keys()
+
+
+def test_wan_in_diffusers_layout_fills_the_video_branch(base: dict[str, Shape]) -> None:
+    with torch.device("meta"):
+        wan = WanTransformer3DModel(
+            num_attention_heads=24, in_channels=48, out_channels=48, ffn_dim=14336, num_layers=30
+        )
+    places = check_both_ways(WAN_DIFFUSERS, shapes(wan), base)
+    assert len(places) == 825
+    assert places.keys() == {n for n in base if n.startswith("video_stem.") or ".video." in n}
+
+
+def test_wan_in_original_layout_names_the_same_parameters(base: dict[str, Shape]) -> None:
+    theirs = {WAN_ORIGINAL.to_theirs(name): shape for name, shape in base.items()}
+    del theirs[None]
+    assert len(theirs) == 825
+    assert {"text_embedding.0.weight", "head.modulation", "blocks.29.cross_attn.norm_k.weight"} <= theirs.keys()
+    assert len(check_both_ways(WAN_ORIGINAL, theirs, base)) == 825
+
+
+def test_small_wan_fills_the_audio_branch_where_shapes_agree(base: dict[str, Shape]) -> None:
+    blocks = {f"blocks.{i}.self_attn.q.weight": (1536, 1536) for i in range(30)}
+    theirs = {WAN_SMALL_ORIGINAL.to_theirs(name): shape for name, shape in base.items()} | blocks
+    theirs.pop(None)
+    theirs |= {"patch_embedding.weight": (1536, 16, 1, 2, 2), "text_embedding.0.weight": (1536, 4096)}
+    places = WAN_SMALL_ORIGINAL.place(theirs, base)
+    assert all(name.startswith("audio_stem.") or ".audio." in name for name in places)
+    assert "audio_stem.proj_out.weight" not in places
+
+
+def test_interactions_stand_after_the_blocks_of_the_list() -> None:
+    keymap = release_map((1, 4))
+    assert keymap.to_ours("a2v_blocks.1.q.weight") == "blocks.4.interaction.a2v.to_q.weight"
+    assert keymap.to_theirs("blocks.1.interaction.face_mask.proj.bias") == "a2v_blocks.0.mask_head.head.bias"
+    with pytest.raises(CheckpointError, match="matches 0 rows"):
+        keymap.to_ours("a2v_blocks.2.q.weight")
+
+
+def test_a_name_must_match_one_row() -> None:
+    keymap = KeyMap("two ways", (Row("a.{rest}", "b.{rest}"), Row("a.c", "d")))
+    with pytest.raises(CheckpointError, match="matches 2 rows"):
+        keymap.to_ours("a.c")
+
+
+def test_all_damage_is_listed() -> None:
+    keymap = KeyMap("a toy", (Row("theirs.{i}", "ours.{i}"),))
+    with pytest.raises(CheckpointError) as error:
+        keymap.place({"theirs.0": (2,), "theirs.1": (3,), "foreign": (1,)}, {"ours.0": (2,), "ours.1": (4,), "ours.2": (1,)})
+    text = str(error.value)
+    assert "1 unknown: foreign" in text
+    assert "1 missing: theirs.2" in text
+    assert "theirs.1 is [3] instead of [4]" in text

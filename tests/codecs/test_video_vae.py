@@ -1,0 +1,73 @@
+import pytest
+import torch
+
+from uniavgen.codecs.video_vae import VideoCodec, VideoVaeShape, decode_unclamped, to_frames, to_pixels
+from uniavgen.errors import ConfigError, MediaError
+
+
+@pytest.fixture(scope="module")
+def codec() -> VideoCodec:
+    with torch.random.fork_rng():
+        torch.random.manual_seed(0)
+        vae = VideoVaeShape(width=4, decoder_width=6, latent_channels=5).build().eval()
+    vae.register_to_config(latents_mean=[0.1, -0.2, 0.3, 0.0, 0.5], latents_std=[0.5, 1.5, 2.0, 1.0, 0.7])
+    return VideoCodec(vae)
+
+
+@pytest.fixture(scope="module")
+def pixels() -> torch.Tensor:
+    return torch.rand(2, 3, 9, 32, 48, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def test_shapes_follow_the_strides(codec: VideoCodec, pixels: torch.Tensor):
+    assert (codec.latent_channels, codec.spatial_stride, codec.temporal_stride) == (5, 16, 4)
+    latents = codec.encode(pixels)
+    assert latents.shape == (2, 5, 3, 2, 3)
+    assert codec.decode(latents).shape == pixels.shape
+
+
+def test_nano_has_the_latents_of_the_design():
+    shape = VideoVaeShape()
+    with torch.device("meta"):
+        vae = shape.build()
+    assert sum(parameter.numel() for parameter in vae.parameters()) == 2_717_756
+    assert (vae.config.z_dim, vae.config.scale_factor_spatial, vae.config.scale_factor_temporal) == (16, 16, 4)
+
+
+def test_an_images_latent_is_the_first_of_its_clip(codec: VideoCodec, pixels: torch.Tensor):
+    torch.testing.assert_close(codec.encode(pixels[:, :, :1]), codec.encode(pixels)[:, :, :1], rtol=1e-4, atol=1e-5)
+
+
+def test_a_prefix_of_frames_has_a_prefix_of_latents(codec: VideoCodec, pixels: torch.Tensor):
+    torch.testing.assert_close(codec.encode(pixels[:, :, :5]), codec.encode(pixels)[:, :, :2], rtol=1e-4, atol=1e-5)
+
+
+def test_normalisation_round_trip(codec: VideoCodec):
+    latents = torch.randn(1, 5, 2, 3, 4, dtype=torch.float64)
+    assert torch.allclose(codec.denormalise(codec.normalise(latents)), latents)
+    shifted = codec.normalise(torch.tensor([0.1, -0.2, 0.3, 0.0, 0.5]).reshape(1, 5, 1, 1, 1))
+    assert float(shifted.abs().max()) < 1e-6
+
+
+def test_progress_counts_latent_frames(codec: VideoCodec, pixels: torch.Tensor):
+    told: list[tuple[int, int]] = []
+    codec.decode(codec.encode(pixels), lambda done, total: told.append((done, total)))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_unclamped_pixels_clamp_to_the_decoded_ones(codec: VideoCodec, pixels: torch.Tensor):
+    latents = codec.encode(pixels) * 3
+    wide = decode_unclamped(codec.vae, codec.denormalise(latents))
+    torch.testing.assert_close(wide.clamp(-1, 1), codec.decode(latents))
+
+
+def test_bytes_survive_pixels():
+    frames = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16, 1).expand(1, 1, 16, 16, 3)
+    assert torch.equal(to_frames(to_pixels(frames)), frames)
+
+
+def test_clips_that_do_not_fit_are_refused(codec: VideoCodec):
+    with pytest.raises(ConfigError, match="got 4; use 1 or 5"):
+        codec.encode(torch.zeros(1, 3, 4, 32, 32))
+    with pytest.raises(MediaError, match="multiples of 16"):
+        codec.encode(torch.zeros(1, 3, 1, 30, 32))

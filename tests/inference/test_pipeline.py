@@ -1,0 +1,205 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from uniavgen.batch import CLOSED, AVPair, Gate
+from uniavgen.codecs.speech_symbols import SpeechSymbols
+from uniavgen.errors import CheckpointError, ConfigError
+from uniavgen.flow.guidance import Pass
+from uniavgen.inference.clip import Stage
+from uniavgen.inference.pipeline import UniAVGenPipeline
+from uniavgen.inference.prepare import prepare
+from uniavgen.inference.request import Request
+from uniavgen.inference.velocity import ClipVelocity
+from uniavgen.tasks.table import TASKS, Part, Task
+
+FRAMES, LATENT_FRAMES, TOKENS = 17, 5, 106
+
+
+def video(frames):
+    return np.random.default_rng(0).integers(0, 256, (frames, 32, 32, 3), dtype=np.uint8)
+
+
+def sound(seconds):
+    return np.sin(np.arange(round(seconds * 24_000)) * 0.05).astype(np.float32) * 0.5
+
+
+COMMON = {"num_frames": FRAMES, "speech": "Hi there.", "caption": "A woman speaks."}
+REQUESTS = {
+    Task.JOINT: Request(task=Task.JOINT, picture=video(1)[0], **COMMON),
+    Task.REFERENCE_AUDIO: Request(
+        task=Task.REFERENCE_AUDIO, picture=video(1)[0], voice=sound(0.6), voice_text="Yes", **COMMON
+    ),
+    Task.CONTINUATION: Request(task=Task.CONTINUATION, video=video(9), audio=sound(0.6), **COMMON),
+    Task.DUBBING: Request(task=Task.DUBBING, video=video(FRAMES), **COMMON),
+    Task.ANIMATION: Request(task=Task.ANIMATION, picture=video(1)[0], audio=sound(0.5), **COMMON),
+}
+
+
+@pytest.mark.parametrize("task", Task)
+def test_every_task_gives_a_whole_clip(pipeline, task):
+    stages = []
+    clip = pipeline(REQUESTS[task], stages.append)
+    assert clip.frames.shape == (FRAMES, 32, 32, 3)
+    assert clip.mel.shape == (TOKENS, 80)
+    assert clip.waveform.shape == (TOKENS * 240,)
+    assert np.isfinite(clip.waveform).all()
+    assert clip.face_mask.shape == (LATENT_FRAMES, 1, 1)
+    assert 0 < clip.face_mask.min() <= clip.face_mask.max() < 1
+    assert clip.settings["task"] == task
+    assert clip.settings["steps"] == 2
+
+    spec, seen = TASKS[task], [progress.stage for progress in stages]
+    expected = [Stage.ENCODE, Stage.SAMPLE]
+    if spec.video is Part.GIVEN:
+        assert np.array_equal(clip.frames, REQUESTS[task].video)
+    else:
+        expected.append(Stage.DECODE_VIDEO)
+    if spec.audio is Part.GIVEN:
+        given = REQUESTS[task].audio
+        assert np.array_equal(clip.waveform[: len(given)], given)
+    else:
+        expected.append(Stage.DECODE_AUDIO)
+    assert list(dict.fromkeys(seen)) == expected
+    assert all(0 <= p.step <= p.total for p in stages)
+    assert stages[-1].step == stages[-1].total
+
+
+def test_the_seed_decides(pipeline):
+    first, again = pipeline(REQUESTS[Task.JOINT]), pipeline(REQUESTS[Task.JOINT])
+    other = pipeline(replace(REQUESTS[Task.JOINT], seed=1))
+    assert np.array_equal(first.frames, again.frames)
+    assert np.array_equal(first.waveform, again.waveform)
+    assert not np.array_equal(first.mel, other.mel)
+
+
+def test_given_latents_reach_the_decoder_unchanged(pipeline):
+    clip = pipeline(REQUESTS[Task.CONTINUATION])
+    longer = pipeline(replace(REQUESTS[Task.CONTINUATION], seed=7))
+    # The decoder is causal: the given frames do not depend on what was made after them.
+    assert np.array_equal(clip.frames[:9], longer.frames[:9])
+    assert np.array_equal(clip.mel[:56], longer.mel[:56])
+    assert not np.array_equal(clip.frames[9:], longer.frames[9:])
+
+
+@pytest.mark.parametrize("task", [Task.DUBBING, Task.ANIMATION, Task.JOINT])
+@pytest.mark.parametrize(
+    "run",
+    [
+        Pass(text=True),
+        Pass(text=False),
+        Pass(text=False, gate=CLOSED),
+        Pass(text=True, skip_layers=(1,)),
+        Pass(text=False, gate=CLOSED, skip_layers=(0,)),
+    ],
+)
+@torch.no_grad()
+def test_a_given_modality_runs_once_and_changes_nothing(pipeline, task, run):
+    request = REQUESTS[task]
+    inputs = prepare(request, pipeline.transformer.settings.timebase, pipeline.picture_size)
+    clean, texts = pipeline._conditions(inputs, lambda _: None), pipeline._texts(request)
+    run = replace(run, gate=run.gate & TASKS[task].gate)
+    once, always = (
+        ClipVelocity(transformer=pipeline.transformer, task=task, clean=clean, texts=texts, reuse=reuse)
+        for reuse in (True, False)
+    )
+    for seed, sigma in ((0, 0.9), (1, 0.4)):
+        state = pipeline._noise(seed, inputs, clean)
+        ours, full = (velocity(state, torch.tensor([sigma]), run) for velocity in (once, always))
+        for name, part in (("video", TASKS[task].video), ("audio", TASKS[task].audio)):
+            if part is Part.GIVEN:
+                assert getattr(ours, name).abs().max() == 0
+            else:
+                assert torch.allclose(getattr(ours, name), getattr(full, name), atol=1e-5)
+
+
+def test_texts_and_interaction_matter(pipeline):
+    request = REQUESTS[Task.JOINT]
+    inputs = pipeline.check(request)
+    clean = pipeline._conditions(inputs, lambda _: None)
+    velocity = ClipVelocity(
+        transformer=pipeline.transformer, task=request.task, clean=clean, texts=pipeline._texts(request)
+    )
+    state, sigma = pipeline._noise(0, inputs, clean), torch.tensor([0.5])
+    with torch.no_grad():
+        outputs: list[AVPair] = [
+            velocity(state, sigma, run)
+            for run in (
+                Pass(text=True),
+                Pass(text=False),
+                Pass(text=True, gate=CLOSED),
+                Pass(text=True, gate=Gate(a2v=False)),
+            )
+        ]
+    for i, first in enumerate(outputs):
+        for second in outputs[i + 1 :]:
+            assert not torch.equal(first.audio, second.audio) or not torch.equal(first.video, second.video)
+    assert torch.equal(outputs[2].video, outputs[3].video)
+
+
+def test_saving_and_loading_gives_the_same_clip(pipeline, tmp_path):
+    pipeline.save_pretrained(tmp_path)
+    loaded = UniAVGenPipeline.from_pretrained(tmp_path)
+    assert loaded.sampling == pipeline.sampling
+    assert loaded.picture_size == pipeline.picture_size
+    again = UniAVGenPipeline.from_pretrained(tmp_path)
+    ours, theirs, same = (pipe(REQUESTS[Task.REFERENCE_AUDIO]) for pipe in (pipeline, loaded, again))
+    # Weights that lie elsewhere in memory may round otherwise; loaded from one file they lie alike.
+    assert np.abs(ours.frames.astype(int) - theirs.frames).max() <= 1
+    assert np.allclose(ours.waveform, theirs.waveform, atol=1e-5)
+    assert np.array_equal(same.frames, theirs.frames)
+    assert np.array_equal(same.waveform, theirs.waveform)
+    assert '"uniavgen.' not in (tmp_path / "model_index.json").read_text()
+
+
+def test_a_vocoder_is_optional(pipeline, tmp_path):
+    parts = {name: part for name, part in pipeline.components.items() if name != "vocoder"}
+    bare = UniAVGenPipeline(**parts, picture_config=dict(pipeline.config["picture_config"]))
+    bare.save_pretrained(tmp_path)
+    assert UniAVGenPipeline.from_pretrained(tmp_path).vocoder is None
+    clip = bare(replace(REQUESTS[Task.DUBBING], steps=1, guidance="none"))
+    assert clip.waveform.shape == (TOKENS * 240,)
+
+
+def test_work_can_be_cancelled(pipeline):
+    def stop(progress):
+        if progress.stage is Stage.SAMPLE:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pipeline(REQUESTS[Task.JOINT], stop)
+
+
+def test_other_lengths(pipeline):
+    clip = pipeline(replace(REQUESTS[Task.JOINT], num_frames=9, steps=1))
+    assert clip.frames.shape[0] == 9
+    assert clip.waveform.shape == (56 * 240,)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"speech": "Gr\u00fc\u00dfe"}, "cannot say: '\u00fc' '\u00df'"),
+        ({"guidance": "release"}, "skips block 11, this model's are 0 to 2"),
+    ],
+)
+def test_requests_that_this_model_cannot_serve(pipeline, changes, text):
+    with pytest.raises(ConfigError, match=text):
+        pipeline.check(replace(REQUESTS[Task.JOINT], **changes))
+
+
+def test_parts_of_different_models_do_not_make_a_pipeline(pipeline):
+    parts = pipeline.components | {"speech_tokenizer": SpeechSymbols.of("abc")}
+    with pytest.raises(CheckpointError, match="number of speech symbols is 3"):
+        UniAVGenPipeline(**parts)
+
+
+def test_the_transcript_of_the_voice_stands_in_front(pipeline):
+    texts = pipeline._texts(REQUESTS[Task.REFERENCE_AUDIO])
+    symbols = pipeline.speech_tokenizer
+    assert texts[True].speech[0].tolist() == symbols.encode("Yes Hi there.")
+    assert texts[False].speech[0, :3].tolist() == symbols.encode("Yes")
+    assert texts[False].speech.shape == (1, 10)
+    assert texts[False].caption[0].abs().sum(dim=-1).gt(0).sum() == 1

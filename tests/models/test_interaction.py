@@ -1,0 +1,228 @@
+"""Both directions of interaction against loops written from the text (paper.md, sections 2.3 to 2.6)."""
+
+import math
+
+import pytest
+import torch
+from tiny import BATCH, FRAMES, HEIGHT, TOKENS, WIDTH, normal, randomise, settings
+
+from uniavgen.models.interaction.config import (
+    FrameAligner,
+    GlobalAligner,
+    InteractionConfig,
+    InterpolationAligner,
+    WindowAligner,
+)
+from uniavgen.models.interaction.interpolation import plan_blend
+from uniavgen.models.interaction.layer import Hearing, Interaction, InteractionContext, Record, Seeing, VideoTime
+from uniavgen.models.interaction.windows import ClipGrid, plan_windows
+from uniavgen.timebase import Ramp, Source
+
+ROWS, COLUMNS = HEIGHT // 2, WIDTH // 2
+PIXEL_FRAMES = 1 + 4 * (FRAMES - 1)
+RATE = TOKENS / PIXEL_FRAMES
+SPANS = [(0, 1)] + [(4 * i - 3, 4 * i + 1) for i in range(1, FRAMES)]
+"""Pixel frames of every latent frame."""
+CPU = torch.device("cpu")
+
+
+def turned(x: torch.Tensor, time: float, row: float, column: float) -> torch.Tensor:
+    """`heads d` turned pair by pair: time pairs at the speeds of the whole head, row and column pairs at their own."""
+    d = x.shape[-1]
+    side = d // 6
+    angles = [time * 10000 ** (-2 * i / d) for i in range(d // 2 - 2 * side)]
+    angles += [row * 10000 ** (-i / side) for i in range(side)] + [column * 10000 ** (-i / side) for i in range(side)]
+    out = x.clone()
+    for i, angle in enumerate(angles):
+        even, odd = x[:, 2 * i], x[:, 2 * i + 1]
+        out[:, 2 * i] = even * math.cos(angle) - odd * math.sin(angle)
+        out[:, 2 * i + 1] = even * math.sin(angle) + odd * math.cos(angle)
+    return out
+
+
+def attended(q: torch.Tensor, keys: list[torch.Tensor], values: list[torch.Tensor]) -> torch.Tensor:
+    """One query `heads d` over a list of keys and values."""
+    k, v = torch.stack(keys, 1), torch.stack(values, 1)
+    weights = torch.softmax((k @ q[:, :, None])[..., 0] / q.shape[-1] ** 0.5, dim=-1)
+    return (weights[:, None] @ v)[:, 0].flatten()
+
+
+def centre(latent: int) -> float:
+    """Middle of a latent frame in audio tokens."""
+    return (SPANS[latent][0] + SPANS[latent][1]) / 2 * RATE - 0.5
+
+
+def heard_tokens(aligner, latent: int) -> list[int]:
+    start, stop = SPANS[latent]
+    match aligner:
+        case GlobalAligner():
+            return list(range(TOKENS))
+        case FrameAligner():
+            return list(range(math.floor(start * RATE), math.ceil(stop * RATE)))
+        case WindowAligner(side_frames=side, source=source):
+            left, right = math.floor(side * RATE), math.ceil(side * RATE)
+            bounds = [(math.floor(a * RATE) - left, math.ceil(b * RATE) + right) for a, b in SPANS]
+            if source is Source.RELEASE:
+                bounds[0] = (-left, 1 + right)
+            length = max(b - a for a, b in bounds[1:])
+            first, last = bounds[latent]
+            missing = length - (last - first)
+            if first < 0:
+                first -= missing
+            elif last < TOKENS:
+                first -= missing // 2
+            return [min(max(token, 0), TOKENS - 1) for token in range(first, first + length)]
+
+
+def seen_frames(aligner, token: int) -> dict[int, float]:
+    """Latent frames an audio token blends, with their weights."""
+    latent_of = [0] + [1 + (frame - 1) // 4 for frame in range(1, PIXEL_FRAMES)]
+    position = token / RATE
+    match aligner:
+        case FrameAligner():
+            return {latent_of[math.floor(position)]: 1.0}
+        case InterpolationAligner(ramp=Ramp.FULL):
+            k = TOKENS / FRAMES
+            i, a = math.floor(token / k), (token % k) / k
+            return {i: 1.0} if i == FRAMES - 1 else {i: 1 - a, i + 1: a}
+        case InterpolationAligner(source=source):
+            frame = math.floor(position)
+            if frame >= PIXEL_FRAMES - 1:
+                return {FRAMES - 1: 2.0 if source is Source.RELEASE else 1.0}
+            weights = {latent_of[frame]: 0.0, latent_of[frame + 1]: 0.0}
+            weights[latent_of[frame]] += 1 - (position - frame)
+            weights[latent_of[frame + 1]] += position - frame
+            return weights
+
+
+def slow_a2v(layer: Interaction, config: InteractionConfig, picture, sound, mask) -> torch.Tensor:
+    """`f n dv` update of one sample."""
+    a2v, updates = layer.a2v, torch.empty_like(picture)
+    everywhere = isinstance(config.a2v, GlobalAligner)
+    for latent in range(FRAMES):
+        tokens = heard_tokens(config.a2v, latent)
+        keys = a2v.norm_k(a2v.to_k(sound[tokens])).unflatten(-1, (a2v.heads, -1))
+        keys = [turned(key, place, 0, 0) for place, key in enumerate(keys)]
+        values = list(a2v.to_v(sound[tokens]).unflatten(-1, (a2v.heads, -1)))
+        for n in range(ROWS * COLUMNS):
+            q = a2v.norm_q(a2v.to_q(picture[latent, n])).unflatten(-1, (a2v.heads, -1))
+            q = turned(q, centre(latent) if everywhere else 0, n // COLUMNS, n % COLUMNS)
+            out = attended(q, keys, values)
+            out = out + picture[latent, n] if config.inner_residual else out
+            updates[latent, n] = a2v.to_out(out * mask[latent, n])
+    return updates
+
+
+def slow_v2a(layer: Interaction, config: InteractionConfig, picture, sound, mask) -> torch.Tensor:
+    """`l da` update of one sample; the blended context is built token by token."""
+    v2a, updates = layer.v2a, torch.empty_like(sound)
+    masked = picture * mask[..., None]
+    for token in range(TOKENS):
+        q = v2a.norm_q(v2a.to_q(sound[token])).unflatten(-1, (v2a.heads, -1))
+        if isinstance(config.v2a, GlobalAligner):
+            contexts = [(masked[latent], centre(latent)) for latent in range(FRAMES)]
+            q = turned(q, token, 0, 0)
+        else:
+            weights = seen_frames(config.v2a, token)
+            contexts = [(sum(weight * masked[latent] for latent, weight in weights.items()), 0)]
+        keys, values = [], []
+        for context, time in contexts:
+            k = v2a.norm_k(v2a.to_k(context)).unflatten(-1, (v2a.heads, -1))
+            keys += [turned(key, time, n // COLUMNS, n % COLUMNS) for n, key in enumerate(k)]
+            values += list(v2a.to_v(context).unflatten(-1, (v2a.heads, -1)))
+        out = attended(q, keys, values)
+        updates[token] = v2a.to_out(out + sound[token] if config.inner_residual else out)
+    return updates
+
+
+VARIANTS = {
+    "release": InteractionConfig(),
+    "paper": InteractionConfig(a2v=WindowAligner(source=Source.PAPER), v2a=InterpolationAligner(source=Source.PAPER)),
+    "global": InteractionConfig(a2v=GlobalAligner(), v2a=GlobalAligner()),
+    "frame": InteractionConfig(a2v=FrameAligner(), v2a=FrameAligner()),
+    "mixed": InteractionConfig(a2v=FrameAligner(), v2a=InterpolationAligner(ramp=Ramp.FULL)),
+    "wide_window": InteractionConfig(a2v=WindowAligner(side_frames=5), v2a=GlobalAligner()),
+    "no_side": InteractionConfig(a2v=WindowAligner(side_frames=0)),
+    "no_mask": InteractionConfig(face_modulation="none"),
+    "unsupervised": InteractionConfig(face_modulation="unsupervised"),
+    "inner_residual": InteractionConfig(inner_residual=True),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@torch.no_grad()
+def test_interaction_equals_the_loops(name: str) -> None:
+    config = VARIANTS[name]
+    everything = settings(config)
+    layer = Interaction(everything, 0)
+    randomise(layer)
+    dv, da, n = everything.video.width, everything.audio.width, ROWS * COLUMNS
+    reference_frames, reference_tokens = 1, 5
+    video = normal(BATCH, (reference_frames + FRAMES) * n, dv, seed=1)
+    audio = normal(BATCH, reference_tokens + TOKENS, da, seed=2)
+    grid = ClipGrid(frames=FRAMES, height=ROWS, width=COLUMNS, tokens=TOKENS)
+    windows = plan_windows(config.a2v, grid, everything.video.head_dim, everything.timebase, CPU)
+    blend = plan_blend(config.v2a, grid, everything.audio.head_dim, everything.timebase, CPU)
+    receives_video = torch.tensor([[0.0, 1, 1, 1], [1, 1, 0, 1]])
+    receives_audio = (torch.arange(TOKENS) > 7).float().expand(BATCH, TOKENS)
+    time = VideoTime(embedding=normal(BATCH, 1, dv, seed=3), rows=None)
+    record = Record()
+    context = InteractionContext(
+        a2v=Hearing(plan=windows, receives=receives_video),
+        v2a=Seeing(plan=blend, receives=receives_audio),
+        tokens_per_frame=n,
+        reference_frames=reference_frames,
+        reference_tokens=reference_tokens,
+        video_time=time,
+        memory=None,
+        keeps=False,
+        masks_wanted=False,
+        record=record,
+    )
+    new_video, new_audio = layer(video, audio, context)
+    picture = video.unflatten(1, (-1, n))[:, reference_frames:]
+    sound = audio[:, reference_tokens:]
+    for b in range(BATCH):
+        mask = torch.ones(FRAMES, n)
+        if config.face_modulation != "none":
+            mask = record.face_masks[0][b]
+            head = layer.face_mask
+            shift, scale = head.scale_shift_table[0] + time.embedding[b]
+            hidden = torch.nn.functional.layer_norm(picture[b], (dv,), eps=1e-6) * (1 + scale) + shift
+            assert torch.allclose(mask, torch.sigmoid(head.proj(hidden))[..., 0], atol=1e-5)
+        update = slow_a2v(layer, config, picture[b], sound[b], mask) * receives_video[b, :, None, None]
+        expected = torch.cat([video[b].unflatten(0, (-1, n))[:reference_frames], picture[b] + update]).flatten(0, 1)
+        assert torch.allclose(new_video[b], expected, atol=2e-5)
+        update = slow_v2a(layer, config, picture[b], sound[b], mask) * receives_audio[b, :, None]
+        expected = torch.cat([audio[b, :reference_tokens], sound[b] + update])
+        assert torch.allclose(new_audio[b], expected, atol=2e-5)
+
+
+def test_paper_clip_has_windows_of_51_and_shares_that_name_the_next_frame() -> None:
+    everything = settings()
+    grid = ClipGrid(frames=21, height=2, width=3, tokens=506)
+    windows = plan_windows(WindowAligner(), grid, 14, everything.timebase, CPU)
+    assert windows.index.shape == (21, 51)
+    assert windows.mask is None
+    blend = plan_blend(InterpolationAligner(source=Source.PAPER), grid, 10, everything.timebase, CPU)
+    assert blend.slots.token_of_slot.shape == (21, 25)
+    assert float(blend.slots.share.max()) < 1
+
+
+def test_gradients_of_the_closed_form_equal_those_of_the_loops() -> None:
+    config = VARIANTS["release"]
+    everything = settings(config)
+    layer = Interaction(everything, 0)
+    randomise(layer)
+    n = ROWS * COLUMNS
+    picture = normal(FRAMES, n, everything.video.width, seed=1).requires_grad_()
+    sound = normal(TOKENS, everything.audio.width, seed=2).requires_grad_()
+    grid = ClipGrid(frames=FRAMES, height=ROWS, width=COLUMNS, tokens=TOKENS)
+    blend = plan_blend(config.v2a, grid, everything.audio.head_dim, everything.timebase, CPU)
+    weights = normal(TOKENS, everything.audio.width, seed=4)
+    slow = slow_v2a(layer, config, picture, sound, torch.ones(FRAMES, n))
+    fast = layer._audio_update(sound[None], layer.v2a.read(picture[None]), blend)[0]
+    for parameter in (picture, sound, layer.v2a.to_k.bias, layer.v2a.norm_k.weight):
+        (a,) = torch.autograd.grad((slow * weights).sum(), parameter, retain_graph=True)
+        (b,) = torch.autograd.grad((fast * weights).sum(), parameter, retain_graph=True)
+        assert torch.allclose(a, b, atol=1e-4 * float(a.abs().max()))

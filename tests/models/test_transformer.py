@@ -1,0 +1,354 @@
+"""What the joint transformer promises: independence, exact short cuts, round trips, the paper's size."""
+
+from dataclasses import replace
+
+import pytest
+import tiny
+import torch
+from diffusers import FirstBlockCacheConfig, WanTransformer3DModel
+
+from uniavgen.batch import CLOSED, OPEN, Gate, Prediction, Stream, TokenTimes
+from uniavgen.checkpoint.keymap import WAN_DIFFUSERS
+from uniavgen.config import dump, load, parse
+from uniavgen.errors import ConfigError
+from uniavgen.models.config import TransformerConfig
+from uniavgen.models.interaction.config import InteractionConfig
+from uniavgen.models.transformer import UniAVGenTransformer
+
+A2V, V2A = Gate(v2a=False), Gate(a2v=False)
+
+
+@torch.no_grad()
+def run(model: UniAVGenTransformer, video: Stream, audio: Stream, gate: Gate = OPEN, **options) -> Prediction:
+    return model(video, audio, tiny.text(), gate, **options)
+
+
+def same(a: Prediction, b: Prediction, part: str) -> bool:
+    return torch.equal(getattr(a.velocity, part), getattr(b.velocity, part))
+
+
+def test_paper_size() -> None:
+    with torch.device("meta"):
+        model = UniAVGenTransformer.from_settings(load(TransformerConfig, ["base/model"]))
+    count = {"video": 0, "audio": 0, "interaction": 0}
+    for name, parameter in model.named_parameters():
+        owner = next(owner for owner in ("interaction", "video", "audio") if owner in name)
+        count[owner] += parameter.numel()
+    assert round(count["video"] / 1e9, 2) == 5.00
+    assert round(count["audio"] / 1e9, 2) == 1.42
+    assert round(count["interaction"] / 1e9, 3) == 0.638
+    assert round(sum(count.values()) / 1e9, 3) == 7.056
+
+
+@pytest.mark.parametrize("preset", ["nano", "tiny", "base"])
+def test_settings_round_trip(preset: str) -> None:
+    settings = load(TransformerConfig, [f"{preset}/model"])
+    assert parse(TransformerConfig, dump(settings)) == settings
+    if preset == "base":
+        assert settings == TransformerConfig()
+
+
+def test_fresh_joint_model_is_its_two_branches() -> None:
+    model = UniAVGenTransformer.from_settings(tiny.settings()).eval()
+    torch.nn.init.normal_(model.video_stem.proj_out.weight)
+    torch.nn.init.normal_(model.audio_stem.proj_out.weight)
+    video, audio = tiny.video(), tiny.audio()
+    joint, apart = run(model, video, audio), run(model, video, audio, CLOSED)
+    assert same(joint, apart, "video")
+    assert same(joint, apart, "audio")
+    assert joint.face_masks.shape == (2, 2, 4, 6)
+    assert apart.face_masks is None
+
+
+def test_fresh_model_predicts_zero() -> None:
+    prediction = run(UniAVGenTransformer.from_settings(tiny.settings()), tiny.video(), tiny.audio())
+    assert not prediction.velocity.video.any()
+    assert not prediction.velocity.audio.any()
+
+
+@pytest.mark.parametrize(
+    ("gate", "video_hears", "audio_sees"),
+    [(OPEN, True, True), (CLOSED, False, False), (A2V, True, False), (V2A, False, True)],
+)
+def test_branches_see_each_other_through_open_gates_only(gate: Gate, video_hears: bool, audio_sees: bool) -> None:
+    model, video, audio = tiny.model(), tiny.video(), tiny.audio()
+    before = run(model, video, audio, gate)
+    louder = run(model, video, tiny.changed(audio, (slice(None), 40)), gate)
+    brighter = run(model, tiny.changed(video, (slice(None), slice(None), 3)), audio, gate)
+    assert same(before, louder, "video") != video_hears
+    assert same(before, brighter, "audio") != audio_sees
+
+
+def test_reference_neither_sends_nor_receives() -> None:
+    """Cut off from its own branch by a single interaction after the last block, it cannot change the other one."""
+    model = tiny.model(InteractionConfig(layers=(2,)))
+    video, audio = tiny.video(), tiny.audio(reference=9)
+    before = run(model, video, audio)
+    with torch.no_grad():
+        for block in model.blocks:  # No self-attention: the reference stays by itself.
+            for branch in (block.video, block.audio):
+                branch.attn1.to_out[0].weight.zero_()
+    before = run(model, video, audio)
+    other_voice = run(model, video, tiny.changed(audio, (slice(None), slice(0, 9))))
+    other_face = run(model, tiny.changed(video, (slice(None), slice(None), 0)), audio)
+    for after in (other_voice, other_face):
+        assert same(before, after, "video")
+        assert same(before, after, "audio")
+
+
+def test_given_parts_send_but_do_not_receive() -> None:
+    model = tiny.model(InteractionConfig(layers=(2,)))
+    with torch.no_grad():
+        for block in model.blocks:
+            for branch in (block.video, block.audio):
+                branch.attn1.to_out[0].weight.zero_()
+    video, audio = tiny.video(given=2), tiny.audio(given=30)
+    joint, apart = run(model, video, audio), run(model, video, audio, CLOSED)
+    assert torch.equal(joint.velocity.video[:, :, :2], apart.velocity.video[:, :, :2])
+    assert torch.equal(joint.velocity.audio[:, :30], apart.velocity.audio[:, :30])
+    assert not torch.equal(joint.velocity.video[:, :, 2:], apart.velocity.video[:, :, 2:])
+    assert not torch.equal(joint.velocity.audio[:, 30:], apart.velocity.audio[:, 30:])
+    louder = run(model, video, tiny.changed(audio, (slice(None), slice(20, 30))))
+    assert not same(joint, louder, "video")
+
+
+def test_dropping_interaction_for_a_sample_equals_a_closed_gate() -> None:
+    model, video, audio = tiny.model(), tiny.video(), tiny.audio()
+    deaf = replace(video, receives=video.receives * torch.tensor([[0.0], [1.0]]))
+    blind = replace(audio, receives=audio.receives * torch.tensor([[0.0], [1.0]]))
+    mixed = run(model, deaf, blind)
+    for chosen, gate in ((0, CLOSED), (1, OPEN)):
+        expected = run(model, video, audio, gate)
+        assert torch.allclose(mixed.velocity.video[chosen], expected.velocity.video[chosen], atol=1e-5)
+        assert torch.allclose(mixed.velocity.audio[chosen], expected.velocity.audio[chosen], atol=1e-5)
+
+
+def test_video_branch_is_bit_equal_to_wan() -> None:
+    settings = tiny.settings().video
+    wan = WanTransformer3DModel(
+        num_attention_heads=settings.num_heads,
+        attention_head_dim=settings.head_dim,
+        in_channels=settings.latent_channels,
+        out_channels=settings.latent_channels,
+        text_dim=settings.caption_width,
+        freq_dim=settings.time_frequencies,
+        ffn_dim=settings.ffn_width,
+        num_layers=3,
+    ).eval()
+    tiny.randomise(wan, seed=5)
+    model, video = tiny.model(), tiny.video()
+    weights = {WAN_DIFFUSERS.to_ours(name): value for name, value in wan.state_dict().items()}
+    assert not model.load_state_dict(weights, strict=False).unexpected_keys
+    caption = tiny.normal(2, settings.caption_tokens, settings.caption_width, seed=6)
+    times = video.times.values.gather(1, video.times.index).repeat_interleave(6, dim=1) * 1000
+    with torch.no_grad():
+        expected = wan(video.values, times, caption, return_dict=False)[0][:, :, 1:]
+        text = replace(tiny.text(), caption=caption)
+        alone = model(video, None, text)
+        beside = model(video, tiny.audio(), text, CLOSED)
+    assert torch.equal(alone.velocity.video, expected)
+    assert torch.equal(beside.velocity.video, expected)
+    assert alone.velocity.audio == 0.0
+
+
+def test_audio_branch_alone() -> None:
+    model, audio = tiny.model(), tiny.audio(reference=4)
+    with torch.no_grad():
+        alone = model(None, audio, tiny.text())
+    assert same(alone, run(model, tiny.video(), audio, CLOSED), "audio")
+
+
+def test_many_times_equal_one_time() -> None:
+    model, video, audio = tiny.model(), tiny.video(), tiny.audio()
+    one = TokenTimes(values=torch.full((2, 1), 0.4), index=torch.zeros(2, 81, dtype=torch.long))
+    two = TokenTimes(values=torch.full((2, 2), 0.4), index=torch.arange(81).remainder(2).expand(2, 81))
+    a, b = (run(model, video, replace(audio, times=times)) for times in (one, two))
+    assert torch.allclose(a.velocity.audio, b.velocity.audio, atol=1e-6)
+
+
+def test_a_text_is_the_same_alone_and_in_a_batch() -> None:
+    model, text = tiny.model(), tiny.text()
+    with torch.no_grad():
+        both = model.encode_text(text)
+        alone = model.encode_text(
+            replace(text, caption=text.caption[1:], speech=text.speech[1:, :6], speech_length=torch.tensor([6]))
+        )
+    assert torch.allclose(both.speech[1:, :6], alone.speech, atol=1e-6)
+    assert alone.speech_mask is None
+    video, audio = tiny.video(), tiny.audio()
+    second = [
+        replace(
+            stream,
+            values=stream.values[1:],
+            times=TokenTimes(values=stream.times.values[1:], index=stream.times.index[1:]),
+            receives=stream.receives[1:],
+        )
+        for stream in (video, audio)
+    ]
+    with torch.no_grad():
+        together, single = model(video, audio, both), model(*second, alone)
+    assert torch.allclose(together.velocity.audio[1:], single.velocity.audio, atol=1e-5)
+    assert torch.allclose(together.velocity.video[1:], single.velocity.video, atol=1e-5)
+
+
+def test_speech_order_and_places_count() -> None:
+    model, text = tiny.model(), tiny.text()
+    turned = replace(text, speech=text.speech.flip(1), speech_length=torch.tensor([11, 11]))
+    straight = replace(text, speech_length=torch.tensor([11, 11]))
+    with torch.no_grad():
+        a, b = (model(None, tiny.audio(), said).velocity.audio for said in (straight, turned))
+    assert not torch.allclose(a, b, atol=1e-3)
+
+
+@pytest.mark.parametrize("skip", [(), (2,)])
+def test_memory_equals_the_full_forward(skip: tuple[int, ...]) -> None:
+    model, text = tiny.model(), tiny.text()
+    silent = TokenTimes(values=torch.zeros(2, 1), index=torch.zeros(2, 81, dtype=torch.long))
+    driving = replace(tiny.audio(), times=silent, receives=torch.zeros(2, 81))
+    video = tiny.video()
+    with torch.no_grad():
+        full = model(video, driving, text, A2V, skip)
+        short = model(video, driving, text, A2V, skip, memory=model.remember(None, driving, text, skip))
+    assert same(full, short, "video")
+    assert torch.equal(full.face_masks, short.face_masks)
+    assert not short.velocity.audio.any()
+
+    filmed, audio = tiny.video(given=4), tiny.audio(reference=3)
+    with torch.no_grad():
+        full = model(filmed, audio, text, V2A, skip)
+        memory = model.remember(filmed, None, text, skip)
+        short = model(filmed, audio, text, V2A, skip, memory=memory)
+        apart = model(filmed, audio, text, CLOSED, skip, memory=memory)
+    assert same(full, short, "audio")
+    assert torch.equal(full.face_masks, short.face_masks)
+    assert short.velocity.video.shape == full.velocity.video.shape
+    assert same(apart, run(model, filmed, audio, CLOSED, skip_layers=skip), "audio")
+
+
+def test_memory_is_refused_where_it_does_not_hold() -> None:
+    model, text, video, audio = tiny.model(), tiny.text(), tiny.video(), tiny.audio()
+    memory = model.remember(None, audio, text)
+    with pytest.raises(ConfigError, match="gate must be closed"):
+        model(video, audio, text, OPEN, memory=memory)
+    with pytest.raises(ConfigError, match="without layers"):
+        model(video, audio, text, A2V, (1,), memory=memory)
+    with pytest.raises(ConfigError, match="one branch is remembered"):
+        model.remember(video, audio, text)
+
+
+def test_a_skipped_layer_is_an_identity_in_both_branches() -> None:
+    model, video, audio = tiny.model(), tiny.video(), tiny.audio()
+    skipped = run(model, video, audio, skip_layers=(2,))
+    assert skipped.face_masks.shape[1] == 1
+    del model.blocks[2]
+    cut = run(model, video, audio)
+    assert same(skipped, cut, "video")
+    assert same(skipped, cut, "audio")
+
+
+@pytest.mark.parametrize("position", ["before_self_attention", "before_cross_attention", "before_ffn"])
+@torch.no_grad()
+def test_position_of_the_interaction_in_a_block(position: str) -> None:
+    model = tiny.model(InteractionConfig(position=position, layers=(0,)))
+    run_pass = model._lay_out(tiny.video(), tiny.audio(), model.encode_text(tiny.text()), OPEN)
+    block, exchange = model.blocks[0], run_pass.exchange
+    video, audio = run_pass.video.hidden, run_pass.audio.hidden
+    expected = block(video, audio, run_pass.video.context, run_pass.audio.context, exchange)
+    after = {"before_cross_attention": 1, "before_ffn": 2, "before_self_attention": 3}[position]
+    for step, (see, hear) in enumerate(
+        [
+            (block.video.attend, block.audio.attend),
+            (block.video.read_text, block.audio.read_text),
+            (block.video.transform, block.audio.transform),
+        ]
+    ):
+        video, audio = see(video, run_pass.video.context), hear(audio, run_pass.audio.context)
+        if step + 1 == after:
+            video, audio = block.interaction(video, audio, exchange)
+    assert torch.equal(video, expected[0])
+    assert torch.equal(audio, expected[1])
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        ("interleaved", (0, 2, 4)),
+        ("all", (0, 1, 2, 3, 4, 5)),
+        ("first_half", (0, 1, 2)),
+        ("last_half", (3, 4, 5)),
+        ((5, 1), (1, 5)),
+        ((), ()),
+    ],
+)
+def test_layers_with_interaction(layers: str | tuple[int, ...], expected: tuple[int, ...]) -> None:
+    settings = replace(tiny.settings(InteractionConfig(layers=layers)), num_layers=6)
+    with torch.device("meta"):
+        model = UniAVGenTransformer.from_settings(settings)
+    assert tuple(block.layer for block in model.blocks if block.interaction is not None) == expected
+
+
+def test_wrong_settings_are_named() -> None:
+    with pytest.raises(ConfigError, match="interaction layers are different numbers from 0 to 2"):
+        tiny.settings(InteractionConfig(layers=(1, 3)))
+    with pytest.raises(ConfigError, match="bogus"):
+        parse(TransformerConfig, {"video": {"bogus": 1}})
+    with pytest.raises(ConfigError, match="head_dim"):
+        parse(TransformerConfig, {"audio": {"head_dim": 7}})
+
+
+def test_saved_and_loaded_again(tmp_path) -> None:
+    model, video, audio = tiny.model(InteractionConfig(layers=(1, 2), inner_residual=True)), tiny.video(), tiny.audio()
+    model.save_pretrained(tmp_path)
+    loaded = UniAVGenTransformer.from_pretrained(tmp_path)
+    assert loaded.settings == model.settings
+    before, after = run(model, video, audio), run(loaded, video, audio)
+    assert same(before, after, "video")
+    assert same(before, after, "audio")
+
+
+def test_half_precision_keeps_time_and_masks_in_float32(tmp_path) -> None:
+    model, video, audio = tiny.model(), tiny.video(), tiny.audio()
+    model.save_pretrained(tmp_path)
+    half = UniAVGenTransformer.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    kept = {name for name, parameter in half.named_parameters() if parameter.dtype == torch.float32}
+    assert "video_stem.condition_embedder.time_proj.weight" in kept
+    assert "blocks.0.interaction.face_mask.proj.weight" in kept
+    assert "blocks.0.video.attn1.to_q.weight" not in kept
+    full, rounded = run(model, video, audio), run(half, video, audio)
+    assert rounded.velocity.video.dtype == rounded.face_masks.dtype == torch.float32
+    scale = full.velocity.video.abs().max()
+    assert (full.velocity.video - rounded.velocity.video).abs().max() < 0.1 * scale
+
+
+def test_gradient_checkpointing_changes_nothing() -> None:
+    gradients = []
+    for checkpointing in (False, True):
+        model = tiny.model().train()
+        if checkpointing:
+            model.enable_gradient_checkpointing()
+        prediction = model(tiny.video(), tiny.audio(), tiny.text())
+        loss = prediction.velocity.video.square().mean() + prediction.velocity.audio.square().mean()
+        (loss + prediction.face_masks.mean()).backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    assert all(torch.equal(gradients[0][name], gradients[1][name]) for name in gradients[0])
+    assert {name for name, _ in model.named_parameters()} - gradients[0].keys() == {"audio_stem.padding"}
+
+
+def test_first_block_cache_skips_the_rest_of_an_unchanged_pass() -> None:
+    model, video, audio = tiny.model(), tiny.video(), tiny.audio()
+    expected = run(model, video, audio)
+    model.enable_cache(FirstBlockCacheConfig(threshold=0.1))
+    with model.cache_context("cond"):
+        first, second = run(model, video, audio), run(model, video, audio)
+    assert same(first, expected, "video")
+    assert torch.allclose(second.velocity.video, expected.velocity.video, atol=1e-4)
+    assert torch.allclose(second.velocity.audio, expected.velocity.audio, atol=1e-4)
+
+
+def test_inputs_that_do_not_fit_are_named() -> None:
+    model, video, audio = tiny.model(), tiny.video(), tiny.audio()
+    with pytest.raises(ConfigError, match="multiple of 2 x 2"):
+        model(replace(video, values=video.values[..., :5]), audio, tiny.text())
+    with pytest.raises(ConfigError, match="at most 13 tokens, got 14"):
+        model(video, audio, replace(tiny.text(), caption=torch.zeros(2, 14, 11)))

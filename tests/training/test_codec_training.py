@@ -1,0 +1,233 @@
+import io
+import itertools
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from uniavgen.codecs.video_vae import VideoCodec, VideoVaeShape, to_pixels
+from uniavgen.config import load
+from uniavgen.data.shards import ShardWriter
+from uniavgen.errors import CheckpointError, ConfigError, DataError
+from uniavgen.training.codecs.caption import (
+    CaptionObjective,
+    CaptionShape,
+    CaptionTraining,
+    read_descriptions,
+    world_descriptions,
+)
+from uniavgen.training.codecs.clips import ClipPictures, RegionWeights, mouth_region
+from uniavgen.training.codecs.loop import LoopConfig, Objective, train
+from uniavgen.training.codecs.sounds import read_sounds
+from uniavgen.training.codecs.video_vae import (
+    Phase,
+    VideoVaeObjective,
+    VideoVaeTraining,
+    finish,
+    reconstruction_distance,
+    use_picture_convolutions,
+)
+from uniavgen.training.codecs.vocoder import VocoderObjective, VocoderShape, VocoderTraining, spectral_distance
+
+CPU = torch.device("cpu")
+SIZE, FRAMES = 32, 9
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three clips with pictures, sound, a face and a caption."""
+    folder = tmp_path_factory.mktemp("shards")
+    rng = np.random.default_rng(0)
+    mask = np.zeros((FRAMES, SIZE, SIZE), bool)
+    mask[:, 6:26, 8:24] = True
+    stored = io.BytesIO()
+    np.savez(stored, face_mask=np.packbits(mask), face_mask_shape=np.array(mask.shape))
+    with ShardWriter(folder) as writer:
+        for number, gender in enumerate(["female", "male", "female"]):
+            facts = {"text": "Hi.", "caption": f"A {gender} person.", "gender": gender, "age": 20.0 + 30 * number}
+            frames = rng.integers(0, 255, (FRAMES, 4, 4, 3), np.uint8).repeat(SIZE // 4, 1).repeat(SIZE // 4, 2)
+            sound = (rng.normal(size=14_400) * 2000).astype(np.int16)
+            parts = {"json": json.dumps(facts).encode(), "npz": stored.getvalue()}
+            writer.write(f"clip-{number}", parts | {"mp4": _mp4(frames), "wav": _wav(sound)})
+    return folder
+
+
+def _mp4(frames: np.ndarray) -> bytes:
+    stored = io.BytesIO()
+    with av.open(stored, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=16)
+        stream.height, stream.width, stream.pix_fmt = SIZE, SIZE, "yuv420p"
+        stream.options = {"threads": "1"}
+        for picture in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return stored.getvalue()
+
+
+def _wav(samples: np.ndarray) -> bytes:
+    stored = io.BytesIO()
+    with av.open(stored, "w", format="wav") as container:
+        stream = container.add_stream("pcm_s16le", rate=24_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(samples[None], "s16", "mono")
+        frame.sample_rate = 24_000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return stored.getvalue()
+
+
+def loop(steps: int = 4) -> LoopConfig:
+    return LoopConfig(steps=steps, lr=3e-3, warmup_steps=2, save_every=2)
+
+
+def vocoder(folder: Path) -> Objective:
+    config = VocoderTraining(
+        model=VocoderShape(width=8, hidden=9, num_layers=1),
+        loop=loop(),
+        batch_size=2,
+        crop_frames=11,
+        fft_sizes=(256, 64),
+        held_out=1,
+    )
+    return VocoderObjective.from_folder(config, folder, CPU)
+
+
+def vae_config() -> VideoVaeTraining:
+    phases = (Phase(share=0.5, num_frames=1, batch_size=2), Phase(share=0.5, num_frames=5, batch_size=1))
+    shape = VideoVaeShape(width=4, decoder_width=4, latent_channels=3)
+    return VideoVaeTraining(model=shape, loop=loop(), phases=phases, size_px=SIZE)
+
+
+def video_vae(folder: Path) -> Objective:
+    return VideoVaeObjective.from_folder(vae_config(), folder, CPU)
+
+
+def caption(folder: Path) -> Objective:
+    bounds = {"age": (30.0, 60.0)}
+    shape = CaptionShape(width=8, hidden=9, num_heads=2, num_layers=1, max_tokens=10)
+    config = CaptionTraining(model=shape, loop=loop(), batch_size=4, facts=("gender", "age"), bounds=bounds)
+    return CaptionObjective(config, read_descriptions(folder, bounds), CPU)
+
+
+@pytest.mark.parametrize("make", [vocoder, video_vae, caption])
+def test_resume_equals_no_interruption(make, shards: Path, tmp_path: Path):
+    whole, first, second = make(shards), make(shards), make(shards)
+    losses = [record.losses["total"] for record in train(whole, loop(), tmp_path / "whole")]
+    head = list(itertools.islice(train(first, loop(), tmp_path / "parts"), 3))
+    # The third step was done but not saved: a resumed run does it again.
+    tail = list(train(second, loop(), tmp_path / "parts"))
+    assert [record.step for record in tail] == [3, 4]
+    assert [record.losses["total"] for record in [*head[:2], *tail]] == losses
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, second.model.state_dict()[name]), name
+    assert not list(tmp_path.rglob("*.unfinished"))
+
+
+def test_training_lowers_the_loss(shards: Path, tmp_path: Path):
+    config = loop(steps=30)
+    records = list(train(caption(shards), config, tmp_path))
+    assert records[-1].losses["total"] < 0.8 * records[0].losses["total"]
+
+
+def test_the_rate_warms_up_and_ends_low():
+    config = LoopConfig(steps=100, lr=1.0, warmup_steps=10, decay_share=0.5)
+    rates = [config.rate(step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9:50] == pytest.approx([1.0] * 41)
+    assert sorted(rates[50:], reverse=True) == rates[50:]
+    assert rates[-1] < 0.02
+
+
+def test_a_foreign_state_is_refused(shards: Path, tmp_path: Path):
+    list(train(vocoder(shards), loop(), tmp_path))
+    with pytest.raises(CheckpointError, match="not a state of this run"):
+        next(train(caption(shards), loop(), tmp_path))
+
+
+def test_phases_share_the_steps():
+    config = vae_config()
+    assert [config.phase(step).num_frames for step in range(4)] == [1, 1, 5, 5]
+    with pytest.raises(ConfigError, match="add up to 1"):
+        VideoVaeTraining(loop=loop(), phases=(Phase(share=0.5),))
+
+
+def test_picture_convolutions_change_neither_values_nor_names():
+    vae = VideoVaeShape(width=4, decoder_width=4, latent_channels=3).build().eval()
+    codec, pixels = VideoCodec(vae), torch.rand(1, 3, 5, 32, 48) * 2 - 1
+    names, latents = list(vae.state_dict()), codec.encode(pixels)
+    decoded = codec.decode(latents)
+    use_picture_convolutions(vae)
+    assert list(vae.state_dict()) == names
+    torch.testing.assert_close(codec.encode(pixels), latents, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(codec.decode(latents), decoded, rtol=1e-4, atol=1e-5)
+
+
+def test_finished_latents_have_mean_0_and_deviation_1(shards: Path):
+    objective = VideoVaeObjective.from_folder(vae_config(), shards, CPU)
+    finish(objective.model, objective.pictures)
+    frames = torch.cat([to_pixels(torch.from_numpy(objective.pictures.read(i).frames[None])) for i in range(3)])
+    latents = VideoCodec(objective.model).encode(frames)
+    assert torch.allclose(latents.mean(dim=(0, 2, 3, 4)), torch.zeros(3), atol=1e-3)
+    assert torch.allclose(latents.std(dim=(0, 2, 3, 4), correction=0), torch.ones(3), atol=1e-3)
+
+
+def test_identical_things_have_no_distance():
+    pixels, weights = torch.rand(1, 3, 2, 16, 16), torch.rand(1, 1, 2, 16, 16)
+    assert [float(part) for part in reconstruction_distance(pixels, pixels, weights)] == [0.0, 0.0]
+    assert float(spectral_distance(pixels.reshape(1, -1), pixels.reshape(1, -1), 64)) == 0.0
+
+
+def test_a_brighter_picture_differs_in_pixels_but_not_in_gradients():
+    pixels, weights = torch.rand(1, 3, 1, 16, 16), torch.rand(1, 1, 1, 16, 16)
+    pixel, gradient = reconstruction_distance(pixels + 0.25, pixels, weights)
+    assert float(pixel) == pytest.approx(0.25, rel=1e-4)
+    assert float(gradient) < 1e-6
+
+
+def test_pixels_of_face_and_mouth_weigh_more(shards: Path):
+    pictures = ClipPictures(shards, SIZE, RegionWeights(face=2.0, mouth=6.0))
+    clip = pictures.read(1)
+    assert clip.frames.shape == (FRAMES, SIZE, SIZE, 3)
+    assert clip.weights[0, 0, 0] == 1
+    assert clip.weights[0, 7, 9] == 3
+    assert clip.weights[0, 20, 16] == 9
+    half = ClipPictures(shards, SIZE // 2, RegionWeights()).read(1)
+    assert np.abs(half.frames[0].mean() - clip.frames[0].mean()) < 1
+
+
+def test_the_mouth_lies_inside_the_face():
+    face = np.zeros((2, 20, 20), bool)
+    face[0, 2:18, 4:16] = True
+    region = mouth_region(face)
+    assert region[0].any()
+    assert not region[1].any()
+    assert (face | ~region).all()
+
+
+def test_sounds_come_from_shards_and_from_files_alike(shards: Path, tmp_path: Path):
+    for number in range(3):
+        path = tmp_path / f"clip-{number}.wav"
+        path.write_bytes(_wav((np.random.default_rng(number).normal(size=14_400) * 2000).astype(np.int16)))
+    (tmp_path / "notes.txt").write_text("no sound")
+    assert [len(sound) for sound in read_sounds(tmp_path, 24_000, 240)] == [14_400] * 3
+    assert len(read_sounds(shards, 24_000, 240, skip=1)) == 2
+    with pytest.raises(DataError, match="holds no sound"):
+        read_sounds(tmp_path, 24_000, 20_000)
+
+
+def test_captions_tell_the_facts_that_go_with_them():
+    described = world_descriptions(40, seed=3)
+    assert described == world_descriptions(40, seed=3)
+    for one in described:
+        assert one.facts["age"] in one.caption.lower()
+        assert one.facts.get("hair_colour", "") in one.caption
+
+
+@pytest.mark.parametrize(
+    ("name", "cls"),
+    [("vocoder", VocoderTraining), ("video_vae", VideoVaeTraining), ("caption", CaptionTraining)],
+)
+def test_presets_parse(name: str, cls: type):
+    assert load(cls, [f"nano/{name}"], ["loop.steps=7"]).loop.steps == 7

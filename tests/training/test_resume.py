@@ -1,0 +1,99 @@
+"""A run that was stopped and went on equals one that was not, bit for bit; checkpoints are whole or not there."""
+
+import pytest
+import torch
+from tiny_run import config, model, run
+
+from uniavgen.errors import CheckpointError
+from uniavgen.training.feed import batches
+from uniavgen.training.listeners import save_weights
+from uniavgen.training.loop import train
+from uniavgen.training.state import checkpoints, load_initial, restore, save
+
+
+def go(the_run, until, workers=0):
+    """Train up to step `until`; losses by part of every step."""
+    losses = []
+    steps = batches(the_run.steps, the_run.state.step, the_run.config.train.steps, workers)
+    train(
+        the_run.state,
+        the_run.step_function,
+        steps,
+        the_run.config,
+        listeners=[lambda record, state: losses.append((record.task, record.losses, record.grad_norm))],
+        stopped=lambda: the_run.state.step >= until,
+    )
+    return losses
+
+
+def everything(state):
+    moments = state.optimizer.state_dict()["state"]
+    return {
+        **{f"weight {name}": value for name, value in state.model.state_dict().items()},
+        **{f"average {name}": value for name, value in state.ema.averages.items()},
+        **{f"{name} {i}": value for i, held in moments.items() for name, value in held.items()},
+    }
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resumed_run_equals_uninterrupted_run(folder, tmp_path, workers):
+    whole = run(folder, tmp_path / "whole")
+    losses = go(whole, until=6)
+    first = run(folder, tmp_path / "parts")
+    before = go(first, until=3)
+    checkpoint = first.checkpoints.save(first.state)
+    second = run(folder, tmp_path / "parts", seed=1)
+    restore(second.state, checkpoint)
+    after = go(second, until=6, workers=workers)
+    assert before + after == losses
+    expected, found = everything(whole.state), everything(second.state)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_only_the_last_checkpoints_are_kept_and_no_unfinished_one(folder, tmp_path):
+    one = run(folder, tmp_path)
+    for step in (1, 2, 3):
+        one.state.step = step
+        save(one.state, tmp_path, {}, keep=2)
+    assert [path.name for path in checkpoints(tmp_path)] == ["step-00000002", "step-00000003"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_nothing(folder, tmp_path):
+    one = run(folder, tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="could not be written"):
+        save(one.state, tmp_path / "file", {}, keep=2)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "ema.safetensors", "train.json"])
+def test_damaged_checkpoint_is_told(folder, tmp_path, name):
+    one = run(folder, tmp_path)
+    file = one.checkpoints.save(one.state) / name
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(CheckpointError, match="does not fit this run"):
+        restore(one.state, file.parent)
+
+
+def test_next_stage_begins_with_the_averaged_weights_from_any_form(folder, tmp_path):
+    one = run(folder, tmp_path)
+    go(one, until=2)
+    checkpoint = one.checkpoints.save(one.state)
+    save_weights(one.state, tmp_path / "transformer")
+    for source in (checkpoint, tmp_path, tmp_path / "transformer"):
+        begun = model(seed=2)
+        load_initial(begun, source)
+        parameters = dict(begun.named_parameters())
+        assert all(torch.equal(parameters[name], average) for name, average in one.state.ema.averages.items())
+
+
+def test_weights_that_are_missing_or_foreign_are_told(folder, tmp_path):
+    with pytest.raises(CheckpointError, match="no weights"):
+        load_initial(model(), tmp_path)
+    one = run(folder, tmp_path, config("stage.branches=audio", "stage.tasks.ratios={joint: 1}"))
+    checkpoint = one.checkpoints.save(one.state)
+    other = model()
+    del other.blocks[2]
+    with pytest.raises(CheckpointError, match="do not fit this model"):
+        load_initial(other, checkpoint)

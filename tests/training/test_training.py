@@ -1,0 +1,140 @@
+"""Training learns, averages, freezes and reads what it should, whoever reads the data."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_run import config, model, run
+
+from uniavgen.config import dump, load, parse, preset_names
+from uniavgen.errors import ConfigError
+from uniavgen.training.config import OptimConfig, TrainConfig
+from uniavgen.training.ema import Ema
+from uniavgen.training.feed import Steps, batches
+from uniavgen.training.loop import train
+from uniavgen.training.optim import build_optimizer, freeze_others, learning_rate
+from uniavgen.training.parallel import World
+
+GOLDEN = Path(__file__).parent / "golden_losses.json"
+
+
+@pytest.mark.parametrize("name", [name for name in preset_names() if "/stage" in name])
+def test_every_stage_preset_is_complete_and_goes_through_plain_data(name):
+    settings = load(TrainConfig, [name])
+    assert parse(TrainConfig, dump(settings)) == settings
+
+
+def test_twenty_steps_learn_and_match_the_golden_losses(folder, tmp_path):
+    """`UNIAVGEN_REGENERATE=1 pytest tests/training` rewrites the file."""
+    settings = config("train.steps=20", "optim.lr=0.01", "optim.decay_steps=0", "stage.tasks.ratios={joint: 1}")
+    one, totals = run(folder, tmp_path, settings), []
+    steps = batches(one.steps, 0, 20)
+    train(one.state, one.step_function, steps, settings, [lambda record, state: totals.append(record.losses["total"])])
+    if os.environ.get("UNIAVGEN_REGENERATE"):
+        GOLDEN.write_text(json.dumps([round(total, 4) for total in totals]) + "\n")
+    assert sum(totals[-5:]) < 0.8 * sum(totals[:5])
+    assert totals == pytest.approx(json.loads(GOLDEN.read_text()), rel=0.02)
+
+
+def test_average_follows_its_formula():
+    linear = torch.nn.Linear(3, 2)
+    ema = Ema(linear, decay=0.6)
+    expected = linear.weight.detach().clone()
+    for step in range(1, 20):
+        with torch.no_grad():
+            linear.weight.add_(0.1 * step)
+        decay = min(0.6, step / (step + 9))
+        expected = decay * expected + (1 - decay) * linear.weight.detach()
+        ema.update(linear, step)
+    assert torch.allclose(ema.averages["weight"], expected)
+    current = linear.weight.detach().clone()
+    with ema.applied(linear):
+        assert torch.equal(linear.weight, ema.averages["weight"])
+    assert torch.equal(linear.weight, current)
+
+
+def test_only_the_trainable_set_changes(folder, tmp_path):
+    patterns = 'stage.trainable=["audio_stem.*", "blocks.*.audio.*"]'
+    settings = config(patterns, "stage.branches=audio", "stage.tasks.ratios={joint: 1}", "train.steps=2")
+    one = run(folder, tmp_path, settings)
+    before = {name: value.clone() for name, value in one.state.model.state_dict().items()}
+    train(one.state, one.step_function, batches(one.steps, 0, 2), settings)
+    changed = {n for n, value in one.state.model.state_dict().items() if not torch.equal(value, before[n])}
+    audio = {n for n in before if n.startswith("audio_stem.") or (n.startswith("blocks.") and ".audio." in n)}
+    assert changed == audio - {"audio_stem.padding"}
+
+
+def test_a_pattern_without_parameters_is_told():
+    with pytest.raises(ConfigError, match="no parameter"):
+        freeze_others(model(), ["audio.*"])
+
+
+def test_weight_decay_spares_vectors():
+    groups = build_optimizer(model(), OptimConfig()).param_groups
+    assert {p.ndim >= 2 for p in groups[0]["params"]} == {True}
+    assert {p.ndim >= 2 for p in groups[1]["params"]} == {False}
+    assert (groups[0]["weight_decay"], groups[1]["weight_decay"]) == (0.01, 0.0)
+
+
+def test_learning_rate_warms_up_stays_and_falls():
+    settings = OptimConfig(lr=1.0, warmup_steps=4, decay_steps=5)
+    rates = [learning_rate(settings, step, 20) for step in range(20)]
+    assert rates[:5] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
+    assert rates[14:] == pytest.approx([1.0, 1.0, 0.8, 0.6, 0.4, 0.2])
+
+
+def test_readers_and_processes_do_not_change_what_comes(folder, tmp_path):
+    one = run(folder, tmp_path, config("train.steps=4")).steps
+    alone = list(batches(one, 1, 4))
+    for workers in (1, 2):
+        for expected, found in zip(alone, batches(one, 1, 4, workers), strict=True):
+            assert expected.draw == found.draw
+            assert torch.equal(expected.mel, found.mel)
+            assert torch.equal(expected.text.speech, found.text.speech)
+    shares = [
+        list(batches(Steps(**{**vars(one), "world": World(rank=rank, size=2)}), 1, 4)) for rank in range(2)
+    ]  # fmt: skip
+    for expected, *parts in zip(alone, *shares, strict=True):
+        assert torch.equal(expected.mel, torch.cat([part.mel for part in parts]))
+        assert all(part.draw == expected.draw for part in parts)
+
+
+def test_bf16_keeps_weights_and_moments_in_float32(folder, tmp_path):
+    settings = config("train.precision=bf16", "train.steps=1")
+    one = run(folder, tmp_path, settings)
+    records = []
+    train(one.state, one.step_function, batches(one.steps, 0, 1), settings, [lambda r, s: records.append(r)])
+    assert records[0].losses["total"] > 0
+    assert {p.dtype for p in one.state.model.parameters()} == {torch.float32}
+    assert {v.dtype for held in one.state.optimizer.state.values() for v in held.values()} == {torch.float32}
+
+
+def test_tensorboard_gets_curves_and_sampled_clips(folder, tmp_path):
+    import numpy as np
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from uniavgen.training.listeners import SampledClip, TensorBoard
+
+    def sample(averaged):
+        assert not averaged.training
+        return [
+            SampledClip(
+                name="a",
+                frames=np.zeros((9, 8, 8, 3), np.uint8),
+                mel=np.ones((56, 7), np.float32),
+                waveform=np.zeros(2400, np.float32),
+            )
+        ]
+
+    settings = config("train.steps=2")
+    one = run(folder, tmp_path, settings)
+    board = TensorBoard(tmp_path / "curves", log_every=1, sample_every=2, sample=sample)
+    train(one.state, one.step_function, batches(one.steps, 0, 2), settings, [board])
+    board.close()
+    events = EventAccumulator(str(tmp_path / "curves")).Reload().Tags()
+    assert {"loss/total", "run/lr", "run/grad_norm"} <= set(events["scalars"])
+    assert set(events["images"]) == {"a/frames", "a/mel"}
+    assert events["audio"] == ["a/sound"]
+    assert one.state.model.training

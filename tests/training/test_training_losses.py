@@ -1,0 +1,136 @@
+"""Only what was noisy counts, masks are judged as the paper says, and the mask weight fades."""
+
+import pytest
+import torch
+from tiny_run import SETTINGS, TIMING, config, model, run
+
+from uniavgen.tasks.mixture import Draw
+from uniavgen.tasks.table import Task
+from uniavgen.training.config import LossWeights, Ramp
+from uniavgen.training.losses import Losses, face_mask_loss, velocity_loss
+from uniavgen.training.randomness import StepRandomness
+from uniavgen.training.step import step_losses
+
+GIVEN = {
+    Task.JOINT: (1, 0, 0),
+    Task.REFERENCE_AUDIO: (1, 0, 23),
+    Task.CONTINUATION: (2, 31, 0),
+    Task.DUBBING: (TIMING.num_latent_frames, 0, 0),
+    Task.ANIMATION: (1, TIMING.num_audio_tokens, 0),
+}
+
+
+def batch(folder, task, settings=None):
+    frames, tokens, reference = GIVEN[task]
+    drawn = Draw(task=task, given_frames=frames, given_tokens=tokens, reference_tokens=reference)
+    return run(folder, folder, settings).steps.data.batch(drawn, range(3))
+
+
+def test_velocity_loss_is_the_mean_over_noisy_tokens():
+    predicted, target = torch.randn(2, 5, 7), torch.randn(2, 5, 7)
+    carries = torch.tensor([0.0, 1.0, 0.0, 1.0, 1.0])
+    squares = [
+        float((predicted[b, s, m] - target[b, s, m]) ** 2) for b in range(2) for s in (1, 3, 4) for m in range(7)
+    ]
+    loss = velocity_loss(predicted, target, carries, dim=1)
+    assert float(loss) == pytest.approx(sum(squares) / len(squares), rel=1e-5)
+    assert velocity_loss(predicted, target, torch.zeros(5), dim=1) is None
+
+
+def test_face_mask_loss_sums_layers_and_leaves_out_unknown_faces():
+    masks, truth = torch.rand(4, 3, 2, 5), torch.rand(4, 2, 5)
+    truth[1] = torch.nan
+    truth[2] = 0.0
+    per_clip = [
+        sum(float(((masks[b, layer] - truth[b]) ** 2).mean()) for layer in range(3)) for b in (0, 3)
+    ]  # fmt: skip
+    assert float(face_mask_loss(masks, truth)) == pytest.approx(sum(per_clip) / 2, rel=1e-5)
+    assert face_mask_loss(masks[1:3], truth[1:3]) is None
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_given_parts_carry_no_loss(folder, task):
+    """The loss equals a loop over noisy places of the model's own prediction."""
+    from uniavgen.batch import AVPair
+    from uniavgen.flow.path import interpolate
+    from uniavgen.flow.schedule import shift
+    from uniavgen.tasks.conditioning import ClipConditions, condition
+    from uniavgen.tasks.table import TASKS
+
+    settings = config("stage.dropout={alone: 0.0, no_text: 0.0}").stage
+    clips, tiny = batch(folder, task), model()
+    randomness = StepRandomness(seed=0, step=4)
+    losses = step_losses(tiny, clips, randomness, settings)
+    frames, tokens, _ = GIVEN[task]
+    clean = AVPair(video=clips.latents, audio=clips.mel)
+    noise = randomness.noise_like(clean)
+    sigma = shift(randomness.times(3), settings.shift)
+    given = ClipConditions(
+        reference_image=clips.latents[:, :, :1],
+        given_video=clips.latents[:, :, :frames],
+        given_audio=clips.mel[:, :tokens] if tokens else None,
+        reference_audio=clips.reference_audio,
+    )
+    video, audio = condition(task, interpolate(clean, noise, sigma), given, sigma)
+    prediction = tiny(video, audio, clips.text, gate=TASKS[task].gate).velocity
+    parts = {}
+    if frames < TIMING.num_latent_frames:
+        difference = (prediction.video - (noise.video - clean.video))[:, :, frames:]
+        parts["video"] = float(difference.square().mean())
+    if tokens < TIMING.num_audio_tokens:
+        difference = (prediction.audio - (noise.audio - clean.audio))[:, tokens:]
+        parts["audio"] = float(difference.square().mean())
+    found = {name: float(part) for name, part in losses.named().items() if name != "face_mask"}
+    assert found == pytest.approx(parts, rel=1e-5)
+
+
+def test_one_step_is_a_pure_function(folder):
+    clips, tiny, settings = batch(folder, Task.JOINT), model(), config().stage
+    first = step_losses(tiny, clips, StepRandomness(seed=0, step=1), settings)
+    again = step_losses(tiny, clips, StepRandomness(seed=0, step=1), settings)
+    other = step_losses(tiny, clips, StepRandomness(seed=0, step=2), settings)
+    assert torch.equal(first.audio, again.audio)
+    assert torch.equal(first.video, again.video)
+    assert not torch.equal(first.audio, other.audio)
+
+
+def test_audio_branch_alone_learns_what_it_would_beside_a_closed_gate(folder):
+    dropout = "stage.dropout={alone: 1.0, no_text: 0.0}"
+    alone, both = config(dropout, "stage.branches=audio").stage, config(dropout).stage
+    clips, tiny, randomness = batch(folder, Task.REFERENCE_AUDIO), model(), StepRandomness(seed=0, step=0)
+    losses = step_losses(tiny, clips, randomness, alone)
+    assert losses.video is None
+    assert losses.face_mask is None
+    assert float(losses.audio) == pytest.approx(float(step_losses(tiny, clips, randomness, both).audio), rel=1e-5)
+
+
+def test_dropped_texts_are_not_heard(folder):
+    """With texts dropped, what the clip's own texts say makes no difference."""
+    settings = config("stage.dropout={alone: 0.0, no_text: 1.0}").stage
+    clips, tiny, randomness = batch(folder, Task.JOINT), model(), StepRandomness(seed=0, step=0)
+    before = step_losses(tiny, clips, randomness, settings)
+    clips.text.speech.fill_(3)
+    clips.text.caption.fill_(1.0)
+    after = step_losses(tiny, clips, randomness, settings)
+    assert torch.equal(before.audio, after.audio)
+    assert torch.equal(before.video, after.video)
+
+
+def test_mask_weight_falls_linearly_to_nothing():
+    ramp = Ramp(start=0.1, end=0.0)
+    assert [ramp.at(step, 4) for step in range(5)] == pytest.approx([0.1, 0.075, 0.05, 0.025, 0.0])
+
+
+def test_total_is_the_weighted_sum_of_the_parts():
+    losses = Losses(video=torch.tensor(2.0), audio=None, face_mask=torch.tensor(5.0))
+    weights = LossWeights(video=0.5, face_mask=Ramp(start=0.2, end=0.0))
+    assert float(losses.total(weights, 5, 10)) == pytest.approx(0.5 * 2 + 0.1 * 5)
+
+
+def test_the_branches_are_both_trained_by_every_two_way_task(folder):
+    tiny = model()
+    losses = step_losses(tiny, batch(folder, Task.JOINT), StepRandomness(seed=0, step=0), config().stage)
+    losses.total(config().stage.losses, 0, 10).backward()
+    without = [name for name, p in tiny.named_parameters() if p.grad is None]
+    assert without == ["audio_stem.padding"]
+    assert SETTINGS.num_layers == 3

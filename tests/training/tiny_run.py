@@ -1,0 +1,76 @@
+"""A data set and a run of the smallest real model."""
+
+from pathlib import Path
+
+import torch
+
+from uniavgen.config import load
+from uniavgen.data.features import EMPTY_CAPTION, Features
+from uniavgen.data.shards import ShardWriter
+from uniavgen.data.words import Word
+from uniavgen.models.config import TransformerConfig
+from uniavgen.models.transformer import UniAVGenTransformer
+from uniavgen.training.config import TrainConfig
+from uniavgen.training.run import Run, build_run, training_data
+
+SETTINGS = load(TransformerConfig, ["tiny/model"])
+FRAMES = 9
+TIMING = SETTINGS.timebase.clip(FRAMES)
+NUM_CLIPS = 5
+
+
+def symbols(text: str) -> list[int]:
+    return [1 + ord(letter) % SETTINGS.audio.speech.num_symbols for letter in text]
+
+
+def write_features(folder: Path) -> str:
+    generator = torch.Generator().manual_seed(0)
+    video, audio = SETTINGS.video, SETTINGS.audio
+
+    def features(key: str, speaker: str) -> Features:
+        return Features(
+            key=key,
+            text="so it is",
+            speaker=speaker,
+            words=tuple(Word(text=w, start_s=0.1 * k, end_s=0.1 * k + 0.1) for k, w in enumerate(("so", "it", "is"))),
+            mel=torch.randn(TIMING.num_audio_tokens, audio.mel_bins, generator=generator),
+            latents=torch.randn(video.latent_channels, TIMING.num_latent_frames, 4, 6, generator=generator),
+            face_mask=torch.rand(TIMING.num_latent_frames, 6, generator=generator),
+            caption=torch.randn(3, video.caption_width, generator=generator),
+        )
+
+    with ShardWriter(folder) as writer:
+        writer.write(EMPTY_CAPTION, features(EMPTY_CAPTION, "").to_parts())
+        for i in range(NUM_CLIPS):
+            writer.write(f"clip{i}", features(f"clip{i}", f"speaker{i % 2}").to_parts())
+    return str(folder)
+
+
+def config(*overrides: str) -> TrainConfig:
+    """Stage 3 of nano on the tiny model."""
+    small = [
+        "model=tiny/model",
+        f"data.num_frames={FRAMES}",
+        "train.steps=6",
+        "train.batch_size=2",
+        "optim.warmup_steps=2",
+        "stage.tasks.reference_s=[0.2,0.4]",
+        "stage.losses.face_mask.start=0.1",
+    ]
+    return load(TrainConfig, ["nano/stage3"], [*small, *overrides])
+
+
+def model(seed: int = 0) -> UniAVGenTransformer:
+    torch.manual_seed(seed)
+    made = UniAVGenTransformer.from_settings(SETTINGS)
+    # Zero-initialised layers hide what stands before them.
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape))
+    return made
+
+
+def run(folder: str, out: Path, settings: TrainConfig | None = None, seed: int = 0) -> Run:
+    settings = settings or config()
+    data = training_data(settings, SETTINGS, [folder], symbols)
+    return build_run(settings, model(seed), data, out, torch.device("cpu"))
