@@ -33,12 +33,12 @@ $(BIN)/python:
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	@echo "installing uniavgen and what it needs into $(VENV) (once; some minutes)"
-	$(PIP) install --quiet --progress-bar on -e .
+	$(PIP) install -e .
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	@echo "installing uniavgen and what its tests need into $(VENV) (once; some minutes)"
-	$(PIP) install --quiet --progress-bar on -e ".[dev]"
+	$(PIP) install -e ".[dev]"
 	@touch $(VENV)/.installed $@
 
 demo: setup

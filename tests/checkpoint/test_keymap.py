@@ -57,9 +57,17 @@ def test_release_fills_the_base_model(base: dict[str, Shape]) -> None:
 
 
 def test_release_umt5_fills_transformers_encoder() -> None:
-    theirs = {k: tuple(v) for k, v in listed("release_codec_parameters.json")["models_t5_umt5-xxl-enc-bf16.pth"].items()}
+    theirs = {
+        k: tuple(v) for k, v in listed("release_codec_parameters.json")["models_t5_umt5-xxl-enc-bf16.pth"].items()
+    }
     config = UMT5Config(
-        vocab_size=256384, d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64, feed_forward_proj="gated-gelu"
+        vocab_size=256384,
+        d_model=4096,
+        d_kv=64,
+        d_ff=10240,
+        num_layers=24,
+        num_heads=64,
+        feed_forward_proj="gated-gelu",
     )
     with torch.device("meta"):
         ours = shapes(UMT5EncoderModel(config))
@@ -131,7 +139,9 @@ def test_a_name_must_match_one_row() -> None:
 def test_all_damage_is_listed() -> None:
     keymap = KeyMap("a toy", (Row("theirs.{i}", "ours.{i}"),))
     with pytest.raises(CheckpointError) as error:
-        keymap.place({"theirs.0": (2,), "theirs.1": (3,), "foreign": (1,)}, {"ours.0": (2,), "ours.1": (4,), "ours.2": (1,)})
+        keymap.place(
+            {"theirs.0": (2,), "theirs.1": (3,), "foreign": (1,)}, {"ours.0": (2,), "ours.1": (4,), "ours.2": (1,)}
+        )
     text = str(error.value)
     assert "1 unknown: foreign" in text
     assert "1 missing: theirs.2" in text

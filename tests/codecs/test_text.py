@@ -18,7 +18,7 @@ def test_symbols_are_printable_ascii_counted_from_one():
 
 
 def test_text_survives_its_symbols():
-    text = "\"Don't,\" she said: 3 pm? (Yes!)"
+    text = '"Don\'t," she said: 3 pm? (Yes!)'
     symbols = SpeechSymbols.of()
     ids = symbols.encode(text)
     assert "".join(symbols.symbols()[i - 1] for i in ids) == text
@@ -26,7 +26,7 @@ def test_text_survives_its_symbols():
 
 def test_quotes_and_white_space_are_made_plain_and_case_is_kept():
     symbols = SpeechSymbols.of()
-    assert symbols.encode("It\u2019s \u201cOK\u201d\n now ") == symbols.encode("It's \"OK\" now")
+    assert symbols.encode("It\u2019s \u201cOK\u201d\n now ") == symbols.encode('It\'s "OK" now')
     assert symbols.encode("Hi") != symbols.encode("hi")
 
 

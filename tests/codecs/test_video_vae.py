@@ -31,7 +31,7 @@ def test_nano_has_the_latents_of_the_design():
     with torch.device("meta"):
         vae = shape.build()
     assert sum(parameter.numel() for parameter in vae.parameters()) == 2_717_756
-    assert (vae.config.z_dim, vae.config.scale_factor_spatial, vae.config.scale_factor_temporal) == (16, 16, 4)
+    assert (vae.config.z_dim, vae.config.scale_factor_spatial, vae.config.scale_factor_temporal) == (48, 16, 4)
 
 
 def test_an_images_latent_is_the_first_of_its_clip(codec: VideoCodec, pixels: torch.Tensor):

@@ -26,25 +26,29 @@ SPANS = [(0, 1)] + [(4 * i - 3, 4 * i + 1) for i in range(1, FRAMES)]
 CPU = torch.device("cpu")
 
 
-def turned(x: torch.Tensor, time: float, row: float, column: float) -> torch.Tensor:
-    """`heads d` turned pair by pair: time pairs at the speeds of the whole head, row and column pairs at their own."""
+def turned(x: torch.Tensor, places: list[tuple[float, float, float]]) -> torch.Tensor:
+    """`s heads d` turned pair by pair by (time, row, column) of each of s.
+
+    Time pairs turn at the speeds of the whole head, row and column pairs at their own.
+    """
     d = x.shape[-1]
     side = d // 6
-    angles = [time * 10000 ** (-2 * i / d) for i in range(d // 2 - 2 * side)]
-    angles += [row * 10000 ** (-i / side) for i in range(side)] + [column * 10000 ** (-i / side) for i in range(side)]
-    out = x.clone()
-    for i, angle in enumerate(angles):
-        even, odd = x[:, 2 * i], x[:, 2 * i + 1]
-        out[:, 2 * i] = even * math.cos(angle) - odd * math.sin(angle)
-        out[:, 2 * i + 1] = even * math.sin(angle) + odd * math.cos(angle)
+    speeds = torch.zeros(3, d // 2)
+    speeds[0, : d // 2 - 2 * side] = 10000.0 ** (-2 * torch.arange(d // 2 - 2 * side) / d)
+    speeds[1, d // 2 - 2 * side : d // 2 - side] = 10000.0 ** (-torch.arange(side) / side)
+    speeds[2, d // 2 - side :] = 10000.0 ** (-torch.arange(side) / side)
+    angles = (torch.tensor(places, dtype=torch.float32) @ speeds)[:, None]
+    even, odd = x[..., 0::2], x[..., 1::2]
+    out = torch.empty_like(x)
+    out[..., 0::2] = even * angles.cos() - odd * angles.sin()
+    out[..., 1::2] = even * angles.sin() + odd * angles.cos()
     return out
 
 
-def attended(q: torch.Tensor, keys: list[torch.Tensor], values: list[torch.Tensor]) -> torch.Tensor:
-    """One query `heads d` over a list of keys and values."""
-    k, v = torch.stack(keys, 1), torch.stack(values, 1)
-    weights = torch.softmax((k @ q[:, :, None])[..., 0] / q.shape[-1] ** 0.5, dim=-1)
-    return (weights[:, None] @ v)[:, 0].flatten()
+def attended(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Queries `s heads d` over `t heads d` keys and values, flattened to `s (heads d)`."""
+    weights = torch.softmax(torch.einsum("shd,thd->hst", q, k) / q.shape[-1] ** 0.5, dim=-1)
+    return torch.einsum("hst,thd->shd", weights, v).flatten(1)
 
 
 def centre(latent: int) -> float:
@@ -97,42 +101,41 @@ def seen_frames(aligner, token: int) -> dict[int, float]:
 
 def slow_a2v(layer: Interaction, config: InteractionConfig, picture, sound, mask) -> torch.Tensor:
     """`f n dv` update of one sample."""
-    a2v, updates = layer.a2v, torch.empty_like(picture)
+    a2v, updates = layer.a2v, []
     everywhere = isinstance(config.a2v, GlobalAligner)
     for latent in range(FRAMES):
         tokens = heard_tokens(config.a2v, latent)
-        keys = a2v.norm_k(a2v.to_k(sound[tokens])).unflatten(-1, (a2v.heads, -1))
-        keys = [turned(key, place, 0, 0) for place, key in enumerate(keys)]
-        values = list(a2v.to_v(sound[tokens]).unflatten(-1, (a2v.heads, -1)))
-        for n in range(ROWS * COLUMNS):
-            q = a2v.norm_q(a2v.to_q(picture[latent, n])).unflatten(-1, (a2v.heads, -1))
-            q = turned(q, centre(latent) if everywhere else 0, n // COLUMNS, n % COLUMNS)
-            out = attended(q, keys, values)
-            out = out + picture[latent, n] if config.inner_residual else out
-            updates[latent, n] = a2v.to_out(out * mask[latent, n])
-    return updates
+        k = a2v.norm_k(a2v.to_k(sound[tokens])).unflatten(-1, (a2v.heads, -1))
+        k = turned(k, [(place, 0, 0) for place in range(len(tokens))])
+        v = a2v.to_v(sound[tokens]).unflatten(-1, (a2v.heads, -1))
+        q = a2v.norm_q(a2v.to_q(picture[latent])).unflatten(-1, (a2v.heads, -1))
+        out = attended(turned(q, plane(centre(latent) if everywhere else 0)), k, v)
+        out = out + picture[latent] if config.inner_residual else out
+        updates.append(a2v.to_out(out * mask[latent, :, None]))
+    return torch.stack(updates)
 
 
 def slow_v2a(layer: Interaction, config: InteractionConfig, picture, sound, mask) -> torch.Tensor:
     """`l da` update of one sample; the blended context is built token by token."""
-    v2a, updates = layer.v2a, torch.empty_like(sound)
+    v2a, updates = layer.v2a, []
     masked = picture * mask[..., None]
     for token in range(TOKENS):
-        q = v2a.norm_q(v2a.to_q(sound[token])).unflatten(-1, (v2a.heads, -1))
+        q = v2a.norm_q(v2a.to_q(sound[[token]])).unflatten(-1, (v2a.heads, -1))
         if isinstance(config.v2a, GlobalAligner):
-            contexts = [(masked[latent], centre(latent)) for latent in range(FRAMES)]
-            q = turned(q, token, 0, 0)
+            context, places = masked.flatten(0, 1), [place for i in range(FRAMES) for place in plane(centre(i))]
+            q = turned(q, [(token, 0, 0)])
         else:
             weights = seen_frames(config.v2a, token)
-            contexts = [(sum(weight * masked[latent] for latent, weight in weights.items()), 0)]
-        keys, values = [], []
-        for context, time in contexts:
-            k = v2a.norm_k(v2a.to_k(context)).unflatten(-1, (v2a.heads, -1))
-            keys += [turned(key, time, n // COLUMNS, n % COLUMNS) for n, key in enumerate(k)]
-            values += list(v2a.to_v(context).unflatten(-1, (v2a.heads, -1)))
-        out = attended(q, keys, values)
-        updates[token] = v2a.to_out(out + sound[token] if config.inner_residual else out)
-    return updates
+            context, places = sum(weight * masked[latent] for latent, weight in weights.items()), plane(0)
+        k = turned(v2a.norm_k(v2a.to_k(context)).unflatten(-1, (v2a.heads, -1)), places)
+        out = attended(q, k, v2a.to_v(context).unflatten(-1, (v2a.heads, -1)))[0]
+        updates.append(v2a.to_out(out + sound[token] if config.inner_residual else out))
+    return torch.stack(updates)
+
+
+def plane(time: float) -> list[tuple[float, float, float]]:
+    """Places of the tokens of one latent frame."""
+    return [(time, row, column) for row in range(ROWS) for column in range(COLUMNS)]
 
 
 VARIANTS = {

@@ -163,7 +163,7 @@ def test_many_times_equal_one_time() -> None:
     one = TokenTimes(values=torch.full((2, 1), 0.4), index=torch.zeros(2, 81, dtype=torch.long))
     two = TokenTimes(values=torch.full((2, 2), 0.4), index=torch.arange(81).remainder(2).expand(2, 81))
     a, b = (run(model, video, replace(audio, times=times)) for times in (one, two))
-    assert torch.allclose(a.velocity.audio, b.velocity.audio, atol=1e-6)
+    assert torch.allclose(a.velocity.audio, b.velocity.audio, atol=1e-4)
 
 
 def test_a_text_is_the_same_alone_and_in_a_batch() -> None:
@@ -281,7 +281,7 @@ def test_position_of_the_interaction_in_a_block(position: str) -> None:
     ],
 )
 def test_layers_with_interaction(layers: str | tuple[int, ...], expected: tuple[int, ...]) -> None:
-    settings = replace(tiny.settings(InteractionConfig(layers=layers)), num_layers=6)
+    settings = replace(tiny.settings(), num_layers=6, interaction=InteractionConfig(layers=layers))
     with torch.device("meta"):
         model = UniAVGenTransformer.from_settings(settings)
     assert tuple(block.layer for block in model.blocks if block.interaction is not None) == expected

@@ -1,5 +1,7 @@
 """Only what was noisy counts, masks are judged as the paper says, and the mask weight fades."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from tiny_run import SETTINGS, TIMING, config, model, run
@@ -23,7 +25,7 @@ GIVEN = {
 def batch(folder, task, settings=None):
     frames, tokens, reference = GIVEN[task]
     drawn = Draw(task=task, given_frames=frames, given_tokens=tokens, reference_tokens=reference)
-    return run(folder, folder, settings).steps.data.batch(drawn, range(3))
+    return run(folder, Path(folder), settings).steps.data.batch(drawn, range(3))
 
 
 def test_velocity_loss_is_the_mean_over_noisy_tokens():

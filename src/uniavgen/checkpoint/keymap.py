@@ -106,9 +106,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     )
 
 
-def _moved(
-    name: str, source: str, target: str, renumber: Callable[[int], int | None], row: Row
-) -> str | None:
+def _moved(name: str, source: str, target: str, renumber: Callable[[int], int | None], row: Row) -> str | None:
     match = _compiled(source).fullmatch(name)
     if match is None:
         return None

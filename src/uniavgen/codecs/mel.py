@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import torch
-from einops import einsum, rearrange
+from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 from transformers.audio_utils import mel_filter_bank
@@ -123,4 +123,4 @@ def peak_normalise(waveform: Float[Tensor, "*b samples"], peak: float = PEAK) ->
 def magnitudes(log_mel: Float[Tensor, "b l mel"], config: MelConfig = MEL) -> Float[Tensor, "b bins l"]:
     """Least-squares linear magnitudes, not below zero, whose mel projection is `exp(log_mel)`; for Griffin-Lim."""
     inverse = torch.linalg.pinv(filter_bank(config).double()).to(log_mel)
-    return rearrange(einsum(log_mel.exp(), inverse, "b l mel, mel bins -> b l bins"), "b l bins -> b bins l").clamp(min=0)
+    return einsum(log_mel.exp(), inverse, "b l mel, mel bins -> b bins l").clamp(min=0)

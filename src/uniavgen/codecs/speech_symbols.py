@@ -49,7 +49,7 @@ class SpeechSymbols(PreTrainedTokenizerFast):
 
     @classmethod
     def from_vocabulary(cls, path: str | Path) -> "SpeechSymbols":
-        """A tokenizer of the symbols of a file, one a line, as the release's `vocab.txt`; CheckpointError without it."""
+        """A tokenizer of the symbols of a file, one a line, as the release's `vocab.txt`. Raises CheckpointError."""
         try:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -64,5 +64,5 @@ class SpeechSymbols(PreTrainedTokenizerFast):
     def unknown(self, text: str) -> list[str]:
         """Characters of `text` that the vocabulary lacks, each once, in order."""
         encoding = self(text, return_offsets_mapping=True)
-        missing = [text[a:b] for id_, (a, b) in zip(encoding["input_ids"], encoding["offset_mapping"], strict=True) if not id_]
-        return list(dict.fromkeys(missing))
+        spans = zip(encoding["input_ids"], encoding["offset_mapping"], strict=True)
+        return list(dict.fromkeys(text[start:stop] for symbol, (start, stop) in spans if symbol == 0))

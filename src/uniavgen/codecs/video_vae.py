@@ -29,7 +29,7 @@ class VideoVaeShape(Config):
 
     width: int = 16
     decoder_width: int = 16
-    latent_channels: int = 16
+    latent_channels: int = 48
     width_factors: tuple[int, ...] = (1, 2, 4, 4)
     blocks_per_level: int = 1
     """Residual blocks of an encoder level; a decoder level has one more."""

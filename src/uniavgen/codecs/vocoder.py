@@ -36,7 +36,7 @@ class GriffinLimVocoder(ModelMixin, ConfigMixin):
     """Fast Griffin-Lim (Perraudin 2013) on least-squares magnitudes. No weights, the same output every time."""
 
     @register_to_config
-    def __init__(self, num_iterations: int = 32, momentum: float = 0.99) -> None:
+    def __init__(self, num_iterations: int = 32, momentum: float = 0.99) -> None:  # noqa: ARG002 - kept by ConfigMixin
         super().__init__()
 
     @torch.no_grad()
@@ -86,7 +86,7 @@ class NanoVocoder(ModelMixin, ConfigMixin):
         hidden: int = 576,
         num_layers: int = 6,
         num_fft: int = 960,
-        hop: int = 240,
+        hop: int = 240,  # noqa: ARG002 - kept by ConfigMixin
     ) -> None:
         super().__init__()
         self.embed = nn.Conv1d(num_mel, width, kernel_size=7, padding=3)

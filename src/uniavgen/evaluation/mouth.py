@@ -48,9 +48,7 @@ class MouthReader(nn.Module):
     def __init__(self, heads: int = 4) -> None:
         super().__init__()
         self.features = nn.Sequential(
-            nn.Conv2d(3, 16, 5, stride=2, padding=2),
-            nn.GELU(),
-            nn.Conv2d(16, 32, 3, stride=2, padding=1),
+            nn.Conv2d(3, 32, 6, stride=4, padding=1),
             _Block(32),
             _Block(32),
             nn.Conv2d(32, 64, 3, stride=2, padding=1),

@@ -27,9 +27,9 @@ from uniavgen.evaluation.mouth import MouthReader, as_pictures, correlation
 class MouthTrainingConfig(Config):
     """How the shipped reader is trained."""
 
-    steps: int = 1500
+    steps: int = 1000
     clips_per_step: int = 6
-    frames_per_clip: int = 8
+    frames_per_clip: int = 6
     learning_rate: float = 2e-3
     """Peak; up over the first 5 % of the steps, then a cosine to 0."""
     weight_decay: float = 0.01
@@ -131,7 +131,7 @@ def _augment_clip(frames: Float[Tensor, "k 3 h w"], rng: torch.Generator) -> Flo
         # Down and up again: what a small video codec takes away.
         size = (round(height / (1 + 1.8 * softness)), round(width / (1 + 1.8 * softness)))
         small = F.interpolate(frames, size, mode="bilinear", antialias=True)
-        frames = F.interpolate(small, (height, width), mode="bicubic")
+        frames = F.interpolate(small, (height, width), mode="bilinear")
     noise = torch.randn(frames.shape, generator=rng) * between(0.0, 0.1, 1)
     return (frames + noise).clamp(-1, 1)
 

@@ -263,7 +263,7 @@ class _LosslessTrack:
             return frame
         if count <= 0:
             return None
-        samples = np.ascontiguousarray(frame.to_ndarray()[:, : count * frame.layout.nb_channels])
+        samples: Any = np.ascontiguousarray(frame.to_ndarray()[:, : count * frame.layout.nb_channels])
         cut = AudioFrame.from_ndarray(samples, format=self._format, layout=self._layout)
         cut.sample_rate = self._rate_hz
         return cut

@@ -32,7 +32,7 @@ def rotate(x: Float[Tensor, "*b s heads d"], rotary: Rotary) -> Float[Tensor, "*
     if torch.compiler.is_compiling():  # Inductor fuses this and not complex numbers.
         even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
         return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2).type_as(x)
-    # The same numbers; on a CPU nine times as fast with its gradient.
+    # The same numbers (to the bit with heads of 16 channels or a multiple); on a CPU nine times as fast to train.
     pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * torch.complex(cos, sin)).flatten(-2).type_as(x)
 

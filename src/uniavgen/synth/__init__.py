@@ -5,7 +5,7 @@
 """
 
 from uniavgen.synth.clip import RenderedClip, Truth
-from uniavgen.synth.generate import WorldSettings, generate
+from uniavgen.synth.generate import WorldSettings, check_material, generate
 from uniavgen.synth.world import World
 
-__all__ = ["RenderedClip", "Truth", "World", "WorldSettings", "generate"]
+__all__ = ["RenderedClip", "Truth", "World", "WorldSettings", "check_material", "generate"]

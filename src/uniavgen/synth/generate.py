@@ -49,6 +49,12 @@ def open_speech(settings: WorldSettings) -> SpeechSource:
     return FliteSpeech(settings.split)
 
 
+def check_material(settings: WorldSettings) -> None:
+    """Raises DataError or ConfigError when heads or speech are missing; quick, and before anything is written."""
+    find_heads(settings.heads)
+    open_speech(settings)
+
+
 def open_world(settings: WorldSettings) -> World:
     """A world that can draw clips in this process. Raises DataError or ConfigError when something is missing."""
     return World(

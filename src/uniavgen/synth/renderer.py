@@ -35,7 +35,7 @@ class Shot:
     background: UInt8[np.ndarray, "y x 3"]
     background_view: Float[np.ndarray, "F 3"]
     """Left and top edge of the visible part and its size, as shares of the background."""
-    layer: UInt8[np.ndarray, "y x 4"]
+    layer: UInt8[np.ndarray, "Y X 4"]
     """Something that moves before the background, with alpha."""
     layer_view: Float[np.ndarray, "F 3"]
 

@@ -32,7 +32,7 @@ class Scene:
     """Movement of the hand-held camera."""
     background: UInt8[np.ndarray, "y x 3"]
     background_view: Float[np.ndarray, "F 3"]
-    layer: UInt8[np.ndarray, "y x 4"]
+    layer: UInt8[np.ndarray, "Y X 4"]
     layer_view: Float[np.ndarray, "F 3"]
 
     @property
@@ -46,7 +46,7 @@ class Scene:
         middle, height = (low + high) / 2, high[1] - low[1]
         return Shot(
             eye=np.array([middle[0], middle[1], high[2] + self.distance], np.float32),
-            focal=2 * self.face_share * self.distance / height,
+            focal=float(2 * self.face_share * self.distance / height),
             shift=(self.centre + self.drift).astype(np.float32),
             background=self.background,
             background_view=self.background_view,
@@ -85,7 +85,7 @@ def draw_scene(num_frames: int, fps: float, rng: np.random.Generator) -> Scene:
     )
 
 
-def _colour(rng: np.random.Generator, low: float = 40, high: float = 215) -> tuple[int, int, int]:
+def _colour(rng: np.random.Generator, low: int = 40, high: int = 215) -> tuple[int, int, int]:
     grey = rng.uniform(low, high)
     red, green, blue = np.clip(grey + rng.normal(0, 28, 3), 0, 255).astype(int).tolist()
     return red, green, blue

@@ -27,6 +27,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "prepare": ("prepare", "prepare", "Store the features that training reads."),
     "train": ("train", "train", "Train a stage."),
     "train-codec": ("train_codec", "train_codec", "Train a video autoencoder, a vocoder or a caption encoder."),
+    "export": ("export", "export", "Put trained parts together to a model."),
     "evaluate": ("evaluate", "evaluate", "Measure a model on held-out clips."),
     "train-mouth-reader": ("evaluate", "train_mouth_reader", "Train the network that measures mouth opening."),
 }

@@ -71,7 +71,7 @@ def load(model: str, folder: Path | None, device: str) -> "UniAVGenPipeline":
 
     from uniavgen.inference.pipeline import UniAVGenPipeline
 
-    chosen = _device(device)
+    chosen = chosen_device(device)
     for logging in (diffusers_logging, transformers_logging):
         logging.set_verbosity_error()
         logging.disable_progress_bar()
@@ -117,7 +117,8 @@ def _check_filled(pipeline: "UniAVGenPipeline", model: str) -> None:
             )
 
 
-def _device(name: str) -> str:
+def chosen_device(name: str) -> str:
+    """A device that is there for `auto`, cpu, cuda, cuda:N or mps; ConfigError where it is not."""
     import torch
 
     if name == "auto":

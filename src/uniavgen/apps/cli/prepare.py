@@ -1,5 +1,7 @@
 """`uniavgen prepare`: a data set to the features that training reads."""
 
+import hashlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,6 +10,9 @@ import typer
 if TYPE_CHECKING:
     from uniavgen.data.extract import FeatureExtractor
     from uniavgen.timebase import ClipTiming
+
+_ORDER_FILE = "features.json"
+_HASHED_BYTES = 1 << 20
 
 
 def prepare(
@@ -38,6 +43,8 @@ def prepare(
     keys = source.keys[:limit]
     extract = _extractor(timing, settings.video.patch[1], parts, device)
     with ShardWriter(out, samples_per_shard=256) as writer:
+        order = {"num_frames": num_frames, "patch": extract.patch, "codecs": _identity(parts)}
+        _claim(out, order, is_new=not writer.keys)
         missing = [key for key in keys if key not in writer.keys]
         if extract.caption is not None and EMPTY_CAPTION not in writer.keys:
             writer.write(EMPTY_CAPTION, empty_caption_parts(extract.caption))
@@ -47,23 +54,36 @@ def prepare(
     typer.echo(f"{len(keys)} clips are prepared in {out}")
 
 
+def _claim(out: Path, order: dict[str, object], is_new: bool) -> None:
+    """Remember in the folder what its features are made with; DataError where that was something else."""
+    from uniavgen.errors import DataError
+
+    path, text = out / _ORDER_FILE, json.dumps(order, indent=1)
+    if not is_new and (not path.exists() or path.read_text() != text):
+        raise DataError(f"{out} holds features of other codecs or another length; name another --out or delete it")
+    path.write_text(text)
+
+
+def _identity(parts: Path | None) -> str:
+    """Tells codecs apart by the size and the beginning of their weights."""
+    digest = hashlib.sha256()
+    names = ("vae", "text_encoder", "tokenizer")
+    files = [] if parts is None else sorted(file for name in names for file in (parts / name).rglob("*.*"))
+    for file in files:
+        digest.update(f"{file.name} {file.stat().st_size}".encode())
+        with file.open("rb") as content:
+            digest.update(content.read(_HASHED_BYTES))
+    return digest.hexdigest()
+
+
 def _extractor(timing: "ClipTiming", patch: int, parts: Path | None, device: str) -> "FeatureExtractor":
     from uniavgen.data.extract import FeatureExtractor
 
     if parts is None:
         return FeatureExtractor(timing=timing, patch=patch)
 
-    from diffusers import AutoencoderKLWan
-    from transformers import AutoTokenizer, UMT5EncoderModel
-
-    from uniavgen.codecs.caption import CaptionEncoder
+    from uniavgen.apps.cli.parts import load_parts
     from uniavgen.codecs.video_vae import VideoCodec
-    from uniavgen.errors import CheckpointError
 
-    for name in ("vae", "text_encoder", "tokenizer"):
-        if not (parts / name).is_dir():
-            raise CheckpointError(f"{parts} has no folder '{name}'; give a model folder, as train-codec leaves it")
-    vae = AutoencoderKLWan.from_pretrained(parts / "vae").eval().to(device)
-    encoder = UMT5EncoderModel.from_pretrained(parts / "text_encoder").eval().to(device)
-    caption = CaptionEncoder(AutoTokenizer.from_pretrained(parts / "tokenizer"), encoder)
-    return FeatureExtractor(timing=timing, patch=patch, video=VideoCodec(vae), caption=caption)
+    codecs = load_parts(parts, device)
+    return FeatureExtractor(timing=timing, patch=patch, video=VideoCodec(codecs.vae), caption=codecs.caption)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from uniavgen.data.shards import ShardWriter
 from uniavgen.errors import DataError
-from uniavgen.synth import RenderedClip, WorldSettings, generate
+from uniavgen.synth import RenderedClip, WorldSettings, check_material, generate
 
 _CRF = 12
 """Training reads these pictures: near transparent. [ours]"""
@@ -56,6 +56,7 @@ def synth(
         heads=heads,
         voices=voices,
     )
+    check_material(settings)
     writer = ShardWriter(out, samples_per_shard=_PER_SHARD)
     _claim(out, Order(seed=seed, source=source, split=split, size=size, people_per_voice=people_per_voice))
     missing = [n for n in range(clips) if _key(seed, n) not in writer.keys]
@@ -90,10 +91,10 @@ def _render(writer: ShardWriter, seed: int, numbers: list[int], settings: WorldS
     rows: list[np.ndarray] = []
     # An unfinished shard is left out when something stops the work, so that a second run gives the same bytes.
     with tqdm(total=total, initial=total - len(numbers), unit="clip", smoothing=0.05) as progress:
-        for clip in generate(seed, numbers, settings, jobs):
+        for number, clip in zip(numbers, generate(seed, numbers, settings, jobs), strict=True):
             writer.write(clip.key, pack(clip))
             progress.update()
-            if len(rows) < _PREVIEW_ROWS:
+            if number < _PREVIEW_ROWS:
                 rows.append(_strip(clip))
                 Image.fromarray(np.concatenate(rows)).save(writer.folder / "preview.png")
     writer.finish_shard()

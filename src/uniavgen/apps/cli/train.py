@@ -53,9 +53,10 @@ def train(
 
     import torch
 
-    from uniavgen.apps.cli.models import _device
+    from uniavgen.apps.cli.models import chosen_device
 
-    run = _assemble(chosen, [str(folder) for folder in data], out, init, resume, torch.device(_device(device)))
+    place = torch.device(chosen_device(device))
+    run = _assemble(chosen, [str(folder) for folder in data], out, init, resume, place)
     finished = _execute(run, out, _watcher(watch, parts) if watch and parts else None)
     if not finished:
         raise typer.Exit(_INTERRUPTED)
@@ -139,41 +140,24 @@ class _Interrupt:
 def _watcher(watch: Path, parts: Path) -> "SampleClips":
     """Clips of a few held-out samples, made with the model under training and the codecs of a model folder."""
     import torch
-    from diffusers import AutoencoderKLWan
-    from transformers import AutoTokenizer, UMT5EncoderModel
 
-    from uniavgen.codecs.speech_symbols import SpeechSymbols
-    from uniavgen.config import dump
+    from uniavgen.apps.cli.parts import load_parts
     from uniavgen.data.sample import read_sample
     from uniavgen.data.shards import ShardSet
-    from uniavgen.inference.picture import Cover
-    from uniavgen.inference.pipeline import UniAVGenPipeline
     from uniavgen.inference.request import Request
     from uniavgen.models.transformer import UniAVGenTransformer
     from uniavgen.tasks.table import Task
     from uniavgen.timebase import Timebase
     from uniavgen.training.listeners import SampledClip
 
-    shards = ShardSet(watch)
+    shards, codecs = ShardSet(watch), load_parts(parts)
     shown = [read_sample(shards, i, Timebase()) for i in range(min(_WATCHED, len(shards)))]
-    vae = AutoencoderKLWan.from_pretrained(parts / "vae").eval()
-    encoder = UMT5EncoderModel.from_pretrained(parts / "text_encoder").eval()
-    tokenizer = AutoTokenizer.from_pretrained(parts / "tokenizer")
 
     def sample(model: torch.nn.Module) -> list[SampledClip]:
         assert isinstance(model, UniAVGenTransformer)
         clips = []
         for number, source in enumerate(shown):
             assert source.frames is not None
-            height, width = source.frames.shape[1:3]
-            pipeline = UniAVGenPipeline(
-                transformer=model,
-                vae=vae.to(model.device),
-                text_encoder=encoder.to(model.device),
-                tokenizer=tokenizer,
-                speech_tokenizer=SpeechSymbols.of(),
-                picture_config=dump(Cover(height=height, width=width)),
-            )
             request = Request(
                 task=Task.JOINT,
                 speech=source.text,
@@ -182,7 +166,7 @@ def _watcher(watch: Path, parts: Path) -> "SampleClips":
                 steps=_WATCH_STEPS,
                 seed=number,
             )
-            clip = pipeline(request)
+            clip = codecs.pipeline(model, size=source.frames.shape[1]).to(model.device)(request)
             clips.append(SampledClip(name=f"clip {number}", frames=clip.frames, mel=clip.mel, waveform=clip.waveform))
         return clips
 

@@ -224,5 +224,5 @@ def _world_description(rng: np.random.Generator) -> Described:
 def _values(examples: Sequence[Described], fact: str) -> list[str]:
     values = sorted({example.facts[fact] for example in examples if fact in example.facts})
     if len(values) < 2:
-        raise DataError(f"the fact '{fact}' has {len(values)} values in the data, a caption encoder learns from 2 or more")
+        raise DataError(f"the fact '{fact}' has {len(values)} values in the data, expected 2 or more; leave it out")
     return values

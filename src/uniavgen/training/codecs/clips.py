@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, UInt8
 
+from uniavgen.config import Config
 from uniavgen.data.sample import read_sample
 from uniavgen.data.shards import ShardSet
 from uniavgen.errors import DataError
@@ -25,7 +26,7 @@ class Pictures:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegionWeights:
+class RegionWeights(Config):
     """Weight of a pixel: 1, plus this inside the face, plus this around the mouth."""
 
     face: float = 2.0
@@ -39,7 +40,7 @@ class ClipPictures:
         self._shards = ShardSet(folder)
         self._clips = [i for i in range(len(self._shards)) if "mp4" in self._shards.parts(i)]
         if not self._clips:
-            raise DataError(f"{folder} holds no clip with pictures (KEY.mp4); give a folder that `uniavgen synth` wrote")
+            raise DataError(f"{folder} holds no clip with pictures (KEY.mp4); give one that `uniavgen synth` wrote")
         self._size_px = size_px
         self._regions = regions
         self.read = functools.lru_cache(maxsize=keep_clips)(self._read)

@@ -140,6 +140,6 @@ def _restore(model: nn.Module, optimizer: torch.optim.Optimizer, path: Path) -> 
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
     except (RuntimeError, KeyError, EOFError, ValueError) as error:
-        first_line = str(error).splitlines()[0]
-        raise CheckpointError(f"{path} is not a state of this run ({first_line}); remove it or use another --out") from None
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{path} is not a state of this run ({reason}); remove it or use another --out") from None
     return state["step"]

@@ -71,7 +71,8 @@ class VocoderObjective(Objective):
         distances = [spectral_distance(made, target, size) for size in self.config.fft_sizes]
         spectral = torch.stack(distances).mean()
         mel_error = (mel.log_mel(made) - wanted).abs().mean()
-        return {"total": spectral + self.config.mel_weight * mel_error, "spectral": spectral.detach(), "mel": mel_error.detach()}
+        total = spectral + self.config.mel_weight * mel_error
+        return {"total": total, "spectral": spectral.detach(), "mel": mel_error.detach()}
 
     def _crops(self, step: int) -> Float[Tensor, "b samples"]:
         rng = step_rng(self.config.loop.seed, step)

@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# From nothing to the weights of nano: draw the world, train the codecs, store features, train three stages, export.
+#
+#   runs/nano.sh [--out DIR] [--device NAME] [--smoke] [-- OPTIONS OF uniavgen synth]
+#
+# Every piece goes on where it stopped, and finished pieces are skipped, so run it again after an interruption. What
+# the world is drawn from (speech, heads, voices) is named behind `--`, see `uniavgen synth --help`. --smoke takes tiny
+# numbers to see that the path is whole, in minutes; its weights are noise.
+set -euo pipefail
+
+out=out/nano device=auto smoke=
+while [ $# -gt 0 ]; do
+    case $1 in
+        --out) out=$2; shift 2 ;;
+        --device) device=$2; shift 2 ;;
+        --smoke) smoke=1; shift ;;
+        --) shift; break ;;
+        *) echo "runs/nano.sh: unknown option $1; options of uniavgen synth stand behind --" >&2; exit 2 ;;
+    esac
+done
+
+# Clips of the two splits; steps of the codecs; steps and other settings of the stages.
+train_clips=3000 val_clips=40 jobs=${JOBS:-2}
+vae=() vocoder=() caption=() stage1=() stage2=() stage3=()
+if [ -n "$smoke" ]; then
+    train_clips=4 val_clips=2
+    vae=(-s loop.steps=2) vocoder=(-s loop.steps=2) caption=(-s loop.steps=2 -s num_captions=32)
+    stage1=(-s train.steps=2 -s train.batch_size=2 -s data.num_frames=17 -s "stage.tasks.reference_s=[0.3,0.6]")
+    stage2=(-s train.steps=2 -s train.batch_size=2 -s data.num_frames=17 -s train.sample_every=0)
+    stage3=("${stage2[@]}" -s train.steps=4)
+fi
+codec_device=$device
+[ "$device" != auto ] || codec_device=$(python -c "import torch; print('cuda' if torch.cuda.is_available() else 'cpu')")
+
+say() { printf '\n== %s\n' "$*"; }
+
+say "world: $train_clips clips to train on, $val_clips held out"
+uniavgen synth --clips "$train_clips" --out "$out/data/train" --seed 1 --split train --jobs "$jobs" "$@"
+uniavgen synth --clips "$val_clips" --out "$out/data/val" --seed 2 --split val --jobs "$jobs" "$@"
+
+codec() { # NAME PRODUCT OPTIONS: train a codec unless its product is there
+    local name=$1 product=$2 made=$out/codecs/$1
+    shift 2
+    if [ ! -d "$made/$product" ]; then
+        say "codec: $name"
+        uniavgen train-codec "$name" --out "$made" --device "$codec_device" "$@"
+    fi
+}
+codec video-vae vae --data "$out/data/train" "${vae[@]}"
+codec vocoder vocoder --data "$out/data/train" "${vocoder[@]}"
+codec caption tokenizer "${caption[@]}"
+parts=$out/parts
+mkdir -p "$parts"
+for part in video-vae/vae vocoder/vocoder caption/text_encoder caption/tokenizer; do
+    ln -sfn "../codecs/$part" "$parts/${part#*/}"
+done
+
+say "features"
+for split in train val; do
+    uniavgen prepare --data "$out/data/$split" --out "$out/features/$split" --parts "$parts" --device "$codec_device"
+done
+
+stage() { # NUMBER OPTIONS: train a stage unless it is done
+    local number=$1 run=$out/stage$1
+    shift
+    if [ ! -d "$run/transformer" ]; then
+        say "stage $number"
+        # --init begins a run; a run that was stopped goes on with --resume.
+        if [ -n "$(ls -d "$run"/checkpoints/step-* 2>/dev/null)" ]; then
+            set -- --resume "$@"
+        elif [ "$number" -gt 1 ]; then
+            set -- --init "$out/stage$((number - 1))" "$@"
+        fi
+        uniavgen train -c "nano/stage$number" --data "$out/features/train" --out "$run" --device "$device" "$@"
+    fi
+}
+watch=(--watch "$out/data/val" --parts "$parts")
+stage 1 "${stage1[@]}"
+stage 2 "${watch[@]}" "${stage2[@]}"
+stage 3 "${watch[@]}" "${stage3[@]}"
+
+say "model"
+uniavgen export --transformer "$out/stage3" --parts "$parts" --out "$out/model"

@@ -1,0 +1,43 @@
+"""`uniavgen export`: trained parts to one model folder that every other command takes as --model."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+def export(
+    transformer: Annotated[Path, typer.Option(help="Folder of a training run, or a saved transformer.")],
+    parts: Annotated[
+        Path, typer.Option(help="Folder with vae, text_encoder, tokenizer and, if there is one, vocoder.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the model; what it held is replaced.")],
+    dtype: Annotated[Literal["float32", "float16"], typer.Option(help="How the weights are stored.")] = "float16",
+    size: Annotated[
+        int, typer.Option(help="Pixels a side of the model's pictures; 0 keeps the aspect of pictures.")
+    ] = 128,
+) -> None:
+    """Put a trained transformer and its codecs together."""
+    import shutil
+
+    import torch
+
+    from uniavgen.apps.cli.parts import load_parts
+    from uniavgen.errors import CheckpointError
+    from uniavgen.models.transformer import UniAVGenTransformer
+
+    saved = transformer / "transformer" if (transformer / "transformer").is_dir() else transformer
+    if not (saved / "config.json").is_file():
+        raise CheckpointError(f"there is no finished transformer in {transformer}; train it to its last step first")
+    pipeline = load_parts(parts).pipeline(UniAVGenTransformer.from_pretrained(saved), size)
+    partial = out.with_name(f".{out.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        pipeline.to(getattr(torch, dtype)).save_pretrained(partial)
+        shutil.rmtree(out, ignore_errors=True)
+        partial.rename(out)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise CheckpointError(f"the model {out} could not be written ({error.strerror}); free some space") from None
+    megabytes = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) / 1e6
+    typer.echo(f"the model is in {out}, {megabytes:.1f} MB")

@@ -1,0 +1,61 @@
+"""The codecs of a model folder, as `uniavgen train-codec` leaves them, and the pipeline around a transformer."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffusers import AutoencoderKLWan
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
+
+from uniavgen.codecs.caption import CaptionEncoder
+from uniavgen.codecs.speech_symbols import SpeechSymbols
+from uniavgen.codecs.vocoder import NanoVocoder
+from uniavgen.config import dump
+from uniavgen.errors import CheckpointError
+from uniavgen.inference.picture import Cover, ShortSide
+from uniavgen.inference.pipeline import UniAVGenPipeline
+from uniavgen.models.transformer import UniAVGenTransformer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Everything of a model but its transformer."""
+
+    vae: AutoencoderKLWan
+    text_encoder: UMT5EncoderModel
+    tokenizer: PreTrainedTokenizerBase
+    vocoder: NanoVocoder | None
+    """None stands for Griffin-Lim."""
+
+    @property
+    def caption(self) -> CaptionEncoder:
+        return CaptionEncoder(self.tokenizer, self.text_encoder)
+
+    def pipeline(self, transformer: UniAVGenTransformer, size: int) -> UniAVGenPipeline:
+        """A pipeline for pictures of `size` pixels a side; 0 keeps the aspect of the picture that is given."""
+        return UniAVGenPipeline(
+            transformer=transformer,
+            vae=self.vae,
+            text_encoder=self.text_encoder,
+            tokenizer=self.tokenizer,
+            speech_tokenizer=SpeechSymbols.of(),
+            vocoder=self.vocoder,
+            picture_config=dump(Cover(height=size, width=size) if size else ShortSide()),
+        )
+
+
+def load_parts(folder: Path, device: str = "cpu") -> Parts:
+    """The codecs in `folder`, with its vocoder if there is one; CheckpointError where one is missing or damaged."""
+    for name in ("vae", "text_encoder", "tokenizer"):
+        if not (folder / name).is_dir():
+            raise CheckpointError(f"{folder} has no folder '{name}'; give a model folder, as train-codec leaves it")
+    try:
+        has_vocoder = (folder / "vocoder").is_dir()
+        return Parts(
+            vae=AutoencoderKLWan.from_pretrained(folder / "vae").eval().to(device),
+            text_encoder=UMT5EncoderModel.from_pretrained(folder / "text_encoder").eval().to(device),
+            tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer"),
+            vocoder=NanoVocoder.from_pretrained(folder / "vocoder").eval().to(device) if has_vocoder else None,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        detail = str(error).splitlines()[0][:200]
+        raise CheckpointError(f"the codecs in {folder} cannot be loaded ({detail}); train or copy them again") from None

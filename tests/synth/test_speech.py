@@ -1,0 +1,136 @@
+"""Lines, splits, prosody, and what is said."""
+# ruff: noqa: RUF001
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from uniavgen.errors import ConfigError, DataError
+from uniavgen.synth.assets import find_heads, find_speech, find_voices
+from uniavgen.synth.prosody import colour, place, retune
+from uniavgen.synth.sentences import plural, sentence
+from uniavgen.synth.speech import SAMPLE_RATE_HZ, MadeSpeech, Speech, split_of
+from uniavgen.synth.voices import FliteSpeech, KokoroSpeech
+
+
+def test_sentences_are_fixed_by_their_number_and_seldom_repeat() -> None:
+    drawn = [sentence(7, i) for i in range(500)]
+    assert drawn == [sentence(7, i) for i in range(500)]
+    assert len(set(drawn)) > 430
+    words = {word.strip(".,?!").lower() for text in (sentence(8, i) for i in range(2000)) for word in text.split()}
+    assert len(words) > 700
+    for text in drawn:
+        assert text[0].isupper()
+        assert text[-1] in ".?!"
+        assert "{" not in text
+        assert len(text) <= 64
+
+
+@pytest.mark.parametrize(("one", "many"), [("box", "boxes"), ("mouse", "mice"), ("pony", "ponies"), ("key", "keys")])
+def test_plurals(one: str, many: str) -> None:
+    assert plural(one) == many
+
+
+def test_no_sentence_is_in_two_splits(speech_folder: Path) -> None:
+    said = {
+        split: {MadeSpeech(speech_folder, split).line(3, i).text for i in range(80)}
+        for split in ("train", "val", "all")
+    }
+    assert said["train"]
+    assert said["val"]
+    assert not said["train"] & said["val"]
+    assert said["train"] | said["val"] == said["all"]
+    assert split_of("Some words.") == split_of("SOME WORDS.")
+
+
+def test_every_utterance_comes_once_before_any_comes_again(speech_folder: Path) -> None:
+    source = MadeSpeech(speech_folder)
+    first = [source.line(5, i).utterance for i in range(40)]
+    assert len(set(first)) == 40
+    assert first != [source.line(6, i).utterance for i in range(40)]
+    assert {source.line(5, 40 + i).utterance for i in range(40)} == set(first)
+
+
+def test_made_speech_errors_say_what_is_wrong(tmp_path: Path, speech_folder: Path) -> None:
+    with pytest.raises(ConfigError, match="train, val, all"):
+        MadeSpeech(speech_folder, "test")
+    (tmp_path / "index.jsonl").write_text("nonsense")
+    with pytest.raises(DataError, match="cannot be read"):
+        MadeSpeech(tmp_path)
+    (tmp_path / "index.jsonl").write_text("")
+    with pytest.raises(DataError, match="no utterance"):
+        MadeSpeech(tmp_path)
+
+
+def test_missing_material_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("UNIAVGEN_VOICES", "UNIAVGEN_SPEECH"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(DataError, match=r"no mpfb2/3dobjs/base.obj"):
+        find_heads(tmp_path)
+    with pytest.raises(DataError, match="--voices"):
+        find_voices()
+    with pytest.raises(DataError, match="--speech"):
+        find_speech()
+
+
+def test_tuning_up_shortens_everything_alike() -> None:
+    tone = np.sin(2 * np.pi * 200 * np.arange(SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ).astype(np.float32)
+    tuned = retune(Speech(waveform=tone, phones=(("a", 0.2, 0.8),)), 1.25)
+    assert tuned.duration_s == pytest.approx(0.8, abs=1e-3)
+    assert tuned.phones == (("a", pytest.approx(0.16), pytest.approx(0.64)),)
+    spectrum = np.abs(np.fft.rfft(tuned.waveform))
+    assert np.argmax(spectrum) / tuned.duration_s == pytest.approx(250, abs=3)
+
+
+def test_placing_keeps_length_and_cuts_phones() -> None:
+    speech = Speech(waveform=np.ones(1000, np.float32), phones=(("a", 0.0, 0.01), ("b", 0.01, 0.04), ("c", 0.1, 0.2)))
+    placed = place(speech, 0.01, 720)
+    assert placed.waveform.shape == (720,)
+    assert not placed.waveform[:240].any()
+    assert placed.waveform[240:].all()
+    assert [phone[0] for phone in placed.phones] == ["a", "b"]
+    assert placed.phones[-1][2] == pytest.approx(0.03)
+
+
+def test_moods_change_loudness() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 4800).astype(np.float32)
+    soft, plain = colour(noise, -6.0, 0.0), colour(noise, 0.0, 0.0)
+    assert np.abs(plain).max() == pytest.approx(0.55, rel=1e-3)
+    assert np.abs(soft).max() == pytest.approx(0.55 / 2, rel=0.01)
+
+
+def test_flite_times_cover_its_sound() -> None:
+    try:
+        source = FliteSpeech("train")
+    except ConfigError as error:
+        pytest.skip(str(error))
+    line = source.line(1, 2)
+    assert split_of(line.text) == "train"
+    speech, faster = source.say(line, 1.0), source.say(line, 1.3)
+    assert faster.duration_s < 0.9 * speech.duration_s
+    ends = [end for _, _, end in speech.phones]
+    assert ends == sorted(ends)
+    assert ends[-1] == pytest.approx(speech.duration_s, abs=0.1)
+
+
+@pytest.mark.slow
+def test_kokoro_phones_lie_where_it_is_loud() -> None:
+    try:
+        source = KokoroSpeech(find_voices(), "val")
+        line = source.line(1, 2)
+        speech = source.say(line, 1.0)
+    except (ConfigError, DataError) as error:
+        pytest.skip(str(error))
+    assert split_of(line.text) == "val"
+    power = np.square(speech.waveform)
+
+    def mean(symbols: str) -> float:
+        spans = [(start, end) for symbol, start, end in speech.phones if symbol in symbols]
+        return float(
+            np.mean(np.concatenate([power[int(a * SAMPLE_RATE_HZ) : int(b * SAMPLE_RATE_HZ)] for a, b in spans]))
+        )
+
+    assert mean("AIOWYiuæɑɒɔɛʌəɪʊ") > 2 * mean("ptksf")
+    assert power[: int((speech.phones[0][1] - 0.05) * SAMPLE_RATE_HZ)].max() < 0.01
+    assert power[int(speech.phones[-1][2] * SAMPLE_RATE_HZ) :].max() < 0.01

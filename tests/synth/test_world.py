@@ -1,0 +1,134 @@
+"""Rendered clips: the same every time, with truth that agrees with pictures and sound."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from uniavgen.apps.cli.synth import pack, synth
+from uniavgen.data.sample import decode_frames, decode_sound
+from uniavgen.data.shards import ShardSet
+from uniavgen.errors import ConfigError, DataError
+from uniavgen.synth import RenderedClip, WorldSettings, generate
+from uniavgen.synth.appearance import draw_style
+from uniavgen.synth.arkit import INDEX
+from uniavgen.synth.hair import wear
+from uniavgen.synth.head import Head, rotations
+from uniavgen.synth.head_data import HeadData
+from uniavgen.synth.identity import draw_identity
+
+
+@pytest.fixture(scope="module")
+def settings(heads_folder: Path, speech_folder: Path, offscreen: None) -> WorldSettings:
+    return WorldSettings(size=64, num_frames=21, speech=speech_folder, heads=heads_folder)
+
+
+@pytest.fixture(scope="module")
+def clips(settings: WorldSettings) -> list[RenderedClip]:
+    return list(generate(11, range(3), settings))
+
+
+def test_the_same_clip_whoever_asks_and_in_any_order(settings: WorldSettings, clips: list[RenderedClip]) -> None:
+    again = next(generate(11, [2], settings))
+    np.testing.assert_array_equal(again.frames, clips[2].frames)
+    np.testing.assert_array_equal(again.face_masks, clips[2].face_masks)
+    np.testing.assert_array_equal(again.waveform, clips[2].waveform)
+    assert again.truth.caption == clips[2].truth.caption
+    assert not np.array_equal(clips[0].frames, clips[1].frames)
+
+
+def test_clips_have_the_shapes_they_promise(clips: list[RenderedClip]) -> None:
+    for clip in clips:
+        assert clip.frames.shape == (21, 64, 64, 3)
+        assert clip.face_masks.shape == (21, 64, 64)
+        assert clip.waveform.shape == (31_500,)
+        assert clip.truth.arkit.shape == (21, 52)
+        assert np.abs(clip.waveform).max() <= 0.9
+        for _, start, end in clip.truth.phones:
+            assert 0 <= start <= end <= 21 / 16
+
+
+def test_masks_lie_on_one_moving_face(clips: list[RenderedClip]) -> None:
+    for clip in clips:
+        share = clip.face_masks.mean((1, 2))
+        assert share.min() > 0.05
+        assert share.max() < 0.5
+        overlap = (clip.face_masks[1:] & clip.face_masks[:-1]).sum() / clip.face_masks[1:].sum()
+        assert overlap > 0.8
+
+
+def test_masked_pixels_are_skin(clips: list[RenderedClip]) -> None:
+    """Skin of any tone is red above green above blue; backgrounds and clothes need not be."""
+    for clip in clips:
+        red, green, blue = np.moveaxis(clip.frames[clip.face_masks].astype(int), -1, 0)
+        assert np.mean((red >= green) & (green >= blue - 8)) > 0.8
+
+
+def test_mouths_open_when_it_is_loud(clips: list[RenderedClip]) -> None:
+    for clip in clips:
+        loud = np.sqrt(np.square(clip.waveform.reshape(21, 1500)).mean(1))
+        assert np.corrcoef(loud, clip.truth.mouth_opening)[0, 1] > 0.5
+
+
+@pytest.mark.slow
+def test_processes_do_not_change_clips(settings: WorldSettings, clips: list[RenderedClip]) -> None:
+    for parallel, alone in zip(generate(11, range(2), settings, jobs=2), clips, strict=False):
+        np.testing.assert_array_equal(parallel.frames, alone.frames)
+
+
+def test_packed_clips_read_back(tmp_path: Path, clips: list[RenderedClip], settings: WorldSettings) -> None:
+    options = {"heads": settings.heads, "speech": settings.speech, "size": 64, "seed": 11}
+    synth(clips=1, out=tmp_path / "a", **options)
+    shards = ShardSet(tmp_path / "a")
+    assert set(shards.parts(0)) == {"json", "mp4", "flac", "npz"}
+    facts = json.loads(shards.read(0, "json"))
+    assert {"text", "caption", "speaker", "phones", "mood", "gender", "age"} <= set(facts)
+    assert decode_frames(shards.read(0, "mp4")).shape == (81, 64, 64, 3)
+    assert decode_sound(shards.read(0, "flac"), 24_000).shape == (121_500,)
+    assert (tmp_path / "a" / "preview.png").exists()
+
+    parts = pack(clips[0])
+    with np.load(io.BytesIO(parts["npz"])) as truth:
+        mask = np.unpackbits(truth["face_mask"], count=clips[0].face_masks.size).reshape(truth["face_mask_shape"])
+        np.testing.assert_array_equal(mask.astype(bool), clips[0].face_masks)
+    assert parts == pack(clips[0])
+
+    synth(clips=1, out=tmp_path / "a", **options)
+    assert len(ShardSet(tmp_path / "a")) == 1
+    with pytest.raises(DataError, match="was made with"):
+        synth(clips=1, out=tmp_path / "a", **{**options, "seed": 12})
+
+
+def test_settings_are_checked() -> None:
+    for wrong in ({"split": "test"}, {"size": 65}, {"size": 8}, {"source": "radio"}):
+        with pytest.raises(ConfigError):
+            replace(WorldSettings(), **wrong)
+
+
+@pytest.mark.parametrize(("gender", "age"), [("female", 9.0), ("male", 30.0), ("female", 78.0)])
+def test_the_mesh_opens_by_the_jaw(head_data: HeadData, gender: str, age: float) -> None:
+    rng = np.random.default_rng(5)
+    identity = draw_identity(head_data, rng, gender, age)
+    head = Head(head_data, identity, wear(head_data, identity, draw_style(identity, rng)))
+    arkit = np.zeros((5, 52), np.float32)
+    arkit[:, INDEX["jawOpen"]] = np.linspace(0, 1, 5)
+    opening = head.mouth_opening(arkit)
+    assert opening[0] < 0.03
+    assert opening[-1] > 0.1
+    assert (np.diff(opening) > 0).all()
+    still = head.pose(arkit[:1], np.zeros((1, 3), np.float32), np.zeros((1, 3), np.float32))
+    np.testing.assert_allclose(still.positions[0], head.neutral, atol=1e-4)
+
+
+def test_turning_moves_the_skull_and_leaves_the_shoulders(head_data: HeadData) -> None:
+    head = Head(head_data, draw_identity(head_data, np.random.default_rng(1), "male", 40.0))
+    angles, still = np.array([[0.4, -0.2, 0.1]], np.float32), np.zeros((1, 3), np.float32)
+    turned = head.pose(np.zeros((1, 52), np.float32), angles, still)
+    moved = np.linalg.norm(turned.positions[0] - head.neutral, axis=1)
+    assert moved[head.neutral[:, 1] < head.neck[1]].max() < 1e-4
+    assert moved[head.face_vertices].mean() > 0.3
+    matrix = rotations(angles)[0]
+    np.testing.assert_allclose(matrix @ matrix.T, np.eye(3), atol=1e-6)
