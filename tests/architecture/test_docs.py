@@ -67,7 +67,7 @@ def test_python_examples_run(path, number, block, tmp_path):
     if block.startswith("# not run:"):
         return
     done = subprocess.run(
-        [sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=280
     )
     assert done.returncode == 0, done.stderr
 
