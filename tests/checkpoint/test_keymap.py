@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from golden import folder
 from transformers import UMT5Config, UMT5EncoderModel
 
-from golden import folder
 from uniavgen.checkpoint.codec_keymap import UMT5_ORIGINAL, vae_map
 from uniavgen.checkpoint.keymap import (
     WAN_DIFFUSERS,

@@ -28,6 +28,7 @@ from uniavgen.training.codecs.video_vae import (
     VideoVaeTraining,
     finish,
     reconstruction_distance,
+    start_as_pictures,
     use_picture_convolutions,
 )
 from uniavgen.training.codecs.vocoder import VocoderObjective, VocoderShape, VocoderTraining, spectral_distance
@@ -162,6 +163,17 @@ def test_picture_convolutions_change_neither_values_nor_names():
     assert list(vae.state_dict()) == names
     torch.testing.assert_close(codec.encode(pixels), latents, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(codec.decode(latents), decoded, rtol=1e-4, atol=1e-5)
+
+
+def test_a_clip_starts_as_its_pictures():
+    vae = VideoVaeShape(width=4, decoder_width=4, latent_channels=3).build().eval()
+    start_as_pictures(vae)
+    codec, picture = VideoCodec(vae), torch.rand(1, 3, 1, 32, 48) * 2 - 1
+    decoded = codec.decode(codec.encode(picture.expand(-1, -1, 9, -1, -1)))
+    first = codec.decode(codec.encode(picture))
+    torch.testing.assert_close(decoded[:, :, :1], first, rtol=1e-3, atol=1e-4)
+    # What was decoded once is only repeated: no frame of a latent frame differs from the others.
+    torch.testing.assert_close(decoded[:, :, 5:6].expand(-1, -1, 4, -1, -1), decoded[:, :, 5:9], rtol=1e-3, atol=1e-4)
 
 
 def test_finished_latents_have_mean_0_and_deviation_1(shards: Path):

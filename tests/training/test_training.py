@@ -17,6 +17,7 @@ from uniavgen.training.loop import train
 from uniavgen.training.optim import build_optimizer, freeze_others, learning_rate
 from uniavgen.training.parallel import World
 
+JOINT_ONLY = "stage.tasks.ratios={reference_audio: 0, continuation: 0, dubbing: 0, animation: 0}"
 GOLDEN = Path(__file__).parent / "golden_losses.json"
 
 
@@ -28,13 +29,14 @@ def test_every_stage_preset_is_complete_and_goes_through_plain_data(name):
 
 def test_twenty_steps_learn_and_match_the_golden_losses(folder, tmp_path):
     """`UNIAVGEN_REGENERATE=1 pytest tests/training` rewrites the file."""
-    settings = config("train.steps=20", "optim.lr=0.01", "optim.decay_steps=0", "stage.tasks.ratios={joint: 1}")
+    settings = config("train.steps=20", "train.batch_size=4", "optim.lr=0.005", "optim.decay_steps=0", JOINT_ONLY)
     one, totals = run(folder, tmp_path, settings), []
     steps = batches(one.steps, 0, 20)
     train(one.state, one.step_function, steps, settings, [lambda record, state: totals.append(record.losses["total"])])
     if os.environ.get("UNIAVGEN_REGENERATE"):
         GOLDEN.write_text(json.dumps([round(total, 4) for total in totals]) + "\n")
-    assert sum(totals[-5:]) < 0.8 * sum(totals[:5])
+    again = one.step_function(one.steps[0], 0).total(settings.stage.losses, 0, 20)
+    assert float(again.detach()) < 0.9 * totals[0]
     assert totals == pytest.approx(json.loads(GOLDEN.read_text()), rel=0.02)
 
 
@@ -57,7 +59,7 @@ def test_average_follows_its_formula():
 
 def test_only_the_trainable_set_changes(folder, tmp_path):
     patterns = 'stage.trainable=["audio_stem.*", "blocks.*.audio.*"]'
-    settings = config(patterns, "stage.branches=audio", "stage.tasks.ratios={joint: 1}", "train.steps=2")
+    settings = config(patterns, "stage.branches=audio", JOINT_ONLY, "train.steps=2")
     one = run(folder, tmp_path, settings)
     before = {name: value.clone() for name, value in one.state.model.state_dict().items()}
     train(one.state, one.step_function, batches(one.steps, 0, 2), settings)
@@ -101,6 +103,8 @@ def test_readers_and_processes_do_not_change_what_comes(folder, tmp_path):
         assert all(part.draw == expected.draw for part in parts)
 
 
+# Said once by torch's mixed-precision norm on the CPU.
+@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")
 def test_bf16_keeps_weights_and_moments_in_float32(folder, tmp_path):
     settings = config("train.precision=bf16", "train.steps=1")
     one = run(folder, tmp_path, settings)
@@ -138,3 +142,8 @@ def test_tensorboard_gets_curves_and_sampled_clips(folder, tmp_path):
     assert set(events["images"]) == {"a/frames", "a/mel"}
     assert events["audio"] == ["a/sound"]
     assert one.state.model.training
+
+
+def test_tasks_that_the_audio_branch_alone_cannot_learn_are_told():
+    with pytest.raises(ConfigError, match="animation"):
+        config("stage.branches=audio")

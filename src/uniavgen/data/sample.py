@@ -50,7 +50,8 @@ def read_sample(shards: ShardSet, i: int, timebase: Timebase) -> Sample:
         raise DataError(f"sample '{key}' has the parts {parts}; expected json and flac, wav or opus at least")
     facts = _facts(key, shards.read(i, "json"))
     text, caption, speaker = (str(facts.pop(name, "")) for name in ("text", "caption", "speaker"))
-    phones, words = facts.pop("phones", ()), facts.pop("words", None)
+    phones = tuple((str(symbol), float(start), float(stop)) for symbol, start, stop in facts.pop("phones", ()))
+    words = facts.pop("words", None)
     timed = word_times(text, phones) if words is None else tuple(Word(text=w, start_s=s, end_s=e) for w, s, e in words)
     try:
         return Sample(

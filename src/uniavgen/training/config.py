@@ -7,6 +7,9 @@ from uniavgen.config import Config
 from uniavgen.errors import ConfigError
 from uniavgen.flow.guidance import Dropout
 from uniavgen.tasks.mixture import MixtureConfig
+from uniavgen.tasks.table import TASKS, Part
+
+_BOTH_GENERATED = (Part.GENERATED, Part.GENERATED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +47,14 @@ class StageConfig(Config):
     dropout: Dropout = field(default_factory=Dropout)
     shift: float = 5.0
     """t is uniform, then shifted as in sampling. [Harmony; Ovi]"""
+
+    def __post_init__(self) -> None:
+        trained = [task for task, ratio in self.tasks.ratios.items() if ratio > 0]
+        needs_video = [task.value for task in trained if (TASKS[task].video, TASKS[task].audio) != _BOTH_GENERATED]
+        if self.branches == "audio" and needs_video:
+            raise ConfigError(
+                f"the audio branch alone cannot be trained on {', '.join(needs_video)}; set their ratio to 0"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
