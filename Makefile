@@ -7,8 +7,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 
-CAPTION ?= A woman with brown hair looks into the camera and speaks in a calm voice.
-SPEECH ?= Hello there, this clip was made on a small machine.
+CAPTION ?= An old woman with a white bob and glasses speaks cheerfully before a brick wall.
+SPEECH ?= There is no coffee left in the hotel.
 
 .PHONY: help setup setup-dev demo test lint format bench evaluate clean
 

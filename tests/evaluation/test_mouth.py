@@ -6,7 +6,16 @@ import torch
 
 from uniavgen.errors import CheckpointError, ConfigError
 from uniavgen.evaluation.metric import NotMeasured
-from uniavgen.evaluation.mouth import MouthCorrelation, MouthCurve, MouthRange, MouthReader, as_pictures, correlation
+from uniavgen.evaluation.mouth import (
+    ROOM,
+    SIDE_PX,
+    FaceSquare,
+    MouthCorrelation,
+    MouthCurve,
+    MouthRange,
+    MouthReader,
+    correlation,
+)
 from uniavgen.evaluation.mouth_training import (
     FrameSet,
     MouthTrainingConfig,
@@ -37,16 +46,32 @@ def test_correlation_equals_numpys():
     assert correlation(a, b) == pytest.approx(np.corrcoef(a, b)[0, 1], abs=1e-6)
 
 
-def test_the_reader_takes_pictures_of_any_size_with_its_shorter_side_fixed():
-    frames = np.zeros((2, 64, 96, 3), np.uint8)
-    assert as_pictures(frames).shape == (2, 3, 128, 192)
-    assert MouthReader().read(frames).shape == (2,)
+def test_the_square_surrounds_the_face_and_holds_for_any_size():
+    mask = np.zeros((2, 40, 80), bool)
+    mask[1, 10:30, 20:30] = True
+    where = FaceSquare.of(mask)
+    assert (where.x, where.y) == (25 / 80, 20 / 40)
+    assert (where.width * 80, where.height * 40) == pytest.approx((ROOM * 20, ROOM * 20))
+    small = np.zeros((1, 40, 80, 3), np.uint8)
+    small[:, 10:30, 15:35] = 255
+    large = small.repeat(4, axis=1).repeat(4, axis=2)
+    assert where.cut(small).shape == where.cut(large).shape == (1, 3, SIDE_PX, SIDE_PX)
+    assert where.cut(small)[0, :, SIDE_PX // 2, SIDE_PX // 2].tolist() == [1, 1, 1]
+    assert where.cut(small)[0, :, 2, 2].tolist() == [-1, -1, -1]
+    assert (where.cut(small) - where.cut(large)).abs().mean() < 0.1
+
+
+def test_without_a_face_there_is_nothing_to_read():
+    with pytest.raises(NotMeasured, match="shows no face"):
+        FaceSquare.of(np.zeros((2, 4, 4), bool))
 
 
 def test_a_stored_reader_reads_the_same(tmp_path):
-    reader, frames = MouthReader().eval(), truth_clip().frames
+    reader, clip = MouthReader().eval(), truth_clip()
+    where = FaceSquare.of(clip.face_mask)
     reader.save(tmp_path / "reader.safetensors", {"made": "here"})
-    np.testing.assert_array_equal(MouthReader.load(tmp_path / "reader.safetensors").read(frames), reader.read(frames))
+    again = MouthReader.load(tmp_path / "reader.safetensors")
+    np.testing.assert_array_equal(again.read(clip.frames, where), reader.read(clip.frames, where))
     assert (tmp_path / "reader.safetensors").stat().st_size < 500_000
 
 
@@ -74,7 +99,8 @@ def test_training_is_reproducible_and_learns_the_openings_of_a_bar():
     frames = FrameSet.gather(iter(clips), every=1)
     reader = train_mouth_reader(frames, config, lambda step, loss: losses.append(loss))
     again = train_mouth_reader(frames, config)
-    np.testing.assert_array_equal(reader.read(clips[0].frames), again.read(clips[0].frames))
+    where = FaceSquare.of(clips[0].face_mask)
+    np.testing.assert_array_equal(reader.read(clips[0].frames, where), again.read(clips[0].frames, where))
     assert np.mean(losses[-3:]) < np.mean(losses[:3])
     assert -1 <= held_out_correlation(reader, iter([truth_clip("new", 99)])) <= 1
 
@@ -86,8 +112,8 @@ def test_settings_that_cannot_train_are_refused():
 
 def test_metrics_compare_the_made_frames_with_the_truth_curve():
     reader, clip, other = MouthReader().eval(), truth_clip("a", 1), truth_clip("b", 2)
-    expected, curve = reader.read(other.frames), MouthCurve(reader)
-    truth, made = clip.mouth_opening, made_like(other)
+    where, curve = FaceSquare.of(clip.face_mask), MouthCurve(reader)
+    expected, truth, made = reader.read(other.frames, where), clip.mouth_opening, made_like(other)
     assert MouthCorrelation(curve).score(made, clip) == pytest.approx(correlation(expected, truth))
     assert MouthRange(curve).score(made, clip) == pytest.approx(expected.std() / truth.std())
-    np.testing.assert_array_equal(curve.of(made_like(clip)), reader.read(clip.frames))
+    np.testing.assert_array_equal(curve.of(made_like(clip), clip), reader.read(clip.frames, where))

@@ -129,7 +129,7 @@ def test_resume_equals_no_interruption(make, shards: Path, tmp_path: Path):
 def test_training_lowers_the_loss(shards: Path, tmp_path: Path):
     config = loop(steps=30)
     records = list(train(caption(shards), config, tmp_path))
-    assert records[-1].losses["total"] < 0.8 * records[0].losses["total"]
+    assert records[-1].losses["total"] < 0.9 * records[0].losses["total"]
 
 
 def test_the_rate_warms_up_and_ends_low():

@@ -49,13 +49,15 @@ class KeyMap:
         """Our name of one of theirs; None if it is ignored; CheckpointError if it is unknown."""
         if any(_compiled(pattern).fullmatch(name) for pattern in self.ignored):
             return None
-        return self._single(name, [row.to_ours(name) for row in self.rows])
+        rows = [row for row in self.rows if name.startswith(_beginning(row.theirs))]
+        return self._single(name, [row.to_ours(name) for row in rows])
 
     def to_theirs(self, name: str) -> str | None:
         """Their name of one of ours; None if it is tied, or if it has none and the map is not `whole`."""
         if name in self.tied:
             return None
-        found = [place for row in self.rows if (place := row.to_theirs(name)) is not None]
+        rows = [row for row in self.rows if name.startswith(_beginning(row.ours))]
+        found = [place for row in rows if (place := row.to_theirs(name)) is not None]
         return self._single(name, found) if found or self.whole else None
 
     def place(self, theirs: Mapping[str, Shape], ours: Mapping[str, Shape]) -> dict[str, str]:
@@ -96,6 +98,12 @@ def _problems(unknown: list[str], missing: list[str], wrong: list[str]) -> Itera
         if names:
             more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
             yield f"{len(names)} {what}: {', '.join(sorted(names)[:_LISTED])}{more}"
+
+
+@cache
+def _beginning(pattern: str) -> str:
+    """What every name of a pattern begins with."""
+    return pattern.partition("{")[0]
 
 
 @cache

@@ -1,19 +1,21 @@
 """Mouth opening read from pictures by a small network of our own, and compared with the truth. [ours]
 
-The reader finds the mouth by attention over a feature map, so the face may be anywhere and of any size. It learned from
-rendered faces (`mouth_training`), softened and stained as generated pictures are. A curve is compared by Pearson's
-correlation: scale and offset, where the reader errs from person to person, do not count.
+The reader sees the face's square of a clip, which the mask of the first picture gives (every system starts from this
+picture), with room for the head to move. It learned from rendered faces (`mouth_training`), softened and stained as
+generated pictures are. A curve is compared by Pearson's correlation: scale and offset, where the reader errs from
+person to person, do not count.
 
-Letters: F pixel frames, b pictures, c channels, s places of the feature map.
+Letters: F pixel frames, H W pixels, b pictures, c channels, h w feature map.
 """
 
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import torch
-from einops import rearrange
-from jaxtyping import Float, UInt8
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float, UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -24,53 +26,97 @@ from uniavgen.evaluation.metric import MadeClip, NotMeasured, TruthClip
 from uniavgen.media.files import whole_file
 
 SHIPPED = resources.files("uniavgen") / "weights" / "evaluation" / "mouth_reader.safetensors"
-SIDE_PX = 128
-"""Shorter side of the pictures that the reader looks at. [ours]"""
+SIDE_PX = 64
+"""Side of the squares that the reader looks at. [ours]"""
+ROOM = 1.4
+"""Side of the square over that of the face. [ours]"""
 
 
-class _Block(nn.Module):
+@dataclass(frozen=True, kw_only=True)
+class FaceSquare:
+    """Where to look, in shares of the picture's width and height, so that it holds for any size of it."""
+
+    x: float
+    y: float
+    """Centre."""
+    width: float
+    height: float
+
+    @classmethod
+    def of(cls, masks: Bool[np.ndarray, "F H W"]) -> "FaceSquare":
+        """Around the face in the first picture that shows one; NotMeasured without any."""
+        shown = masks.any(axis=(1, 2))
+        if not shown.any():
+            raise NotMeasured("the clip shows no face")
+        mask = masks[int(shown.argmax())]
+        height, width = mask.shape
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+        side = ROOM * float(max(bottom - top, right - left))
+        return cls(
+            x=float(left + right) / 2 / width,
+            y=float(top + bottom) / 2 / height,
+            width=side / width,
+            height=side / height,
+        )
+
+    def cut(self, frames: UInt8[np.ndarray, "F H W 3"]) -> Float[Tensor, "F 3 side side"]:
+        """The square of every frame, in [-1, 1] and at the reader's size; edges repeat beyond the picture."""
+        pictures = rearrange(torch.from_numpy(np.ascontiguousarray(frames)), "F H W c -> F c H W").float() / 127.5 - 1
+        shrink = self.height * frames.shape[1] / SIDE_PX
+        if shrink > 1.5:
+            size = (round(frames.shape[1] / shrink), round(frames.shape[2] / shrink))
+            pictures = F.interpolate(pictures, size, mode="bilinear", antialias=True)
+        matrix = torch.tensor([[self.width, 0.0, 2 * self.x - 1], [0.0, self.height, 2 * self.y - 1]])
+        shape = [len(frames), 3, SIDE_PX, SIDE_PX]
+        grid = F.affine_grid(repeat(matrix, "r c -> F r c", F=len(frames)), shape, align_corners=False)
+        return F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
+
+
+class Block(nn.Module):
     """Depthwise 3x3, then a two-layer mix of the channels, with a residual."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.spatial = nn.Conv2d(width, width, 3, padding=1, groups=width)
-        self.norm = nn.GroupNorm(4, width)
+        self.spatial = nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False)
+        self.norm = nn.BatchNorm2d(width)
         self.widen = nn.Conv2d(width, 2 * width, 1)
         self.narrow = nn.Conv2d(2 * width, width, 1)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        return x + self.narrow(F.gelu(self.widen(self.norm(self.spatial(x)))))
+        return x + self.narrow(F.relu(self.widen(self.norm(self.spatial(x)))))
 
 
 class MouthReader(nn.Module):
-    """Pictures to mouth opening: 0.1M parameters, 8x smaller feature map, four attention heads over its places."""
+    """Squares of faces to mouth opening: 0.1M parameters, an 8 x 8 feature map, two layers over all of it."""
 
-    def __init__(self, heads: int = 4) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.features = nn.Sequential(
-            nn.Conv2d(3, 32, 6, stride=4, padding=1),
-            _Block(32),
-            _Block(32),
+            nn.Conv2d(3, 16, 5, stride=2, padding=2, bias=False),
+            nn.BatchNorm2d(16),
+            nn.ReLU(),
+            Block(16),
+            nn.Conv2d(16, 32, 3, stride=2, padding=1),
+            Block(32),
             nn.Conv2d(32, 64, 3, stride=2, padding=1),
-            _Block(64),
-            _Block(64),
-            _Block(64),
+            Block(64),
+            Block(64),
+            nn.BatchNorm2d(64),
+            nn.ReLU(),
+            nn.Conv2d(64, 8, 1),
         )
-        self.attention = nn.Conv2d(64, heads, 1)
-        self.opening = nn.Sequential(nn.Linear(64 * heads, 64), nn.GELU(), nn.Linear(64, 1))
+        places = 8 * (SIDE_PX // 8) ** 2
+        self.opening = nn.Sequential(nn.Linear(places, 64), nn.ReLU(), nn.Linear(64, 1))
 
-    def forward(self, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b"]:
-        """Mouth opening in the renderer's unit; `pictures` in [-1, 1]."""
-        features = self.features(pictures)
-        weight = rearrange(self.attention(features), "b heads h w -> b heads (h w)").softmax(-1)
-        seen = torch.einsum("b a s, b c s -> b a c", weight, rearrange(features, "b c h w -> b c (h w)"))
-        return self.opening(rearrange(seen, "b a c -> b (a c)"))[:, 0]
+    def forward(self, squares: Float[Tensor, "b 3 side side"]) -> Float[Tensor, " b"]:
+        """Mouth opening in the renderer's unit; `squares` as `FaceSquare.cut` gives them."""
+        return self.opening(rearrange(self.features(squares), "b c h w -> b (c h w)"))[:, 0]
 
     @torch.no_grad()
-    def read(self, frames: UInt8[np.ndarray, "F H W 3"]) -> Float[np.ndarray, " F"]:
+    def read(self, frames: UInt8[np.ndarray, "F H W 3"], where: FaceSquare) -> Float[np.ndarray, " F"]:
         """Curve of a clip, one value a frame."""
-        curves = [self(as_pictures(frames[start : start + 27])) for start in range(0, len(frames), 27)]
-        return torch.cat(curves).numpy()
+        return self(where.cut(frames)).numpy()
 
     def save(self, path: Path, metadata: dict[str, str]) -> None:
         """Write safetensors, whole or not at all."""
@@ -94,17 +140,6 @@ class MouthReader(nn.Module):
         return reader.eval()
 
 
-def as_pictures(frames: UInt8[np.ndarray, "F H W 3"]) -> Float[Tensor, "F 3 h w"]:
-    """Frames as the reader takes them: in [-1, 1], shorter side `SIDE_PX`."""
-    pictures = rearrange(torch.from_numpy(np.ascontiguousarray(frames)), "F H W c -> F c H W").float() / 127.5 - 1
-    height, width = frames.shape[1:3]
-    shorter = min(height, width)
-    if shorter == SIDE_PX:
-        return pictures
-    size = (round(height * SIDE_PX / shorter), round(width * SIDE_PX / shorter))
-    return F.interpolate(pictures, size, mode="bilinear", antialias=True)
-
-
 def correlation(curve: Float[np.ndarray, " F"], truth: Float[np.ndarray, " F"]) -> float:
     """Pearson's r over the frames both have; 0 for a curve that never moves, NotMeasured for such a truth."""
     shared = min(len(curve), len(truth))
@@ -124,10 +159,10 @@ class MouthCurve:
         self._reader = reader
         self._last: tuple[MadeClip, Float[np.ndarray, " F"]] | None = None
 
-    def of(self, made: MadeClip) -> Float[np.ndarray, " F"]:
-        """Mouth opening, one value a frame."""
+    def of(self, made: MadeClip, truth: TruthClip) -> Float[np.ndarray, " F"]:
+        """Mouth opening, one value a frame; NotMeasured where the truth shows no face."""
         if self._last is None or self._last[0] is not made:
-            self._last = (made, self._reader.read(made.frames))
+            self._last = (made, self._reader.read(made.frames, FaceSquare.of(truth.face_mask)))
         return self._last[1]
 
 
@@ -141,7 +176,7 @@ class MouthCorrelation:
         self._curve = curve
 
     def score(self, made: MadeClip, truth: TruthClip) -> float:
-        return correlation(self._curve.of(made), truth.mouth_opening)
+        return correlation(self._curve.of(made, truth), truth.mouth_opening)
 
 
 class MouthRange:
@@ -157,4 +192,4 @@ class MouthRange:
         spread = float(truth.mouth_opening.std())
         if spread < 1e-6:
             raise NotMeasured("the mouth of the truth never moves")
-        return float(self._curve.of(made).std()) / spread
+        return float(self._curve.of(made, truth).std()) / spread

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from uniavgen.config import Config
 from uniavgen.errors import ConfigError, DataError
 from uniavgen.evaluation.metric import NotMeasured, TruthClip
-from uniavgen.evaluation.mouth import MouthReader, as_pictures, correlation
+from uniavgen.evaluation.mouth import Block, FaceSquare, MouthReader, correlation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +28,8 @@ class MouthTrainingConfig(Config):
     """How the shipped reader is trained."""
 
     steps: int = 1000
-    clips_per_step: int = 6
-    frames_per_clip: int = 6
+    clips_per_step: int = 16
+    frames_per_clip: int = 4
     learning_rate: float = 2e-3
     """Peak; up over the first 5 % of the steps, then a cosine to 0."""
     weight_decay: float = 0.01
@@ -42,7 +42,7 @@ class MouthTrainingConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class FrameSet:
-    """Frames of many clips in memory, as the reader sees them, with their mouth opening."""
+    """Squares of the faces of many clips in memory, with their mouth opening."""
 
     pictures: Sequence[Tensor]
     """One uint8 `k 3 h w` a clip."""
@@ -51,10 +51,13 @@ class FrameSet:
 
     @classmethod
     def gather(cls, clips: Iterator[TruthClip], every: int = 3) -> "FrameSet":
-        """Every third frame: neighbours teach little."""
+        """Every third frame, since neighbours teach little. Clips without a face are left out."""
         pictures, openings = [], []
         for clip in clips:
-            pictures.append(((as_pictures(clip.frames[::every]) + 1) * 127.5).round().to(torch.uint8))
+            if not clip.face_mask.any():
+                continue
+            squares = FaceSquare.of(clip.face_mask).cut(clip.frames[::every])
+            pictures.append(((squares + 1) * 127.5).round().to(torch.uint8))
             openings.append(torch.from_numpy(clip.mouth_opening[::every].astype(np.float32)))
         if not pictures:
             raise DataError("there is no clip to learn from; render some with `uniavgen synth`")
@@ -100,7 +103,7 @@ def held_out_correlation(reader: MouthReader, clips: Iterator[TruthClip]) -> flo
     values = []
     for clip in clips:
         try:
-            values.append(correlation(reader.read(clip.frames), clip.mouth_opening))
+            values.append(correlation(reader.read(clip.frames, FaceSquare.of(clip.face_mask)), clip.mouth_opening))
         except NotMeasured:
             continue
     if not values:
@@ -118,7 +121,7 @@ def _augment_clip(frames: Float[Tensor, "k 3 h w"], rng: torch.Generator) -> Flo
         return low + (high - low) * torch.rand(*shape, generator=rng)
 
     count, _, height, width = frames.shape
-    zoom, mirror = between(0.75, 1.2, 1), torch.sign(between(-1.0, 1.0, 1))
+    zoom, mirror = between(0.75, 1.15, 1), torch.sign(between(-1.0, 1.0, 1))
     zero = torch.zeros(1)
     matrix = torch.stack([zoom * mirror, zero, between(-0.2, 0.2, 1), zero, zoom, between(-0.2, 0.2, 1)])
     affine = repeat(rearrange(matrix, "(r c) 1 -> r c", r=2), "r c -> k r c", k=count)
@@ -159,9 +162,13 @@ def _rate(step: int, steps: int) -> float:
 def _initialise(reader: MouthReader, rng: torch.Generator) -> None:
     for module in reader.modules():
         if isinstance(module, (torch.nn.Conv2d, torch.nn.Linear)):
-            assert module.bias is not None
             torch.nn.init.kaiming_normal_(module.weight, generator=rng)
-            torch.nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                torch.nn.init.zeros_(module.bias)
+    for block in reader.modules():
+        if isinstance(block, Block):
+            # A fresh block changes nothing.
+            torch.nn.init.zeros_(block.narrow.weight)
 
 
 @torch.no_grad()

@@ -223,15 +223,15 @@ def _plain(sampling: "SamplingConfig") -> dict[str, Any]:
 
 
 def _sheet(path: Path, truths: "Sequence[TruthClip]", store: "ClipStore", name: str, reader: "MouthReader") -> None:
-    from uniavgen.evaluation.mouth import correlation
+    from uniavgen.evaluation.mouth import FaceSquare, correlation
     from uniavgen.evaluation.sheet import Row, contact_sheet
     from uniavgen.media.files import whole_file
 
     rows = []
     for truth in truths:
         made = store.load(name, truth.key)
-        if made is not None:
-            opening = reader.read(made.frames)
+        if made is not None and truth.face_mask.any():
+            opening = reader.read(made.frames, FaceSquare.of(truth.face_mask))
             score = correlation(opening, truth.mouth_opening)
             rows.append(Row(truth=truth, made=made, opening=opening, caption=f"{truth.key}: mouth {score:+.2f}"))
     with whole_file(path) as partial:

@@ -23,8 +23,7 @@ def check_model(model: str, device: str) -> Path | None:
 
     Reads no weights and imports nothing heavy.
     """
-    if not _DEVICE.fullmatch(device):
-        raise ConfigError(f"there is no device '{device}'; use auto, cpu, cuda, cuda:N or mps")
+    check_device(device)
     folder = Path(str(resources.files("uniavgen") / "weights" / NANO)) if model == NANO else Path(model)
     if not folder.exists():
         if model == NANO:
@@ -42,6 +41,12 @@ def check_model(model: str, device: str) -> Path | None:
     if kind != _PIPELINE and kind != ["uniavgen", _PIPELINE]:
         raise CheckpointError(f"{model} holds a {kind}, not a {_PIPELINE}; name another model")
     return folder
+
+
+def check_device(name: str) -> None:
+    """ConfigError for a name that no device can have; whether it is there is not looked at."""
+    if not _DEVICE.fullmatch(name):
+        raise ConfigError(f"there is no device '{name}'; use auto, cpu, cuda, cuda:N or mps")
 
 
 def check_texts(folder: Path, request: "Request") -> None:

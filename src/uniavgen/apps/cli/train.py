@@ -51,9 +51,11 @@ def train(
     if bool(watch) != bool(parts):
         raise ConfigError("clips to watch need both --watch and --parts")
 
-    import torch
+    from uniavgen.apps.cli.models import check_device, chosen_device
 
-    from uniavgen.apps.cli.models import chosen_device
+    check_device(device)
+
+    import torch
 
     place = torch.device(chosen_device(device))
     run = _assemble(chosen, [str(folder) for folder in data], out, init, resume, place)

@@ -72,7 +72,7 @@ def mouth_region(face: np.ndarray) -> np.ndarray:
     return region
 
 
-def _resized(frames: UInt8[np.ndarray, "F H W c"], size_px: int) -> UInt8[np.ndarray, "F H W c"]:
+def _resized(frames: UInt8[np.ndarray, "F H W c"], size_px: int) -> UInt8[np.ndarray, "F size size c"]:
     if frames.shape[1:3] == (size_px, size_px):
         return frames
     if frames.shape[1] != frames.shape[2] or frames.shape[1] < size_px:

@@ -1,0 +1,149 @@
+"""`uniavgen prepare` and `uniavgen train` as a user runs them, on speech and the smallest model that hears 80 bins."""
+
+import json
+import os
+import signal
+import threading
+import time
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from uniavgen.apps.cli import main
+from uniavgen.config import dump, load
+from uniavgen.data.features import FeatureSet
+from uniavgen.models.config import TransformerConfig
+from uniavgen.models.transformer import UniAVGenTransformer
+from uniavgen.training.config import TrainConfig
+from uniavgen.training.state import checkpoints
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory) -> Path:
+    """Four utterances of two voices, and one that is longer than a clip."""
+    folder = tmp_path_factory.mktemp("speech")
+    (folder / "opus").mkdir()
+    entries = []
+    for i, seconds in enumerate((1.0, 2.0, 3.0, 1.5, 6.0)):
+        phones = [["s", 0.1, 0.4], ["o", 0.4, 0.5], [" ", 0.5, 0.6], ["h", 0.6, seconds - 0.2]]
+        entries.append({"id": f"u{i}", "text": "so high", "voice": f"v{i % 2}", "phones": phones})
+        sound = np.random.default_rng(i).normal(0, 3000, int(seconds * 24000)).astype("<i2")
+        # The container is recognised by its content, not by its name.
+        with (folder / "opus" / f"u{i}.opus").open("wb") as file, wave.open(file) as out:
+            out.setnchannels(1)
+            out.setsampwidth(2)
+            out.setframerate(24000)
+            out.writeframes(sound.tobytes())
+    (folder / "index.jsonl").write_text("\n".join(json.dumps(entry) for entry in entries))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def features(speech, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("made") / "features"
+    assert main(["prepare", "--data", str(speech), "--out", str(out), "--num-frames", "33"]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    """The tiny model with 80 mel bins and all of nano's symbols."""
+    path = tmp_path_factory.mktemp("model") / "model.yaml"
+    sizes = load(TransformerConfig, ["tiny/model"], ["audio.mel_bins=80", "audio.speech.num_symbols=95"])
+    path.write_text(yaml.safe_dump(dump(sizes)))
+    return str(path)
+
+
+def command(features, model, out, *more: str) -> list[str]:
+    small = [f"model={model}", "train.batch_size=2", "data.num_frames=17", "stage.tasks.reference_s=[0.2,0.4]"]
+    settings = [part for setting in small for part in ("-s", setting)]
+    return [
+        "train",
+        "-c",
+        "nano/stage1",
+        *settings,
+        "--data",
+        str(features),
+        "--out",
+        str(out),
+        "--device",
+        "cpu",
+        *more,
+    ]
+
+
+def test_prepared_speech_has_words_and_leaves_out_what_is_too_long(features):
+    stored = FeatureSet(str(features))
+    assert stored.shards.keys == ("u0", "u1", "u3")
+    assert stored.speakers == ("v0", "v1", "v1")
+    clip = stored[1]
+    assert [(word.text, word.start_s) for word in clip.words] == [("so", 0.1), ("high", 0.6)]
+    assert clip.mel.shape == (206, 80)
+    assert clip.latents is None
+
+
+def test_prepare_goes_on_and_refuses_other_settings(speech, features, capsys):
+    again = ["prepare", "--data", str(speech), "--out", str(features)]
+    assert main([*again, "--num-frames", "33"]) == 0
+    assert len(FeatureSet(str(features))) == 3
+    assert main([*again, "--num-frames", "17"]) == 2
+    assert "other codecs or another length" in capsys.readouterr().err
+
+
+def test_a_stage_becomes_a_saved_transformer(features, model, tmp_path):
+    assert main(command(features, model, tmp_path, "-s", "train.steps=2")) == 0
+    saved = UniAVGenTransformer.from_pretrained(tmp_path / "transformer")
+    assert saved.settings.audio.mel_bins == 80
+    assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["step-00000002"]
+
+
+def test_ctrl_c_saves_and_resume_goes_on(features, model, tmp_path, capsys):
+    def interrupt():
+        while not checkpoints(tmp_path / "checkpoints"):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    long = command(features, model, tmp_path, "-s", "train.steps=100000", "-s", "train.checkpoint_every=3")
+    watcher = threading.Thread(target=interrupt)
+    watcher.start()
+    assert main(long) == 130
+    watcher.join()
+    stopped = int(checkpoints(tmp_path / "checkpoints")[-1].name.removeprefix("step-"))
+    assert stopped >= 3
+    assert not list(tmp_path.rglob("*.partial"))
+    assert main(command(features, model, tmp_path, "-s", f"train.steps={stopped + 2}")) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert main(command(features, model, tmp_path, "-s", f"train.steps={stopped + 2}", "--resume")) == 0
+    assert checkpoints(tmp_path / "checkpoints")[-1].name == f"step-{stopped + 2:08d}"
+
+
+def test_printed_settings_are_settings(capsys):
+    assert main(["train", "-c", "nano/stage2", "-s", "train.steps=7", "--print-config"]) == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed == dump(load(TrainConfig, ["nano/stage2"], ["train.steps=7"]))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (["-s", "train.setps=3"], "train.setps"),
+        (["-s", "train.steps=0"], "at least 1"),
+        (["-s", "data.num_frames=18"], "1 + 4n"),
+        (["-s", "data.weights=[1,2]"], "data.weights"),
+        (["-s", "stage.branches=both"], "sound only|latent frames"),
+        (["--init", "nowhere"], "no weights"),
+        (["--resume", "--init", "nowhere"], "use one of them"),
+        (["--watch", "nowhere"], "both"),
+        (["--device", "tpu"], "device"),
+    ],
+)
+def test_bad_settings_are_one_sentence(features, model, tmp_path, capsys, change, sentence):
+    import re
+
+    assert main(command(features, model, tmp_path / "out", *change)) == 2
+    error = capsys.readouterr().err
+    assert re.search(sentence.replace("+", r"\+"), error)
+    assert len(error.strip().splitlines()) == 1
