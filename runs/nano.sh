@@ -80,4 +80,4 @@ stage 2 "${watch[@]}" "${stage2[@]}"
 stage 3 "${watch[@]}" "${stage3[@]}"
 
 say "model"
-uniavgen export --transformer "$out/stage3" --parts "$parts" --out "$out/model"
+uniavgen export --transformer "$out/stage3" --parts "$parts" --out "$out/model" --steps 16

@@ -103,7 +103,9 @@ class ClipTiming:
 
     def audio_windows(self, side_frames: int = 2, source: Source = Source.RELEASE) -> list[list[int]]:
         """Audio tokens each latent frame attends to (see the function of the same name)."""
-        return audio_windows(self.num_latent_frames, self.num_audio_tokens, side_frames, self.base.temporal_stride, source)
+        return audio_windows(
+            self.num_latent_frames, self.num_audio_tokens, side_frames, self.base.temporal_stride, source
+        )
 
     def video_weights(self, ramp: "Ramp", source: Source = Source.RELEASE) -> list[tuple[int, float, float]]:
         """Latent frames each audio token attends to (see the function of the same name)."""

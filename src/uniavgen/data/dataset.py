@@ -106,6 +106,15 @@ class TrainingData:
             tables.append(dict(clips))
         return tuple(tables)
 
+    def check(self) -> None:
+        """DataError where the first clip of a source lacks what these settings need; before anything is trained."""
+        for source in self.sources:
+            clip = source[0]
+            self._mel(clip)
+            if self.with_video:
+                self._latents(clip)
+                self._caption(clip.caption)
+
     def batch(self, draw: Draw, numbers: Sequence[int]) -> Batch:
         """The clips with the global sample numbers `numbers`; DataError where one does not fit."""
         drawn = [self.sampler.draw(number) for number in numbers]

@@ -68,7 +68,7 @@ class SpeechSource:
             caption="",
             speaker=entry["voice"],
             waveform=waveform,
-            words=word_times(entry["text"], entry["phones"]),
+            words=word_times(entry["text"], [(s, a, b) for s, a, b in entry["phones"]]),
         )
 
     @cached_property

@@ -52,7 +52,7 @@ def training_data(
     if not folders or len(weights) != len(folders):
         raise ConfigError(f"data.weights has {len(weights)} shares for {len(folders)} data folders; give one each")
     budget = int(config.data.memory_gb * 2**30 / len(folders))
-    return TrainingData(
+    data = TrainingData(
         sources=tuple(FeatureSet(folder, budget) for folder in folders),
         weights=tuple(weights),
         seed=config.train.seed,
@@ -61,6 +61,8 @@ def training_data(
         caption=CaptionShape(tokens=settings.video.caption_tokens, width=settings.video.caption_width),
         with_video=config.stage.branches == "both",
     )
+    data.check()
+    return data
 
 
 def build_run(

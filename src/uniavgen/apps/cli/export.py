@@ -16,6 +16,7 @@ def export(
     size: Annotated[
         int, typer.Option(help="Pixels a side of the model's pictures; 0 keeps the aspect of pictures.")
     ] = 128,
+    steps: Annotated[int, typer.Option(help="Sampling steps that the model takes by default.")] = 50,
 ) -> None:
     """Put a trained transformer and its codecs together."""
     import shutil
@@ -24,12 +25,13 @@ def export(
 
     from uniavgen.apps.cli.parts import load_parts
     from uniavgen.errors import CheckpointError
+    from uniavgen.inference.request import SamplingConfig
     from uniavgen.models.transformer import UniAVGenTransformer
 
     saved = transformer / "transformer" if (transformer / "transformer").is_dir() else transformer
     if not (saved / "config.json").is_file():
         raise CheckpointError(f"there is no finished transformer in {transformer}; train it to its last step first")
-    pipeline = load_parts(parts).pipeline(UniAVGenTransformer.from_pretrained(saved), size)
+    pipeline = load_parts(parts).pipeline(UniAVGenTransformer.from_pretrained(saved), size, SamplingConfig(steps=steps))
     partial = out.with_name(f".{out.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)

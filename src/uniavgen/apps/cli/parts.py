@@ -13,6 +13,7 @@ from uniavgen.config import dump
 from uniavgen.errors import CheckpointError
 from uniavgen.inference.picture import Cover, ShortSide
 from uniavgen.inference.pipeline import UniAVGenPipeline
+from uniavgen.inference.request import SamplingConfig
 from uniavgen.models.transformer import UniAVGenTransformer
 
 
@@ -30,8 +31,13 @@ class Parts:
     def caption(self) -> CaptionEncoder:
         return CaptionEncoder(self.tokenizer, self.text_encoder)
 
-    def pipeline(self, transformer: UniAVGenTransformer, size: int) -> UniAVGenPipeline:
-        """A pipeline for pictures of `size` pixels a side; 0 keeps the aspect of the picture that is given."""
+    def pipeline(
+        self, transformer: UniAVGenTransformer, size: int, sampling: SamplingConfig | None = None
+    ) -> UniAVGenPipeline:
+        """A pipeline for pictures of `size` pixels a side; 0 keeps the aspect of the picture that is given.
+
+        `sampling` is what requests take where they say nothing; None stands for the paper's.
+        """
         return UniAVGenPipeline(
             transformer=transformer,
             vae=self.vae,
@@ -40,6 +46,7 @@ class Parts:
             speech_tokenizer=SpeechSymbols.of(),
             vocoder=self.vocoder,
             picture_config=dump(Cover(height=size, width=size) if size else ShortSide()),
+            sampling_config=dump(sampling or SamplingConfig()),
         )
 
 
