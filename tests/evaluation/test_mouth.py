@@ -94,15 +94,15 @@ def test_augmentation_keeps_shape_and_range_and_follows_its_generator():
 
 def test_training_is_reproducible_and_learns_the_openings_of_a_bar():
     clips = [truth_clip(str(seed), seed) for seed in range(6)]
-    config = MouthTrainingConfig(steps=12, clips_per_step=3, frames_per_clip=4)
+    config = MouthTrainingConfig(steps=40, clips_per_step=4, frames_per_clip=4)
     losses: list[float] = []
     frames = FrameSet.gather(iter(clips), every=1)
     reader = train_mouth_reader(frames, config, lambda step, loss: losses.append(loss))
     again = train_mouth_reader(frames, config)
     where = FaceSquare.of(clips[0].face_mask)
     np.testing.assert_array_equal(reader.read(clips[0].frames, where), again.read(clips[0].frames, where))
-    assert np.mean(losses[-3:]) < np.mean(losses[:3])
-    assert -1 <= held_out_correlation(reader, iter([truth_clip("new", 99)])) <= 1
+    assert np.mean(losses[-8:]) < np.mean(losses[:8])
+    assert held_out_correlation(reader, iter([truth_clip("new", 99)])) > 0.2
 
 
 def test_settings_that_cannot_train_are_refused():
