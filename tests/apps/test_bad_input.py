@@ -198,7 +198,7 @@ def test_a_full_disk_leaves_nothing(capsys, tmp_path, model, inputs):
 
 @pytest.mark.slow
 def test_ctrl_c_leaves_nothing(tmp_path, model, inputs):
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [
             sys.executable,
             "-c",
@@ -209,14 +209,18 @@ def test_ctrl_c_leaves_nothing(tmp_path, model, inputs):
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    seen = ""
-    while "sample" not in seen:
-        letter = process.stderr.read(1)
-        assert letter, seen
-        seen += letter
-    process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
+    ) as process:
+        seen = ""
+        while "sample" not in seen:
+            letter = process.stderr.read(1)
+            assert letter, seen
+            seen += letter
+        process.send_signal(signal.SIGINT)
+        try:
+            _, told = process.communicate(timeout=180)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
     assert process.returncode == 130
     assert "stopped by you" in told
     assert "Traceback" not in told

@@ -26,7 +26,7 @@ class Row:
     """Where `{i}` differs: their number k is our `numbers[k]`."""
 
     def to_ours(self, name: str) -> str | None:
-        return _moved(name, self.theirs, self.ours, lambda k: self.numbers[k] if k < len(self.numbers) else None, self)
+        return _moved(name, self.theirs, self.ours, lambda k: _entry(self.numbers, k), self)
 
     def to_theirs(self, name: str) -> str | None:
         return _moved(name, self.ours, self.theirs, lambda k: _index(self.numbers, k), self)
@@ -125,6 +125,10 @@ def _moved(name: str, source: str, target: str, renumber: Callable[[int], int | 
             return None
         caught["i"] = str(number)
     return target.format(**caught)
+
+
+def _entry(numbers: tuple[int, ...] | None, number: int) -> int | None:
+    return numbers[number] if numbers is not None and number < len(numbers) else None
 
 
 def _index(numbers: tuple[int, ...] | None, number: int) -> int | None:
