@@ -1,5 +1,7 @@
 """The mouth reader and the comparison of curves."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ from uniavgen.evaluation.mouth import (
     MouthRange,
     MouthReader,
     correlation,
+    spoken_span,
 )
 from uniavgen.evaluation.mouth_training import (
     FrameSet,
@@ -59,6 +62,21 @@ def test_the_square_surrounds_the_face_and_holds_for_any_size():
     assert where.cut(small)[0, :, SIDE_PX // 2, SIDE_PX // 2].tolist() == [1, 1, 1]
     assert where.cut(small)[0, :, 2, 2].tolist() == [-1, -1, -1]
     assert (where.cut(small) - where.cut(large)).abs().mean() < 0.1
+
+
+def test_silence_before_and_after_speech_does_not_count():
+    truth = np.array([0, 0, 0.05, 0.8, 0.02, 1.0, 0.3, 0, 0], np.float32)
+    assert spoken_span(truth) == slice(3, 7)
+    still = np.zeros(5, np.float32)
+    assert spoken_span(still) == slice(0, 5)
+
+
+def test_a_clip_that_begins_with_another_picture_is_read_where_its_own_face_is():
+    reader, clip, other = MouthReader().eval(), truth_clip("a", 1), truth_clip("b", 2)
+    moved = dataclasses.replace(other, face_mask=np.roll(other.face_mask, 10, axis=2))
+    made = dataclasses.replace(made_like(other), begins_as=moved)
+    expected = reader.read(other.frames, FaceSquare.of(moved.face_mask))
+    np.testing.assert_array_equal(MouthCurve(reader).of(made, clip), expected)
 
 
 def test_without_a_face_there_is_nothing_to_read():

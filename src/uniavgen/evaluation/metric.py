@@ -40,6 +40,8 @@ class MadeClip:
     waveform: Float[np.ndarray, " samples"]
     face_mask: Float[np.ndarray, "f h w"] | None = None
     """Where the system believes the face is, in [0, 1] on the token grid; None where it says nothing."""
+    begins_as: TruthClip | None = None
+    """The truth clip whose first picture this one begins with, where that is not the clip it is measured against."""
 
 
 @runtime_checkable

@@ -152,6 +152,13 @@ def correlation(curve: Float[np.ndarray, " F"], truth: Float[np.ndarray, " F"]) 
     return float((a * b).mean() / (a.std() * b.std()))
 
 
+def spoken_span(truth: Float[np.ndarray, " F"]) -> slice:
+    """Frames from the first to the last at which the mouth is open by a tenth of its widest above its narrowest."""
+    low, high = float(truth.min()), float(truth.max())
+    is_open = np.flatnonzero(truth >= low + 0.1 * (high - low))
+    return slice(int(is_open[0]), int(is_open[-1]) + 1)
+
+
 class MouthCurve:
     """The curve of a made clip; the last one is kept, since several metrics ask for the same."""
 
@@ -162,7 +169,8 @@ class MouthCurve:
     def of(self, made: MadeClip, truth: TruthClip) -> Float[np.ndarray, " F"]:
         """Mouth opening, one value a frame; NotMeasured where the truth shows no face."""
         if self._last is None or self._last[0] is not made:
-            self._last = (made, self._reader.read(made.frames, FaceSquare.of(truth.face_mask)))
+            start = made.begins_as or truth
+            self._last = (made, self._reader.read(made.frames, FaceSquare.of(start.face_mask)))
         return self._last[1]
 
 
@@ -170,13 +178,29 @@ class MouthCorrelation:
     """Does the mouth open when it should."""
 
     name = "mouth_correlation"
-    description = "correlation over time of the mouth opening read from the clip with the truth; 1 is best, 0 is chance"
+    description = (
+        "correlation over time of the mouth opening read from the clip with the truth; truth-shuffled is chance"
+    )
 
     def __init__(self, curve: MouthCurve) -> None:
         self._curve = curve
 
     def score(self, made: MadeClip, truth: TruthClip) -> float:
         return correlation(self._curve.of(made, truth), truth.mouth_opening)
+
+
+class SpokenMouthCorrelation:
+    """Does the mouth open when it should, while somebody speaks: silence before and after is the same in most clips."""
+
+    name = "mouth_correlation_spoken"
+    description = "the same between the first and the last movement of the true mouth; truth-shuffled is chance"
+
+    def __init__(self, curve: MouthCurve) -> None:
+        self._curve = curve
+
+    def score(self, made: MadeClip, truth: TruthClip) -> float:
+        spoken = spoken_span(truth.mouth_opening)
+        return correlation(self._curve.of(made, truth)[spoken], truth.mouth_opening[spoken])
 
 
 class MouthRange:

@@ -45,7 +45,7 @@ class TruthSystem:
     def make(self, clip: TruthClip, driver: TruthClip) -> MadeClip:
         del clip
         mask = truth_on_grid(driver, self.timing, *self.grid)
-        return MadeClip(frames=driver.frames, waveform=driver.waveform, face_mask=mask)
+        return MadeClip(frames=driver.frames, waveform=driver.waveform, face_mask=mask, begins_as=driver)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,13 +69,14 @@ def evaluate(
         scores = run(systems, metrics, truths, store, bar.show)
     names = [metric.name for metric in metrics]
     against = f"{name}-shuffled-audio"
+    compared = ("mouth_correlation", "mouth_correlation_spoken", "face_mask_iou")
     report = Report(
         title=f"{name} on held-out rendered clips, driven by sound",
         protocol={"clips": len(truths), **protocol},
         networks={name: protocol["weights"], "mouth reader": _reader_checksum(mouth_reader)},
         metrics={metric.name: metric.description for metric in metrics},
         systems=scores,
-        comparisons=[(metric, name, against) for metric in names if metric in ("mouth_correlation", "face_mask_iou")],
+        comparisons=[(metric, name, against) for metric in names if metric in compared],
     )
     report.write(out)
     _sheet(out / "sheet.png", truths[:SHEET_ROWS], store, name, reader)
@@ -198,7 +199,7 @@ def _systems(
 def _metrics(reader: "MouthReader", timing: "ClipTiming", whisper: str | None) -> "Sequence[Metric]":
     from uniavgen.evaluation.face_mask import FaceMaskIoU
     from uniavgen.evaluation.metric import Unavailable
-    from uniavgen.evaluation.mouth import MouthCorrelation, MouthCurve, MouthRange
+    from uniavgen.evaluation.mouth import MouthCorrelation, MouthCurve, MouthRange, SpokenMouthCorrelation
     from uniavgen.evaluation.wer import WordErrorRate
 
     if whisper is None:
@@ -207,7 +208,7 @@ def _metrics(reader: "MouthReader", timing: "ClipTiming", whisper: str | None) -
     else:
         wer = WordErrorRate(whisper, timing.base)
     curve = MouthCurve(reader)
-    return (MouthCorrelation(curve), MouthRange(curve), FaceMaskIoU(timing), wer)
+    return (MouthCorrelation(curve), SpokenMouthCorrelation(curve), MouthRange(curve), FaceMaskIoU(timing), wer)
 
 
 def _sampling(pipeline: "UniAVGenPipeline", options: dict[str, Any]) -> "SamplingConfig":
