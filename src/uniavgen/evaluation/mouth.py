@@ -178,9 +178,7 @@ class MouthCorrelation:
     """Does the mouth open when it should."""
 
     name = "mouth_correlation"
-    description = (
-        "correlation over time of the mouth opening read from the clip with the truth; truth-shuffled is chance"
-    )
+    description = "correlation over time of mouth opening, read from the clip, with the truth; truth-shuffled is chance"
 
     def __init__(self, curve: MouthCurve) -> None:
         self._curve = curve
