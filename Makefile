@@ -10,14 +10,14 @@ export OMP_NUM_THREADS ?= 1
 CAPTION ?= An old woman with a white bob and glasses speaks cheerfully before a brick wall.
 SPEECH ?= There is no coffee left in the hotel.
 
-.PHONY: help setup setup-dev demo test lint format bench evaluate clean
+.PHONY: help setup setup-dev demo test lint format evaluate clean
 
 help:
 	@echo "make demo      set up and write out/demo.mp4 and out/demo.png"
 	@echo "make test      set up and run linters, types and tests"
 	@echo "make setup     only set up (setup-dev: with everything tests need)"
 	@echo "make lint      linters, layers and types;  make format mends the layout"
-	@echo "make bench     time the parts;  make evaluate DATA=DIR measures nano on rendered clips"
+	@echo "make evaluate DATA=DIR measures nano on rendered clips"
 
 setup: $(VENV)/.installed
 setup-dev: $(VENV)/.installed-dev
@@ -59,9 +59,6 @@ lint: setup-dev
 format: setup-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-
-bench: setup-dev
-	$(BIN)/python -m benchmarks
 
 DATA ?= data/val
 evaluate: setup
