@@ -19,6 +19,7 @@ def export(
     steps: Annotated[int, typer.Option(help="Sampling steps that the model takes by default.")] = 50,
 ) -> None:
     """Put a trained transformer and its codecs together."""
+    import json
     import shutil
 
     import torch
@@ -36,6 +37,11 @@ def export(
     try:
         shutil.rmtree(partial, ignore_errors=True)
         pipeline.to(getattr(torch, dtype)).save_pretrained(partial)
+        for config in partial.glob("*/config.json"):
+            # Where the parts lay when they were put together is nobody's business.
+            settings = json.loads(config.read_text())
+            settings.pop("_name_or_path", None)
+            config.write_text(json.dumps(settings, indent=2) + "\n")
         shutil.rmtree(out, ignore_errors=True)
         partial.rename(out)
     except OSError as error:
