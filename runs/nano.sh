@@ -24,7 +24,7 @@ train_clips=3000 val_clips=40 jobs=${JOBS:-2}
 vae=() vocoder=() caption=() stage1=() stage2=() stage3=()
 if [ -n "$smoke" ]; then
     train_clips=4 val_clips=2
-    vae=(-s loop.steps=2) vocoder=(-s loop.steps=2) caption=(-s loop.steps=2 -s num_captions=32)
+    vae=(-s loop.steps=2) vocoder=(-s loop.steps=2 -s held_out=0) caption=(-s loop.steps=2 -s num_captions=32)
     stage1=(-s train.steps=2 -s train.batch_size=2 -s data.num_frames=17 -s "stage.tasks.reference_s=[0.3,0.6]")
     stage2=(-s train.steps=2 -s train.batch_size=2 -s data.num_frames=17 -s train.sample_every=0)
     stage3=("${stage2[@]}" -s train.steps=4)

@@ -23,12 +23,14 @@ def export(
     import shutil
 
     import torch
+    from diffusers.utils import logging
 
     from uniavgen.apps.cli.parts import load_parts
     from uniavgen.errors import CheckpointError
     from uniavgen.inference.request import SamplingConfig
     from uniavgen.models.transformer import UniAVGenTransformer
 
+    logging.set_verbosity_error()
     saved = transformer / "transformer" if (transformer / "transformer").is_dir() else transformer
     if not (saved / "config.json").is_file():
         raise CheckpointError(f"there is no finished transformer in {transformer}; train it to its last step first")
@@ -36,7 +38,10 @@ def export(
     partial = out.with_name(f".{out.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
-        pipeline.to(getattr(torch, dtype)).save_pretrained(partial)
+        pipeline.to(getattr(torch, dtype))
+        # transformers computes in the precision of the file, diffusers in float32: this keeps the parts alike.
+        pipeline.text_encoder.float()
+        pipeline.save_pretrained(partial)
         for config in partial.glob("*/config.json"):
             # Where the parts lay when they were put together is nobody's business.
             settings = json.loads(config.read_text())
