@@ -51,10 +51,10 @@ def test_generate(capsys, model, inputs, tmp_path):
 def test_the_same_seed_gives_the_same_file_and_another_does_not(capsys, model, inputs, tmp_path):
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         generate(capsys, model, inputs, tmp_path / f"{name}.mp4", "--seed", seed)
-    a, b, c = ((tmp_path / f"{name}.mp4") for name in "abc")
-    for kind in ("video", "audio"):
-        assert packets(a, kind) == packets(b, kind)
-        assert packets(a, kind) != packets(c, kind)
+    a, b, c = (read_video(tmp_path / f"{name}.mp4", FPS, rate_hz=RATE_HZ) for name in "abc")
+    # Frames and samples are the same; x264 now and then stores the same frames in other bytes.
+    assert np.abs(a.frames.astype(int) - b.frames).mean() < 0.5 < np.abs(a.frames.astype(int) - c.frames).mean()
+    assert np.abs(a.waveform - b.waveform).mean() < 1e-4 < np.abs(a.waveform - c.waveform).mean()
 
 
 def test_generate_in_a_voice(capsys, model, inputs, tmp_path):

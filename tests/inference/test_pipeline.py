@@ -107,12 +107,42 @@ def test_a_given_modality_runs_once_and_changes_nothing(pipeline, task, run):
     )
     for seed, sigma in ((0, 0.9), (1, 0.4)):
         state = pipeline._noise(seed, inputs, clean)
-        ours, full = (velocity(state, torch.tensor([sigma]), run) for velocity in (once, always))
+        (ours,), (full,) = (velocity(state, torch.tensor([sigma]), (run,)) for velocity in (once, always))
         for name, part in (("video", TASKS[task].video), ("audio", TASKS[task].audio)):
             if part is Part.GIVEN:
                 assert getattr(ours, name).abs().max() == 0
             else:
                 assert torch.allclose(getattr(ours, name), getattr(full, name), atol=1e-5)
+
+
+@pytest.mark.parametrize("task", Task)
+@pytest.mark.parametrize("reuse", [True, False])
+@torch.no_grad()
+def test_passes_in_one_batch_equal_passes_one_by_one(pipeline, task, reuse):
+    request, gate = REQUESTS[task], TASKS[task].gate
+    inputs = prepare(request, pipeline.transformer.settings.timebase, pipeline.picture_size)
+    clean, texts = pipeline._conditions(inputs, lambda _: None), pipeline._texts(request)
+    apart, together = (
+        ClipVelocity(
+            transformer=pipeline.transformer, task=task, clean=clean, texts=texts, reuse=reuse, batch_passes=batched
+        )
+        for batched in (False, True)
+    )
+    calls = []
+    handle = pipeline.transformer.register_forward_hook(lambda *_: calls.append(1))
+    state, sigma = pipeline._noise(0, inputs, clean), torch.tensor([0.7])
+    for null in (CLOSED, gate):
+        runs = (Pass(text=True, gate=gate), Pass(text=False, gate=null))
+        calls.clear()
+        pairs = list(zip(together(state, sigma, runs), apart(state, sigma, runs), strict=True))
+        assert len(calls) == 1 + 2
+        for ours, single in pairs:
+            # Where nobody writes to a given modality its velocity is nobody's business.
+            for name in ("video", "audio"):
+                if getattr(TASKS[task], name) is not Part.GIVEN:
+                    assert torch.allclose(getattr(ours, name), getattr(single, name), atol=1e-5)
+    handle.remove()
+    assert together.face_masks.shape == apart.face_masks.shape
 
 
 def test_texts_and_interaction_matter(pipeline):
@@ -124,15 +154,16 @@ def test_texts_and_interaction_matter(pipeline):
     )
     state, sigma = pipeline._noise(0, inputs, clean), torch.tensor([0.5])
     with torch.no_grad():
-        outputs: list[AVPair] = [
-            velocity(state, sigma, run)
-            for run in (
+        outputs: list[AVPair] = velocity(
+            state,
+            sigma,
+            (
                 Pass(text=True),
                 Pass(text=False),
                 Pass(text=True, gate=CLOSED),
                 Pass(text=True, gate=Gate(a2v=False)),
-            )
-        ]
+            ),
+        )
     for i, first in enumerate(outputs):
         for second in outputs[i + 1 :]:
             assert not torch.equal(first.audio, second.audio) or not torch.equal(first.video, second.video)

@@ -180,6 +180,7 @@ def test_interaction_equals_the_loops(name: str) -> None:
         memory=None,
         keeps=False,
         masks_wanted=False,
+        num_interacting=None,
         record=record,
     )
     new_video, new_audio = layer(video, audio, context)

@@ -64,7 +64,7 @@ def conditions_of(numbers: GoldenSet, task: Task) -> ClipConditions:
     )
 
 
-def sampled(numbers: GoldenSet, case: str, preset: str, reuse: bool) -> AVPair:
+def sampled(numbers: GoldenSet, case: str, preset: str, reuse: bool = True, batch_passes: bool = False) -> AVPair:
     task, settings = NAMES[case], numbers.sampling
     prefix = f"sampling.{case}.{preset}"
     noise = AVPair(video=numbers.io[f"{prefix}.video_noise"][None], audio=numbers.io[f"{prefix}.audio_noise"][None])
@@ -75,6 +75,7 @@ def sampled(numbers: GoldenSet, case: str, preset: str, reuse: bool) -> AVPair:
         clean=conditions_of(numbers, task),
         texts={text: numbers.text(null=not text, with_reference=with_reference) for text in (True, False)},
         reuse=reuse,
+        batch_passes=batch_passes,
     )
     times = sigmas(settings["steps"], ScheduleConfig(shift=settings["shift"]))
     with torch.no_grad():
@@ -89,10 +90,18 @@ def test_sampling_equals_the_release(name: str, case: str, preset: str) -> None:
     assert relative_error(ours.audio, numbers.io[f"sampling.{case}.{preset}.audio"][None]) < TOLERANCE
 
 
+@pytest.mark.parametrize(("name", "case", "preset"), or_skip(CASES, "sets with sampled trajectories", 3))
+def test_passes_in_one_batch_change_nothing(name: str, case: str, preset: str) -> None:
+    numbers = golden_set(name)
+    ours, together = (sampled(numbers, case, preset, batch_passes=batched) for batched in (False, True))
+    assert relative_error(together.video, ours.video) < TOLERANCE
+    assert relative_error(together.audio, ours.audio) < TOLERANCE
+
+
 @pytest.mark.parametrize(("name", "case", "preset"), or_skip(GIVEN_CASES, "sets with a given modality", 3))
 def test_running_a_given_modality_once_changes_nothing(name: str, case: str, preset: str) -> None:
     numbers, spec = golden_set(name), TASKS[NAMES[case]]
-    ours = sampled(numbers, case, preset, reuse=True)
+    ours = sampled(numbers, case, preset)
     if spec.video is not Part.GIVEN:
         assert relative_error(ours.video, numbers.io[f"sampling.{case}.{preset}.video"][None]) < TOLERANCE
     if spec.audio is not Part.GIVEN:

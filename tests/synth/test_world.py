@@ -94,7 +94,11 @@ def test_packed_clips_read_back(tmp_path: Path, clips: list[RenderedClip], setti
     with np.load(io.BytesIO(parts["npz"])) as truth:
         mask = np.unpackbits(truth["face_mask"], count=clips[0].face_masks.size).reshape(truth["face_mask_shape"])
         np.testing.assert_array_equal(mask.astype(bool), clips[0].face_masks)
-    assert parts == pack(clips[0])
+    again = pack(clips[0])
+    # x264 now and then stores the same frames in other bytes.
+    shown, shown_again = (decode_frames(pair.pop("mp4")).astype(int) for pair in (parts, again))
+    assert np.abs(shown - shown_again).mean() < 0.5
+    assert parts == again
 
     synth(clips=1, out=tmp_path / "a", **options)
     assert len(ShardSet(tmp_path / "a")) == 1

@@ -1,6 +1,6 @@
 """The sampling loop: noise to clip over a callable that says velocities. It knows no model and no task."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,8 +12,8 @@ from uniavgen.flow.guidance import GuidancePlan, Pass
 from uniavgen.flow.path import clean_from
 from uniavgen.flow.solver import Solver
 
-Velocity = Callable[[AVPair, Tensor, Pass], AVPair]
-"""State, sigma ` b` float32, pass -> velocity of the whole clip."""
+Velocity = Callable[[AVPair, Tensor, tuple[Pass, ...]], Sequence[AVPair]]
+"""State, sigma ` b` float32, the passes of a step -> velocity of the whole clip in each of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +60,11 @@ def sample(
 def guided_velocity(
     velocity: Velocity, state: AVPair, sigma: Float[Tensor, " b"], plan: GuidancePlan, step: int, num_steps: int
 ) -> AVPair:
-    """The weighted sum of a step's passes, each a call of its own."""
-    first, *others = plan.terms(step, num_steps)
-    guided = _float32(velocity(state, sigma, first.run)) * first.weight
-    for term in others:
-        guided = guided + _float32(velocity(state, sigma, term.run)) * term.weight
-    return guided
+    """The weighted sum of a step's passes."""
+    terms = plan.terms(step, num_steps)
+    velocities = velocity(state, sigma, tuple(term.run for term in terms))
+    first, *others = (_float32(v) * term.weight for v, term in zip(velocities, terms, strict=True))
+    return sum(others, start=first)
 
 
 def _float32(pair: AVPair) -> AVPair:

@@ -40,6 +40,8 @@ class UniAVGenPipeline(DiffusionPipeline):
 
     model_cpu_offload_seq = "text_encoder->transformer->vae->vocoder"
     _optional_components: ClassVar = ["vocoder"]
+    batch_passes = False
+    """Whether both guidance passes of a step run as one batch (`ClipVelocity`). On a CPU it gains nothing."""
 
     def __init__(
         self,
@@ -120,6 +122,7 @@ class UniAVGenPipeline(DiffusionPipeline):
             clean=clean,
             texts=self._texts(request),
             reference_time=sampling.reference_time,
+            batch_passes=self.batch_passes,
         )
         progress(Progress(stage=Stage.ENCODE, step=2, total=2))
         times = sigmas(sampling.steps, ScheduleConfig(shift=sampling.shift))

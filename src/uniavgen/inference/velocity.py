@@ -1,23 +1,27 @@
-"""The transformer as the sampler sees it: state, sigma and pass in, velocity out.
+"""The transformer as the sampler sees it: state, sigma and the passes of a step in, a velocity a pass out.
 
 Texts are encoded once per clip. A modality that is given as a whole does not change from step to step: it is run once
-per text, and passes without interaction do not run it at all.
+per text, and passes without interaction do not run it at all. Passes that differ only in their text, or in whether
+there is any interaction, may share one batch.
 
-Letters: b batch, f latent frames, n video tokens a frame.
+Letters: b batch, f latent frames, l audio tokens, n video tokens a frame.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from uniavgen.batch import CLOSED, AVPair, Stream, TextInputs
+from uniavgen.batch import CLOSED, AVPair, Stream, TextInputs, TokenTimes
 from uniavgen.flow.guidance import Pass
 from uniavgen.models.transformer import BranchMemory, TextContext, UniAVGenTransformer
 from uniavgen.tasks.conditioning import ClipConditions, ReferenceTime, condition
 from uniavgen.tasks.table import TASKS, Part, Task
+from uniavgen.tasks.wording import FILLER
 
 
 @dataclass(kw_only=True)
@@ -32,32 +36,46 @@ class ClipVelocity:
     reference_time: ReferenceTime = ReferenceTime.NOISY
     reuse: bool = True
     """Whether a given modality is run once instead of in every pass; the result is the same."""
+    batch_passes: bool = False
+    """Whether the passes of a step share one batch where they can: fewer, larger calls for twice the activations. The
+    result is the same but for rounding."""
     face_masks: Float[Tensor, "b layers f n"] | None = None
     """Of the latest pass with text."""
-    _contexts: dict[bool, TextContext] = field(default_factory=dict)
-    _memories: dict[tuple[bool, tuple[int, ...]], BranchMemory] = field(default_factory=dict)
+    _contexts: dict[tuple[bool, ...], TextContext] = field(default_factory=dict)
+    _memories: dict[tuple[tuple[bool, ...], tuple[int, ...]], BranchMemory] = field(default_factory=dict)
 
-    def __call__(self, state: AVPair, sigma: Float[Tensor, " b"], run: Pass) -> AVPair:
-        """Velocity of the whole clip; zeros in a modality that was not run."""
+    def __call__(self, state: AVPair, sigma: Float[Tensor, " b"], runs: tuple[Pass, ...]) -> list[AVPair]:
+        """Velocity of the whole clip in each pass; zeros in a modality that was not run."""
         video, audio = condition(self.task, state, self.clean, sigma, reference_time=self.reference_time)
-        text = self._context(run.text)
-        if self._given is None or not self.reuse:
-            prediction = self.transformer(video, audio, text, gate=run.gate, skip_layers=run.skip_layers)
-        elif run.gate == CLOSED:
-            alone = {
-                "video": None if self._given == "video" else video,
-                "audio": None if self._given == "audio" else audio,
-            }
-            prediction = self.transformer(**alone, text=text, gate=CLOSED, skip_layers=run.skip_layers)
-        else:
-            memory = self._memory(run, video, audio)
-            prediction = self.transformer(video, audio, text, gate=run.gate, skip_layers=run.skip_layers, memory=memory)
-        if run.text and prediction.face_masks is not None:
-            self.face_masks = prediction.face_masks
-        return AVPair(
-            video=_or_zeros(prediction.velocity.video, state.video),
-            audio=_or_zeros(prediction.velocity.audio, state.audio),
+        if self.batch_passes and _share_a_batch(runs):
+            return self._run(runs, video, audio, state)
+        return [velocity for run in runs for velocity in self._run((run,), video, audio, state)]
+
+    def _run(self, runs: tuple[Pass, ...], video: Stream, audio: Stream, state: AVPair) -> list[AVPair]:
+        """One call of the transformer; passes without interaction come last."""
+        gate, skip_layers, samples = runs[0].gate, runs[0].skip_layers, len(state.video)
+        num_interacting = sum(run.gate != CLOSED for run in runs)
+        has_text = tuple(run.text for run in runs)
+        streams = {"video": _repeated(video, len(runs)), "audio": _repeated(audio, len(runs))}
+        memory = None
+        if self._given is not None and self.reuse:
+            if gate == CLOSED:
+                streams[self._given] = None
+            else:
+                memory = self._memory(has_text[:num_interacting], skip_layers, video, audio)
+        prediction = self.transformer(
+            **streams,
+            text=self._context(has_text),
+            gate=gate,
+            skip_layers=skip_layers,
+            memory=memory,
+            num_interacting=None if num_interacting in (0, len(runs)) else num_interacting * samples,
         )
+        if runs[0].text and prediction.face_masks is not None:
+            self.face_masks = prediction.face_masks[:samples]
+        pictures = _split(prediction.velocity.video, state.video, len(runs))
+        sounds = _split(prediction.velocity.audio, state.audio, len(runs))
+        return [AVPair(video=picture, audio=sound) for picture, sound in zip(pictures, sounds, strict=True)]
 
     @property
     def _given(self) -> str | None:
@@ -66,22 +84,58 @@ class ClipVelocity:
             return "video"
         return "audio" if spec.audio is Part.GIVEN else None
 
-    def _context(self, has_text: bool) -> TextContext:
+    def _context(self, has_text: tuple[bool, ...]) -> TextContext:
         if has_text not in self._contexts:
-            self._contexts[has_text] = self.transformer.encode_text(self.texts[has_text])
+            self._contexts[has_text] = self.transformer.encode_text(_stacked([self.texts[told] for told in has_text]))
         return self._contexts[has_text]
 
-    def _memory(self, run: Pass, video: Stream, audio: Stream) -> BranchMemory:
-        key = (run.text, run.skip_layers)
+    def _memory(
+        self, has_text: tuple[bool, ...], skip_layers: tuple[int, ...], video: Stream, audio: Stream
+    ) -> BranchMemory:
+        key = (has_text, skip_layers)
         if key not in self._memories:
             self._memories[key] = self.transformer.remember(
-                video if self._given == "video" else None,
-                audio if self._given == "audio" else None,
-                self._context(run.text),
-                skip_layers=run.skip_layers,
+                _repeated(video, len(has_text)) if self._given == "video" else None,
+                _repeated(audio, len(has_text)) if self._given == "audio" else None,
+                self._context(has_text),
+                skip_layers=skip_layers,
             )
         return self._memories[key]
 
 
-def _or_zeros(velocity: Tensor | float, like: Tensor) -> Tensor:
-    return velocity if isinstance(velocity, Tensor) else torch.zeros_like(like)
+def _share_a_batch(runs: tuple[Pass, ...]) -> bool:
+    """Whether they run the same blocks, through one gate or, those that come last, through none."""
+    return all(
+        run.skip_layers == before.skip_layers and (run.gate == before.gate or run.gate == CLOSED)
+        for before, run in pairwise(runs)
+    )
+
+
+def _repeated(stream: Stream, times: int) -> Stream:
+    """The same samples once for each pass."""
+    if times == 1:
+        return stream
+    return replace(
+        stream,
+        values=torch.cat([stream.values] * times),
+        times=TokenTimes(
+            values=torch.cat([stream.times.values] * times), index=torch.cat([stream.times.index] * times)
+        ),
+        receives=torch.cat([stream.receives] * times),
+    )
+
+
+def _stacked(texts: Sequence[TextInputs]) -> TextInputs:
+    """Texts of several passes as one batch, filled up to the longest of each kind."""
+    tokens = max(text.caption.shape[1] for text in texts)
+    symbols = max(text.speech.shape[1] for text in texts)
+    return TextInputs(
+        caption=torch.cat([F.pad(text.caption, (0, 0, 0, tokens - text.caption.shape[1])) for text in texts]),
+        speech=torch.cat([F.pad(text.speech, (0, symbols - text.speech.shape[1]), value=FILLER) for text in texts]),
+        speech_length=torch.cat([text.speech_length for text in texts]),
+    )
+
+
+def _split(velocity: Tensor | float, like: Tensor, parts: int) -> Sequence[Tensor]:
+    """The velocity of each pass; zeros in a modality that was not run."""
+    return velocity.chunk(parts) if isinstance(velocity, Tensor) else [torch.zeros_like(like)] * parts

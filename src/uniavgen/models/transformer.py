@@ -55,6 +55,11 @@ class _Branch:
     time_embedding: Float[Tensor, "b k d"]
     clip_time_rows: Tensor | None
 
+    def video_time(self, samples: slice) -> VideoTime:
+        """Flow time of leading samples for the face mask; the rows of leading samples count from 0 as before."""
+        rows = None if self.clip_time_rows is None else self.clip_time_rows[samples]
+        return VideoTime(embedding=self.time_embedding[samples], rows=rows)
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Pass:
@@ -155,6 +160,7 @@ class UniAVGenTransformer(
         skip_layers: tuple[int, ...] = (),
         memory: BranchMemory | None = None,
         face_masks: bool = False,
+        num_interacting: int | None = None,
     ) -> Prediction:
         """Velocity of the clip (without reference parts) in float32, and the face masks that were computed.
 
@@ -166,9 +172,11 @@ class UniAVGenTransformer(
         memory: the remembered branch is not run; what the other one reads of it is taken from there, and its velocity
             is zeros.
         face_masks: make masks even where no open direction uses them.
+        num_interacting: leading samples of the batch that interact, None for all; for the others every gate is closed,
+            and no face mask is made of them. A memory holds as many samples.
         """
         text = text if isinstance(text, TextContext) else self.encode_text(text)
-        run = self._lay_out(video, audio, text, gate, memory, face_masks)
+        run = self._lay_out(video, audio, text, gate, memory, face_masks, num_interacting=num_interacting)
         if memory is not None and memory.skip_layers != tuple(skip_layers):
             raise ConfigError(f"the memory was made without layers {memory.skip_layers}, not {tuple(skip_layers)}")
         video_tokens, audio_tokens = self._run_blocks(run, skip_layers)
@@ -224,29 +232,33 @@ class UniAVGenTransformer(
         memory: BranchMemory | None = None,
         masks_wanted: bool = False,
         keeps: bool = False,
+        num_interacting: int | None = None,
     ) -> _Pass:
         remembered = None if memory is None else memory.branch
         if (remembered == "video" and gate.a2v) or (remembered == "audio" and gate.v2a):
             raise ConfigError(f"nothing may write to the remembered {remembered}, so its gate must be closed")
         seen = None if video is None or remembered == "video" else self._video_branch(video, text)
         heard = None if audio is None or remembered == "audio" else self._audio_branch(audio, text)
-        a2v, v2a = (None, None) if video is None or audio is None else self._plans(video, audio, gate)
+        a2v, v2a = (None, None)
+        if video is not None and audio is not None:
+            a2v, v2a = self._plans(video, audio, gate, slice(num_interacting))
         exchange = InteractionContext(
             a2v=a2v,
             v2a=v2a,
             tokens_per_frame=0 if video is None else math.prod(self._token_grid(video)),
             reference_frames=0 if video is None else video.num_reference,
             reference_tokens=0 if audio is None else audio.num_reference,
-            video_time=None if seen is None else VideoTime(embedding=seen.time_embedding, rows=seen.clip_time_rows),
+            video_time=None if seen is None else seen.video_time(slice(num_interacting)),
             memory=memory,
             keeps=keeps,
             masks_wanted=masks_wanted,
+            num_interacting=num_interacting,
             record=Record(),
         )
         return _Pass(video=seen, audio=heard, exchange=exchange)
 
-    def _plans(self, video: Stream, audio: Stream, gate: Gate) -> tuple[Hearing | None, Seeing | None]:
-        """Who attends to whom."""
+    def _plans(self, video: Stream, audio: Stream, gate: Gate, samples: slice) -> tuple[Hearing | None, Seeing | None]:
+        """Who attends to whom, and which of the samples do."""
         settings, base, device = self.settings, self.settings.timebase, video.values.device
         height, width = self._token_grid(video)
         grid = ClipGrid(
@@ -258,10 +270,10 @@ class UniAVGenTransformer(
         a2v, v2a = None, None
         if gate.a2v:
             windows = plan_windows(settings.interaction.a2v, grid, settings.video.head_dim, base, device)
-            a2v = Hearing(plan=windows, receives=video.receives)
+            a2v = Hearing(plan=windows, receives=video.receives[samples])
         if gate.v2a:
             blend = plan_blend(settings.interaction.v2a, grid, settings.audio.head_dim, base, device)
-            v2a = Seeing(plan=blend, receives=audio.receives)
+            v2a = Seeing(plan=blend, receives=audio.receives[samples])
         return a2v, v2a
 
     def _token_grid(self, video: Stream) -> tuple[int, int]:

@@ -91,6 +91,8 @@ class InteractionContext:
     """Whether readings are recorded (`remember`)."""
     masks_wanted: bool
     """Whether face masks are made even where no open direction needs them."""
+    num_interacting: int | None
+    """Leading samples of the batch that take part; None is all of them. The others are as if every gate were closed."""
     record: Record
 
     @property
@@ -142,6 +144,21 @@ class Interaction(nn.Module):
 
         Both directions read the features from before either update. Reference parts neither send nor receive.
         """
+        if context.num_interacting is None:
+            return self._exchange(video, audio, context)
+        n = context.num_interacting
+        ours = (None if hidden is None else hidden[:n] for hidden in (video, audio))
+        updated = self._exchange(*ours, context)
+        pairs = zip(updated, (video, audio), strict=True)
+        video, audio = (None if new is None or old is None else torch.cat([new, old[n:]]) for new, old in pairs)
+        return video, audio
+
+    def _exchange(
+        self,
+        video: Float[Tensor, "b s_video dv"] | None,
+        audio: Float[Tensor, "b s_audio da"] | None,
+        context: InteractionContext,
+    ) -> tuple[Tensor | None, Tensor | None]:
         picture = None if video is None else _frames(video, context)
         sound = None if audio is None else audio[:, context.reference_tokens :]
         mask = self._mask(picture, context)
