@@ -197,7 +197,8 @@ def test_a_full_disk_leaves_nothing(capsys, tmp_path, model, inputs):
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_nothing(tmp_path, model, inputs):
+@pytest.mark.parametrize("request_to_stop", [signal.SIGINT, signal.SIGTERM])
+def test_being_stopped_leaves_nothing(request_to_stop, tmp_path, model, inputs):
     with subprocess.Popen(
         [
             sys.executable,
@@ -215,14 +216,14 @@ def test_ctrl_c_leaves_nothing(tmp_path, model, inputs):
             letter = process.stderr.read(1)
             assert letter, seen
             seen += letter
-        process.send_signal(signal.SIGINT)
+        process.send_signal(request_to_stop)
         try:
             _, told = process.communicate(timeout=180)
         except subprocess.TimeoutExpired:
             process.kill()
             raise
     assert process.returncode == 130
-    assert "stopped by you" in told
+    assert "stopped on request" in told
     assert "Traceback" not in told
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
 

@@ -199,3 +199,8 @@ def test_plans_take_the_tasks_gates():
     assert not any(run.gate.a2v for run in skipped)
     with pytest.raises(ConfigError):
         SamplingConfig(guidance="")
+
+
+def test_a_voice_may_be_longer_than_the_clip():
+    prepared = prepare(replace(requests()[Task.REFERENCE_AUDIO], num_frames=17), BASE, SIZE)
+    assert len(prepared.voice) == round(2.3 * RATE)

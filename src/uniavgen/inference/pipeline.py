@@ -27,7 +27,7 @@ from uniavgen.flow.solver import make_solver
 from uniavgen.inference.clip import Clip, OnProgress, Progress, Stage
 from uniavgen.inference.picture import Cover, PictureSize, ShortSide
 from uniavgen.inference.prepare import Inputs, prepare
-from uniavgen.inference.request import Request, SamplingConfig
+from uniavgen.inference.request import Request, SamplingConfig, check_symbols
 from uniavgen.inference.velocity import ClipVelocity
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.conditioning import ClipConditions, check, impose
@@ -87,13 +87,7 @@ class UniAVGenPipeline(DiffusionPipeline):
 
         Raises ConfigError or MediaError; returns the inputs at the model's rates and sizes.
         """
-        for name in ("speech", "voice_text"):
-            unknown = self.speech_tokenizer.unknown(_tidy(getattr(request, name)))
-            if unknown:
-                shown = " ".join(repr(symbol) for symbol in dict.fromkeys(unknown))
-                raise ConfigError(
-                    f"the {name} has symbols this model cannot say: {shown}; spell them out or leave them out"
-                )
+        check_symbols(request, self.speech_tokenizer)
         sampling = request.sampling(self.sampling)
         layers = self.transformer.settings.num_layers
         for run in sampling.plan(request.task).passes(sampling.steps):

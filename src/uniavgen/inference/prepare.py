@@ -12,7 +12,7 @@ from scipy.signal import resample_poly
 
 from uniavgen.errors import ConfigError, MediaError
 from uniavgen.inference.picture import PictureSize, resize
-from uniavgen.inference.request import MIN_FRAMES, Request
+from uniavgen.inference.request import MAX_VOICE_S, MIN_FRAMES, Request
 from uniavgen.tasks.table import REFERENCE_SILENCE_S, TASKS, Part
 from uniavgen.timebase import ClipTiming, Timebase
 
@@ -56,7 +56,7 @@ def prepare(request: Request, base: Timebase, size: PictureSize) -> Inputs:
         frames=resize(frames, size),
         audio=None if audio is None else _given_audio(request, audio, timing, given_tokens),
         given_tokens=given_tokens,
-        voice=None if request.voice is None else _voice(request, request.voice, timing),
+        voice=None if request.voice is None else _voice(request, request.voice, base),
     )
 
 
@@ -118,14 +118,13 @@ def _given_audio(
 
 
 def _voice(
-    request: Request, recorded: Float32[np.ndarray, " samples"], timing: ClipTiming
+    request: Request, recorded: Float32[np.ndarray, " samples"], base: Timebase
 ) -> Float32[np.ndarray, " voice_samples"]:
-    base = timing.base
     voice = resample(recorded, request.voice_rate_hz, base.sample_rate_hz)
-    most = int(timing.duration_s * base.sample_rate_hz)
+    most = int(MAX_VOICE_S * base.sample_rate_hz)
     if len(voice) > most and not request.trim:
         raise MediaError(
-            f"the voice lasts {len(voice) / base.sample_rate_hz:.2f} s, at most {most / base.sample_rate_hz:.2f} s "
+            f"the voice lasts {len(voice) / base.sample_rate_hz:.2f} s, at most {float(MAX_VOICE_S):.2f} s "
             "are used; cut it together with its text, or ask to trim it"
         )
     return np.pad(voice[:most], (0, int(REFERENCE_SILENCE_S * base.sample_rate_hz)))

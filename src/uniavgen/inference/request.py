@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,11 +16,16 @@ from uniavgen.tasks.conditioning import ReferenceTime
 from uniavgen.tasks.table import TASKS, Part, Reference, Task
 from uniavgen.timebase import Source, Timebase
 
+if TYPE_CHECKING:
+    from uniavgen.codecs.speech_symbols import SpeechSymbols
+
 MIN_SIDE_PX = 16
 MIN_FRAMES, MAX_FRAMES = 5, 1025
 """Clip lengths that make sense to a model trained on 81. [ours]"""
 MAX_STEPS, MAX_SCALE = 1000, 20.0
 MIN_VOICE_S = 0.5
+MAX_VOICE_S = 81 / Timebase.fps
+"""As long as the paper's clip, however long the clip to be made is. [release]"""
 MAX_CAPTION_CHARACTERS = 4000
 MAX_CHARACTERS_PER_S = 40
 """Nobody speaks faster; normal English is 15."""
@@ -192,6 +198,17 @@ class Request:
         if len(self.speech) > limit:
             raise ConfigError(
                 f"the speech has {len(self.speech)} characters, {seconds:.2f} s hold at most {limit}; shorten it"
+            )
+
+
+def check_symbols(request: Request, symbols: "SpeechSymbols") -> None:
+    """ConfigError for characters of the request's texts that a model with these symbols cannot say."""
+    for name, text in (("speech", request.speech), ("voice text", request.voice_text)):
+        unknown = symbols.unknown(text)
+        if unknown:
+            shown = " ".join(repr(symbol) for symbol in unknown)
+            raise ConfigError(
+                f"the {name} has characters this model cannot say: {shown}; spell them out or leave them out"
             )
 
 

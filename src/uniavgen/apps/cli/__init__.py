@@ -1,8 +1,10 @@
 """The shell command `uniavgen`. Every command stands in its own file, which is imported when it is called.
 
-Errors that a user can mend are one sentence on stderr and exit code 2; Ctrl-C is 130; both leave no half-written file.
+Errors that a user can mend are one sentence on stderr and exit code 2. Ctrl-C is 130, and so is SIGTERM, which
+schedulers send before they kill. Neither leaves a half-written file.
 """
 
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -71,6 +73,8 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Show the vers
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return the exit code."""
+    if argv is None:
+        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="uniavgen", standalone_mode=False)
@@ -84,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     if code == INTERRUPTED:
-        print("uniavgen: stopped by you; no unfinished file was left", file=sys.stderr)
+        print("uniavgen: stopped on request; no unfinished file was left", file=sys.stderr)
     return code if isinstance(code, int) else 0
 
 

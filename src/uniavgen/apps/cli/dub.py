@@ -44,7 +44,7 @@ def dub(
     num_frames = NUM_FRAMES if num_frames is None else num_frames
     BASE.clip(num_frames)
     given = read_video(video, BASE.fps, max_frames=num_frames, trim=trim, short_side_px=SHORT_SIDE_PX)
-    recording = read_voice(voice, num_frames, trim)
+    recording = read_voice(voice, trim)
 
     from uniavgen.inference.request import Request
     from uniavgen.tasks.table import Task

@@ -39,7 +39,7 @@ def generate(
     inputs = {"image": image, "voice": voice}
     check_outputs(out, common, inputs)
     num_frames = NUM_FRAMES if num_frames is None else num_frames
-    picture, recording = read_image(image), read_voice(voice, num_frames, trim)
+    picture, recording = read_image(image), read_voice(voice, trim)
 
     from uniavgen.inference.request import Request
     from uniavgen.tasks.table import Task

@@ -102,14 +102,14 @@ def described(frames: "np.ndarray", fps: Fraction, sound: str) -> str:
     return f"{count} frames of {width}x{height} px at {float(fps):g} fps, {float(count / fps):.2f} s, {sound}"
 
 
-def read_voice(path: Path | None, num_frames: int, trim: bool) -> "np.ndarray | None":
-    """The recording of a voice; at most a clip's length of it is used."""
+def read_voice(path: Path | None, trim: bool) -> "np.ndarray | None":
+    """The recording of a voice."""
     if path is None:
         return None
+    from uniavgen.inference.request import MAX_VOICE_S
     from uniavgen.media.audio import read_audio
 
-    longest_s = float(BASE.clip(num_frames).duration_s)
-    return read_audio(path, BASE.sample_rate_hz, max_s=longest_s, trim=trim)
+    return read_audio(path, BASE.sample_rate_hz, max_s=float(MAX_VOICE_S), trim=trim)
 
 
 @contextmanager

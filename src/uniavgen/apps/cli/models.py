@@ -52,6 +52,7 @@ def check_device(name: str) -> None:
 def check_texts(folder: Path, request: "Request") -> None:
     """ConfigError for characters that the model cannot say; needs its tokenizer only."""
     from uniavgen.codecs.speech_symbols import SpeechSymbols
+    from uniavgen.inference.request import check_symbols
 
     if not (folder / "speech_tokenizer").is_dir():
         raise CheckpointError(f"{folder} has no speech_tokenizer; copy or download the model again")
@@ -59,13 +60,7 @@ def check_texts(folder: Path, request: "Request") -> None:
         symbols = SpeechSymbols.from_pretrained(folder / "speech_tokenizer")
     except _loading_errors() as error:
         raise CheckpointError(f"the speech_tokenizer of {folder} is damaged ({_first_line(error)})") from None
-    for name, text in (("speech", request.speech), ("voice text", request.voice_text)):
-        unknown = symbols.unknown(" ".join(text.split()))
-        if unknown:
-            shown = " ".join(repr(symbol) for symbol in unknown)
-            raise ConfigError(
-                f"the {name} has characters this model cannot say: {shown}; spell them out or leave them out"
-            )
+    check_symbols(request, symbols)
 
 
 def load(model: str, folder: Path | None, device: str) -> "UniAVGenPipeline":
