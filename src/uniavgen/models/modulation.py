@@ -3,6 +3,8 @@
 Letters: b batch, k distinct times, s latent frames or audio tokens, d width.
 """
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 import torch.nn.functional as F
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
@@ -26,11 +28,16 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, time: Float[Tensor, "b k"]) -> tuple[Float[Tensor, "b k d"], Float[Tensor, "b k six d"]]:
         """Embedding and modulation of every distinct time in [0, 1]."""
-        with torch.autocast(time.device.type, enabled=False):
+        with without_autocast(time):
             sinusoid = self.sinusoid(time.float().flatten() * TIME_SCALE).unflatten(0, time.shape)
             embedding = self.time_embedder(sinusoid.to(self.time_proj.weight.dtype))
             modulation = self.time_proj(F.silu(embedding))
             return embedding.float(), modulation.float().unflatten(-1, (6, -1))
+
+
+def without_autocast(like: Tensor) -> AbstractContextManager:
+    """Operations keep the precision of their inputs. Meta tensors, whose operations are only counted, have no autocast."""
+    return nullcontext() if like.is_meta else torch.autocast(like.device.type, enabled=False)
 
 
 def time_rows(times: TokenTimes) -> Int[Tensor, "b s"] | None:

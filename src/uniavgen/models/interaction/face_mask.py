@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from uniavgen.models.modulation import shift_and_scale
+from uniavgen.models.modulation import shift_and_scale, without_autocast
 
 
 class FaceMaskHead(nn.Module):
@@ -27,7 +27,7 @@ class FaceMaskHead(nn.Module):
         time_rows: Int[Tensor, "b f"] | None,
     ) -> Float[Tensor, "b f n"]:
         """Mask in (0, 1), float32."""
-        with torch.autocast(video.device.type, enabled=False):
+        with without_autocast(video):
             shift, scale = shift_and_scale(self.scale_shift_table, time_embedding, time_rows)
             hidden = self.norm(video.float()) * (1 + scale[:, :, None]) + shift[:, :, None]
             return torch.sigmoid(F.linear(hidden, self.proj.weight.float(), self.proj.bias.float()))[..., 0]

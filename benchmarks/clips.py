@@ -1,0 +1,98 @@
+"""A transformer with random weights and one clip's inputs of any size, on any device: what the benchmarks run on."""
+
+from dataclasses import dataclass
+
+import torch
+
+from uniavgen.batch import AVPair, TextInputs
+from uniavgen.config import load
+from uniavgen.inference.velocity import ClipVelocity
+from uniavgen.models.config import TransformerConfig
+from uniavgen.models.transformer import UniAVGenTransformer
+from uniavgen.tasks.conditioning import ClipConditions
+from uniavgen.tasks.table import TASKS, Part, Reference, Task
+from uniavgen.timebase import ClipTiming
+
+SPATIAL_STRIDE = 16
+"""Pixels per latent cell. [release]"""
+REFERENCE_TOKENS = 230
+"""Two seconds of a voice and 0.3 s of silence. [release's demo]"""
+SPEECH_SYMBOLS, NULL_SYMBOLS = 75, 10
+"""A sentence of five seconds; the empty speech. [ours; release]"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """Width and height of a clip in pixels."""
+
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, text: str) -> "Size":
+        """`WxH`, both multiples of 32."""
+        width, _, height = text.partition("x")
+        if not (width.isdigit() and height.isdigit()) or int(width) % 32 or int(height) % 32:
+            raise SystemExit(f"a size is WIDTHxHEIGHT in multiples of 32, such as 736x736, got '{text}'")
+        return cls(width=int(width), height=int(height))
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+
+def transformer(
+    preset: str, device: torch.device, dtype: torch.dtype, kind: type[UniAVGenTransformer] = UniAVGenTransformer
+) -> UniAVGenTransformer:
+    """Random weights of a preset; what the model keeps in float32 stays so."""
+    with torch.device(device):
+        model = kind.from_settings(load(TransformerConfig, [f"{preset}/model"])).eval()
+    kept = UniAVGenTransformer._keep_in_fp32_modules
+    for name, parameter in model.named_parameters():
+        # Fresh output projections are zero, and a product with zeros may be quicker or draw less power.
+        if device.type != "meta" and not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.02)
+        if not any(part in kept for part in name.split(".")):
+            parameter.data = parameter.data.to(dtype)
+    return model.requires_grad_(False)
+
+
+def clip_velocity(model: UniAVGenTransformer, task: Task, size: Size, timing: ClipTiming, **options) -> ClipVelocity:
+    """The velocity of a clip whose inputs are random; options are those of ClipVelocity."""
+    device, video, audio = model.device, model.settings.video, model.settings.audio
+    spec, frames, tokens = TASKS[task], timing.num_latent_frames, timing.num_audio_tokens
+
+    def latents(count: int) -> torch.Tensor:
+        shape = (1, video.latent_channels, count, size.height // SPATIAL_STRIDE, size.width // SPATIAL_STRIDE)
+        return torch.randn(shape, device=device)
+
+    half = (frames + 1) // 2
+    given_frames = {Part.GENERATED: 1, Part.PREFIX: half, Part.GIVEN: frames}[spec.video]
+    given_tokens = {Part.GENERATED: 0, Part.PREFIX: timing.tokens_before(half), Part.GIVEN: tokens}[spec.audio]
+    with_voice = spec.reference_audio is Reference.NEEDED
+    clean = ClipConditions(
+        reference_image=latents(1),
+        given_video=latents(given_frames),
+        given_audio=torch.randn(1, given_tokens, audio.mel_bins, device=device) if given_tokens else None,
+        reference_audio=torch.randn(1, REFERENCE_TOKENS, audio.mel_bins, device=device) if with_voice else None,
+    )
+    texts = {True: _text(model, SPEECH_SYMBOLS), False: _text(model, NULL_SYMBOLS)}
+    return ClipVelocity(transformer=model, task=task, clean=clean, texts=texts, **options)
+
+
+def noise(model: UniAVGenTransformer, size: Size, timing: ClipTiming) -> AVPair:
+    """A state at time 1."""
+    latent = (timing.num_latent_frames, size.height // SPATIAL_STRIDE, size.width // SPATIAL_STRIDE)
+    settings, device = model.settings, model.device
+    return AVPair(
+        video=torch.randn(1, settings.video.latent_channels, *latent, device=device),
+        audio=torch.randn(1, timing.num_audio_tokens, settings.audio.mel_bins, device=device),
+    )
+
+
+def _text(model: UniAVGenTransformer, symbols: int) -> TextInputs:
+    video, device = model.settings.video, model.device
+    return TextInputs(
+        caption=torch.randn(1, video.caption_tokens, video.caption_width, device=device),
+        speech=torch.ones(1, symbols, dtype=torch.long, device=device),
+        speech_length=torch.tensor([symbols], device=device),
+    )

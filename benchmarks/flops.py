@@ -1,0 +1,325 @@
+"""How many floating-point operations does a clip take? Counted by torch on meta tensors; nothing is computed.
+
+Every task at the sizes of docs/speed.md, for the real sampling path ("ours") and for the straightforward version of the
+same equations that the tests keep as oracle ("plain", tests/models/plain.py); the codecs; and what each short cut of
+the sampling saves. One multiplication with its addition counts as two operations; only matrix products, attention and
+convolutions count. A pass that recurs is counted once and taken as often as it occurs.
+
+    python benchmarks/flops.py            # 15 minutes; writes benchmarks/results/flops.json and docs/speed.md
+"""
+
+import sys
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from clips import Size, clip_velocity, noise, transformer
+from record import ROOT, circumstances, device_name, keep, put_in_document, table
+from uniavgen.batch import CLOSED, OPEN, AVPair, Gate
+from uniavgen.flow.guidance import Pass
+from uniavgen.flow.sampling import Velocity, sample
+from uniavgen.flow.schedule import ScheduleConfig, sigmas
+from uniavgen.flow.solver import make_solver
+from uniavgen.inference.request import SamplingConfig
+from uniavgen.tasks.table import Task
+from uniavgen.timebase import Timebase
+
+sys.path.insert(0, str(ROOT / "tests" / "models"))
+from plain import PlainTransformer
+
+META = torch.device("meta")
+SIZES = ("1280x736", "1120x736", "736x736", "832x480")
+STEPS = 50
+TIMING = Timebase().clip(81)
+WITH_SKIP, WITHOUT_SKIP = "release", "ma_cfg_interval"
+"""The release leaves block 11 out of the pass that is guided against; the paper does not."""
+
+ANALYTIC: dict[str, dict[str, float]] = {
+    "1280x736": {"joint": 34.2e15, "plain": 47.3e15, "animation": 33.7e15, "dubbing": 0.81e15, "decode": 1.41e15},
+    "1120x736": {"joint": 28.4e15, "plain": 39.8e15, "decode": 1.23e15},
+    "736x736": {"joint": 16.2e15, "plain": 23.7e15, "decode": 0.81e15},
+    "832x480": {"joint": 11.0e15, "plain": 16.6e15, "decode": 0.60e15},
+}
+"""Worked out by hand from the sizes of the layers before there was code; "plain" is the joint clip as released."""
+
+
+class MetaCount(FlopCounterMode):
+    """torch's counter, and the size of the largest tensor that an operation makes (attention's own scratch aside)."""
+
+    def __init__(self) -> None:
+        super().__init__(display=False)
+        self._attention, self._tensors = _Attention(), _Tensors()
+
+    def __enter__(self):
+        self._attention.__enter__()
+        counter = super().__enter__()
+        self._tensors.of = self._attention
+        self._tensors.__enter__()
+        return counter
+
+    def __exit__(self, *args):
+        self._tensors.__exit__(*args)
+        try:
+            return super().__exit__(*args)
+        finally:
+            self._attention.__exit__(*args)
+
+    @property
+    def total(self) -> int:
+        return self.get_total_flops()
+
+    @property
+    def largest_bytes(self) -> int:
+        return self._tensors.largest_bytes
+
+
+class _Attention(TorchFunctionMode):
+    """On meta tensors attention falls apart into its products and makes its whole matrix, as no real kernel does."""
+
+    inside = False
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.inside = func is torch.nn.functional.scaled_dot_product_attention
+        try:
+            return func(*args, **(kwargs or {}))
+        finally:
+            self.inside = False
+
+
+class _Tensors(TorchDispatchMode):
+    of: _Attention
+    largest_bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten._local_scalar_dense.default:
+            return True  # The one question that the model asks of values: whether all texts fill their length.
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor) and not self.of.inside and not func.is_view:
+            self.largest_bytes = max(self.largest_bytes, out.nelement() * out.element_size())
+        return out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Code:
+    """Which version is counted: the real one, or the plain one with some of its short cuts taken."""
+
+    plain: bool = False
+    time_per_token: bool = True
+    v2a_per_token: bool = True
+    closed_gates: bool = True
+    reuse: bool = False
+    """Whether a given branch is run once; the real one can do without."""
+
+    def model(self) -> Any:
+        return _plain(self) if self.plain else _ours()
+
+
+OURS = Code(reuse=True)
+PLAIN = Code(plain=True)
+
+
+@cache
+def _ours() -> Any:
+    return transformer("base", META, torch.bfloat16)
+
+
+@cache
+def _plain(code: Code) -> Any:
+    model = transformer("base", META, torch.bfloat16, kind=PlainTransformer)
+    for name in ("time_per_token", "v2a_per_token", "closed_gates"):
+        setattr(model, name, getattr(code, name))
+    return model
+
+
+class Counted:
+    """A velocity that counts. A pass is run twice, since the first time also makes what is kept, and then known."""
+
+    def __init__(self, velocity: Velocity) -> None:
+        self.velocity, self.total = velocity, 0
+        self._costs: dict[Pass, list[int]] = {}
+
+    def __call__(self, state: AVPair, sigma: torch.Tensor, run: Pass) -> AVPair:
+        costs = self._costs.setdefault(run, [])
+        if len(costs) < 2:
+            with MetaCount() as counter, torch.no_grad():
+                self.velocity(state, sigma, run)
+            costs.append(counter.total)
+            self.total += costs[-1]
+        else:
+            self.total += costs[1]
+        return state
+
+
+@cache
+def clip_flops(code: Code, task: Task, size: str, guidance: str, steps: int = STEPS) -> int:
+    """Operations of a whole sampling."""
+    config, model, dimensions = SamplingConfig(steps=steps, guidance=guidance), code.model(), Size.of(size)
+    counted = Counted(clip_velocity(model, task, dimensions, TIMING, reuse=code.reuse))
+    times = sigmas(steps, ScheduleConfig(shift=config.shift))
+    sample(counted, noise(model, dimensions, TIMING), times, config.plan(task), make_solver(config.solver, times))
+    print(f"counted {task} at {size}, {guidance}, {code}", file=sys.stderr)
+    return counted.total
+
+
+def pass_flops(size: str) -> dict[str, int]:
+    """One forward pass of the joint task, taken apart: both branches alone and each direction of interaction."""
+
+    def count(code: Code, gate: Gate) -> MetaCount:
+        model, dimensions = code.model(), Size.of(size)
+        velocity = clip_velocity(model, Task.JOINT, dimensions, TIMING, reuse=False)
+        with MetaCount() as counter, torch.no_grad():
+            velocity(noise(model, dimensions, TIMING), torch.ones(1, device=META), Pass(text=True, gate=gate))
+        return counter
+
+    a2v, v2a, plain = Gate(v2a=False), Gate(a2v=False), Code(plain=True, closed_gates=False)
+    ours, ours_apart = count(OURS, OPEN), count(OURS, CLOSED)
+    straight, straight_apart = count(plain, OPEN), count(plain, CLOSED)
+    return {
+        "both_branches": ours_apart.total,
+        "a2v": count(OURS, a2v).total - ours_apart.total,
+        "v2a": count(OURS, v2a).total - ours_apart.total,
+        "joint": ours.total,
+        "v2a_plain": count(plain, v2a).total - straight_apart.total,
+        "joint_plain": straight.total,
+        "largest_tensor_bytes": ours.largest_bytes,
+        "largest_tensor_bytes_plain": straight.largest_bytes,
+    }
+
+
+def codec_flops(size: str) -> dict[str, int]:
+    """The video autoencoder of the release, both ways, and one caption through umT5-XXL."""
+    from transformers import UMT5Config, UMT5EncoderModel
+
+    from uniavgen.codecs.video_vae import VideoCodec, VideoVaeShape
+
+    dimensions = Size.of(size)
+    with META:
+        vae = VideoVaeShape(width=160, decoder_width=256, blocks_per_level=2).build().eval()
+        umt5 = UMT5EncoderModel(
+            UMT5Config(
+                vocab_size=256_384, d_model=4096, d_kv=64, d_ff=10_240, num_layers=24, num_heads=64,
+                feed_forward_proj="gated-gelu",
+            )
+        ).eval()  # fmt: skip
+        codec, pixels = VideoCodec(vae), torch.empty(1, 3, TIMING.num_frames, dimensions.height, dimensions.width)
+        latents = torch.empty(1, 48, TIMING.num_latent_frames, dimensions.height // 16, dimensions.width // 16)
+    counted = {}
+    for name, run in {
+        "decode": lambda: codec.decode(latents),
+        "encode": lambda: codec.encode(pixels),
+        "encode_image": lambda: codec.encode(pixels[:, :, :1]),
+        "caption": lambda: umt5(torch.empty(1, 512, dtype=torch.long, device=META)),
+    }.items():
+        with MetaCount() as counter, torch.no_grad():
+            run()
+        counted[name] = counter.total
+    return counted
+
+
+def saved(size: str) -> list[dict[str, Any]]:
+    """What each short cut alone saves a clip: the whole clip without it, against the whole clip."""
+    none = Code(plain=True, time_per_token=False, v2a_per_token=False, closed_gates=False)
+    one = {
+        "v2a in closed form": (replace(none, v2a_per_token=True), none, Task.JOINT),
+        "closed directions not computed": (replace(none, closed_gates=True), none, Task.JOINT),
+        "time embedded once per distinct time": (replace(none, time_per_token=True), none, Task.JOINT),
+        "dubbing: video branch run once": (Code(reuse=False), OURS, Task.DUBBING),
+        "animation: audio branch run once": (Code(reuse=False), OURS, Task.ANIMATION),
+    }
+    lines = []
+    for measure, (without, with_it, task) in one.items():
+        a, b = (clip_flops(code, task, size, WITH_SKIP) for code in (without, with_it))
+        lines.append({"measure": measure, "task": task.value, "size": size, "flops_without": a, "flops": b,
+                      "saved": a - b, "saved_share": round((a - b) / a, 5)})  # fmt: skip
+    return lines
+
+
+def clip_lines(guidance: str, codes: dict[str, Code]) -> list[dict[str, Any]]:
+    return [
+        {
+            "task": task.value,
+            "size": size,
+            "steps": STEPS,
+            "code": name,
+            "flops": clip_flops(code, task, size, guidance),
+        }
+        for size in SIZES
+        for task in Task
+        for name, code in codes.items()
+    ]
+
+
+def count_everything() -> dict[str, Any]:
+    return {
+        "question": "How many floating-point operations does a clip of 81 frames take?",
+        "settings": {"preset": "base", "frames": TIMING.num_frames, "steps": STEPS, "operations": "2 per MAC"},
+        **circumstances(device_name(META)),
+        "guidance": {"clips": WITH_SKIP, "clips_all_blocks": WITHOUT_SKIP},
+        "clips": clip_lines(WITH_SKIP, {"ours": OURS, "plain": PLAIN}),
+        "clips_all_blocks": clip_lines(WITHOUT_SKIP, {"ours": OURS}),
+        "passes": [{"size": size, **pass_flops(size)} for size in SIZES],
+        "codecs": [{"size": size, **codec_flops(size)} for size in SIZES],
+        "saved": saved(SIZES[0]),
+        "analytic": ANALYTIC,
+    }
+
+
+def rendered(result: dict[str, Any]) -> str:
+    """The tables of docs/speed.md."""
+    clips = {(c["task"], c["size"], c["code"]): c["flops"] for c in result["clips"]}
+    whole = {(c["task"], c["size"], c["code"]): c["flops"] for c in result["clips_all_blocks"]}
+    head = ["size", "task", "ours", "by hand", "ours, all blocks", "plain", "plain / ours"]
+    rows = []
+    for size in SIZES:
+        for task in Task:
+            ours, plain = clips[task, size, "ours"], clips[task, size, "plain"]
+            by_hand = result["analytic"][size].get(task)
+            rows.append([size, task.value, _peta(ours), _peta(by_hand), _peta(whole[task, size, "ours"]),
+                         _peta(plain), f"{plain / ours:.2f}"])  # fmt: skip
+    codecs = [
+        [c["size"], _peta(c["decode"]), _peta(result["analytic"][c["size"]]["decode"]), _peta(c["encode"]),
+         f"{c['encode_image'] / 1e12:.1f} T", f"{c['caption'] / 1e12:.1f} T"]
+        for c in result["codecs"]
+    ]  # fmt: skip
+    passes = [
+        [p["size"], *(f"{p[name] / 1e12:.1f}" for name in ("both_branches", "a2v", "v2a", "joint", "v2a_plain")),
+         f"{p['largest_tensor_bytes'] / 2**30:.2f}", f"{p['largest_tensor_bytes_plain'] / 2**30:.2f}"]
+        for p in result["passes"]
+    ]  # fmt: skip
+    savings = [
+        [s["measure"], s["task"], _peta(s["flops_without"]), _peta(s["flops"]), f"{s['saved_share']:.1%}"]
+        for s in result["saved"]
+    ]
+    return "\n\n".join(
+        [
+            f"A clip of 81 frames in {STEPS} steps, 10^15 operations (P = 10^15, T = 10^12):",
+            table(head, rows),
+            "One forward pass, 10^12 operations, and the largest tensor that is made in it (GiB, bfloat16):",
+            table(["size", "branches", "a2v", "v2a", "joint", "v2a plain", "largest", "largest plain"], passes),
+            f"What each short cut alone saves at {SIZES[0]}:",
+            table(["short cut", "task", "without", "with", "saved"], savings),
+            "Codecs of the base model, once a clip (a caption is 512 tokens and is read twice, once empty):",
+            table(["size", "VAE decode", "by hand", "VAE encode", "image", "caption"], codecs),
+        ]
+    )
+
+
+def _peta(flops: float | None) -> str:
+    return "" if flops is None else f"{flops / 1e15:.2f} P"
+
+
+def main() -> None:
+    result = count_everything()
+    text = rendered(result)
+    print(text)
+    put_in_document("flops", text)
+    keep("flops", result)
+
+
+if __name__ == "__main__":
+    main()

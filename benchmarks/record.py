@@ -1,0 +1,89 @@
+"""What every benchmark says about itself, and how it is kept: versions, device, commit, a table, one JSON line."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import uniavgen
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+DOC = ROOT / "docs" / "speed.md"
+
+
+def circumstances(device: str) -> dict[str, Any]:
+    """Where and with what a result was made."""
+    import diffusers
+    import transformers
+
+    return {
+        "versions": {
+            "uniavgen": uniavgen.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "diffusers": diffusers.__version__,
+            "transformers": transformers.__version__,
+        },
+        "device": device,
+        "commit": commit(),
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """What hardware a torch device is."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "meta":
+        return "meta (operations are counted, not run)"
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} of {os.cpu_count()} threads"
+
+
+def commit() -> str:
+    """The commit of this checkout, with a mark where sources have changed since."""
+    try:
+        name = _git("rev-parse", "--short=12", "HEAD")
+        changed = _git("status", "--porcelain", "--", "src", "benchmarks/*.py", "tests/models/plain.py")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{name} with changes" if changed else name
+
+
+def keep(name: str, result: Mapping[str, Any], out: Path | None = None) -> Path:
+    """Write a result and print it as the last line."""
+    path = out or RESULTS / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(json.dumps(result, indent=1) + "\n")
+    unfinished.replace(path)
+    print(f"kept in {path}", file=sys.stderr)
+    print(json.dumps(result))
+    return path
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A Markdown table with aligned columns."""
+    lines = [list(head), *([str(value) for value in row] for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    padded = ["| " + " | ".join(v.ljust(w) for v, w in zip(line, widths, strict=True)) + " |" for line in lines]
+    return "\n".join([padded[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *padded[1:]])
+
+
+def put_in_document(name: str, text: str, document: Path = DOC) -> None:
+    """Replace what stands between the marks of `name` in docs/speed.md."""
+    before, _, rest = document.read_text().partition(f"<!-- {name} -->\n")
+    _, _, after = rest.partition(f"<!-- end of {name} -->")
+    if not after:
+        raise SystemExit(f"{document} has no place for '{name}': <!-- {name} --> and <!-- end of {name} -->")
+    document.write_text(f"{before}<!-- {name} -->\n{text}\n<!-- end of {name} -->{after}")
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
