@@ -143,16 +143,17 @@ class Counted:
         self.velocity, self.total = velocity, 0
         self._costs: dict[Pass, list[int]] = {}
 
-    def __call__(self, state: AVPair, sigma: torch.Tensor, run: Pass) -> AVPair:
-        costs = self._costs.setdefault(run, [])
-        if len(costs) < 2:
-            with MetaCount() as counter, torch.no_grad():
-                self.velocity(state, sigma, run)
-            costs.append(counter.total)
-            self.total += costs[-1]
-        else:
-            self.total += costs[1]
-        return state
+    def __call__(self, state: AVPair, sigma: torch.Tensor, runs: tuple[Pass, ...]) -> list[AVPair]:
+        for run in runs:
+            costs = self._costs.setdefault(run, [])
+            if len(costs) < 2:
+                with MetaCount() as counter, torch.no_grad():
+                    self.velocity(state, sigma, (run,))
+                costs.append(counter.total)
+                self.total += costs[-1]
+            else:
+                self.total += costs[1]
+        return [state] * len(runs)
 
 
 @cache
@@ -173,7 +174,7 @@ def pass_flops(size: str) -> dict[str, int]:
         model, dimensions = code.model(), Size.of(size)
         velocity = clip_velocity(model, Task.JOINT, dimensions, TIMING, reuse=False)
         with MetaCount() as counter, torch.no_grad():
-            velocity(noise(model, dimensions, TIMING), torch.ones(1, device=META), Pass(text=True, gate=gate))
+            velocity(noise(model, dimensions, TIMING), torch.ones(1, device=META), (Pass(text=True, gate=gate),))
         return counter
 
     a2v, v2a, plain = Gate(v2a=False), Gate(a2v=False), Code(plain=True, closed_gates=False)
