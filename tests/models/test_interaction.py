@@ -157,7 +157,7 @@ VARIANTS = {
 def test_interaction_equals_the_loops(name: str) -> None:
     config = VARIANTS[name]
     everything = settings(config)
-    layer = Interaction(everything, 0)
+    layer = Interaction(everything)
     randomise(layer)
     dv, da, n = everything.video.width, everything.audio.width, ROWS * COLUMNS
     reference_frames, reference_tokens = 1, 5
@@ -177,7 +177,6 @@ def test_interaction_equals_the_loops(name: str) -> None:
         reference_frames=reference_frames,
         reference_tokens=reference_tokens,
         video_time=time,
-        memory=None,
         keeps=False,
         masks_wanted=False,
         num_interacting=None,
@@ -189,7 +188,7 @@ def test_interaction_equals_the_loops(name: str) -> None:
     for b in range(BATCH):
         mask = torch.ones(FRAMES, n)
         if config.face_modulation != "none":
-            mask = record.face_masks[0][b]
+            mask = record.face_mask[b]
             head = layer.face_mask
             shift, scale = head.scale_shift_table[0] + time.embedding[b]
             hidden = torch.nn.functional.layer_norm(picture[b], (dv,), eps=1e-6) * (1 + scale) + shift
@@ -216,7 +215,7 @@ def test_paper_clip_has_windows_of_51_and_shares_that_name_the_next_frame() -> N
 def test_gradients_of_the_closed_form_equal_those_of_the_loops() -> None:
     config = VARIANTS["release"]
     everything = settings(config)
-    layer = Interaction(everything, 0)
+    layer = Interaction(everything)
     randomise(layer)
     n = ROWS * COLUMNS
     picture = normal(FRAMES, n, everything.video.width, seed=1).requires_grad_()

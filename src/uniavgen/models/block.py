@@ -139,7 +139,7 @@ class UniAVGenBlock(nn.Module):
         self.video = BranchBlock(settings.video)
         self.audio = BranchBlock(settings.audio)
         interacts = layer in settings.interaction.layer_list(settings.num_layers)
-        self.interaction = Interaction(settings, layer) if interacts else None
+        self.interaction = Interaction(settings) if interacts else None
 
     def forward(
         self,

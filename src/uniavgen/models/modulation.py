@@ -36,7 +36,7 @@ class TimeEmbedding(nn.Module):
 
 
 def without_autocast(like: Tensor) -> AbstractContextManager:
-    """Operations keep the precision of their inputs. Meta tensors, whose operations are only counted, have no autocast."""
+    """Operations keep their inputs' precision. Meta tensors, whose operations are only counted, have no autocast."""
     return nullcontext() if like.is_meta else torch.autocast(like.device.type, enabled=False)
 
 

@@ -68,6 +68,7 @@ class _Pass:
     video: _Branch | None
     audio: _Branch | None
     exchange: InteractionContext
+    memory: BranchMemory | None
 
 
 class UniAVGenTransformer(
@@ -179,12 +180,12 @@ class UniAVGenTransformer(
         run = self._lay_out(video, audio, text, gate, memory, face_masks, num_interacting=num_interacting)
         if memory is not None and memory.skip_layers != tuple(skip_layers):
             raise ConfigError(f"the memory was made without layers {memory.skip_layers}, not {tuple(skip_layers)}")
-        video_tokens, audio_tokens = self._run_blocks(run, skip_layers)
+        video_tokens, audio_tokens, records = self._run_blocks(run, skip_layers)
         velocity = AVPair(
             video=0.0 if video is None else self._video_velocity(video, run.video, video_tokens),
             audio=0.0 if audio is None else self._audio_velocity(audio, run.audio, audio_tokens),
         )
-        return Prediction(velocity=velocity, face_masks=run.exchange.record.stacked_masks())
+        return Prediction(velocity=velocity, face_masks=_stacked_masks(records))
 
     def remember(
         self,
@@ -203,25 +204,28 @@ class UniAVGenTransformer(
             raise ConfigError("one branch is remembered: give either video or audio, and None for the other")
         text = text if isinstance(text, TextContext) else self.encode_text(text)
         run = self._lay_out(video, audio, text, CLOSED, keeps=True)
-        self._run_blocks(run, skip_layers)
-        record = run.exchange.record
+        _, _, records = self._run_blocks(run, skip_layers)
         branch = "audio" if video is None else "video"
-        return BranchMemory(
-            branch=branch, readings=record.readings, face_masks=record.face_masks, skip_layers=tuple(skip_layers)
-        )
+        return BranchMemory(branch=branch, records=records, skip_layers=tuple(skip_layers))
 
-    def _run_blocks(self, run: _Pass, skip_layers: tuple[int, ...]) -> tuple[Tensor | None, Tensor | None]:
+    def _run_blocks(
+        self, run: _Pass, skip_layers: tuple[int, ...]
+    ) -> tuple[Tensor | None, Tensor | None, dict[int, Record]]:
+        """Tokens of both branches, and what every block left behind."""
         checkpoint = (
             self._gradient_checkpointing_func if torch.is_grad_enabled() and self.gradient_checkpointing else None
         )
         video, video_context = (None, None) if run.video is None else (run.video.hidden, run.video.context)
         audio, audio_context = (None, None) if run.audio is None else (run.audio.hidden, run.audio.context)
+        records: dict[int, Record] = {}
         for block in self.blocks:
             if block.layer in skip_layers:
                 continue
-            inputs = (video, audio, video_context, audio_context, run.exchange)
+            exchange = run.exchange.of_block(None if run.memory is None else run.memory.records.get(block.layer))
+            inputs = (video, audio, video_context, audio_context, exchange)
             video, audio = block(*inputs) if checkpoint is None else checkpoint(block, *inputs)
-        return video, audio
+            records[block.layer] = exchange.record
+        return video, audio, records
 
     def _lay_out(
         self,
@@ -249,13 +253,11 @@ class UniAVGenTransformer(
             reference_frames=0 if video is None else video.num_reference,
             reference_tokens=0 if audio is None else audio.num_reference,
             video_time=None if seen is None else seen.video_time(slice(num_interacting)),
-            memory=memory,
             keeps=keeps,
             masks_wanted=masks_wanted,
             num_interacting=num_interacting,
-            record=Record(),
         )
-        return _Pass(video=seen, audio=heard, exchange=exchange)
+        return _Pass(video=seen, audio=heard, exchange=exchange, memory=memory)
 
     def _plans(self, video: Stream, audio: Stream, gate: Gate, samples: slice) -> tuple[Hearing | None, Seeing | None]:
         """Who attends to whom, and which of the samples do."""
@@ -331,3 +333,9 @@ class UniAVGenTransformer(
         if heard is None or tokens is None:
             return torch.zeros_like(audio.values[:, audio.num_reference :], dtype=torch.float32)
         return self.audio_stem.head(tokens[:, audio.num_reference :], heard.time_embedding, heard.clip_time_rows)
+
+
+def _stacked_masks(records: dict[int, Record]) -> Float[Tensor, "b layers f n"] | None:
+    """Masks in the order of the blocks; None if there are none."""
+    masks = [record.face_mask for record in records.values() if record.face_mask is not None]
+    return torch.stack(masks, dim=1) if masks else None

@@ -6,7 +6,7 @@ normalised over the full width; inputs have no norm, updates no gate, and output
 Letters: b batch, f latent frames, n video tokens a frame, l audio tokens, dv da widths.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -28,27 +28,21 @@ class Reading:
     value: Float[Tensor, "b ... width"]
 
 
+@dataclass
+class Record:
+    """What the interaction of one block leaves behind, beside its updates."""
+
+    face_mask: Float[Tensor, "b f n"] | None = None
+    reading: Reading | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class BranchMemory:
     """A branch whose tokens are all given, run once: what the other branch reads of it, by block index."""
 
     branch: Literal["video", "audio"]
-    readings: dict[int, Reading]
-    face_masks: dict[int, Tensor]
+    records: dict[int, Record]
     skip_layers: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Record:
-    """Filled by the interactions of one forward pass, by block index."""
-
-    face_masks: dict[int, Tensor] = field(default_factory=dict)
-    readings: dict[int, Reading] = field(default_factory=dict)
-
-    def stacked_masks(self) -> Float[Tensor, "b layers f n"] | None:
-        """Masks in the order of the blocks; None if there are none."""
-        masks = [self.face_masks[layer] for layer in sorted(self.face_masks)]
-        return torch.stack(masks, dim=1) if masks else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +71,11 @@ class VideoTime:
 
 @dataclass(frozen=True, kw_only=True)
 class InteractionContext:
-    """What all interactions of one forward pass share. A direction that is None is closed and not computed."""
+    """What an interaction works on. A direction that is None is closed and not computed.
+
+    All but `remembered` and `record` is shared by the interactions of a forward pass. No field tells which block it
+    is, and no block knows it: code compiled for one serves them all.
+    """
 
     a2v: Hearing | None
     v2a: Seeing | None
@@ -86,14 +84,20 @@ class InteractionContext:
     reference_tokens: int
     video_time: VideoTime | None
     """None where the video branch is not run."""
-    memory: BranchMemory | None
     keeps: bool
     """Whether readings are recorded (`remember`)."""
     masks_wanted: bool
     """Whether face masks are made even where no open direction needs them."""
     num_interacting: int | None
     """Leading samples of the batch that take part; None is all of them. The others are as if every gate were closed."""
-    record: Record
+    remembered: Record | None = None
+    """Of this block, where one branch is remembered and not run."""
+    record: Record = field(default_factory=Record)
+    """Filled by this block."""
+
+    def of_block(self, remembered: Record | None) -> "InteractionContext":
+        """The same for one block, with an empty record."""
+        return replace(self, remembered=remembered, record=Record())
 
     @property
     def idle(self) -> bool:
@@ -125,9 +129,8 @@ class CrossModalAttention(nn.Module):
 class Interaction(nn.Module):
     """Audio-to-video and video-to-audio interaction after (or inside) one block."""
 
-    def __init__(self, settings: TransformerConfig, layer: int) -> None:
+    def __init__(self, settings: TransformerConfig) -> None:
         super().__init__()
-        self.layer = layer
         self.inner_residual = settings.interaction.inner_residual
         self.a2v = CrossModalAttention(settings.video, settings.audio.width)
         self.v2a = CrossModalAttention(settings.audio, settings.video.width)
@@ -177,34 +180,31 @@ class Interaction(nn.Module):
             return None
         if picture is not None and context.video_time is not None:
             mask = self.face_mask(picture, context.video_time.embedding, context.video_time.rows)
-        elif context.memory is not None:
-            mask = context.memory.face_masks.get(self.layer)
         else:
-            return None
-        if mask is not None:
-            context.record.face_masks[self.layer] = mask
+            mask = None if context.remembered is None else context.remembered.face_mask
+        context.record.face_mask = mask
         return mask
 
     def _seen(self, picture: Tensor | None, mask: Tensor | None, context: InteractionContext) -> Reading | None:
         """What audio reads of the picture: latent frames weighed by the face mask. [release]"""
         if picture is None:
-            return None if context.memory is None else context.memory.readings.get(self.layer)
+            return None if context.remembered is None else context.remembered.reading
         if context.v2a is None and not context.keeps:
             return None
         seen = self.v2a.read(picture if mask is None else picture * mask[..., None].to(picture))
         if context.keeps:
-            context.record.readings[self.layer] = seen
+            context.record.reading = seen
         return seen
 
     def _heard(self, sound: Tensor | None, context: InteractionContext) -> Reading | None:
         """What video reads of the sound."""
         if sound is None:
-            return None if context.memory is None else context.memory.readings.get(self.layer)
+            return None if context.remembered is None else context.remembered.reading
         if context.a2v is None and not context.keeps:
             return None
         heard = self.a2v.read(sound)
         if context.keeps:
-            context.record.readings[self.layer] = heard
+            context.record.reading = heard
         return heard
 
     def _video_update(
