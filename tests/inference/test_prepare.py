@@ -204,3 +204,15 @@ def test_plans_take_the_tasks_gates():
 def test_a_voice_may_be_longer_than_the_clip():
     prepared = prepare(replace(requests()[Task.REFERENCE_AUDIO], num_frames=17), BASE, SIZE)
     assert len(prepared.voice) == round(2.3 * RATE)
+
+
+def test_one_setting_chooses_between_paper_and_release():
+    paper, release = (SamplingConfig(source=source) for source in (Source.PAPER, Source.RELEASE))
+    assert (paper.guidance_name, release.guidance_name) == ("ma_cfg_interval", "release")
+    null_passes = [
+        {run.skip_layers for run in config.plan(Task.JOINT).passes(50) if not run.text} for config in (paper, release)
+    ]
+    assert null_passes == [{()}, {(11,)}]
+    closed = [config.plan(Task.REFERENCE_AUDIO).conditional_gate.v2a for config in (paper, release)]
+    assert closed == [True, False]
+    assert replace(release, guidance="vanilla").guidance_name == "vanilla"

@@ -78,7 +78,7 @@ GUIDANCE: dict[str, Guidance] = {
     "ma_cfg_interval_none": Guidance(stretches=(Stretch(until=HALF, against=ALONE), Stretch(until=ALL, against=None))),
 }
 """Presets by name. [paper table 9; release for what happens outside the interval]"""
-PAPER = "ma_cfg_interval"
+PAPER, RELEASE = "ma_cfg_interval", "release"
 RELEASE_SKIP_LAYERS = (11,)
 """Blocks that the release skips in the pass it guides against; not in the paper."""
 
@@ -92,7 +92,7 @@ def skipping(guidance: Guidance, layers: tuple[int, ...]) -> Guidance:
     )
 
 
-GUIDANCE["release"] = skipping(GUIDANCE[PAPER], RELEASE_SKIP_LAYERS)
+GUIDANCE[RELEASE] = skipping(GUIDANCE[PAPER], RELEASE_SKIP_LAYERS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -93,7 +93,7 @@ class UniAVGenPipeline(DiffusionPipeline):
         for run in sampling.plan(request.task).passes(sampling.steps):
             if any(not 0 <= layer < layers for layer in run.skip_layers):
                 raise ConfigError(
-                    f"guidance '{sampling.guidance}' skips block {max(run.skip_layers)}, this model's are 0 to "
+                    f"guidance '{sampling.guidance_name}' skips block {max(run.skip_layers)}, this model's are 0 to "
                     f"{layers - 1}; choose another guidance"
                 )
         return prepare(request, self.transformer.settings.timebase, self.picture_size)
@@ -254,7 +254,7 @@ def _settings(request: Request, sampling: SamplingConfig, inputs: Inputs) -> dic
     texts = {"caption": request.caption, "speech": request.speech, "voice_text": request.voice_text}
     numbers = {"seed": request.seed, "num_frames": inputs.timing.num_frames}
     sampled = {name: str(value) if isinstance(value, list) else value for name, value in dump(sampling).items()}
-    return {"task": str(request.task), **texts, **numbers, **sampled}
+    return {"task": str(request.task), **texts, **numbers, **sampled, "guidance": sampling.guidance_name}
 
 
 def _tidy(text: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from uniavgen.batch import AVPair
 from uniavgen.config import Config
 from uniavgen.errors import ConfigError, MediaError
-from uniavgen.flow.guidance import GUIDANCE, PAPER, Guidance, GuidancePlan, skipping
+from uniavgen.flow.guidance import GUIDANCE, PAPER, RELEASE, Guidance, GuidancePlan, skipping
 from uniavgen.flow.solver import SolverKind
 from uniavgen.tasks.conditioning import ReferenceTime
 from uniavgen.tasks.table import TASKS, Part, Reference, Task
@@ -37,8 +37,8 @@ class SamplingConfig(Config):
 
     steps: int = 50
     """[release]"""
-    guidance: str = PAPER
-    """Name in `flow.guidance.GUIDANCE`."""
+    guidance: str | None = None
+    """Name in `flow.guidance.GUIDANCE`; None is the source's own (`guidance_name`)."""
     video_guidance: float = 3.0
     """s_v. [paper 4.1]"""
     audio_guidance: float = 2.0
@@ -47,7 +47,8 @@ class SamplingConfig(Config):
     """[release]"""
     solver: SolverKind = SolverKind.EULER
     source: Source = Source.PAPER
-    """Whose gates to use with reference audio (`TaskSpec.release_gate`)."""
+    """Whose sampling, where paper and release differ: gates with reference audio (`TaskSpec.release_gate`), and the
+    guidance where none is named. How tokens are aligned is part of the weights (`InteractionConfig`)."""
     reference_time: ReferenceTime = ReferenceTime.NOISY
     skip_layers: tuple[int, ...] = ()
     """Blocks skipped in the passes guided against, beside what the guidance says."""
@@ -55,7 +56,7 @@ class SamplingConfig(Config):
     def __post_init__(self) -> None:
         if not 1 <= self.steps <= MAX_STEPS:
             raise ConfigError(f"steps must be 1 to {MAX_STEPS}, got {self.steps}")
-        if self.guidance not in GUIDANCE:
+        if self.guidance is not None and self.guidance not in GUIDANCE:
             raise ConfigError(f"there is no guidance '{self.guidance}'; choose one of {', '.join(GUIDANCE)}")
         for name in ("video_guidance", "audio_guidance"):
             scale = getattr(self, name)
@@ -74,8 +75,12 @@ class SamplingConfig(Config):
             null_gate=spec.gate,
         )
 
+    @property
+    def guidance_name(self) -> str:
+        return self.guidance or {Source.PAPER: PAPER, Source.RELEASE: RELEASE}[self.source]
+
     def _guidance(self) -> Guidance:
-        guidance = GUIDANCE[self.guidance]
+        guidance = GUIDANCE[self.guidance_name]
         return skipping(guidance, self.skip_layers) if self.skip_layers else guidance
 
 

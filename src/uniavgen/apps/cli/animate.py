@@ -6,27 +6,21 @@ from typing import Annotated
 import typer
 
 from uniavgen.apps.cli import options as o
-from uniavgen.apps.cli.making import BASE, NUM_FRAMES, Sampling, check_outputs, described, make
+from uniavgen.apps.cli.making import BASE, NUM_FRAMES, Common, check_outputs, described, make, with_common
 from uniavgen.errors import MediaError
 
 MIN_SOUND_S = 0.25
 """Below this nothing is said. [ours]"""
 
 
+@with_common
 def animate(
+    common: Common,
     image: Annotated[Path, typer.Option(metavar="FILE", help="Picture of the person; the first frame.")],
     audio: Annotated[Path, typer.Option(metavar="FILE", help="What is heard, up to 5 s; any sound or video file.")],
     speech: Annotated[str, typer.Option(metavar="TEXT", help="What is said in --audio; helps if known.")] = "",
     caption: o.Caption = "",
-    model: o.Model = "nano",
-    steps: o.Steps = None,
-    seed: o.Seed = 0,
-    guidance: o.Guidance = None,
-    video_guidance: o.VideoGuidance = None,
-    audio_guidance: o.AudioGuidance = None,
-    device: o.Device = "auto",
     out: o.Out = None,
-    preview: o.Preview = False,
     num_frames: o.NumFrames = None,
     trim: o.Trim = False,
 ) -> None:
@@ -39,10 +33,6 @@ def animate(
     from uniavgen.media.image import read_image
 
     out = out or Path("out/animate.mp4")
-    common = Sampling(
-        model=model, steps=steps, seed=seed, guidance=guidance, video_guidance=video_guidance,
-        audio_guidance=audio_guidance, device=device, preview=preview,
-    )  # fmt: skip
     inputs = {"image": image, "audio": audio}
     check_outputs(out, common, inputs)
     longest_s = float(BASE.clip(num_frames or NUM_FRAMES).duration_s)

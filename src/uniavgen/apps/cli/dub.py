@@ -6,24 +6,27 @@ from typing import Annotated
 import typer
 
 from uniavgen.apps.cli import options as o
-from uniavgen.apps.cli.making import BASE, NUM_FRAMES, SHORT_SIDE_PX, Sampling, check_outputs, make, read_voice
+from uniavgen.apps.cli.making import (
+    BASE,
+    NUM_FRAMES,
+    SHORT_SIDE_PX,
+    Common,
+    check_outputs,
+    make,
+    read_voice,
+    with_common,
+)
 
 
+@with_common
 def dub(
+    common: Common,
     video: Annotated[Path, typer.Argument(metavar="VIDEO", help="Video of a person who speaks, 0.3 to 5 s.")],
     speech: o.Speech,
     caption: o.Caption = "",
     voice: o.Voice = None,
     voice_text: o.VoiceText = "",
-    model: o.Model = "nano",
-    steps: o.Steps = None,
-    seed: o.Seed = 0,
-    guidance: o.Guidance = None,
-    video_guidance: o.VideoGuidance = None,
-    audio_guidance: o.AudioGuidance = None,
-    device: o.Device = "auto",
     out: o.Out = None,
-    preview: o.Preview = False,
     num_frames: o.NumFrames = None,
     trim: o.Trim = False,
 ) -> None:
@@ -35,10 +38,6 @@ def dub(
     from uniavgen.media.video import read_video
 
     out = out or Path("out/dub.mp4")
-    common = Sampling(
-        model=model, steps=steps, seed=seed, guidance=guidance, video_guidance=video_guidance,
-        audio_guidance=audio_guidance, device=device, preview=preview,
-    )  # fmt: skip
     inputs = {"video": video, "voice": voice}
     check_outputs(out, common, inputs)
     num_frames = NUM_FRAMES if num_frames is None else num_frames

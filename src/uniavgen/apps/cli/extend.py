@@ -15,10 +15,11 @@ from uniavgen.apps.cli.making import (
     BASE,
     NUM_FRAMES,
     SHORT_SIDE_PX,
-    Sampling,
+    Common,
     check_outputs,
     described,
     make,
+    with_common,
 )
 from uniavgen.errors import ConfigError, MediaError
 
@@ -37,7 +38,9 @@ FADE_S = Fraction(1, 50)
 """Over which the clip's sound becomes the window's, before the new part begins. [ours]"""
 
 
+@with_common
 def extend(
+    common: Common,
     clip: Annotated[Path, typer.Argument(metavar="CLIP", help="Video with sound, to be continued.")],
     speech: Annotated[
         str, typer.Option(metavar="TEXT", help="What is said in the window: the kept part's words, then the new ones.")
@@ -45,15 +48,7 @@ def extend(
     caption: o.Caption = "",
     keep: Annotated[float, typer.Option(metavar="SECONDS", help="How much of the end of CLIP is given.")] = KEEP_S,
     append: Annotated[bool, typer.Option("--append", help="Write all of CLIP before the new part.")] = False,
-    model: o.Model = "nano",
-    steps: o.Steps = None,
-    seed: o.Seed = 0,
-    guidance: o.Guidance = None,
-    video_guidance: o.VideoGuidance = None,
-    audio_guidance: o.AudioGuidance = None,
-    device: o.Device = "auto",
     out: o.Out = None,
-    preview: o.Preview = False,
     num_frames: o.NumFrames = None,
 ) -> None:
     """Continue a clip with what is said next.
@@ -63,10 +58,6 @@ def extend(
     from uniavgen.media.container import write_clip
 
     out = out or Path("out/continue.mp4")
-    common = Sampling(
-        model=model, steps=steps, seed=seed, guidance=guidance, video_guidance=video_guidance,
-        audio_guidance=audio_guidance, device=device, preview=preview,
-    )  # fmt: skip
     inputs = {"clip": clip}
     check_outputs(out, common, inputs)
     num_frames = NUM_FRAMES if num_frames is None else num_frames

@@ -6,24 +6,18 @@ from typing import Annotated
 import typer
 
 from uniavgen.apps.cli import options as o
-from uniavgen.apps.cli.making import NUM_FRAMES, Sampling, check_outputs, described, make, read_voice
+from uniavgen.apps.cli.making import NUM_FRAMES, Common, check_outputs, described, make, read_voice, with_common
 
 
+@with_common
 def generate(
+    common: Common,
     image: Annotated[Path, typer.Option(metavar="FILE", help="Picture of the person; the first frame.")],
     speech: o.Speech,
     caption: o.Caption = "",
     voice: o.Voice = None,
     voice_text: o.VoiceText = "",
-    model: o.Model = "nano",
-    steps: o.Steps = None,
-    seed: o.Seed = 0,
-    guidance: o.Guidance = None,
-    video_guidance: o.VideoGuidance = None,
-    audio_guidance: o.AudioGuidance = None,
-    device: o.Device = "auto",
     out: o.Out = None,
-    preview: o.Preview = False,
     num_frames: o.NumFrames = None,
     trim: o.Trim = False,
 ) -> None:
@@ -32,10 +26,6 @@ def generate(
     from uniavgen.media.image import read_image
 
     out = out or Path("out/generate.mp4")
-    common = Sampling(
-        model=model, steps=steps, seed=seed, guidance=guidance, video_guidance=video_guidance,
-        audio_guidance=audio_guidance, device=device, preview=preview,
-    )  # fmt: skip
     inputs = {"image": image, "voice": voice}
     check_outputs(out, common, inputs)
     num_frames = NUM_FRAMES if num_frames is None else num_frames

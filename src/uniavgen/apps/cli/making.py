@@ -1,14 +1,16 @@
 """What the generating commands have in common: check everything, load, sample with a progress bar, write, tell."""
 
+import inspect
 import time
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uniavgen
+from uniavgen.apps.cli import options as o
 from uniavgen.apps.cli.models import check_model
 from uniavgen.timebase import Timebase
 
@@ -30,48 +32,72 @@ SHORT_SIDE_PX = 1088
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """The options of every generating command."""
+class Common:
+    """The options of every generating command, one a field; `with_common` puts them there."""
 
-    model: str
-    steps: int | None
-    seed: int
-    guidance: str | None
-    video_guidance: float | None
-    audio_guidance: float | None
-    device: str
-    preview: bool
+    model: o.Model = "nano"
+    steps: o.Steps = None
+    seed: o.Seed = 0
+    source: o.Source = None
+    guidance: o.Guidance = None
+    video_guidance: o.VideoGuidance = None
+    audio_guidance: o.AudioGuidance = None
+    device: o.Device = "auto"
+    preview: o.Preview = False
 
     def asked(self) -> dict[str, Any]:
         """The part that a Request takes."""
-        return {name: value for name, value in asdict(self).items() if name not in ("model", "device", "preview")}
+        names = ("steps", "seed", "source", "guidance", "video_guidance", "audio_guidance")
+        return {name: getattr(self, name) for name in names}
+
+
+def with_common(command: Callable[..., None]) -> Callable[..., None]:
+    """`command(..., common: Common)` as a shell command with an option for each field of Common."""
+    shared = [
+        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
+        for field in fields(Common)
+    ]
+    own = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in inspect.signature(command).parameters.values()
+        if parameter.name != "common"
+    ]
+
+    def run(**given: Any) -> None:
+        common = Common(**{parameter.name: given.pop(parameter.name) for parameter in shared})
+        command(**given, common=common)
+
+    run.__doc__ = command.__doc__
+    run.__signature__ = inspect.Signature([*own, *shared])  # pyright: ignore[reportFunctionMemberAccess]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *shared)}
+    return run
 
 
 Write = Callable[["UniAVGenPipeline", "Clip", Mapping[str, Any]], str]
 """Writes the output file and says in half a sentence what is in it."""
 
 
-def check_outputs(out: Path, options: Sampling, inputs: Mapping[str, Path | None]) -> None:
+def check_outputs(out: Path, common: Common, inputs: Mapping[str, Path | None]) -> None:
     """Everything about the output, the model's name and the device that can be wrong before inputs are read."""
     from uniavgen.media.container import SUFFIXES
     from uniavgen.media.files import check_writable
 
     files = tuple(path for path in inputs.values() if path is not None)
     check_writable(out, SUFFIXES, inputs=files)
-    if options.preview:
+    if common.preview:
         check_writable(out.with_suffix(".png"), (".png",), inputs=files)
-    check_model(options.model, options.device)
+    check_model(common.model, common.device)
 
 
-def make(request: "Request", options: Sampling, out: Path, inputs: Mapping[str, Path | None], write: Write) -> None:
+def make(request: "Request", common: Common, out: Path, inputs: Mapping[str, Path | None], write: Write) -> None:
     """Load the model, make the clip, write it with its settings, and print what was done."""
     from uniavgen.apps.cli.models import check_texts, load
 
     began = time.monotonic()
-    folder = check_model(options.model, options.device)
+    folder = check_model(common.model, common.device)
     if folder is not None:
         check_texts(folder, request)
-    pipeline = load(options.model, folder, options.device)
+    pipeline = load(common.model, folder, common.device)
     pipeline.check(request)
     loaded = time.monotonic()
     with _progress_bars() as on_progress:
@@ -80,13 +106,13 @@ def make(request: "Request", options: Sampling, out: Path, inputs: Mapping[str, 
     named = {name: path.name for name, path in inputs.items() if path is not None}
     settings = {
         "made_by": f"uniavgen {uniavgen.__version__}",
-        "model": options.model if folder is None or options.model == "nano" else folder.resolve().name,
+        "model": common.model if folder is None or common.model == "nano" else folder.resolve().name,
         **clip.settings,
         "inputs": named,
     }
     told = write(pipeline, clip, settings)
     print(f"{out}: {told}")
-    if options.preview:
+    if common.preview:
         _write_preview(out.with_suffix(".png"), clip, settings)
         print(f"{out.with_suffix('.png')}: contact sheet of frames, face mask, waveform and mel")
     print(

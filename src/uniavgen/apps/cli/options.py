@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from uniavgen import timebase
+
 Caption = Annotated[str, typer.Option(metavar="TEXT", help="What is seen.")]
 Speech = Annotated[str, typer.Option(metavar="TEXT", help="The sentence to be said.")]
 Voice = Annotated[
@@ -16,9 +18,16 @@ Model = Annotated[
 ]
 Steps = Annotated[int | None, typer.Option(metavar="N", help="Sampling steps; the model has a default.")]
 Seed = Annotated[int, typer.Option(metavar="N", help="The same seed gives the same clip.")]
+Source = Annotated[
+    timebase.Source | None,
+    typer.Option(metavar="NAME", help="paper or release: whose guidance and gates, where the two differ."),
+]
 Guidance = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="none, vanilla, ma_cfg, ma_cfg_interval, ma_cfg_interval_none or release."),
+    typer.Option(
+        metavar="NAME",
+        help="none, vanilla, ma_cfg, ma_cfg_interval, ma_cfg_interval_none or release, instead of --source's.",
+    ),
 ]
 VideoGuidance = Annotated[float | None, typer.Option(metavar="X", help="Scale of the video's guidance; 1 is none.")]
 AudioGuidance = Annotated[float | None, typer.Option(metavar="X", help="Scale of the sound's guidance; 1 is none.")]
