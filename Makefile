@@ -62,7 +62,9 @@ format: setup-dev
 
 DATA ?= data/val
 evaluate: setup
-	$(BIN)/uniavgen evaluate --data $(DATA) --model nano --clips 20 --out out/evaluation
+	$(BIN)/uniavgen prompts shards --data $(DATA) --clips 20 --out out/evaluation/set
+	$(BIN)/uniavgen evaluate truth=out/evaluation/set/truth --prompts out/evaluation/set/prompts.jsonl --metrics truth \
+		--generate nano --task animation,reconstruction --chance --out out/evaluation/report
 
 clean:
 	rm -rf out .pytest_cache .ruff_cache .import_linter_cache

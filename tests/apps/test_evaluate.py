@@ -1,66 +1,27 @@
-"""`uniavgen evaluate` and `uniavgen train-mouth-reader` on rendered shards, from the shell's side."""
+"""`uniavgen prompts`, `evaluate` and `train-mouth-reader`, from the shell's side."""
 
 import json
+import re
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from uniavgen.apps.cli import main
-from uniavgen.apps.cli.synth import pack
-from uniavgen.data.shards import ShardWriter
-from uniavgen.synth.clip import RenderedClip, Truth
-from uniavgen.timebase import Timebase
+from uniavgen.evaluation.prompts import read_prompts
 
-CLIP = Timebase().clip(81)
-SIDE = 32
-
-
-def _rendered(key: str, seed: int) -> RenderedClip:
-    rng = np.random.default_rng(seed)
-    opening = rng.uniform(0, 0.2, CLIP.num_frames).astype(np.float32)
-    frames = np.full((CLIP.num_frames, SIDE, SIDE, 3), 60, np.uint8)
-    for frame, value in zip(frames, opening, strict=True):
-        frame[16 : 17 + int(value * 50), 8:24] = 220
-    mask = np.zeros(frames.shape[:3], bool)
-    mask[:, :28, :28] = True
-    truth = Truth(
-        text="open and close",
-        caption="a bar speaks",
-        phones=(),
-        mouth_opening=opening,
-        arkit=np.zeros((CLIP.num_frames, 52), np.float32),
-        head_pose=np.zeros((CLIP.num_frames, 3), np.float32),
-        identity=key,
-        speaker=key,
-        gender="bar",
-        age=1.0,
-        voice="noise",
-        mood="calm",
-        strength=0.0,
-        place="nowhere",
-        framing="close",
-        utterance=key,
-    )
-    return RenderedClip(
-        key=key,
-        fps=16.0,
-        frames=frames,
-        face_masks=mask,
-        waveform=rng.uniform(-0.3, 0.3, CLIP.num_samples).astype(np.float32),
-        sample_rate_hz=CLIP.base.sample_rate_hz,
-        truth=truth,
-    )
+from .rendered import write_shards
 
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("rendered")
-    with ShardWriter(folder) as writer:
-        for number in range(2):
-            writer.write(f"{number:04d}", pack(_rendered(f"{number:04d}", number)))
-    return folder
+    return write_shards(tmp_path_factory.mktemp("rendered"), 2)
+
+
+@pytest.fixture(scope="module")
+def prompts(shards, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("set")
+    assert main(["prompts", "shards", "--data", str(shards), "--out", str(folder)]) == 0
+    return folder / "prompts.jsonl"
 
 
 @pytest.fixture(scope="module")
@@ -71,44 +32,140 @@ def reader(shards, tmp_path_factory) -> Path:
     return file
 
 
-def test_report_is_written_resumed_and_the_same_twice(model, shards, reader, tmp_path, capsys):
-    sampling = "--steps 1 --guidance none --num-frames 17 --device cpu"
-    command = f"evaluate --data {shards} --model {model} --clips 2 --mouth-reader {reader} {sampling}"
+def test_a_set_of_rendered_clips_has_everything_a_task_may_need(prompts):
+    first, second = read_prompts(prompts).prompts
+    assert {*first.files()} == {"image", "audio", "video", "voice", "truth"}
+    assert (first.speech, first.caption, first.emotion, first.split) == (
+        "open and close",
+        "a bar speaks",
+        "calm",
+        "rendered",
+    )
+    assert (first.voice, second.voice) == (second.audio, first.audio)
+
+
+def test_making_a_set_again_touches_nothing(shards, prompts):
+    before = {path: path.stat().st_mtime_ns for path in prompts.parent.rglob("*.*") if path != prompts}
+    text = prompts.read_text()
+    assert main(["prompts", "shards", "--data", str(shards), "--out", str(prompts.parent)]) == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert prompts.read_text() == text
+
+
+def test_a_model_is_generated_measured_resumed_and_the_same_twice(model, prompts, reader, tmp_path, capsys):
+    sampling = "--steps 1 --guidance none --num-frames 17 --device cpu --chance"
+    command = f"evaluate --prompts {prompts} --generate {model} --metrics truth --mouth-reader {reader} {sampling}"
+    command += " --task joint,animation,reconstruction"
     assert main([*command.split(), "--out", str(tmp_path / "a")]) == 0
     data = json.loads((tmp_path / "a" / "report.json").read_text())
-    name = model.name
-    assert {*data["systems"]} == {"truth", "truth-shuffled", f"{name}-codec", name, f"{name}-shuffled-audio"}
-    assert data["systems"]["truth"]["metrics"]["face_mask_iou"]["mean"] == 1
-    assert {*data["systems"][name]["metrics"]["mouth_correlation"]} == {"mean", "low", "high", "n"}
-    assert "--whisper" in data["systems"][name]["clips"][0]["not_measured"]["wer"]
-    assert "| system |" in capsys.readouterr().out
-    with Image.open(tmp_path / "a" / "sheet.png") as sheet:
-        assert sheet.width > sheet.height
+    made = [f"{model.name}-{kind}" for kind in ("joint", "animation", "reconstruction")]
+    assert [*data["systems"]] == [*made, *(f"{name} (chance)" for name in made)]
+    assert {*data["systems"][made[1]]["metrics"]["mouth_correlation"]} == {"mean", "low", "high", "n"}
+    assert data["systems"][made[1]]["metrics"]["face_mask_iou"]["n"] == 2
+    assert "no predicted face mask" in data["systems"][made[2]]["clips"][0]["not_measured"]["face_mask_iou"]
+    assert "12 clips measured, 0 rows with a problem" in capsys.readouterr().out
 
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "a" / "clips").rglob("*.npz")}
-    report = (tmp_path / "a" / "report.json").read_bytes()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "a" / "clips").rglob("*.mp4")}
+    files = {name: (tmp_path / "a" / name).read_bytes() for name in ("report.json", "report.md", "report.html")}
+    assert len(before) == 6
+    next(iter(before)).unlink()
     assert main([*command.split(), "--out", str(tmp_path / "a")]) == 0
-    assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert (tmp_path / "a" / "report.json").read_bytes() == report
+    assert {path: path.stat().st_mtime_ns for path in [*before][1:]} == dict([*before.items()][1:])
+    assert {name: (tmp_path / "a" / name).read_bytes() for name in files} == files
 
     assert main([*command.split(), "--out", str(tmp_path / "a"), "--seed", "7"]) == 2
     assert "another seed" in capsys.readouterr().err
 
 
+def _line(prompts: Path, **changes) -> str:
+    """The first prompt of a set as a line of a file elsewhere."""
+    line = json.loads(prompts.read_text().splitlines()[0])
+    named = ("image", "audio", "video", "voice", "truth")
+    moved = {key: str(prompts.parent / value) if key in named else value for key, value in line.items()} | changes
+    return json.dumps({key: value for key, value in moved.items() if value}) + "\n"
+
+
+def test_all_five_tasks_generate(model, prompts, inputs, tmp_path):
+    """A voice must fit into the clip, so the set's own, of 5 s, is replaced by a short one."""
+    file = tmp_path / "prompts.jsonl"
+    file.write_text(_line(prompts, voice=str(inputs["voice.wav"]), voice_text="Ha."))
+    sampling = "--steps 1 --guidance none --num-frames 17 --device cpu"
+    command = f"evaluate --prompts {file} --generate {model} --metrics face_mask --task all {sampling}"
+    assert main([*command.split(), "--out", str(tmp_path / "out")]) == 0
+    data = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert len(data["systems"]) == 5
+    assert [system["clips"][0]["problem"] for system in data["systems"].values()] == [""] * 5
+
+
+def test_a_prompt_that_lacks_what_a_task_needs_is_a_row_with_its_reason(model, prompts, tmp_path):
+    lacking = tmp_path / "prompts.jsonl"
+    lacking.write_text(_line(prompts, voice="", voice_text="") + '{"id": "none", "speech": "Hi"}\n')
+    command = f"evaluate --prompts {lacking} --generate {model} --metrics truth --task animation --steps 1"
+    command += f" --guidance none --num-frames 17 --device cpu --out {tmp_path / 'out'}"
+    assert main(command.split()) == 0
+    (system,) = json.loads((tmp_path / "out" / "report.json").read_text())["systems"].values()
+    assert system["counts"] == {"rows": 2, "measured": 1, "problems": 1}
+    assert "it could not be made: the prompt has no image, which 'animation' needs" in system["clips"][1]["problem"]
+
+
+def test_clips_of_anybody_are_measured_beside_each_other(prompts, tmp_path, capsys):
+    truth = prompts.parent / "truth"
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "0000.mp4").symlink_to(truth / "0000.mp4")
+    command = f"evaluate mine={truth} {other} --prompts {prompts} --metrics mouth --out {tmp_path / 'out'}"
+    assert main(command.split()) == 0
+    assert "3 clips measured, 1 rows with a problem" in capsys.readouterr().out
+    data = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [*data["systems"]] == ["mine", "other"]
+    assert {row["metric"] for row in data["comparisons"]} == {
+        "mouth_correlation",
+        "mouth_correlation_spoken",
+        "mouth_range",
+    }
+    assert "UniAVGen" in data["published"]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ("--clips 3", "holds 2 clips, 3 are asked for"),
-        ("--data .", "no shards"),
+        ("--prompts none.jsonl", "none.jsonl cannot be read"),
+        ("--metrics beauty", "there is no metric 'beauty'"),
         ("--mouth-reader none.safetensors", "no mouth reader"),
-        ("--model nowhere", "there is no model"),
+        ("--weights whisper=none", "there are no weights none for whisper"),
+        ("--weights nose=none", "there is no network 'nose'"),
+        ("--weights whisper", "--weights is NAME=PATH"),
+        ("--assets none", "no folder of assets"),
+        ("--metrics wer --assets .", "none of these metrics can be computed here"),
+        ("--published table9", "no published rows 'table9'"),
+        ("--device abacus", "there is no device"),
+        ("--generate nowhere", "there is no model"),
+        ("--generate nano --task singing", "there is no task 'singing'"),
+        ("other=none", "there is no folder none"),
+        ("elsewhere", "two systems are called|no folder elsewhere"),
     ],
 )
-def test_what_cannot_be_evaluated_is_one_sentence(change, words, model, shards, reader, tmp_path, monkeypatch, capsys):
+def test_what_cannot_be_evaluated_is_one_sentence(change, words, prompts, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    command = f"evaluate --data {shards} --model {model} --clips 2 --mouth-reader {reader} --out report {change}"
+    command = f"evaluate mine={prompts.parent / 'truth'} --prompts {prompts} --metrics mouth --out report {change}"
     assert main(command.split()) == 2
     error = capsys.readouterr().err
-    assert words in error
+    assert re.search(words, error)
     assert "Traceback" not in error
     assert not (tmp_path / "report" / "report.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("prompts grid --out set", "'grid' needs --data"),
+        ("prompts world --data . --out set", "takes no --data"),
+        ("prompts grid --data . --out set", "holds no SPEAKER/CODE file"),
+        ("prompts shards --data . --out set", "no shards"),
+        ("evaluate --prompts p.jsonl --out report", "there is nothing to measure"),
+    ],
+)
+def test_what_cannot_be_made_is_one_sentence(command, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(command.split()) == 2
+    assert words in capsys.readouterr().err

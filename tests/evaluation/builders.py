@@ -1,11 +1,22 @@
-"""Small truth clips: a bright bar that opens and closes on a dark picture."""
+"""Small rendered clips (a bright bar that opens and closes on a dark picture), prompts and clip files."""
+
+import io
+import json
+from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 
-from uniavgen.evaluation.metric import MadeClip, TruthClip
+from uniavgen.data.sample import Sample
+from uniavgen.evaluation.clip import SPEECH_RATE_HZ, Clip
+from uniavgen.evaluation.metric import NOTHING, Better, Column, Measurement
+from uniavgen.evaluation.prompts import Prompt, PromptSet, write_prompts
+from uniavgen.evaluation.truth import Truth, TruthClip
+from uniavgen.media.container import write_clip
 from uniavgen.timebase import Timebase
 
 TIMING = Timebase().clip(9)
+FPS = Fraction(16)
 
 
 def truth_clip(key: str = "a", seed: int = 0, side: int = 32) -> TruthClip:
@@ -17,16 +28,102 @@ def truth_clip(key: str = "a", seed: int = 0, side: int = 32) -> TruthClip:
     mask = np.zeros((TIMING.num_frames, side, side), bool)
     mask[:, : side // 2, : side // 2] = True
     waveform = rng.uniform(-0.1, 0.1, TIMING.num_samples).astype(np.float32)
-    return TruthClip(
+    sample = Sample(
         key=key,
-        frames=frames,
-        waveform=waveform,
+        text="open and close",
         caption="A bar.",
-        speech="open and close",
-        mouth_opening=opening,
+        speaker="bar",
+        waveform=waveform,
+        frames=frames,
         face_mask=mask,
     )
+    return TruthClip(sample=sample, truth=Truth(mouth_opening=opening, face_mask=mask), npz=truth_bytes(opening, mask))
 
 
-def made_like(clip: TruthClip) -> MadeClip:
-    return MadeClip(frames=clip.frames, waveform=clip.waveform)
+def truth_bytes(opening: np.ndarray, mask: np.ndarray) -> bytes:
+    stored = io.BytesIO()
+    np.savez(stored, mouth_opening=opening, face_mask=np.packbits(mask), face_mask_shape=np.array(mask.shape, np.int64))
+    return stored.getvalue()
+
+
+def clip_of(truth: TruthClip, prompt: Prompt, path: Path = Path("a.mp4"), **changes) -> Clip:
+    """What a perfect system would make."""
+    values = {
+        "prompt": prompt,
+        "path": path,
+        "frames": truth.frames,
+        "fps": FPS,
+        "waveform": truth.sample.waveform,
+    }
+    return Clip(**{**values, **changes})
+
+
+def prompt_of(truth: TruthClip, folder: Path) -> Prompt:
+    """A prompt with the truth as a file."""
+    path = folder / f"{truth.sample.key}.npz"
+    path.write_bytes(truth.npz)
+    return Prompt(id=truth.sample.key, speech=truth.sample.text, caption="A bar.", truth=path)
+
+
+def plain_clip(prompt: Prompt, seconds: float = 0.5, loudness: float = 0.3, **changes) -> Clip:
+    """A clip of noise without any file."""
+    rng = np.random.default_rng(0)
+    values = {
+        "prompt": prompt,
+        "path": Path(f"{prompt.id}.mp4"),
+        "frames": rng.integers(0, 256, (round(seconds * FPS), 32, 32, 3), np.uint8),
+        "fps": FPS,
+        "waveform": (loudness * rng.uniform(-1, 1, round(seconds * SPEECH_RATE_HZ))).astype(np.float32),
+    }
+    return Clip(**{**values, **changes})
+
+
+def write_noise(path: Path, *, seconds: float = 0.5, fps: int = 16, loudness: float = 0.3, seed: int = 0) -> Path:
+    """A real clip file of grey levels and white noise."""
+    rng = np.random.default_rng(seed)
+    levels = rng.integers(0, 256, (max(round(seconds * fps), 1), 1, 1, 1), np.uint8)
+    frames = np.broadcast_to(levels, (len(levels), 32, 32, 3))
+    waveform = (loudness * rng.uniform(-1, 1, round(seconds * 24_000))).astype(np.float32)
+    write_clip(path, frames, Fraction(fps), waveform, 24_000, {})
+    return path
+
+
+def write_set(folder: Path, ids: str = "abc") -> Path:
+    """A prompt file without any other files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "prompts.jsonl"
+    write_prompts(
+        path, [Prompt(id=name, speech=f"say {name}", split="odd" if n % 2 else "even") for n, name in enumerate(ids)]
+    )
+    return path
+
+
+def prompt_set(*ids: str) -> PromptSet:
+    return PromptSet(prompts=[Prompt(id=name, speech=f"say {name}") for name in ids])
+
+
+class Loudness:
+    """A real metric that is cheap: root mean square of the sound, and whether the prompt is the clip's own."""
+
+    columns = (
+        Column(name="loudness", description="root mean square", better=Better.NEITHER),
+        Column(name="own", description="1 against its own prompt", better=Better.HIGHER),
+    )
+    networks = settings = NOTHING
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+
+    def measure(self, clip: Clip, prompt: Prompt) -> Measurement:
+        self.asked.append((clip.prompt.id, prompt.id))
+        own = {"own": float(clip.prompt.id == prompt.id)}
+        if clip.waveform is None:
+            return Measurement(scores=own, reasons={"loudness": "the clip has no sound track"})
+        return Measurement(
+            scores={**own, "loudness": float(np.sqrt(np.square(clip.waveform).mean()))},
+            details={"curve/level": {"fps": 16.0, "values": [0.0, 1.0]}},
+        )
+
+
+def read_json(path: Path) -> dict:
+    return json.loads(path.read_text())

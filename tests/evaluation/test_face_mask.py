@@ -1,14 +1,12 @@
 """Predicted face mask against the truth on the token grid."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
-from uniavgen.evaluation.face_mask import FaceMaskIoU, intersection_over_union, truth_on_grid
 from uniavgen.evaluation.metric import NotMeasured
+from uniavgen.evaluation.metrics.face_mask import FaceMaskIoU, intersection_over_union, truth_on_grid
 
-from .builders import TIMING, made_like, truth_clip
+from .builders import TIMING, clip_of, prompt_of, truth_clip
 
 
 def test_iou_of_hand_counted_masks():
@@ -25,19 +23,24 @@ def test_without_a_face_there_is_nothing_to_measure():
 
 
 def test_truth_is_the_share_of_each_token_over_its_frames():
-    clip = truth_clip()
-    grid = truth_on_grid(clip, TIMING, 2, 4)
+    mask = truth_clip().truth.face_mask
+    grid = truth_on_grid(mask, TIMING, 2, 4)
     assert grid.shape == (TIMING.num_latent_frames, 2, 4)
     np.testing.assert_allclose(grid, np.broadcast_to([[1, 1, 0, 0], [0, 0, 0, 0]], grid.shape))
-    half = dataclasses.replace(clip, face_mask=clip.face_mask & (np.arange(TIMING.num_frames) % 2 == 0)[:, None, None])
+    half = mask & (np.arange(TIMING.num_frames) % 2 == 0)[:, None, None]
     np.testing.assert_allclose(truth_on_grid(half, TIMING, 2, 2)[:, 0, 0], [1, 0.5, 0.5])
 
 
-def test_metric_takes_the_grid_of_the_prediction():
-    clip = truth_clip()
-    predicted = np.where(truth_on_grid(clip, TIMING, 2, 2) > 0, 0.9, 0.2).astype(np.float32)
+def test_metric_takes_the_grid_and_length_of_the_prediction(tmp_path):
+    truth = truth_clip()
+    prompt = prompt_of(truth, tmp_path)
+    predicted = np.where(truth_on_grid(truth.truth.face_mask, TIMING, 2, 2) > 0, 0.9, 0.2).astype(np.float32)
     predicted[:, 1, 1] = 0.6
-    metric = FaceMaskIoU(TIMING)
-    assert metric.score(dataclasses.replace(made_like(clip), face_mask=predicted), clip) == pytest.approx(1 / 2)
-    with pytest.raises(NotMeasured, match="predicts no face mask"):
-        metric.score(made_like(clip), clip)
+    metric = FaceMaskIoU()
+    for mask in (predicted, predicted[:2]):
+        found = metric.measure(clip_of(truth, prompt, face_mask=mask), prompt)
+        assert found.scores["face_mask_iou"] == pytest.approx(1 / 2)
+    with pytest.raises(NotMeasured, match="no predicted face mask"):
+        metric.measure(clip_of(truth, prompt), prompt)
+    with pytest.raises(NotMeasured, match="the truth has 9 frames, the predicted mask 13"):
+        metric.measure(clip_of(truth, prompt, face_mask=np.concatenate([predicted, predicted[:1]])), prompt)

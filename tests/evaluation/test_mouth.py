@@ -1,24 +1,13 @@
 """The mouth reader and the comparison of curves."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
 
 from uniavgen.errors import CheckpointError, ConfigError
 from uniavgen.evaluation.metric import NotMeasured
-from uniavgen.evaluation.mouth import (
-    ROOM,
-    SIDE_PX,
-    FaceSquare,
-    MouthCorrelation,
-    MouthCurve,
-    MouthRange,
-    MouthReader,
-    correlation,
-    spoken_span,
-)
+from uniavgen.evaluation.metrics.mouth import MouthAgainstTruth
+from uniavgen.evaluation.mouth import ROOM, SIDE_PX, FaceSquare, MouthReader, correlation, spoken_span
 from uniavgen.evaluation.mouth_training import (
     FrameSet,
     MouthTrainingConfig,
@@ -26,8 +15,9 @@ from uniavgen.evaluation.mouth_training import (
     held_out_correlation,
     train_mouth_reader,
 )
+from uniavgen.evaluation.prompts import Prompt
 
-from .builders import made_like, truth_clip
+from .builders import clip_of, prompt_of, truth_clip
 
 
 def test_correlation_ignores_scale_and_offset_and_is_minus_one_for_the_opposite():
@@ -71,14 +61,6 @@ def test_silence_before_and_after_speech_does_not_count():
     assert spoken_span(still) == slice(0, 5)
 
 
-def test_a_clip_that_begins_with_another_picture_is_read_where_its_own_face_is():
-    reader, clip, other = MouthReader().eval(), truth_clip("a", 1), truth_clip("b", 2)
-    moved = dataclasses.replace(other, face_mask=np.roll(other.face_mask, 10, axis=2))
-    made = dataclasses.replace(made_like(other), begins_as=moved)
-    expected = reader.read(other.frames, FaceSquare.of(moved.face_mask))
-    np.testing.assert_array_equal(MouthCurve(reader).of(made, clip), expected)
-
-
 def test_without_a_face_there_is_nothing_to_read():
     with pytest.raises(NotMeasured, match="shows no face"):
         FaceSquare.of(np.zeros((2, 4, 4), bool))
@@ -86,7 +68,7 @@ def test_without_a_face_there_is_nothing_to_read():
 
 def test_a_stored_reader_reads_the_same(tmp_path):
     reader, clip = MouthReader().eval(), truth_clip()
-    where = FaceSquare.of(clip.face_mask)
+    where = FaceSquare.of(clip.truth.face_mask)
     reader.save(tmp_path / "reader.safetensors", {"made": "here"})
     again = MouthReader.load(tmp_path / "reader.safetensors")
     np.testing.assert_array_equal(again.read(clip.frames, where), reader.read(clip.frames, where))
@@ -117,7 +99,7 @@ def test_training_is_reproducible_and_learns_the_openings_of_a_bar():
     frames = FrameSet.gather(iter(clips), every=1)
     reader = train_mouth_reader(frames, config, lambda step, loss: losses.append(loss))
     again = train_mouth_reader(frames, config)
-    where = FaceSquare.of(clips[0].face_mask)
+    where = FaceSquare.of(clips[0].truth.face_mask)
     np.testing.assert_array_equal(reader.read(clips[0].frames, where), again.read(clips[0].frames, where))
     assert np.mean(losses[-8:]) < np.mean(losses[:8])
     assert held_out_correlation(reader, iter([truth_clip("new", 99)])) > 0.2
@@ -128,10 +110,17 @@ def test_settings_that_cannot_train_are_refused():
         MouthTrainingConfig(frames_per_clip=1)
 
 
-def test_metrics_compare_the_made_frames_with_the_truth_curve():
-    reader, clip, other = MouthReader().eval(), truth_clip("a", 1), truth_clip("b", 2)
-    where, curve = FaceSquare.of(clip.face_mask), MouthCurve(reader)
-    expected, truth, made = reader.read(other.frames, where), clip.mouth_opening, made_like(other)
-    assert MouthCorrelation(curve).score(made, clip) == pytest.approx(correlation(expected, truth))
-    assert MouthRange(curve).score(made, clip) == pytest.approx(expected.std() / truth.std())
-    np.testing.assert_array_equal(curve.of(made_like(clip), clip), reader.read(clip.frames, where))
+def test_metric_compares_the_frames_with_the_truth_curve_and_looks_where_its_own_face_is(tmp_path):
+    clip, other = truth_clip("a", 1), truth_clip("b", 2)
+    own, against = prompt_of(clip, tmp_path), prompt_of(other, tmp_path)
+    MouthReader().eval().save(tmp_path / "reader.safetensors", {})
+    metric = MouthAgainstTruth(tmp_path / "reader.safetensors")
+    expected = MouthReader.load(tmp_path / "reader.safetensors").read(clip.frames, FaceSquare.of(clip.truth.face_mask))
+    for prompt, truth in ((own, clip.truth.mouth_opening), (against, other.truth.mouth_opening)):
+        found = metric.measure(clip_of(clip, own), prompt).scores
+        assert found["mouth_correlation"] == pytest.approx(correlation(expected, truth))
+        assert found["mouth_range"] == pytest.approx(expected.std() / truth.std())
+        spoken = spoken_span(truth)
+        assert found["mouth_correlation_spoken"] == pytest.approx(correlation(expected[spoken], truth[spoken]))
+    with pytest.raises(NotMeasured, match="has no truth"):
+        metric.measure(clip_of(clip, Prompt(id="a")), own)

@@ -1,96 +1,154 @@
-"""The protocol: what is kept, resumed, refused and shuffled."""
+"""The protocol: rows, reasons, the control, and what a second run does."""
 
-from dataclasses import dataclass, field
+import shutil
+from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
 from uniavgen.errors import DataError
-from uniavgen.evaluation.metric import MadeClip, TruthClip
-from uniavgen.evaluation.protocol import ClipStore, Step, run
-from uniavgen.evaluation.sheet import Row, contact_sheet
+from uniavgen.evaluation.clip import MAX_S
+from uniavgen.evaluation.prompts import read_prompts
+from uniavgen.evaluation.protocol import Row, Step, System, run
+from uniavgen.evaluation.store import ScoreStore
 
-from .builders import TIMING, made_like, truth_clip
-
-CLIPS = [truth_clip(name, seed) for seed, name in enumerate("abc")]
-
-
-@dataclass
-class Echo:
-    """Returns the driver's clip, and remembers what it was asked for."""
-
-    name: str = "echo"
-    description: str = "the driver itself"
-    shuffled: bool = False
-    kept: bool = True
-    asked: list[tuple[str, str]] = field(default_factory=list)
-
-    def make(self, clip: TruthClip, driver: TruthClip) -> MadeClip:
-        self.asked.append((clip.key, driver.key))
-        return MadeClip(frames=driver.frames, waveform=driver.waveform, face_mask=np.ones((3, 2, 2), np.float32))
+from .builders import Loudness, prompt_set, write_noise, write_set
 
 
-class Same:
-    name = "same"
-    description = "1 where the sound is the clip's own"
-
-    def score(self, made: MadeClip, truth: TruthClip) -> float:
-        return float(np.array_equal(made.waveform, truth.waveform))
-
-
-def test_the_matched_system_gets_its_own_sound_and_the_shuffled_one_never(tmp_path):
-    matched, shuffled = Echo(), Echo(name="shuffled", shuffled=True)
-    scores = run([matched, shuffled], [Same()], CLIPS, ClipStore(tmp_path))
-    assert [list(system.values("same").values()) for system in scores] == [[1, 1, 1], [0, 0, 0]]
-    assert sorted(driver for _, driver in shuffled.asked) == ["a", "b", "c"]
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("clips")
+    for seed, name in enumerate("abc"):
+        write_noise(folder / f"{name}.mp4", seed=seed)
+    return folder
 
 
-def test_a_second_run_makes_nothing_and_says_the_same(tmp_path):
-    first, second = Echo(), Echo()
-    before = run([first], [Same()], CLIPS, ClipStore(tmp_path))
-    assert run([second], [Same()], CLIPS, ClipStore(tmp_path)) == before
-    assert second.asked == []
+def _rows(folder: Path, store: Path, *ids: str) -> dict[str, Row]:
+    (found,) = run([System(name="s", folder=folder)], prompt_set(*ids), [Loudness()], ScoreStore(store), {})
+    return {row.id: row for row in found.rows}
 
 
-def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path):
-    run([Echo()], [Same()], CLIPS[:2], ClipStore(tmp_path))
-    damaged = ClipStore(tmp_path).path("echo", "b")
-    damaged.write_bytes(damaged.read_bytes()[:100])
-    later = Echo()
-    steps: list[Step] = []
-    run([later], [Same()], CLIPS, ClipStore(tmp_path), steps.append)
-    assert [key for key, _ in later.asked] == ["b", "c"]
+def test_the_control_meets_every_clip_with_another_prompt(clips, tmp_path):
+    metric = Loudness()
+    systems = [System(name="s", folder=clips), System(name="chance", folder=clips, against_next=True)]
+    own, other = run(systems, prompt_set(*"abc"), [metric], ScoreStore(tmp_path), {})
+    assert list(own.values("own").values()) == [1, 1, 1]
+    assert list(other.values("own").values()) == [0, 0, 0]
+    assert metric.asked[3:] == [("a", "b"), ("b", "c"), ("c", "a")]
+
+
+def test_a_second_run_measures_nothing_and_says_the_same(clips, tmp_path):
+    first, second = Loudness(), Loudness()
+    systems = [System(name="s", folder=clips)]
+    before = run(systems, prompt_set(*"abc"), [first], ScoreStore(tmp_path), {})
+    assert run(systems, prompt_set(*"abc"), [second], ScoreStore(tmp_path), {}) == before
+    assert (len(first.asked), len(second.asked)) == (3, 0)
+
+
+def test_a_run_that_was_stopped_goes_on_where_it_was(clips, tmp_path):
+    run([System(name="s", folder=clips)], prompt_set("a"), [Loudness()], ScoreStore(tmp_path), {})
+    later, steps = Loudness(), list[Step]()
+    run([System(name="s", folder=clips)], prompt_set(*"abc"), [later], ScoreStore(tmp_path), {}, steps.append)
+    assert [own for own, _ in later.asked] == ["b", "c"]
     assert (steps[-1].done, steps[-1].total) == (3, 3)
 
 
-def test_kept_clips_come_back_exactly(tmp_path):
-    store, made = ClipStore(tmp_path), Echo().make(CLIPS[0], CLIPS[1])
-    store.save("echo", "a", made)
-    again = store.load("echo", "a")
-    assert again is not None
-    np.testing.assert_array_equal(again.frames, made.frames)
-    np.testing.assert_array_equal(again.waveform, made.waveform)
-    assert again.face_mask is not None
-    store.save("plain", "a", made_like(CLIPS[0]))
-    plain = store.load("plain", "a")
-    assert plain is not None
-    assert plain.face_mask is None
+def test_a_clip_that_changed_is_measured_again(clips, tmp_path):
+    folder = tmp_path / "clips"
+    shutil.copytree(clips, folder)
+    before = _rows(folder, tmp_path, "a")["a"].scores["loudness"]
+    write_noise(folder / "a.mp4", loudness=0.1)
+    assert _rows(folder, tmp_path, "a")["a"].scores["loudness"] < before / 2
 
 
-def test_a_folder_of_other_settings_is_refused(tmp_path):
-    ClipStore(tmp_path).claim({"steps": 4, "seed": 0})
-    ClipStore(tmp_path).claim({"seed": 0, "steps": 4})
-    with pytest.raises(DataError, match="another steps"):
-        ClipStore(tmp_path).claim({"steps": 5, "seed": 0})
+def _mute(path: Path, num_frames: int = 9, fps: int = 16) -> None:
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=fps, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for number in range(num_frames):
+            picture = np.full((32, 32, 3), 20 * (number % 10), np.uint8)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        out.mux(stream.encode(None))
 
 
-def test_one_clip_cannot_be_shuffled(tmp_path):
-    with pytest.raises(DataError, match="at least 2 clips, got 1"):
-        run([Echo()], [], CLIPS[:1], ClipStore(tmp_path))
+def _cut(path: Path) -> None:
+    write_noise(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
 
 
-def test_the_sheet_has_a_row_a_clip():
-    row = Row(truth=CLIPS[0], made=made_like(CLIPS[1]), opening=CLIPS[1].mouth_opening, caption="a")
-    one, two = contact_sheet([row]), contact_sheet([row, row])
-    assert two.size == (one.width, 2 * one.height)
-    assert TIMING.num_frames == 9
+def _sound_alone(path: Path) -> None:
+    with av.open(str(path), "w", format="mp4") as out:
+        stream = out.add_stream("aac", rate=24_000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 24_000), np.float32), "fltp", "mono")
+        frame.sample_rate = 24_000
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+
+
+BAD = {
+    "no file": (lambda path: None, "there is no clip of this id"),
+    "empty file": (lambda path: path.write_bytes(b""), "bad.mp4 is empty"),
+    "text": (lambda path: path.write_text("no clip at all, only words"), "bad.mp4 is no sound or video"),
+    "cut off": (_cut, "bad.mp4 is"),
+    "one frame": (lambda path: write_noise(path, seconds=1 / 16), "has 1 frames; 5 or more"),
+    "slow": (lambda path: write_noise(path, seconds=3, fps=2), "has 2 frames a second"),
+    "ten minutes": (lambda path: _mute(path, 4800, 8), f"longer than {MAX_S:g} s"),
+    "sound alone": (_sound_alone, "has no picture track"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_clip_that_cannot_be_measured_is_a_row_with_its_reason_and_the_rest_goes_on(case, clips, tmp_path):
+    write, words = BAD[case]
+    folder = tmp_path / "clips"
+    shutil.copytree(clips, folder)
+    write(folder / "bad.mp4")
+    rows = _rows(folder, tmp_path, "a", "bad", "b")
+    assert words in rows["bad"].problem
+    assert str(tmp_path) not in rows["bad"].problem
+    assert not rows["bad"].scores
+    assert not rows["a"].problem
+    assert rows["a"].scores
+    assert rows["b"].scores
+
+
+def test_without_sound_what_needs_none_is_measured(clips, tmp_path):
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    _mute(folder / "mute.mp4")
+    row = _rows(folder, tmp_path, "mute")["mute"]
+    assert row.not_measured == {"loudness": "the clip has no sound track"}
+    assert row.scores == {"own": 1}
+
+
+def test_strangers_and_twins_are_rows_too(clips, tmp_path):
+    folder = tmp_path / "clips"
+    shutil.copytree(clips, folder)
+    shutil.copy(folder / "a.mp4", folder / "a.mov")
+    rows = _rows(folder, tmp_path, "a", "b")
+    assert "several clips of this id: a.mov, a.mp4" in rows["a"].problem
+    assert rows["c"].problem == "no prompt has this id"
+
+
+def test_lines_that_are_no_prompt_are_rows_of_every_system(clips, tmp_path):
+    file = write_set(tmp_path / "set", "ab")
+    file.write_text(file.read_text() + '{"id": "b"}\n{"id": "d", "image": "none.png"}\n')
+    (found,) = run([System(name="s", folder=clips)], read_prompts(file), [Loudness()], ScoreStore(tmp_path), {})
+    assert [(row.id, bool(row.problem)) for row in found.rows] == [
+        ("a", False),
+        ("b", False),
+        ("b", True),
+        ("d", True),
+        ("c", True),
+    ]
+    assert (found.num_measured, found.num_problems) == (2, 3)
+
+
+def test_nothing_to_measure_is_an_error(clips, tmp_path):
+    with pytest.raises(DataError, match="nothing to measure"):
+        _rows(clips, tmp_path, "x", "y")
+    with pytest.raises(DataError, match="no folder"):
+        _rows(tmp_path / "none", tmp_path, "x")
+    with pytest.raises(DataError, match="at least 2 prompts"):
+        run([System(name="s", folder=clips, against_next=True)], prompt_set("a"), [], ScoreStore(tmp_path), {})

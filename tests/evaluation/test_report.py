@@ -1,77 +1,88 @@
-"""Statistics and the report."""
+"""The report: its public shape, its bytes, and what it says about what is missing."""
 
 import json
+from pathlib import Path
 
 import pytest
 
-from uniavgen.evaluation.metric import Unavailable
-from uniavgen.evaluation.report import ClipScores, Report, SystemScores, score
-from uniavgen.evaluation.statistics import estimate
+from uniavgen.evaluation.metric import Better, Column
+from uniavgen.evaluation.prompts import PromptSet
+from uniavgen.evaluation.protocol import Row, System, SystemRows
+from uniavgen.evaluation.report import Missing, Report
 
-from .builders import made_like, truth_clip
+from .builders import prompt_set
+
+SYNC = Column(name="sync", description="how well; 1 is best", better=Better.HIGHER)
+WER = Column(name="wer", description="words", better=Better.LOWER)
 
 
-def _report() -> Report:
-    ours = [ClipScores(id=str(i), scores={"sync": value}) for i, value in enumerate([0.5, 0.7, 0.9])]
-    theirs = [ClipScores(id=str(i), scores={"sync": value}) for i, value in enumerate([0.4, 0.6, 0.8])]
-    theirs.append(ClipScores(id="3", scores={}, not_measured={"sync": "silent"}))
+def _rows(values: dict[str, float], **changes) -> list[Row]:
+    return [Row(id=name, split=name[0], file=Path(f"{name}.mp4"), scores={"sync": v}) for name, v in values.items()]
+
+
+def small_report(prompts: PromptSet | None = None) -> Report:
+    ours = _rows({"a1": 0.5, "a2": 0.7, "b1": 0.9})
+    theirs = [*_rows({"a1": 0.4, "a2": 0.6, "b1": 0.8}), Row(id="b2", split="b", not_measured={"sync": "silent"})]
+    theirs.append(Row(id="b3", problem="there is no clip of this id"))
     return Report(
         title="Trial",
-        protocol={"steps": 4},
-        networks={"model": "abc"},
-        metrics={"sync": "how well; 1 is best"},
-        systems=(
-            SystemScores(name="ours", description="this", clips=ours),
-            SystemScores(name="theirs", description="that", clips=theirs),
-        ),
-        comparisons=(("sync", "ours", "theirs"),),
+        protocol={"prompts": 4},
+        networks={"net": {"source": "net.pt", "licence": "MIT", "sha256": "a" * 64}},
+        versions={"uniavgen": "1"},
+        columns=[SYNC],
+        missing=[Missing(column=WER, reason="no ears: buy some")],
+        prompts=prompts or prompt_set("a1", "a2", "b1", "b2"),
+        systems=[
+            SystemRows(system=System(name="ours", folder=Path(), description="this"), rows=ours),
+            SystemRows(system=System(name="theirs", folder=Path()), rows=theirs),
+        ],
+        published={"Ovi": {"wer": 0.216}},
     )
 
 
-def test_interval_holds_the_mean_and_shrinks_to_it_for_equal_values():
-    spread = estimate([0.1, 0.4, 0.2, 0.9, 0.5])
-    assert spread.low is not None
-    assert spread.high is not None
-    assert spread.mean == pytest.approx(0.42)
-    assert spread.low < 0.42 < spread.high
-    equal = estimate([2.0, 2.0, 2.0])
-    assert (equal.mean, equal.low, equal.high, equal.n) == (2, 2, 2, 3)
-    assert estimate([]).mean is None
-
-
 def test_report_json_has_the_public_shape():
-    data = json.loads(_report().to_json())
+    data = json.loads(small_report().to_json())
     assert data["systems"]["ours"]["metrics"]["sync"] == {"mean": 0.7, "low": 0.5, "high": 0.9, "n": 3}
     assert data["systems"]["theirs"]["metrics"]["sync"]["n"] == 3
-    assert [clip["id"] for clip in data["systems"]["theirs"]["clips"]] == ["0", "1", "2", "3"]
-    assert data["systems"]["theirs"]["clips"][3]["not_measured"] == {"sync": "silent"}
+    assert data["systems"]["theirs"]["counts"] == {"rows": 5, "measured": 3, "problems": 1}
+    clips = data["systems"]["theirs"]["clips"]
+    assert [clip["id"] for clip in clips] == ["a1", "a2", "b1", "b2", "b3"]
+    assert clips[3]["not_measured"] == {"sync": "silent"}
+    assert clips[4]["problem"] == "there is no clip of this id"
+    assert data["missing"]["wer"]["reason"] == "no ears: buy some"
+    assert data["networks"]["net"]["sha256"] == "a" * 64
+
+
+def test_splits_are_reported_apart():
+    splits = json.loads(small_report().to_json())["systems"]["ours"]["splits"]
+    assert (splits["a"]["sync"]["mean"], splits["a"]["sync"]["n"]) == (0.6, 2)
+    assert (splits["b"]["sync"]["mean"], splits["b"]["sync"]["n"]) == (0.9, 1)
 
 
 def test_comparisons_are_paired_so_a_constant_gain_has_no_spread():
-    (difference,) = json.loads(_report().to_json())["comparisons"]
+    (difference,) = json.loads(small_report().to_json())["comparisons"]
     assert difference == {"metric": "sync", "system": "ours", "against": "theirs"} | {
         "mean": 0.1,
         "low": 0.1,
         "high": 0.1,
         "n": 3,
+        "p": pytest.approx(2 / 2**3),
+        "detectable": 0.0,
     }
 
 
-def test_the_same_scores_give_the_same_bytes(tmp_path):
+def test_the_same_findings_give_the_same_bytes(tmp_path):
     for name in ("first", "second"):
-        _report().write(tmp_path / name)
+        small_report().write(tmp_path / name)
     for file in ("report.json", "report.md"):
         assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
 
 
-def test_markdown_names_what_was_not_measured():
-    text = _report().to_markdown()
-    assert "| ours | 0.700 [0.500, 0.900] n=3 |" in text
-    assert "- theirs, sync: silent" in text
-
-
-def test_a_metric_that_cannot_be_computed_gives_its_reason():
-    clip = truth_clip()
-    scores = score([Unavailable(name="wer", description="", reason="no ears")], made_like(clip), clip)
-    assert scores.scores == {}
-    assert scores.not_measured == {"wer": "no ears"}
+def test_markdown_shows_ours_beside_published_rows_and_names_what_is_missing():
+    text = small_report().to_markdown()
+    assert "| system | sync | wer |" in text
+    assert "| ours | 0.700 [0.500, 0.900] n=3 | - |" in text
+    assert "| Ovi, published | - | 0.216 |" in text
+    assert "- **wer**: no ears: buy some" in text
+    assert "- theirs, sync: silent (1)" in text
+    assert "- theirs, the whole clip: there is no clip of this id (1)" in text

@@ -1,13 +1,18 @@
-"""Word error rate: the counting, and the way out without Whisper."""
+"""Word error rate: the counting, the names of columns, and Whisper's real class with random weights."""
 
-from importlib.util import find_spec
+import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from uniavgen.errors import CheckpointError
 from uniavgen.evaluation.metric import NotMeasured
-from uniavgen.evaluation.wer import WordErrorRate, word_error_rate, words
-from uniavgen.timebase import Timebase
+from uniavgen.evaluation.metrics.wer import WordErrorRate, columns_of, word_error_rate
+from uniavgen.evaluation.networks import Weights
+from uniavgen.evaluation.prompts import Prompt
+
+from .builders import plain_clip
 
 
 @pytest.mark.parametrize(
@@ -25,16 +30,97 @@ def test_rate_counts_insertions_deletions_and_substitutions(heard, expected, rat
     assert word_error_rate(heard.split(), expected.split()) == pytest.approx(rate)
 
 
-def test_words_drop_case_and_punctuation():
-    assert words("It's a FINE, fine-day!") == ["its", "a", "fine", "fine", "day"]
-
-
 def test_nothing_to_say_is_not_measured():
     with pytest.raises(NotMeasured):
         word_error_rate(["a"], [])
 
 
-def test_a_folder_without_a_model_or_a_missing_package_is_one_sentence(tmp_path):
-    expected = "no Whisper folder" if find_spec("faster_whisper") else r"pip install 'uniavgen\[eval\]'"
-    with pytest.raises(CheckpointError, match=expected):
-        WordErrorRate(str(tmp_path), Timebase())
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("openai/whisper-large-v3", "wer"),
+        ("faster-whisper-large-v3", "wer"),
+        ("whisper-base", "wer_whisper_base"),
+        ("openai/whisper-large-v3-turbo", "wer_whisper_large_v3_turbo"),
+    ],
+)
+def test_only_the_papers_model_fills_the_papers_column(model, name):
+    assert columns_of(model)[0].name == name
+
+
+def test_silence_is_not_given_to_whisper(tmp_path):
+    pytest.importorskip("whisper_normalizer", reason="whisper-normalizer is not installed (extra eval)")
+    metric = WordErrorRate("whisper", Weights(label="whisper-base", path=tmp_path / "never read"))
+    prompt = Prompt(id="a", speech="It's twenty-one.")
+    for clip in (plain_clip(prompt, loudness=1e-4), plain_clip(prompt, waveform=None)):
+        found = metric.measure(clip, prompt)
+        assert found.scores == {"wer_whisper_base": 1}
+        assert found.details["transcript/wer_whisper_base"]["script_words"] == "it is 21"
+
+
+def test_a_folder_that_holds_no_model_is_one_sentence(tmp_path):
+    pytest.importorskip("whisper_normalizer", reason="whisper-normalizer is not installed (extra eval)")
+    metric = WordErrorRate("whisper", Weights(label="mine", path=tmp_path))
+    prompt = Prompt(id="a", speech="word")
+    with pytest.raises(CheckpointError, match="no Whisper model that can be loaded"):
+        metric.measure(plain_clip(prompt), prompt)
+
+
+@pytest.mark.parametrize("is_multilingual", [True, False])
+def test_whisper_of_random_weights_says_the_same_twice(is_multilingual, tmp_path):
+    pytest.importorskip("whisper_normalizer", reason="whisper-normalizer is not installed (extra eval)")
+    _save_whisper(tmp_path / "tiny", is_multilingual)
+    prompt = Prompt(id="a", speech="some words to say")
+    rates = []
+    for _ in range(2):
+        metric = WordErrorRate("whisper", Weights(label="tiny", path=tmp_path / "tiny"))
+        found = metric.measure(plain_clip(prompt), prompt)
+        rates.append((found.scores["wer_tiny"], found.details["transcript/wer_tiny"]["heard"]))
+    assert rates[0] == rates[1]
+    assert np.isfinite(rates[0][0])
+
+
+def _save_whisper(folder: Path, is_multilingual: bool) -> None:
+    import torch
+    from transformers import (
+        WhisperConfig,
+        WhisperFeatureExtractor,
+        WhisperForConditionalGeneration,
+        WhisperProcessor,
+        WhisperTokenizer,
+    )
+
+    special = [
+        "<|endoftext|>",
+        "<|startoftranscript|>",
+        "<|en|>",
+        "<|transcribe|>",
+        "<|translate|>",
+        "<|notimestamps|>",
+    ]
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)] + ["\u0120"]
+    vocabulary = {token: number for number, token in enumerate([*letters, *special])}
+    folder.mkdir()
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    tokenizer = WhisperTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"))
+    tokenizer.add_special_tokens({"additional_special_tokens": special})
+    WhisperProcessor(WhisperFeatureExtractor(feature_size=8), tokenizer).save_pretrained(folder)
+    config = WhisperConfig(
+        vocab_size=len(vocabulary), num_mel_bins=8, d_model=8, encoder_layers=1, decoder_layers=1,
+        encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=8, decoder_ffn_dim=8,
+        max_target_positions=16, decoder_start_token_id=vocabulary["<|startoftranscript|>"],
+        eos_token_id=vocabulary["<|endoftext|>"], pad_token_id=vocabulary["<|endoftext|>"],
+        bos_token_id=vocabulary["<|endoftext|>"], suppress_tokens=[], begin_suppress_tokens=[],
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = WhisperForConditionalGeneration(config)
+    model.save_pretrained(folder)
+    generation = json.loads((folder / "generation_config.json").read_text()) | {
+        "is_multilingual": is_multilingual,
+        "no_timestamps_token_id": vocabulary["<|notimestamps|>"],
+        "lang_to_id": {"<|en|>": vocabulary["<|en|>"]},
+        "task_to_id": {name: vocabulary[f"<|{name}|>"] for name in ("transcribe", "translate")},
+    }
+    (folder / "generation_config.json").write_text(json.dumps(generation))

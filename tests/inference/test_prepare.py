@@ -6,8 +6,9 @@ import pytest
 
 from uniavgen.errors import ConfigError, MediaError, UniAVGenError
 from uniavgen.inference.picture import Cover, ShortSide, resize
-from uniavgen.inference.prepare import at_rate, prepare, resample
+from uniavgen.inference.prepare import prepare, resample
 from uniavgen.inference.request import Request, SamplingConfig
+from uniavgen.media.video import at_rate
 from uniavgen.tasks.table import Task
 from uniavgen.timebase import Source, Timebase
 

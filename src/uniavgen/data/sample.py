@@ -61,7 +61,7 @@ def read_sample(shards: ShardSet, i: int, timebase: Timebase) -> Sample:
             speaker=speaker or key,
             waveform=decode_sound(shards.read(i, sound), timebase.sample_rate_hz),
             frames=decode_frames(shards.read(i, "mp4")) if "mp4" in parts else None,
-            face_mask=_face_mask(shards.read(i, "npz")) if "npz" in parts else None,
+            face_mask=decode_face_mask(shards.read(i, "npz")) if "npz" in parts else None,
             words=timed,
             facts=facts,
         )
@@ -84,7 +84,8 @@ def decode_frames(content: bytes) -> UInt8[np.ndarray, "F H W 3"]:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
-def _face_mask(content: bytes) -> Bool[np.ndarray, "F H W"] | None:
+def decode_face_mask(content: bytes) -> Bool[np.ndarray, "F H W"] | None:
+    """The face's mask out of the bytes of a clip's npz, None where it holds none."""
     with np.load(io.BytesIO(content), allow_pickle=False) as truth:
         if "face_mask" not in truth:
             return None

@@ -1,76 +1,84 @@
-"""What a metric sees and says: a made clip beside its truth, and one number or a reason why there is none.
+"""What a metric is: columns of the table, and one method that measures a clip or says why it cannot.
 
-A new metric is one file with one class: a `name`, a `description` and `score`. Nothing else has to know it but the list
-that the command line makes.
-
-Letters: F pixel frames, H W pixels, f latent frames, h w grid of a latent frame's video tokens.
+A metric is one file in `metrics/` and one entry of `catalogue.ENTRIES`; nothing else has to know it.
 """
 
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from uniavgen.evaluation.clip import Clip
+from uniavgen.evaluation.networks import Weights
+from uniavgen.evaluation.prompts import Prompt
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+"""For a metric without networks or settings."""
 
 
 class NotMeasured(Exception):  # noqa: N818 - no error: a row of the report with its reason
     """This metric says nothing about this clip; the text says why."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class TruthClip:
-    """A rendered clip with what is known about it."""
+class NotMeasuredNow(NotMeasured):
+    """The same for a reason that may have passed when the run is repeated, so it is not remembered."""
 
-    key: str
-    frames: UInt8[np.ndarray, "F H W 3"]
-    waveform: Float[np.ndarray, " samples"]
-    """Mono in [-1, 1] at `timebase.Timebase.sample_rate_hz`."""
-    caption: str
-    speech: str
-    mouth_opening: Float[np.ndarray, " F"]
-    """As the renderer drove it, in the renderer's unit."""
-    face_mask: Bool[np.ndarray, "F H W"]
+
+class Better(StrEnum):
+    """Which way a score is better."""
+
+    HIGHER = "higher"
+    LOWER = "lower"
+    NEITHER = "neither"
+    """A description, such as how much moves."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class MadeClip:
-    """What a system made for a truth clip."""
+class Column:
+    """One number of a metric."""
 
-    frames: UInt8[np.ndarray, "F H W 3"]
-    waveform: Float[np.ndarray, " samples"]
-    face_mask: Float[np.ndarray, "f h w"] | None = None
-    """Where the system believes the face is, in [0, 1] on the token grid; None where it says nothing."""
-    begins_as: TruthClip | None = None
-    """The truth clip whose first picture this one begins with, where that is not the clip it is measured against."""
+    name: str
+    """Key in report.json."""
+    description: str
+    """What it is, its range, and where it comes from."""
+    better: Better
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What a metric found in one clip."""
+
+    scores: Mapping[str, float]
+    """Column to number; a column may be missing, with its reason in `reasons`."""
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """What a reader may want to see: a transcript, a curve; JSON values."""
 
 
 @runtime_checkable
 class Metric(Protocol):
-    """One number for one made clip."""
+    """Measures one clip at a time. Networks are loaded when the first clip is measured."""
 
     @property
-    def name(self) -> str:
-        """Key in report.json."""
+    def columns(self) -> tuple[Column, ...]:
+        """What it gives."""
         ...
 
     @property
-    def description(self) -> str:
-        """One line for the report: what it is, its range, which way is better."""
+    def networks(self) -> Mapping[str, Weights]:
+        """Every network that has a say, by name."""
         ...
 
-    def score(self, made: MadeClip, truth: TruthClip) -> float:
-        """The number; raises NotMeasured with the reason where it does not apply."""
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """Everything else that decides its numbers and may differ from run to run."""
         ...
 
+    def measure(self, clip: Clip, prompt: Prompt) -> Measurement:
+        """Numbers for a clip against a prompt; raises NotMeasured where none of them applies.
 
-@dataclass(frozen=True, kw_only=True)
-class Unavailable:
-    """Stands for a metric that cannot be computed here; every clip gets the reason."""
-
-    name: str
-    description: str
-    reason: str
-
-    def score(self, made: MadeClip, truth: TruthClip) -> float:
-        del made, truth
-        raise NotMeasured(self.reason)
+        `prompt` is `clip.prompt` except in a control, where it is another one: what depends only on how the clip was
+        made (where its face is) follows `clip.prompt`, what it should show or say follows `prompt`.
+        """
+        ...

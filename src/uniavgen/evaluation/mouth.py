@@ -1,8 +1,8 @@
 """Mouth opening read from pictures by a small network of our own, and compared with the truth. [ours]
 
-The reader sees the face's square of a clip, which the mask of the first picture gives (every system starts from this
-picture), with room for the head to move. It learned from rendered faces (`mouth_training`), softened and stained as
-generated pictures are. A curve is compared by Pearson's correlation: scale and offset, where the reader errs from
+The reader sees the face's square of a clip, which the true mask of the first picture gives (every system starts from
+this picture), with room for the head to move. It learned from rendered faces (`mouth_training`), softened and stained
+as generated pictures are. A curve is compared by Pearson's correlation: scale and offset, where the reader errs from
 person to person, do not count.
 
 Letters: F pixel frames, H W pixels, b pictures, c channels, h w feature map.
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from uniavgen.errors import CheckpointError
-from uniavgen.evaluation.metric import MadeClip, NotMeasured, TruthClip
+from uniavgen.evaluation.metric import NotMeasured
 from uniavgen.media.files import whole_file
 
 SHIPPED = resources.files("uniavgen") / "weights" / "evaluation" / "mouth_reader.safetensors"
@@ -141,10 +141,9 @@ class MouthReader(nn.Module):
 
 
 def correlation(curve: Float[np.ndarray, " F"], truth: Float[np.ndarray, " F"]) -> float:
-    """Pearson's r over the frames both have; 0 for a curve that never moves, NotMeasured for such a truth."""
-    shared = min(len(curve), len(truth))
-    a = curve[:shared].astype(np.float64) - curve[:shared].mean(dtype=np.float64)
-    b = truth[:shared].astype(np.float64) - truth[:shared].mean(dtype=np.float64)
+    """Pearson's r; 0 for a curve that never moves, NotMeasured for such a truth."""
+    a = curve.astype(np.float64) - curve.mean(dtype=np.float64)
+    b = truth.astype(np.float64) - truth.mean(dtype=np.float64)
     if b.std() < 1e-6:
         raise NotMeasured("the mouth of the truth never moves")
     if a.std() < 1e-6:
@@ -157,61 +156,3 @@ def spoken_span(truth: Float[np.ndarray, " F"]) -> slice:
     low, high = float(truth.min()), float(truth.max())
     is_open = np.flatnonzero(truth >= low + 0.1 * (high - low))
     return slice(int(is_open[0]), int(is_open[-1]) + 1)
-
-
-class MouthCurve:
-    """The curve of a made clip; the last one is kept, since several metrics ask for the same."""
-
-    def __init__(self, reader: MouthReader) -> None:
-        self._reader = reader
-        self._last: tuple[MadeClip, Float[np.ndarray, " F"]] | None = None
-
-    def of(self, made: MadeClip, truth: TruthClip) -> Float[np.ndarray, " F"]:
-        """Mouth opening, one value a frame; NotMeasured where the truth shows no face."""
-        if self._last is None or self._last[0] is not made:
-            start = made.begins_as or truth
-            self._last = (made, self._reader.read(made.frames, FaceSquare.of(start.face_mask)))
-        return self._last[1]
-
-
-class MouthCorrelation:
-    """Does the mouth open when it should."""
-
-    name = "mouth_correlation"
-    description = "correlation over time of mouth opening, read from the clip, with the truth; truth-shuffled is chance"
-
-    def __init__(self, curve: MouthCurve) -> None:
-        self._curve = curve
-
-    def score(self, made: MadeClip, truth: TruthClip) -> float:
-        return correlation(self._curve.of(made, truth), truth.mouth_opening)
-
-
-class SpokenMouthCorrelation:
-    """Does the mouth open when it should, while somebody speaks: silence before and after is the same in most clips."""
-
-    name = "mouth_correlation_spoken"
-    description = "the same between the first and the last movement of the true mouth; truth-shuffled is chance"
-
-    def __init__(self, curve: MouthCurve) -> None:
-        self._curve = curve
-
-    def score(self, made: MadeClip, truth: TruthClip) -> float:
-        spoken = spoken_span(truth.mouth_opening)
-        return correlation(self._curve.of(made, truth)[spoken], truth.mouth_opening[spoken])
-
-
-class MouthRange:
-    """Does the mouth open as far as it should."""
-
-    name = "mouth_range"
-    description = "spread over time of the mouth opening read from the clip, as a share of the truth's; 1 is best"
-
-    def __init__(self, curve: MouthCurve) -> None:
-        self._curve = curve
-
-    def score(self, made: MadeClip, truth: TruthClip) -> float:
-        spread = float(truth.mouth_opening.std())
-        if spread < 1e-6:
-            raise NotMeasured("the mouth of the truth never moves")
-        return float(self._curve.of(made, truth).std()) / spread

@@ -19,8 +19,9 @@ from torch.nn import functional as F
 
 from uniavgen.config import Config
 from uniavgen.errors import ConfigError, DataError
-from uniavgen.evaluation.metric import NotMeasured, TruthClip
+from uniavgen.evaluation.metric import NotMeasured
 from uniavgen.evaluation.mouth import Block, FaceSquare, MouthReader, correlation
+from uniavgen.evaluation.truth import TruthClip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +55,11 @@ class FrameSet:
         """Every third frame, since neighbours teach little. Clips without a face are left out."""
         pictures, openings = [], []
         for clip in clips:
-            if not clip.face_mask.any():
+            if not clip.truth.face_mask.any():
                 continue
-            squares = FaceSquare.of(clip.face_mask).cut(clip.frames[::every])
+            squares = FaceSquare.of(clip.truth.face_mask).cut(clip.frames[::every])
             pictures.append(((squares + 1) * 127.5).round().to(torch.uint8))
-            openings.append(torch.from_numpy(clip.mouth_opening[::every].astype(np.float32)))
+            openings.append(torch.from_numpy(clip.truth.mouth_opening[::every].astype(np.float32)))
         if not pictures:
             raise DataError("there is no clip to learn from; render some with `uniavgen synth`")
         return cls(pictures=pictures, openings=openings)
@@ -103,7 +104,9 @@ def held_out_correlation(reader: MouthReader, clips: Iterator[TruthClip]) -> flo
     values = []
     for clip in clips:
         try:
-            values.append(correlation(reader.read(clip.frames, FaceSquare.of(clip.face_mask)), clip.mouth_opening))
+            values.append(
+                correlation(reader.read(clip.frames, FaceSquare.of(clip.truth.face_mask)), clip.truth.mouth_opening)
+            )
         except NotMeasured:
             continue
     if not values:

@@ -1,55 +1,69 @@
-"""The protocol on held-out rendered clips: every system makes every clip, made clips are kept, then all are measured.
+"""The protocol: every metric on every clip of every system; what cannot be measured is a row with its reason.
 
-A clip that was made is stored at once (`clips/SYSTEM/KEY.npz`) and never made again, so a run that was stopped goes on
-where it was. Settings that decide the clips stand in `settings.json`; a folder made with others is refused.
-
-Audio-driven [paper 3.5]: a system gets the clip's first picture and the driver's sound. The driver is the clip itself,
-or, for the control, the next clip of the list ("shuffled"): a mouth that follows the sound then no longer follows this
-clip's truth.
+A system is a folder of clips `ID.mp4`. As a control, the same clips are measured against the next prompt of the set:
+whatever a score says beyond that comes from the right sound, words or truth.
 """
 
-import json
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-import numpy as np
+from uniavgen.errors import DataError, MediaError
+from uniavgen.evaluation.clip import Clip, checksum, find_clips, mask_file, read_clip
+from uniavgen.evaluation.metric import Measurement, Metric, NotMeasured, NotMeasuredNow
+from uniavgen.evaluation.prompts import Prompt, PromptSet
+from uniavgen.evaluation.store import Failure, ScoreStore, metric_digest
 
-from uniavgen.errors import DataError
-from uniavgen.evaluation.metric import MadeClip, Metric, TruthClip
-from uniavgen.evaluation.report import ClipScores, SystemScores, score
-from uniavgen.media.files import whole_file
+
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """Whose clips lie in a folder."""
+
+    name: str
+    """Key in report.json."""
+    folder: Path
+    description: str = ""
+    against_next: bool = False
+    """Whether the clips are measured against the next prompt: chance."""
+    unmade: Mapping[str, str] = field(default_factory=dict)
+    """Id and reason where a clip could not be made."""
 
 
-@runtime_checkable
-class System(Protocol):
-    """Something that makes a clip out of a picture and a sound."""
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One clip of a system and all that was found in it."""
+
+    id: str
+    split: str = ""
+    file: Path | None = None
+    sha256: str = ""
+    problem: str = ""
+    """Why it could not be measured at all."""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    not_measured: Mapping[str, str] = field(default_factory=dict)
+    """Column to reason."""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SystemRows:
+    """All clips of one system, in the order of the prompts."""
+
+    system: System
+    rows: Sequence[Row]
+
+    def values(self, column: str) -> dict[str, float]:
+        """Id to score of the clips that have one."""
+        return {row.id: row.scores[column] for row in self.rows if column in row.scores}
 
     @property
-    def name(self) -> str:
-        """Key in report.json."""
-        ...
+    def num_measured(self) -> int:
+        return sum(bool(row.scores) for row in self.rows)
 
     @property
-    def description(self) -> str:
-        """One line for the report."""
-        ...
-
-    @property
-    def shuffled(self) -> bool:
-        """Whether the sound comes from another clip."""
-        ...
-
-    @property
-    def kept(self) -> bool:
-        """Whether its clips are worth a file: they cost more to make than to read."""
-        ...
-
-    def make(self, clip: TruthClip, driver: TruthClip) -> MadeClip:
-        """The clip with the pictures of `clip` and the sound of `driver`."""
-        ...
+    def num_problems(self) -> int:
+        return sum(bool(row.problem) for row in self.rows)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,78 +76,114 @@ class Step:
     clip: str
 
 
-@dataclass(frozen=True)
-class ClipStore:
-    """Made clips in a folder."""
-
-    folder: Path
-
-    def claim(self, settings: Mapping[str, Any]) -> None:
-        """Bind the folder to these settings; DataError where it holds clips made with others."""
-        path = self.folder / "settings.json"
-        text = json.dumps(dict(settings), indent=2, sort_keys=True) + "\n"
-        if path.is_file() and path.read_text() != text:
-            before = json.loads(path.read_text())
-            changed = sorted(k for k in {*before, *settings} if before.get(k) != settings.get(k))
-            raise DataError(
-                f"{self.folder} holds clips made with another {', '.join(changed)}; choose another folder or delete it"
-            )
-        with whole_file(path) as partial:
-            partial.write_text(text)
-
-    def path(self, system: str, key: str) -> Path:
-        return self.folder / "clips" / system / f"{key}.npz"
-
-    def load(self, system: str, key: str) -> MadeClip | None:
-        """The clip as it was made; None where it was not, or where its file is damaged."""
-        path = self.path(system, key)
-        if not path.is_file():
-            return None
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                parts = dict(file)
-        except (zipfile.BadZipFile, ValueError, EOFError, OSError):
-            return None
-        return MadeClip(frames=parts["frames"], waveform=parts["waveform"], face_mask=parts.get("face_mask"))
-
-    def save(self, system: str, key: str, made: MadeClip) -> None:
-        parts = {"frames": made.frames, "waveform": made.waveform}
-        if made.face_mask is not None:
-            parts["face_mask"] = made.face_mask
-        with whole_file(self.path(system, key)) as partial, partial.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **parts)
-
-
 def run(
     systems: Sequence[System],
+    prompts: PromptSet,
     metrics: Sequence[Metric],
-    clips: Sequence[TruthClip],
-    store: ClipStore,
+    store: ScoreStore,
+    checksums: Mapping[str, str],
     on_step: Callable[[Step], None] | None = None,
-) -> list[SystemScores]:
-    """Make what is missing, measure everything. DataError for fewer than two clips: nothing could be shuffled."""
-    if len(clips) < 2:
-        raise DataError(f"shuffling needs at least 2 clips, got {len(clips)}; ask for more")
-    scores: dict[str, list[ClipScores]] = {system.name: [] for system in systems}
-    total, done = len(systems) * len(clips), 0
-    # Clip by clip, so that a run that was stopped early has whole clips of every system.
-    for number, clip in enumerate(clips):
-        for system in systems:
-            driver = clips[(number + 1) % len(clips)] if system.shuffled else clip
-            made = make_once(system, clip, driver, store)
-            scores[system.name].append(score(metrics, made, clip))
+) -> list[SystemRows]:
+    """Measure what the store does not hold yet. `checksums`: name of a network to its checksum.
+
+    DataError where a folder is missing, or no clip of any system belongs to a prompt.
+    """
+    if len(prompts.prompts) < 2 and any(system.against_next for system in systems):
+        raise DataError("the control measures clips against the next prompt and needs at least 2 prompts, got 1")
+    plans = [_plan(system, prompts) for system in systems]
+    total = sum(len(plan) for plan in plans)
+    rows = [row for plan in plans for row, _ in plan]
+    if not any(row.file is not None for row in rows):
+        names = ", ".join(str(system.folder) for system in systems)
+        raise DataError(
+            f"there is nothing to measure in {names} ('{rows[0].id}': {rows[0].problem}); "
+            "name the clips ID.mp4 after the prompts' ids"
+        )
+    bench = _Bench(metrics, store, checksums)
+    found: list[SystemRows] = []
+    done = 0
+    for system, plan in zip(systems, plans, strict=True):
+        rows = []
+        for row, pair in plan:
+            rows.append(row if row.file is None or pair is None else bench.measured(row, *pair))
             done += 1
             if on_step is not None:
-                on_step(Step(done=done, total=total, system=system.name, clip=clip.key))
-    return [SystemScores(name=s.name, description=s.description, clips=scores[s.name]) for s in systems]
+                on_step(Step(done=done, total=total, system=system.name, clip=row.id))
+        found.append(SystemRows(system=system, rows=rows))
+    return found
 
 
-def make_once(system: System, clip: TruthClip, driver: TruthClip, store: ClipStore) -> MadeClip:
-    """The kept clip, or a new one, which is then kept."""
-    if not system.kept:
-        return system.make(clip, driver)
-    made = store.load(system.name, clip.key)
-    if made is None:
-        made = system.make(clip, driver)
-        store.save(system.name, clip.key, made)
-    return made
+def _plan(system: System, prompts: PromptSet) -> list[tuple[Row, tuple[Prompt, Prompt] | None]]:
+    """A row for each prompt, each line that is none, and each file that belongs to none; with what to measure it on."""
+    folder = find_clips(system.folder)
+    plan: list[tuple[Row, tuple[Prompt, Prompt] | None]] = []
+    for number, prompt in enumerate(prompts.prompts):
+        file = folder.files.get(prompt.id)
+        if prompt.id in folder.twice:
+            problem = f"there are several clips of this id: {', '.join(p.name for p in folder.twice[prompt.id])}"
+        elif file is None:
+            problem = system.unmade.get(prompt.id, "there is no clip of this id")
+        else:
+            problem = ""
+        row = Row(id=prompt.id, split=prompt.split, file=file, problem=problem)
+        following = prompts.prompts[(number + 1) % len(prompts.prompts)]
+        plan.append((row, (prompt, following if system.against_next else prompt)))
+    plan += [(Row(id=bad.id, problem=bad.reason), None) for bad in prompts.bad]
+    strangers = ({*folder.files} | {*folder.twice}) - {prompt.id for prompt in prompts.prompts}
+    plan += [(Row(id=name, problem="no prompt has this id"), None) for name in sorted(strangers)]
+    return plan
+
+
+class _Bench:
+    """The metrics at work on one clip after the other."""
+
+    def __init__(self, metrics: Sequence[Metric], store: ScoreStore, checksums: Mapping[str, str]) -> None:
+        self._store = store
+        self._metrics = [
+            (metric, metric_digest(metric, {name: checksums[name] for name in metric.networks})) for metric in metrics
+        ]
+
+    def measured(self, row: Row, prompt: Prompt, against: Prompt) -> Row:
+        assert row.file is not None
+        digest = checksum(row.file)
+        mask = mask_file(row.file)
+        beside = checksum(mask) if mask.is_file() else ""
+        clip: Clip | None = None
+        scores: dict[str, float] = {}
+        reasons: dict[str, str] = {}
+        details: dict[str, Any] = {}
+        for metric, metric_key in self._metrics:
+            key = ":".join((metric_key[:32], digest[:32], beside[:16], prompt.digest[:16], against.digest[:16]))
+            found = self._store.load(key)
+            if found is None:
+                try:
+                    clip = read_clip(row.file, prompt) if clip is None else clip
+                except MediaError as error:
+                    problem = str(error).replace(str(row.file), row.file.name)
+                    return Row(id=row.id, split=row.split, file=row.file, sha256=digest, problem=problem)
+                found = self._measure(metric, clip, against, key)
+            if isinstance(found, Failure):
+                reasons.update({column.name: found.reason for column in metric.columns})
+            else:
+                scores.update(found.scores)
+                reasons.update(found.reasons)
+                details.update(found.details)
+        return Row(
+            id=row.id,
+            split=row.split,
+            file=row.file,
+            sha256=digest,
+            scores=scores,
+            not_measured=reasons,
+            details=details,
+        )
+
+    def _measure(self, metric: Metric, clip: Clip, against: Prompt, key: str) -> Measurement | Failure:
+        try:
+            found: Measurement | Failure = metric.measure(clip, against)
+        except NotMeasuredNow as reason:
+            return Failure(reason=str(reason))
+        except NotMeasured as reason:
+            found = Failure(reason=str(reason))
+        self._store.save(key, found)
+        return found

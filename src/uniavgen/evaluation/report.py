@@ -1,43 +1,35 @@
-"""Scores to report.json and report.md: the same scores give the same bytes.
+"""What was found, as report.json and report.md: the same findings give the same bytes.
 
-report.json holds `systems.NAME.metrics.METRIC.{mean,low,high,n}`, `systems.NAME.clips[]` (`id`, `scores`,
-`not_measured` with reasons), `comparisons[]` (paired differences), and what was run: `protocol`, `networks`.
+report.json holds `systems.NAME.metrics.METRIC.{mean,low,high,n}`, `systems.NAME.splits.SPLIT.METRIC` likewise,
+`systems.NAME.clips[]` (`id`, `scores`, `not_measured` with reasons, `details`), `comparisons[]` (paired
+differences), `published` rows, and what was run: `protocol`, `networks`, `versions`.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from uniavgen.evaluation.metric import MadeClip, Metric, NotMeasured, TruthClip
-from uniavgen.evaluation.statistics import Estimate, estimate
+from uniavgen.evaluation.metric import Column
+from uniavgen.evaluation.prompts import PromptSet
+from uniavgen.evaluation.protocol import Row, SystemRows
+from uniavgen.evaluation.statistics import POWER, Comparison, Estimate, compare, estimate
 from uniavgen.media.files import whole_file
 
-FORMAT = 1
+FORMAT = 2
 DIGITS = 4
 """Decimals that are kept, fewer than float32 sums differ by between machines of one kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipScores:
-    """What the metrics say about one clip."""
+class Missing:
+    """A column that could not be computed at all."""
 
-    id: str
-    scores: Mapping[str, float]
-    not_measured: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SystemScores:
-    """All clips of one system."""
-
-    name: str
-    description: str
-    clips: Sequence[ClipScores]
-
-    def values(self, metric: str) -> dict[str, float]:
-        return {clip.id: clip.scores[metric] for clip in self.clips if metric in clip.scores}
+    column: Column
+    reason: str
+    """Why, and how to get it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,53 +39,66 @@ class Report:
     title: str
     protocol: Mapping[str, Any]
     """Settings that decide the result: plain JSON values."""
-    networks: Mapping[str, str]
-    """Name to checksum of every network that had a say."""
-    metrics: Mapping[str, str]
-    """Name to description."""
-    systems: Sequence[SystemScores]
-    comparisons: Sequence[tuple[str, str, str]] = ()
-    """(metric, system, system it is compared with): reported as the paired difference."""
+    networks: Mapping[str, Mapping[str, str]]
+    """Every network that had a say: `source`, `licence`, `sha256`."""
+    versions: Mapping[str, str]
+    """Package to version."""
+    columns: Sequence[Column]
+    missing: Sequence[Missing]
+    prompts: PromptSet
+    systems: Sequence[SystemRows]
+    published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def data(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return _rounded(
+            {
+                "format": FORMAT,
+                "title": self.title,
+                "protocol": dict(self.protocol),
+                "networks": {name: dict(facts) for name, facts in self.networks.items()},
+                "versions": dict(self.versions),
+                "metrics": {c.name: _about(c) for c in self.columns},
+                "missing": {m.column.name: {**_about(m.column), "reason": m.reason} for m in self.missing},
+                "systems": {system.system.name: self._system(system) for system in self.systems},
+                "comparisons": [{**pair, **asdict(found)} for pair, found in self.comparisons()],
+                "published": {name: dict(row) for name, row in self.published.items()},
+            }
+        )
 
     def to_json(self) -> str:
-        systems = {
-            system.name: {
-                "description": system.description,
-                "metrics": {name: asdict(estimate(list(system.values(name).values()))) for name in self.metrics},
-                "clips": [asdict(clip) for clip in system.clips],
-            }
-            for system in self.systems
-        }
-        data = {
-            "format": FORMAT,
-            "title": self.title,
-            "protocol": dict(self.protocol),
-            "networks": dict(self.networks),
-            "metrics": dict(self.metrics),
-            "systems": systems,
-            "comparisons": [
-                {"metric": metric, "system": a, "against": b, **asdict(self._difference(metric, a, b))}
-                for metric, a, b in self.comparisons
-            ],
-        }
-        return json.dumps(_rounded(data), indent=2, sort_keys=True) + "\n"
+        return json.dumps(self.data(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
     def to_markdown(self) -> str:
-        lines = [f"# {self.title}", "", "Mean over clips and 95 % bootstrap interval.", ""]
-        lines += ["| system | " + " | ".join(self.metrics) + " |", "|---|" + "---|" * len(self.metrics)]
+        lines = [f"# {self.title}", "", "Mean over clips and 95 % bootstrap interval; n is the number of clips.", ""]
+        names = [column.name for column in self.columns]
+        names += [m.column.name for m in self.missing if any(m.column.name in row for row in self.published.values())]
+        lines += ["| system | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
         for system in self.systems:
-            cells = [_cell(estimate(list(system.values(name).values()))) for name in self.metrics]
-            lines.append(f"| {system.name} | " + " | ".join(cells) + " |")
-        if self.comparisons:
-            lines += ["", "| paired difference | | mean |", "|---|---|---|"]
-            lines += [f"| {a} - {b} | {m} | {_cell(self._difference(m, a, b))} |" for m, a, b in self.comparisons]
-        lines += ["", "Systems:", *(f"- **{system.name}**: {system.description}" for system in self.systems)]
-        lines += ["", "Metrics:", *(f"- **{name}**: {text}" for name, text in self.metrics.items())]
-        reasons = sorted({(s.name, *item) for s in self.systems for c in s.clips for item in c.not_measured.items()})
+            cells = [_cell(estimate(list(system.values(name).values()))) for name in names]
+            lines.append(f"| {system.system.name} | " + " | ".join(cells) + " |")
+        for name, row in self.published.items():
+            cells = [f"{row[column]:.3f}" if column in row else "-" for column in names]
+            lines.append(f"| {name}, published | " + " | ".join(cells) + " |")
+        lines += [*self._comparison_lines(), "", "Systems:"]
+        lines += [
+            f"- **{s.system.name}**: {s.system.description}{': ' if s.system.description else ''}"
+            f"{s.num_measured} of {len(s.rows)} rows measured"
+            for s in self.systems
+        ]
+        lines += ["", "Metrics:", *(f"- **{c.name}** ({_arrow(c)}): {c.description}" for c in self.columns)]
+        if self.missing:
+            lines += ["", "Not computed:", *(f"- **{m.column.name}**: {m.reason}" for m in self.missing)]
+        reasons = _counted(self.systems)
         if reasons:
-            lines += ["", "Not measured:", *(f"- {system}, {metric}: {reason}" for system, metric, reason in reasons)]
+            lines += ["", "Not measured:", *(f"- {text}" for text in reasons)]
         lines += ["", "Run with:", *(f"- {name}: {value}" for name, value in self.protocol.items())]
-        lines += ["", "Networks:", *(f"- {name}: {checksum}" for name, checksum in self.networks.items())]
+        lines += ["", "Networks:"]
+        lines += [
+            f"- {name}: {facts['source']}, {facts['licence']}, sha256 {facts['sha256'][:16]}"
+            for name, facts in self.networks.items()
+        ]
+        lines += ["", "Versions: " + ", ".join(f"{name} {version}" for name, version in self.versions.items())]
         return "\n".join(lines) + "\n"
 
     def write(self, folder: Path) -> None:
@@ -102,22 +107,89 @@ class Report:
             with whole_file(folder / name) as partial:
                 partial.write_text(text)
 
-    def _difference(self, metric: str, a: str, b: str) -> Estimate:
-        named = {system.name: system for system in self.systems}
-        ours, theirs = named[a].values(metric), named[b].values(metric)
-        return estimate([ours[key] - theirs[key] for key in ours if key in theirs])
+    def comparisons(self) -> list[tuple[dict[str, str], Comparison]]:
+        """Every pair of systems in every column that both have, on the prompts that both have."""
+        found = []
+        for first, second in combinations(self.systems, 2):
+            for column in self.columns:
+                ours, theirs = first.values(column.name), second.values(column.name)
+                differences = [ours[key] - theirs[key] for key in ours if key in theirs]
+                if differences:
+                    names = {"metric": column.name, "system": first.system.name, "against": second.system.name}
+                    found.append((names, compare(differences)))
+        return found
+
+    def _system(self, system: SystemRows) -> dict[str, Any]:
+        splits = sorted({row.split for row in system.rows if row.split})
+        return {
+            "description": system.system.description,
+            "counts": {"rows": len(system.rows), "measured": system.num_measured, "problems": system.num_problems},
+            "metrics": {c.name: asdict(estimate(list(system.values(c.name).values()))) for c in self.columns},
+            "splits": {split: self._split(system, split) for split in splits} if len(splits) > 1 else {},
+            "clips": [_row(row) for row in system.rows],
+        }
+
+    def _split(self, system: SystemRows, split: str) -> dict[str, Any]:
+        ids = {row.id for row in system.rows if row.split == split}
+        return {
+            column.name: asdict(estimate([v for key, v in system.values(column.name).items() if key in ids]))
+            for column in self.columns
+        }
+
+    def _comparison_lines(self) -> list[str]:
+        rows = self.comparisons()
+        if not rows:
+            return []
+        lines = [
+            "",
+            "Paired differences on the same prompts. p: sign-flip test. Detectable: the smallest true difference",
+        ]
+        lines += [f"that this many clips show at the 5 % level in {POWER:.0%} of trials.", ""]
+        lines += ["| difference | metric | mean | p | detectable |", "|---|---|---|---|---|"]
+        for names, found in rows:
+            spread = Estimate(mean=found.mean, low=found.low, high=found.high, n=found.n)
+            numbers = (_cell(spread), _number(found.p), _number(found.detectable))
+            lines.append(
+                f"| {names['system']} - {names['against']} | {names['metric']} | " + " | ".join(numbers) + " |"
+            )
+        return lines
 
 
-def score(metrics: Sequence[Metric], made: MadeClip, truth: TruthClip) -> ClipScores:
-    """Every metric's number or reason for one clip."""
-    scores: dict[str, float] = {}
-    reasons: dict[str, str] = {}
-    for metric in metrics:
-        try:
-            scores[metric.name] = metric.score(made, truth)
-        except NotMeasured as reason:
-            reasons[metric.name] = str(reason)
-    return ClipScores(id=truth.key, scores=scores, not_measured=reasons)
+def _about(column: Column) -> dict[str, str]:
+    return {"description": column.description, "better": str(column.better)}
+
+
+def _row(row: Row) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "split": row.split,
+        "file": row.file.name if row.file is not None else "",
+        "sha256": row.sha256,
+        "problem": row.problem,
+        "scores": dict(row.scores),
+        "not_measured": dict(row.not_measured),
+        "details": dict(row.details),
+    }
+
+
+def _counted(systems: Sequence[SystemRows]) -> list[str]:
+    """Reasons with the number of clips that have them."""
+    counts: dict[tuple[str, str, str], int] = {}
+    for system in systems:
+        for row in system.rows:
+            whole = {"the whole clip": row.problem} if row.problem else {}
+            for what, reason in {**whole, **row.not_measured}.items():
+                key = (system.system.name, what, reason)
+                counts[key] = counts.get(key, 0) + 1
+    return [f"{system}, {what}: {reason} ({count})" for (system, what, reason), count in sorted(counts.items())]
+
+
+def _arrow(column: Column) -> str:
+    return {"higher": "higher is better", "lower": "lower is better"}.get(str(column.better), "describes")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _cell(result: Estimate) -> str:

@@ -1,46 +1,99 @@
-"""Held-out clips with their truth, out of rendered shards."""
+"""What is known about a rendered clip, out of a prompt's truth file or out of shards."""
 
 import io
+import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool, Float
 
-from uniavgen.data.sample import read_sample
+from uniavgen.data.sample import Sample, decode_face_mask, read_sample
 from uniavgen.data.shards import ShardSet
 from uniavgen.errors import DataError
-from uniavgen.evaluation.metric import TruthClip
-from uniavgen.timebase import ClipTiming
+from uniavgen.evaluation.metric import NotMeasured
+from uniavgen.evaluation.prompts import Prompt
+from uniavgen.timebase import ClipTiming, Timebase
 
 
-def read_truth(shards: ShardSet, i: int, timing: ClipTiming) -> TruthClip:
-    """Clip `i` cut to the timing's length; DataError where a part of the truth is missing or too short."""
-    sample = read_sample(shards, i, timing.base)
-    key = sample.key
-    if sample.frames is None or sample.face_mask is None:
-        raise DataError(f"sample '{key}' has no video or no face mask; evaluate on a folder of `uniavgen synth`")
-    with np.load(io.BytesIO(shards.read(i, "npz")), allow_pickle=False) as truth:
-        if "mouth_opening" not in truth:
-            raise DataError(f"sample '{key}' has no mouth opening; evaluate on a folder of `uniavgen synth`")
-        opening = truth["mouth_opening"].astype(np.float32)
-    frames = timing.num_frames
-    if min(len(sample.frames), len(sample.face_mask), len(opening)) < frames:
-        raise DataError(f"sample '{key}' is shorter than {frames} frames; render clips of at least this length")
-    samples = timing.num_samples
-    return TruthClip(
-        key=key,
-        frames=sample.frames[:frames],
-        waveform=np.pad(sample.waveform[:samples], (0, max(samples - len(sample.waveform), 0))),
-        caption=sample.caption,
-        speech=sample.text,
-        mouth_opening=opening[:frames],
-        face_mask=sample.face_mask[:frames],
-    )
+@dataclass(frozen=True, kw_only=True)
+class Truth:
+    """At 16 frames a second (`timebase.Timebase.fps`)."""
+
+    mouth_opening: Float[np.ndarray, " F"]
+    """As the renderer drove it, in the renderer's unit."""
+    face_mask: Bool[np.ndarray, "F H W"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TruthClip:
+    """A rendered clip of a folder of shards."""
+
+    sample: Sample
+    """Cut to the truth's length."""
+    truth: Truth
+    npz: bytes
+    """The truth as it is stored."""
+
+    @property
+    def frames(self) -> np.ndarray:
+        """uint8 F H W 3."""
+        assert self.sample.frames is not None
+        return self.sample.frames[: len(self.truth.mouth_opening)]
+
+
+def read_truth(content: bytes, name: str) -> Truth:
+    """Truth out of the bytes of an npz; DataError where a part is missing or the file is damaged."""
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+            opening = stored["mouth_opening"].astype(np.float32)
+    except (zipfile.BadZipFile, ValueError, EOFError, KeyError):
+        raise DataError(f"{name} holds no mouth_opening; use the npz of a rendered clip") from None
+    mask = decode_face_mask(content)
+    if mask is None:
+        raise DataError(f"{name} holds no face_mask; use the npz of a rendered clip")
+    length = min(len(mask), len(opening))
+    return Truth(mouth_opening=opening[:length], face_mask=mask[:length])
+
+
+def truth_of(prompt: Prompt) -> Truth:
+    """The truth of a prompt; NotMeasured where it has none that can be read."""
+    if prompt.truth is None:
+        raise NotMeasured("the prompt has no truth")
+    try:
+        return _read(prompt.truth)
+    except (DataError, OSError) as error:
+        raise NotMeasured(str(error)) from None
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path) -> Truth:
+    # A mask of a clip is some megabytes, and a control asks for two truths by turns.
+    return read_truth(path.read_bytes(), path.name)
 
 
 def iterate_truth(folder: str, timing: ClipTiming, limit: int) -> Iterator[TruthClip]:
-    """The first `limit` clips of a folder of shards; DataError where it holds fewer."""
+    """The first `limit` clips of a folder of shards; DataError where it holds fewer, or one is too short."""
     shards = ShardSet(folder)
     if len(shards) < limit:
         raise DataError(f"{folder} holds {len(shards)} clips, {limit} are asked for; render more or ask for fewer")
     for i in range(limit):
-        yield read_truth(shards, i, timing)
+        yield _truth_clip(shards, i, timing)
+
+
+def _truth_clip(shards: ShardSet, i: int, timing: ClipTiming) -> TruthClip:
+    sample = read_sample(shards, i, Timebase())
+    if sample.frames is None or sample.face_mask is None:
+        raise DataError(f"sample '{sample.key}' has no video or no face mask; use a folder of `uniavgen synth`")
+    content = shards.read(i, "npz")
+    truth = read_truth(content, f"sample '{sample.key}'")
+    frames = timing.num_frames
+    if min(len(sample.frames), len(truth.mouth_opening)) < frames:
+        raise DataError(f"sample '{sample.key}' is shorter than {frames} frames; render clips of at least this length")
+    return TruthClip(
+        sample=sample,
+        truth=Truth(mouth_opening=truth.mouth_opening[:frames], face_mask=truth.face_mask[:frames]),
+        npz=content,
+    )

@@ -13,6 +13,7 @@ from scipy.signal import resample_poly
 from uniavgen.errors import ConfigError, MediaError
 from uniavgen.inference.picture import PictureSize, resize
 from uniavgen.inference.request import MAX_VOICE_S, MIN_FRAMES, Request
+from uniavgen.media.video import at_rate
 from uniavgen.tasks.table import REFERENCE_SILENCE_S, TASKS, Part
 from uniavgen.timebase import ClipTiming, Timebase
 
@@ -58,14 +59,6 @@ def prepare(request: Request, base: Timebase, size: PictureSize) -> Inputs:
         given_tokens=given_tokens,
         voice=None if request.voice is None else _voice(request, request.voice, base),
     )
-
-
-def at_rate(frames: UInt8[np.ndarray, "F h w 3"], fps: Fraction, target: Fraction) -> UInt8[np.ndarray, "F2 h w 3"]:
-    """The frame that is shown in the middle of each frame at the new rate; at least one."""
-    ratio = Fraction(fps) / target
-    count = max(int(len(frames) / ratio), 1)
-    middles = [int((i + Fraction(1, 2)) * ratio) for i in range(count)]
-    return frames[np.minimum(middles, len(frames) - 1)]
 
 
 def resample(sound: Float32[np.ndarray, " samples"], rate_hz: int, target_hz: int) -> Float32[np.ndarray, " samples2"]:

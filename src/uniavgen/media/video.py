@@ -91,6 +91,16 @@ def count_frames(path: str | Path, fps: Fraction) -> int:
     return round(seconds * fps)
 
 
+def at_rate(
+    frames: UInt8[np.ndarray, "frames height width 3"], fps: Fraction, target: Fraction
+) -> UInt8[np.ndarray, "frames2 height width 3"]:
+    """The frame that is shown in the middle of each frame at the new rate; at least one."""
+    ratio = Fraction(fps) / target
+    count = max(int(len(frames) / ratio), 1)
+    middles = [int((i + Fraction(1, 2)) * ratio) for i in range(count)]
+    return frames[np.minimum(middles, len(frames) - 1)]
+
+
 class _Sampler:
     """Picks the frame shown at the middle of each output frame's time."""
 

@@ -30,8 +30,9 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "train": ("train", "train", "Train a stage."),
     "train-codec": ("train_codec", "train_codec", "Train a video autoencoder, a vocoder or a caption encoder."),
     "export": ("export", "export", "Put trained parts together to a model."),
-    "evaluate": ("evaluate", "evaluate", "Measure a model on held-out clips."),
-    "train-mouth-reader": ("evaluate", "train_mouth_reader", "Train the network that measures mouth opening."),
+    "prompts": ("prompts", "prompts", "Make a set of prompts to measure on."),
+    "evaluate": ("evaluate", "evaluate", "Measure clips of any system, or a model, on prompts."),
+    "train-mouth-reader": ("mouth_reader", "train_mouth_reader", "Train the network that measures mouth opening."),
 }
 
 

@@ -1,130 +1,194 @@
-"""`uniavgen evaluate`: a model on held-out rendered clips. `uniavgen train-mouth-reader`: what it is measured with."""
+"""`uniavgen evaluate`: clips of any systems, or of a model, measured on a set of prompts."""
 
-import hashlib
-from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import uniavgen
 from uniavgen.apps.cli import options as o
-from uniavgen.apps.cli.making import BASE, NUM_FRAMES
+from uniavgen.apps.cli.making import NUM_FRAMES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from uniavgen.evaluation.metric import MadeClip, Metric, TruthClip
-    from uniavgen.evaluation.mouth import MouthReader
-    from uniavgen.evaluation.protocol import ClipStore, System
-    from uniavgen.inference.pipeline import UniAVGenPipeline
-    from uniavgen.inference.request import SamplingConfig
-    from uniavgen.timebase import ClipTiming
+    from uniavgen.evaluation.protocol import System
 
-SHEET_ROWS = 8
+ASSETS = "UNIAVGEN_ASSETS"
+PACKAGES = ("torch", "transformers", "faster-whisper", "numpy", "av")
+"""Whose versions may change a score, beside our own."""
 
 
 def evaluate(
-    data: Annotated[Path, typer.Option(help="Folder of held-out rendered clips (uniavgen synth).")],
-    out: Annotated[Path, typer.Option(help="Folder for the report; a second run goes on where it stopped.")],
-    model: o.Model = "nano",
-    clips: Annotated[int, typer.Option(min=2, help="How many clips.")] = 20,
+    prompts: Annotated[Path, typer.Option(metavar="FILE", help="Prompts, one JSON object a line.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the report; a second run goes on.")],
+    clips: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME=]DIR", help="Folders of clips ID.mp4, one for each system."),
+    ] = None,
+    system: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the system of a single folder.")] = None,
+    metrics: Annotated[
+        str, typer.Option(metavar="LIST", help="Names or groups (truth, paper, open), by commas; all if left out.")
+    ] = "",
+    assets: Annotated[
+        Path | None, typer.Option(metavar="DIR", envvar=ASSETS, help="Folder of networks that metrics use.")
+    ] = None,
+    weights: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=PATH", help="A network: file, folder or hub name; repeatable.")
+    ] = None,
+    chance: Annotated[
+        bool, typer.Option("--chance", help="Also measure every clip against the next prompt, as a control.")
+    ] = False,
+    published: Annotated[
+        str, typer.Option(metavar="NAME", help="Published rows beside ours: table1, grid, emtd or none.")
+    ] = "table1",
+    generate: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Make the clips first: nano, a folder or a hub name.")
+    ] = None,
+    task: Annotated[
+        str, typer.Option(metavar="LIST", help="Tasks to generate, by commas; all; or reconstruction.")
+    ] = "joint",
     steps: o.Steps = None,
+    source: o.Source = None,
     guidance: o.Guidance = None,
     video_guidance: o.VideoGuidance = None,
-    seed: Annotated[int, typer.Option(help="Noise of the first clip; the others count on.")] = 0,
-    mouth_reader: Annotated[Path | None, typer.Option(help="Another mouth reader than the built-in one.")] = None,
-    whisper: Annotated[str | None, typer.Option(help="Folder of a CTranslate2 Whisper model, for WER.")] = None,
+    audio_guidance: o.AudioGuidance = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Noise of the first clip; the others count on.")] = 0,
     num_frames: o.NumFrames = None,
+    mouth_reader: Annotated[Path | None, typer.Option(help="Another mouth reader than the built-in one.")] = None,
     device: o.Device = "auto",
 ) -> None:
-    """Audio-driven clips of a model against the truth: does the mouth follow the sound, is the face found."""
-    from uniavgen.apps.cli.models import check_model, load
-    from uniavgen.evaluation.mouth import MouthReader
-    from uniavgen.evaluation.protocol import ClipStore, run
-    from uniavgen.evaluation.report import Report
-    from uniavgen.evaluation.truth import iterate_truth
+    """Measure clips of any systems against the prompts they were made from, and write a report.
 
-    num_frames = NUM_FRAMES if num_frames is None else num_frames
-    folder = check_model(model, device)
-    reader = MouthReader.load(mouth_reader)
-    truths = list(iterate_truth(str(data), BASE.clip(num_frames), clips))
-    pipeline = load(model, folder, device)
-    timing = pipeline.transformer.settings.timebase.clip(num_frames)
-    asked = {"steps": steps, "guidance": guidance, "video_guidance": video_guidance}
-    options = {name: value for name, value in asked.items() if value is not None}
-    name = Path(model).name
-    protocol = {
-        "model": name,
-        "weights": model if folder is None else _checksum(folder),
-        "task": "animation",
-        "num_frames": num_frames,
-        "seed": seed,
-        **_plain(_sampling(pipeline, options)),
-    }
-    store = ClipStore(out)
-    store.claim(protocol)
-    systems = _systems(pipeline, name, timing, options, seeds={t.key: seed + i for i, t in enumerate(truths)})
-    metrics = _metrics(reader, timing, whisper)
-    with _Bar(len(systems) * len(truths)) as bar:
-        scores = run(systems, metrics, truths, store, bar.show)
-    names = [metric.name for metric in metrics]
-    against = f"{name}-shuffled-audio"
-    compared = ("mouth_correlation", "mouth_correlation_spoken", "face_mask_iou")
+    Everything that was measured is kept in the report's folder, so a run that was stopped goes on where it was.
+    """
+    from uniavgen.apps.cli import prompted
+    from uniavgen.apps.cli.models import check_device, check_model, chosen_device
+    from uniavgen.errors import ConfigError
+    from uniavgen.evaluation.catalogue import Options, choose
+    from uniavgen.evaluation.networks import Places
+    from uniavgen.evaluation.page import write_page
+    from uniavgen.evaluation.prompts import read_prompts
+    from uniavgen.evaluation.protocol import run
+    from uniavgen.evaluation.published import TABLES
+    from uniavgen.evaluation.report import Report
+    from uniavgen.evaluation.store import ScoreStore
+
+    check_device(device)
+    if published not in (*TABLES, "none"):
+        raise ConfigError(f"there are no published rows '{published}'; choose {', '.join(TABLES)} or none")
+    systems = _systems(clips or [], system)
+    order = None
+    if generate is not None:
+        check_model(generate, device)
+        asked = {
+            "steps": steps,
+            "source": source,
+            "guidance": guidance,
+            "video_guidance": video_guidance,
+            "audio_guidance": audio_guidance,
+        }
+        order = prompted.Order(
+            model=generate,
+            kinds=prompted.parse_kinds(task),
+            num_frames=num_frames or NUM_FRAMES,
+            seed=seed,
+            device=device,
+            options={name: value for name, value in asked.items() if value is not None},
+        )
+    elif not systems:
+        raise ConfigError("there is nothing to measure; name a folder of clips, or a model with --generate")
+    found = read_prompts(prompts)
+    chosen = choose(
+        [name.strip() for name in metrics.split(",") if name.strip()],
+        Places(weights=_pairs(weights or []), assets=assets),
+        Options(device=chosen_device(device), mouth_reader=mouth_reader),
+    )
+    store = ScoreStore(out)
+    if order is not None:
+        systems += prompted.generate(order, found, out)
+    _check_names(systems)
+    if chance:
+        systems += [_against_next(each) for each in systems]
+    with _Bar(sum(len(found.prompts) for _ in systems)) as bar:
+        rows = run(systems, found, chosen.metrics, store, chosen.checksums, bar.show)
     report = Report(
-        title=f"{name} on held-out rendered clips, driven by sound",
-        protocol={"clips": len(truths), **protocol},
-        networks={name: protocol["weights"], "mouth reader": _reader_checksum(mouth_reader)},
-        metrics={metric.name: metric.description for metric in metrics},
-        systems=scores,
-        comparisons=[(metric, name, against) for metric in names if metric in compared],
+        title=f"{prompts.parent.name or prompts.stem}: {', '.join(each.name for each in systems)}",
+        protocol={"prompts": len(found.prompts), "prompts_sha256": found.sha256},
+        networks=chosen.networks,
+        versions=_versions(),
+        columns=[column for metric in chosen.metrics for column in metric.columns],
+        missing=chosen.missing,
+        prompts=found,
+        systems=rows,
+        published={} if published == "none" else TABLES[published],
     )
     report.write(out)
-    _sheet(out / "sheet.png", truths[:SHEET_ROWS], store, name, reader)
+    write_page(report, out)
     typer.echo(report.to_markdown())
-    typer.echo(f"in {out}: report.json, report.md, sheet.png, clips/")
-
-
-def train_mouth_reader(
-    data: Annotated[Path, typer.Option(help="Folder of rendered clips to learn from (uniavgen synth).")],
-    held_out: Annotated[Path, typer.Option(help="Folder of other rendered clips, to measure the reader on.")],
-    out: Annotated[Path, typer.Option(help="File for the reader, .safetensors.")],
-    clips: Annotated[int, typer.Option(min=1, help="How many clips to learn from, at most.")] = 400,
-    held_out_clips: Annotated[int, typer.Option(min=1, help="How many clips to measure on, at most.")] = 40,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps; 1000 take some 5 minutes on a core.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Start and order of learning.")] = 0,
-) -> None:
-    """Train the network that reads mouth opening from pictures, and say how well it does."""
-    from tqdm import tqdm
-
-    from uniavgen.data.shards import ShardSet
-    from uniavgen.evaluation.mouth_training import (
-        FrameSet,
-        MouthTrainingConfig,
-        held_out_correlation,
-        train_mouth_reader,
+    measured, problems = sum(each.num_measured for each in rows), sum(each.num_problems for each in rows)
+    typer.echo(
+        f"{measured} clips measured, {problems} rows with a problem; in {out}: report.html, report.json, report.md"
     )
-    from uniavgen.evaluation.truth import iterate_truth
-    from uniavgen.media.files import check_writable
 
-    check_writable(out, (".safetensors",))
-    timing = BASE.clip(NUM_FRAMES)
-    count = min(clips, len(ShardSet(data)))
-    config = MouthTrainingConfig(steps=steps, seed=seed)
-    truths = tqdm(iterate_truth(str(data), timing, count), total=count, unit="clip", desc="read")
-    frames = FrameSet.gather(iter(truths))
-    with tqdm(total=steps, unit="step", desc="train", smoothing=0.05) as bar:
 
-        def on_step(step: int, loss: float) -> None:
-            if step % 20 == 0:
-                bar.set_postfix(loss=f"{loss:.3f}")
-            bar.update()
+def _systems(clips: "Sequence[str]", name: str | None) -> "list[System]":
+    from uniavgen.errors import ConfigError
+    from uniavgen.evaluation.clip import find_clips
+    from uniavgen.evaluation.protocol import System
 
-        reader = train_mouth_reader(frames, config, on_step)
-    measured = min(held_out_clips, len(ShardSet(held_out)))
-    ceiling = held_out_correlation(reader, iterate_truth(str(held_out), timing, measured))
-    settings = {name: str(value) for name, value in asdict(config).items()}
-    reader.save(out, {**settings, "clips": str(count), "held_out_correlation": f"{ceiling:.4f}"})
-    typer.echo(f"{out}: correlation with truth {ceiling:.3f} on {measured} held-out clips")
+    if name is not None and len(clips) != 1:
+        raise ConfigError(f"--system names a single folder of clips, got {len(clips)}; write NAME=DIR for each")
+    systems = []
+    for text in clips:
+        label, separator, folder = text.partition("=")
+        path = Path(folder if separator else text)
+        find_clips(path)
+        systems.append(System(name=name or (label if separator else path.resolve().name), folder=path))
+    return systems
+
+
+def _check_names(systems: "Sequence[System]") -> None:
+    from uniavgen.errors import ConfigError
+
+    names = [each.name for each in systems]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ConfigError(f"two systems are called '{twice[0]}'; name them: NAME=DIR")
+
+
+def _against_next(system: "System") -> "System":
+    from dataclasses import replace
+
+    return replace(
+        system,
+        name=f"{system.name} (chance)",
+        description=f"clips of {system.name} against the next prompt",
+        against_next=True,
+    )
+
+
+def _pairs(texts: "Sequence[str]") -> dict[str, str]:
+    from uniavgen.errors import ConfigError
+
+    pairs = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not separator or not value:
+            raise ConfigError(f"--weights is NAME=PATH, got '{text}'")
+        pairs[name] = value
+    return pairs
+
+
+def _versions() -> dict[str, str]:
+    found = {"uniavgen": uniavgen.__version__}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 class _Bar:
@@ -142,113 +206,6 @@ class _Bar:
         self._bar.close()
 
     def show(self, step: Any) -> None:
+        self._bar.total = step.total
         self._bar.set_description(step.system)
         self._bar.update()
-
-
-def _systems(
-    pipeline: "UniAVGenPipeline", name: str, timing: "ClipTiming", options: dict[str, Any], seeds: dict[str, int]
-) -> "Sequence[System]":
-    from uniavgen.codecs.video_vae import VideoCodec
-    from uniavgen.evaluation.metric import MadeClip
-    from uniavgen.evaluation.systems import CodecSystem, ModelSystem, TruthSystem
-    from uniavgen.inference.picture import resize
-    from uniavgen.inference.request import Request
-    from uniavgen.tasks.table import Task
-
-    def animate(clip: "TruthClip", driver: "TruthClip") -> "MadeClip":
-        request = Request(
-            task=Task.ANIMATION,
-            picture=clip.frames[0],
-            audio=driver.waveform,
-            speech=driver.speech,
-            caption=clip.caption,
-            num_frames=timing.num_frames,
-            seed=seeds[clip.key],
-            **options,
-        )
-        made = pipeline(request)
-        return MadeClip(frames=made.frames, waveform=made.waveform, face_mask=made.face_mask)
-
-    codec = VideoCodec(pipeline.vae)
-    height, width, _ = pipeline.picture_size.fit(128, 128)
-    rows, columns = (
-        side // codec.spatial_stride // patch
-        for side, patch in zip((height, width), pipeline.transformer.settings.video.patch[1:], strict=True)
-    )
-    grid = (rows, columns)
-    return (
-        TruthSystem(name="truth", description="the clip itself: the ceiling", timing=timing, grid=grid),
-        TruthSystem(name="truth-shuffled", description="another clip: chance", timing=timing, grid=grid, shuffled=True),
-        CodecSystem(
-            name=f"{name}-codec",
-            description="the clip through the video autoencoder and back: the ceiling of the model",
-            codec=codec,
-            resize=lambda frames: resize(frames, pipeline.picture_size),
-        ),
-        ModelSystem(name=name, description="made from the clip's first picture and its sound", generate=animate),
-        ModelSystem(
-            name=f"{name}-shuffled-audio",
-            description="made from the clip's first picture and the sound of another clip, measured against the first",
-            generate=animate,
-            shuffled=True,
-        ),
-    )
-
-
-def _metrics(reader: "MouthReader", timing: "ClipTiming", whisper: str | None) -> "Sequence[Metric]":
-    from uniavgen.evaluation.face_mask import FaceMaskIoU
-    from uniavgen.evaluation.metric import Unavailable
-    from uniavgen.evaluation.mouth import MouthCorrelation, MouthCurve, MouthRange, SpokenMouthCorrelation
-    from uniavgen.evaluation.wer import WordErrorRate
-
-    if whisper is None:
-        reason = "needs a Whisper model: --whisper FOLDER"
-        wer: Metric = Unavailable(name=WordErrorRate.name, description=WordErrorRate.description, reason=reason)
-    else:
-        wer = WordErrorRate(whisper, timing.base)
-    curve = MouthCurve(reader)
-    return (MouthCorrelation(curve), SpokenMouthCorrelation(curve), MouthRange(curve), FaceMaskIoU(timing), wer)
-
-
-def _sampling(pipeline: "UniAVGenPipeline", options: dict[str, Any]) -> "SamplingConfig":
-    from dataclasses import replace
-
-    return replace(pipeline.sampling, **options)
-
-
-def _plain(sampling: "SamplingConfig") -> dict[str, Any]:
-    from uniavgen.config import dump
-
-    return dump(sampling)
-
-
-def _sheet(path: Path, truths: "Sequence[TruthClip]", store: "ClipStore", name: str, reader: "MouthReader") -> None:
-    from uniavgen.evaluation.mouth import FaceSquare, correlation
-    from uniavgen.evaluation.sheet import Row, contact_sheet
-    from uniavgen.media.files import whole_file
-
-    rows = []
-    for truth in truths:
-        made = store.load(name, truth.key)
-        if made is not None and truth.face_mask.any():
-            opening = reader.read(made.frames, FaceSquare.of(truth.face_mask))
-            score = correlation(opening, truth.mouth_opening)
-            rows.append(Row(truth=truth, made=made, opening=opening, caption=f"{truth.key}: mouth {score:+.2f}"))
-    with whole_file(path) as partial:
-        contact_sheet(rows).save(partial)
-
-
-def _checksum(folder: Path) -> str:
-    """Of all files of a model, by name."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(str(path.relative_to(folder)).encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _reader_checksum(path: Path | None) -> str:
-    from uniavgen.evaluation.mouth import SHIPPED
-
-    return hashlib.sha256((path or Path(str(SHIPPED))).read_bytes()).hexdigest()[:16]

@@ -1,0 +1,152 @@
+"""Prompt sets out of what a user has: rendered clips, a copy of GRID, a copy of EMTD.
+
+A set is a folder: `prompts.jsonl`, and the files it names. Making it again gives the same files.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from uniavgen.data.sample import decode_frames, decode_sound
+from uniavgen.errors import DataError
+from uniavgen.evaluation.clip import SUFFIXES, find_clips
+from uniavgen.evaluation.prompts import Prompt, write_prompts
+from uniavgen.media.audio import read_audio, write_wav
+from uniavgen.media.files import whole_file
+from uniavgen.media.image import write_image
+from uniavgen.media.video import read_video
+from uniavgen.timebase import Timebase
+
+SET_FILE = "prompts.jsonl"
+WORLD_SIZE, WORLD_SEED, WORLD_PEOPLE_PER_VOICE = 100, 4211, 2
+"""The built-in set: its own people (they belong to the seed), sentences of the split `val`, two people a voice, so that
+most clips have a reference voice in another clip of the same person. [ours]"""
+RENDERED = "rendered"
+"""Split of every clip that the renderer draws."""
+SOUNDS = (".wav", ".flac", ".mp3", ".m4a")
+
+_GRID_NAME = re.compile(r"([blps])([bgrw])([abiw])([a-z])([0-9z])([anps])")
+_GRID_WORDS: Sequence[Mapping[str, str]] = (
+    {"b": "bin", "l": "lay", "p": "place", "s": "set"},
+    {"b": "blue", "g": "green", "r": "red", "w": "white"},
+    {"a": "at", "b": "by", "i": "in", "w": "with"},
+    {},
+    dict(
+        zip("z123456789", ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"], strict=True)
+    ),
+    {"a": "again", "n": "now", "p": "please", "s": "soon"},
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderedFiles:
+    """Files of one rendered clip in a set."""
+
+    folder: Path
+    key: str
+
+    @property
+    def facts(self) -> Path:
+        """Written last: where it is there, the others are."""
+        return self.folder / "truth" / f"{self.key}.json"
+
+    def add(self, parts: Mapping[str, bytes]) -> None:
+        """Write the parts of a clip as they lie in a shard (json, mp4, flac, npz)."""
+        truth = self.folder / "truth"
+        write_image(self.folder / "images" / f"{self.key}.png", decode_frames(parts["mp4"])[0])
+        rate_hz = Timebase.sample_rate_hz
+        write_wav(truth / f"{self.key}.wav", decode_sound(parts["flac"], rate_hz), rate_hz)
+        for ending in ("mp4", "npz", "json"):
+            with whole_file(truth / f"{self.key}.{ending}") as partial:
+                partial.write_bytes(parts[ending])
+
+
+def finish_rendered(folder: Path, keys: Sequence[str]) -> list[Prompt]:
+    """Write the prompts of clips that were added, in the order of `keys`.
+
+    The reference voice of a clip is the sound of the next one of the same speaker, where there is another.
+    """
+    facts = {key: json.loads(RenderedFiles(folder=folder, key=key).facts.read_text()) for key in keys}
+    prompts = [_rendered(folder, key, facts) for key in keys]
+    write_prompts(folder / SET_FILE, prompts)
+    return prompts
+
+
+def _rendered(folder: Path, key: str, facts: Mapping[str, Mapping[str, Any]]) -> Prompt:
+    keys, own = list(facts), facts[key]
+    place = keys.index(key)
+    others = [other for other in keys[place + 1 :] + keys[:place] if facts[other]["speaker"] == own["speaker"]]
+    voice = {"voice": folder / "truth" / f"{others[0]}.wav", "voice_text": facts[others[0]]["text"]} if others else {}
+    return Prompt(
+        id=key,
+        caption=own["caption"],
+        speech=own["text"],
+        image=folder / "images" / f"{key}.png",
+        audio=folder / "truth" / f"{key}.wav",
+        video=folder / "truth" / f"{key}.mp4",
+        truth=folder / "truth" / f"{key}.npz",
+        emotion=own.get("mood", ""),
+        split=RENDERED,
+        **voice,
+    )
+
+
+def grid_prompts(source: Path) -> list[Prompt]:
+    """Dubbing of GRID, Setting 3.0: videos of some speakers, reference voices of others. [paper 4.2, Table 5]
+
+    `source/videos/SPEAKER/CODE.mpg` (any container) is dubbed; `source/references/SPEAKER/CODE.wav` holds recordings of
+    speakers that no system was trained on. The sentence is in the code, as `bbaf2n`. The voices go round.
+    """
+    videos = _below(source / "videos", (*SUFFIXES, ".mpg"))
+    voices = _below(source / "references", SOUNDS)
+    return [
+        Prompt(
+            id=f"{video.parent.name}_{video.stem}",
+            speech=grid_sentence(video.stem),
+            video=video,
+            voice=voice,
+            voice_text=grid_sentence(voice.stem),
+            split=video.parent.name,
+        )
+        for number, video in enumerate(videos)
+        for voice in [voices[number % len(voices)]]
+    ]
+
+
+def grid_sentence(code: str) -> str:
+    """The sentence of a GRID file name; DataError for a name that is none."""
+    match = _GRID_NAME.fullmatch(code.lower())
+    if match is None:
+        raise DataError(f"'{code}' is no name of a GRID recording, such as bbaf2n; remove the file or rename it")
+    words = [table.get(letter, letter) for table, letter in zip(_GRID_WORDS, match.groups(), strict=True)]
+    return " ".join(words)
+
+
+def emtd_prompts(source: Path, folder: Path, num_frames: int) -> Iterator[Prompt]:
+    """Audio-driven half bodies of EMTD: the first frame and the sound of each clip. [paper 4.2, Table 6]
+
+    `source/ID.mp4` and, where the words are known, `source/ID.txt`. Pictures and sounds are written to `folder`.
+    """
+    clips = find_clips(source).files
+    if not clips:
+        raise DataError(f"{source} holds no clips; it should hold ID.mp4 and, where known, ID.txt with the words")
+    base = Timebase()
+    for name, video in clips.items():
+        image, sound = folder / "images" / f"{name}.png", folder / "audio" / f"{name}.wav"
+        words = video.with_suffix(".txt")
+        write_image(image, read_video(video, base.fps, max_frames=1, trim=True).frames[0])
+        length_s = float(Fraction(num_frames) / base.fps)
+        write_wav(sound, read_audio(video, base.sample_rate_hz, max_s=length_s, trim=True), base.sample_rate_hz)
+        speech = " ".join(words.read_text().split()) if words.is_file() else ""
+        yield Prompt(id=name, speech=speech, image=image, audio=sound, video=video, split="emtd")
+
+
+def _below(folder: Path, endings: Iterable[str]) -> list[Path]:
+    found = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in endings)
+    if not found:
+        raise DataError(f"{folder} holds no SPEAKER/CODE file that ends in {' '.join(endings)}; lay the corpus out so")
+    return found

@@ -1,0 +1,71 @@
+"""Prompt files: what is read, written, and refused line by line."""
+
+import json
+
+import pytest
+
+from uniavgen.errors import DataError
+from uniavgen.evaluation.prompts import Prompt, read_prompts, write_prompts
+
+
+def test_a_set_comes_back_as_it_was_written_with_files_relative_to_it(tmp_path):
+    for name in ("image.png", "voice.wav"):
+        (tmp_path / name).write_bytes(b"content")
+    prompt = Prompt(
+        id="one",
+        caption="A man.",
+        speech="It is late.",
+        image=tmp_path / "image.png",
+        voice=tmp_path / "voice.wav",
+        voice_text="Hello.",
+        emotion="calm",
+        split="photo",
+    )
+    write_prompts(tmp_path / "prompts.jsonl", [prompt, Prompt(id="two")])
+    assert json.loads((tmp_path / "prompts.jsonl").read_text().splitlines()[0])["image"] == "image.png"
+    assert read_prompts(tmp_path / "prompts.jsonl").prompts == (prompt, Prompt(id="two"))
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "words"),
+    [
+        ('{"id": "good", "speech": "again"}', "good", "line 2 has the id of an earlier line"),
+        ('{"id": "x", "image": "none.png"}', "x", "there is no image"),
+        ('{"id": "x", "imagination": "none.png"}', "x", "imagination"),
+        ('{"id": "x", "speech": 3}', "x", "speech"),
+        ('{"id": "a/b"}', "a/b", "an id is the name of a file"),
+        ('{"id": ""}', "", "an id is the name of a file"),
+        ('{"id": "x", "voice_text": "Hello."}', "x", "voice and voice_text belong together"),
+        ('{"speech": "no id"}', "line 2", "id"),
+        ("[1, 2]", "line 2", "no JSON object"),
+        ("{broken", "line 2", "not JSON"),
+    ],
+)
+def test_a_bad_line_is_named_and_the_rest_goes_on(line, name, words, tmp_path):
+    file = tmp_path / "prompts.jsonl"
+    file.write_text('{"id": "good"}\n' + line + '\n\n{"id": "last"}\n')
+    found = read_prompts(file)
+    assert [prompt.id for prompt in found.prompts] == ["good", "last"]
+    (bad,) = found.bad
+    assert bad.id == name
+    assert words in bad.reason
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "cannot be read"), (b"", "holds no prompt"), (b"{}\n", "first: line 1"), (b"\xff\xfe\x00", "no text")],
+)
+def test_a_file_without_any_prompt_is_one_sentence(content, words, tmp_path):
+    file = tmp_path / "prompts.jsonl"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(DataError, match=words):
+        read_prompts(file)
+
+
+def test_the_digest_follows_text_and_content_of_files_but_not_their_place(tmp_path):
+    for name, content in (("a.wav", b"1"), ("b.wav", b"1"), ("c.wav", b"2")):
+        (tmp_path / name).write_bytes(content)
+    digests = [Prompt(id="x", audio=tmp_path / name).digest for name in ("a.wav", "b.wav", "c.wav")]
+    assert digests[0] == digests[1] != digests[2]
+    assert Prompt(id="x").digest != Prompt(id="x", speech="y").digest

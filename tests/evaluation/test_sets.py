@@ -1,0 +1,62 @@
+"""Sets out of rendered clips, GRID and EMTD, on tiny made-up folders."""
+
+import numpy as np
+import pytest
+
+from uniavgen.errors import DataError
+from uniavgen.evaluation.sets import emtd_prompts, grid_prompts, grid_sentence
+from uniavgen.media.audio import read_audio, write_wav
+from uniavgen.media.image import read_image
+
+from .builders import write_noise
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        ("bbaf2n", "bin blue at f two now"),
+        ("swiz9a", "set white in z nine again"),
+        ("PGWAZP", "place green with a zero please"),
+    ],
+)
+def test_the_sentence_of_a_grid_recording_is_in_its_name(code, sentence):
+    assert grid_sentence(code) == sentence
+
+
+def test_a_name_that_is_no_grid_code_is_refused():
+    with pytest.raises(DataError, match="no name of a GRID recording"):
+        grid_sentence("hello")
+
+
+def test_grid_videos_meet_the_voices_of_other_speakers_in_turn(tmp_path):
+    for folder, name in (("videos/s1", "bbaf2n"), ("videos/s1", "lrbs3p"), ("videos/s2", "pgbm8s")):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        write_noise(tmp_path / folder / f"{name}.mp4")
+    for speaker, name in (("s33", "swiz9a"), ("s34", "lbin4n")):
+        write_wav(tmp_path / "references" / speaker / f"{name}.wav", np.zeros(12_000, np.float32), 24_000)
+    prompts = grid_prompts(tmp_path)
+    assert [prompt.id for prompt in prompts] == ["s1_bbaf2n", "s1_lrbs3p", "s2_pgbm8s"]
+    assert [prompt.split for prompt in prompts] == ["s1", "s1", "s2"]
+    assert [prompt.voice.parent.name for prompt in prompts] == ["s33", "s34", "s33"]
+    assert prompts[1].voice_text == grid_sentence("lbin4n")
+    assert prompts[1].speech == grid_sentence("lrbs3p")
+
+
+def test_a_folder_that_is_no_grid_is_one_sentence(tmp_path):
+    with pytest.raises(DataError, match="holds no SPEAKER/CODE file"):
+        grid_prompts(tmp_path)
+
+
+def test_emtd_gives_first_frames_and_sounds(tmp_path):
+    source, out = tmp_path / "emtd", tmp_path / "set"
+    source.mkdir()
+    write_noise(source / "one.mp4", seconds=1.5)
+    write_noise(source / "two.mp4", seconds=0.5)
+    (source / "two.txt").write_text("two\nwords\n")
+    one, two = emtd_prompts(source, out, 17)
+    assert (one.speech, two.speech) == ("", "two words")
+    assert len(read_audio(one.audio, 24_000)) == 17 * 1500
+    assert len(read_audio(two.audio, 24_000)) == pytest.approx(12_000, abs=1024)
+    assert read_image(one.image).shape == (32, 32, 3)
+    with pytest.raises(DataError, match="holds no clips"):
+        list(emtd_prompts(tmp_path, out, 17))
