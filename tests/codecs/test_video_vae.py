@@ -3,6 +3,7 @@ import torch
 
 from uniavgen.codecs.video_vae import VideoCodec, VideoVaeShape, decode_unclamped, to_frames, to_pixels
 from uniavgen.errors import ConfigError, MediaError
+from uniavgen.inference.tensor_memory import TensorCounter
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,47 @@ def test_progress_counts_latent_frames(codec: VideoCodec, pixels: torch.Tensor):
     told: list[tuple[int, int]] = []
     codec.decode(codec.encode(pixels), lambda done, total: told.append((done, total)))
     assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+@torch.no_grad()
+def test_frame_by_frame_is_what_the_autoencoder_does_itself(codec: VideoCodec, pixels: torch.Tensor):
+    # Bit for bit: this holds the private workings of diffusers' class that `VideoCodec` relies on.
+    ours, theirs = codec.encode(pixels), codec.normalise(codec.vae.encode(pixels).latent_dist.mode())
+    assert torch.equal(ours, theirs)
+    whole = codec.vae.decode(codec.denormalise(ours * 3)).sample
+    frames = list(codec.decode_frames(ours * 3))
+    assert [frame.shape[2] for frame in frames] == [1, 4, 4]
+    assert torch.equal(torch.cat(frames, dim=2), whole)
+
+
+def test_decoding_keeps_nothing_of_earlier_frames_but_its_cache(codec: VideoCodec):
+    latents = torch.randn(1, 5, 12, 2, 2, generator=torch.Generator().manual_seed(2))
+    peaks = []
+    for count in (3, 12):
+        with TensorCounter("cpu", ignoring=codec.vae.parameters()) as counter:
+            for frame in codec.decode_frames(latents[:, :, :count]):
+                del frame
+        peaks.append(counter.peak)
+    # All latents are there twice: given, and through a convolution of single latent cells.
+    assert peaks[1] - peaks[0] == 2 * (latents.nbytes - latents[:, :, :3].nbytes)
+
+
+@pytest.mark.parametrize(("tile_px", "closeness"), [(32, 0.1), (64, 0.0)])
+def test_tiles_cover_the_picture(codec: VideoCodec, pixels: torch.Tensor, tile_px: int, closeness: float):
+    tiled = VideoCodec(codec.vae, tile_px)
+    told: list[tuple[int, int]] = []
+    latents = codec.encode(pixels)
+    assert (tiled.encode(pixels) - latents).abs().mean() <= closeness * latents.std()
+    decoded, whole = tiled.decode(latents, lambda done, total: told.append((done, total))), codec.decode(latents)
+    assert decoded.shape == whole.shape
+    assert (decoded - whole).abs().mean() <= closeness * whole.std()
+    num_tiles = 2 if tile_px == 32 else 1
+    assert told == [(i, 3 * num_tiles) for i in range(1, 3 * num_tiles + 1)]
+
+
+def test_tiles_are_whole_cells(codec: VideoCodec):
+    with pytest.raises(ConfigError, match="multiple of 16 px, got 40"):
+        VideoCodec(codec.vae, 40)
 
 
 def test_unclamped_pixels_clamp_to_the_decoded_ones(codec: VideoCodec, pixels: torch.Tensor):

@@ -6,21 +6,23 @@ of a clip that begins with it; every other latent frame holds `Timebase.temporal
 Letters: b batch, F H W pixel frames, f h w latent frames, c latent channels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from diffusers import AutoencoderKLWan
+from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, patchify, unpatchify
 from einops import rearrange
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
+from uniavgen.codecs.tiles import Blend, Tile, cover
 from uniavgen.config import Config
-from uniavgen.errors import MediaError
+from uniavgen.errors import ConfigError, MediaError
 from uniavgen.timebase import Timebase
 
 Progress = Callable[[int, int], None]
-"""Called with (latent frames done, latent frames in all)."""
+"""Called with (latent frames done, latent frames in all); a latent frame counts once a tile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +60,19 @@ class VideoVaeShape(Config):
 
 
 class VideoCodec:
-    """A frozen autoencoder as the rest of the project sees it: normalised latents, deterministic encoding."""
+    """A frozen autoencoder as the rest of the project sees it: normalised latents, deterministic encoding.
 
-    def __init__(self, vae: AutoencoderKLWan) -> None:
+    Both ways it works latent frame by latent frame through the autoencoder's causal cache, exactly as the autoencoder
+    itself does, so that a long video needs no more memory on the device than a short one.
+    """
+
+    def __init__(self, vae: AutoencoderKLWan, tile_px: int | None = None) -> None:
+        """Pictures larger than `tile_px` are worked on in overlapping squares of that side, which differs a little
+        from the whole; None is never. Raises ConfigError where a tile is no multiple of the spatial stride."""
         self.vae = vae
+        self.tile_px = tile_px
+        if tile_px is not None and (tile_px < 1 or tile_px % self.spatial_stride):
+            raise ConfigError(f"tiles are a multiple of {self.spatial_stride} px, got {tile_px}")
 
     @property
     def latent_channels(self) -> int:
@@ -92,47 +103,102 @@ class VideoCodec:
     def encode(self, pixels: Float[Tensor, "b 3 F H W"]) -> Float[Tensor, "b c f h w"]:
         """Normalised latents of an image (F = 1) or of 1 + 4n frames in [-1, 1]: the posterior's mean.
 
-        Raises ConfigError unless F is 1 + 4n, MediaError unless both sides are multiples of `spatial_stride`.
+        `pixels` may lie on the CPU; they are moved frame by frame. Raises ConfigError unless F is 1 + 4n, MediaError
+        unless both sides are multiples of `spatial_stride`.
         """
-        num_frames, height, width = pixels.shape[2:]
-        Timebase(temporal_stride=self.temporal_stride).clip(num_frames)
+        batch, _, num_frames, height, width = pixels.shape
+        num_latent_frames = self._timebase.clip(num_frames).num_latent_frames
         if height % self.spatial_stride or width % self.spatial_stride:
             raise MediaError(
                 f"picture sides must be multiples of {self.spatial_stride} for the video autoencoder, "
                 f"got {width}x{height}; resize first"
             )
-        return self.normalise(self.vae.encode(pixels.to(self.vae.dtype)).latent_dist.mode())
+        cells = (height // self.spatial_stride, width // self.spatial_stride)
+        tiles = self._tiles(*cells)
+        if len(tiles) == 1:
+            return self.normalise(self._encoded(pixels))
+        blend = Blend((batch, self.latent_channels, num_latent_frames, *cells))
+        for tile in tiles:
+            encoded = self._encoded(tile.scaled(self.spatial_stride).cut(pixels))
+            blend.add(tile, slice(0, num_latent_frames), encoded)
+        latents = blend.frames(slice(0, num_latent_frames))
+        return self.normalise(latents.to(self.vae.device, self.vae.dtype))
 
     @torch.no_grad()
     def decode(
         self, latents: Float[Tensor, "b c f h w"], progress: Progress | None = None
     ) -> Float[Tensor, "b 3 F H W"]:
-        """Pixels in [-1, 1] of normalised latents; F = 1 + 4 (f - 1).
+        """Pixels in [-1, 1] of normalised latents; F = 1 + 4 (f - 1). See `decode_frames`."""
+        return torch.cat(list(self.decode_frames(latents, progress)), dim=2)
 
-        `progress` is told after each latent frame (after the last one only, where the autoencoder works in tiles).
+    def decode_frames(
+        self, latents: Float[Tensor, "b c f h w"], progress: Progress | None = None
+    ) -> Iterator[Float[Tensor, "b 3 F H W"]]:
+        """Pixels in [-1, 1] of one latent frame after the other: 1 pixel frame of the first, 4 of each other.
+
+        They lie on the CPU where the picture is decoded in tiles. `progress` is told after each latent frame of each
+        tile.
         """
-        total = latents.shape[2]
-        done = 0
+        latents = self.denormalise(latents.to(self.vae.device, self.vae.dtype))
+        batch, _, num_latent_frames, *cells = latents.shape
+        tiles = self._tiles(*cells)
+        total, done = len(tiles) * num_latent_frames, 0
+        timing = self._timebase
+        spans = [slice(timing.frames_in(i), timing.frames_in(i + 1)) for i in range(num_latent_frames)]
+        size = (batch, 3, spans[-1].stop, *(self.spatial_stride * side for side in cells))
+        blend = Blend(size) if len(tiles) > 1 else None
+        for tile in tiles:
+            for span, pixels in zip(spans, self._decoded(tile.cut(latents)), strict=True):
+                done += 1
+                if progress is not None:
+                    progress(done, total)
+                if blend is None:
+                    yield pixels
+                else:
+                    blend.add(tile.scaled(self.spatial_stride), span, pixels)
+        if blend is not None:
+            yield from (blend.frames(span) for span in spans)
 
-        def count(*_: object) -> None:
-            nonlocal done
-            done += 1
-            if progress is not None and not self.vae.use_tiling:
-                progress(done, total)
+    @property
+    def _timebase(self) -> Timebase:
+        return Timebase(temporal_stride=self.temporal_stride)
 
-        # The autoencoder decodes latent frame by latent frame through a private cache; its decoder module runs once a
-        # frame, which a public hook can count.
-        handle = self.vae.decoder.register_forward_hook(count)
-        try:
-            pixels = self.vae.decode(self.denormalise(latents.to(self.vae.dtype))).sample
-        finally:
-            handle.remove()
-        if progress is not None and self.vae.use_tiling:
-            progress(total, total)
-        return pixels
+    def _tiles(self, height: int, width: int) -> list[Tile]:
+        return cover(height, width, None if self.tile_px is None else self.tile_px // self.spatial_stride)
+
+    def _encoded(self, pixels: Float[Tensor, "b 3 F H W"]) -> Float[Tensor, "b c f h w"]:
+        """The autoencoder's own latents."""
+        vae, cache = self.vae, _empty_cache(self.vae.encoder)
+        count = self._timebase.latent_frames(pixels.shape[2])
+        encoded = []
+        for i in range(count):
+            span = slice(self._timebase.frames_in(i), self._timebase.frames_in(i + 1))
+            patches = patchify(pixels[:, :, span].to(vae.device, vae.dtype), vae.config.patch_size or 1)
+            encoded.append(vae.encoder(patches, feat_cache=cache, feat_idx=[0]))
+        return vae.quant_conv(torch.cat(encoded, dim=2)).chunk(2, dim=1)[0]
+
+    def _decoded(self, latents: Float[Tensor, "b c f h w"]) -> Iterator[Float[Tensor, "b 3 F H W"]]:
+        """Pixels of the autoencoder's own latents, a latent frame at a time."""
+        cache = _empty_cache(self.vae.decoder)
+        with torch.no_grad():
+            hidden = self.vae.post_quant_conv(latents)
+        for i in range(latents.shape[2]):
+            yield self._decoded_frame(hidden[:, :, i : i + 1], cache, is_first=i == 0)
+
+    @torch.no_grad()
+    def _decoded_frame(
+        self, hidden: Float[Tensor, "b c 1 h w"], cache: list[Tensor | str | None], is_first: bool
+    ) -> Float[Tensor, "b 3 F H W"]:
+        patches = self.vae.decoder(hidden, feat_cache=cache, feat_idx=[0], first_chunk=is_first)
+        return unpatchify(patches, self.vae.config.patch_size or 1).clamp(-1, 1)
 
     def _statistic(self, values: list[float], like: Tensor) -> Tensor:
         return rearrange(torch.tensor(values, device=like.device, dtype=like.dtype), "c -> 1 c 1 1 1")
+
+
+def _empty_cache(half: nn.Module) -> list[Tensor | str | None]:
+    """What the causal convolutions of an encoder or decoder remember of the frames before: nothing yet."""
+    return [None] * sum(isinstance(module, WanCausalConv3d) for module in half.modules())
 
 
 def decode_unclamped(vae: AutoencoderKLWan, latents: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b 3 F H W"]:

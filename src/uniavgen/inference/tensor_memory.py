@@ -1,0 +1,79 @@
+"""How much memory tensors take, counted exactly: on real tensors to measure, on meta tensors to predict.
+
+A forward pass over meta tensors computes shapes only, so the memory that the full-size model would take is counted
+from the very code that runs it, in seconds and without weights.
+"""
+
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+class TensorCounter(TorchDispatchMode):
+    """Bytes of the tensors that operations inside make on a kind of device: now (`live`) and at most (`peak`).
+
+    What a kernel takes and gives back inside one operation is not seen.
+    """
+
+    def __init__(self, device_type: str, ignoring: Iterable[Tensor] = ()) -> None:
+        """`ignoring`: tensors that were there before; views of them count nothing."""
+        super().__init__()
+        self.device_type = device_type
+        self.live = self.peak = 0
+        self._ignored = {tensor.untyped_storage()._cdata: tensor for tensor in ignoring}
+        self._counted: set[int] = set()
+
+    def __torch_dispatch__(
+        self, operation: Callable[..., Any], types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        made = operation(*args, **(kwargs or {}))
+        for value in made if isinstance(made, tuple | list) else (made,):
+            if isinstance(value, Tensor) and value.device.type == self.device_type:
+                self._count(value)
+        return made
+
+    def _count(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._counted or key in self._ignored:
+            return
+        self._counted.add(key)
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._free, key, size)
+
+    def _free(self, key: int, size: int) -> None:
+        self._counted.discard(key)
+        self.live -= size
+
+
+class ShapesOnly(TorchFunctionMode):
+    """Lets code meant for real tensors run on meta tensors.
+
+    Attention makes its output only, as fused kernels do; questions about values are answered with no; moving to the
+    CPU leaves a tensor where it is.
+    """
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if function is F.scaled_dot_product_attention:
+            query, value = (args[i] if len(args) > i else kwargs[name] for i, name in ((0, "query"), (2, "value")))
+            return query.new_empty((*query.shape[:-1], value.shape[-1]))
+        if function in (Tensor.__bool__, Tensor.cpu) and args[0].is_meta:
+            return False if function is Tensor.__bool__ else args[0]
+        return function(*args, **kwargs)
+
+
+def count_on_shapes(run: Callable[[], Any], ignoring: Iterable[Tensor]) -> int:
+    """Peak bytes of what `run` makes on the meta device, which is `ignoring` its weights; nothing is computed."""
+    with torch.no_grad(), ShapesOnly(), TensorCounter("meta", ignoring) as counter:
+        run()
+    return counter.peak
