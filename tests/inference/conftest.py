@@ -38,6 +38,16 @@ def tiny_transformer() -> UniAVGenTransformer:
 
 @pytest.fixture(scope="session")
 def pipeline() -> UniAVGenPipeline:
+    return tiny_pipeline()
+
+
+@pytest.fixture
+def fresh_pipeline() -> UniAVGenPipeline:
+    """One that a test may change."""
+    return tiny_pipeline()
+
+
+def tiny_pipeline() -> UniAVGenPipeline:
     transformer = tiny_transformer()
     video = transformer.settings.video
     vae = VideoVaeShape(

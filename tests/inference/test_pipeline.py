@@ -99,7 +99,7 @@ def test_given_latents_reach_the_decoder_unchanged(pipeline):
 def test_a_given_modality_runs_once_and_changes_nothing(pipeline, task, run):
     request = REQUESTS[task]
     inputs = prepare(request, pipeline.transformer.settings.timebase, pipeline.picture_size)
-    clean, texts = pipeline._conditions(inputs, lambda _: None), pipeline._texts(request)
+    clean, texts = pipeline._conditions(inputs), pipeline._texts(request)
     run = replace(run, gate=run.gate & TASKS[task].gate)
     once, always = (
         ClipVelocity(transformer=pipeline.transformer, task=task, clean=clean, texts=texts, reuse=reuse)
@@ -121,7 +121,7 @@ def test_a_given_modality_runs_once_and_changes_nothing(pipeline, task, run):
 def test_passes_in_one_batch_equal_passes_one_by_one(pipeline, task, reuse):
     request, gate = REQUESTS[task], TASKS[task].gate
     inputs = prepare(request, pipeline.transformer.settings.timebase, pipeline.picture_size)
-    clean, texts = pipeline._conditions(inputs, lambda _: None), pipeline._texts(request)
+    clean, texts = pipeline._conditions(inputs), pipeline._texts(request)
     apart, together = (
         ClipVelocity(
             transformer=pipeline.transformer, task=task, clean=clean, texts=texts, reuse=reuse, batch_passes=batched
@@ -148,7 +148,7 @@ def test_passes_in_one_batch_equal_passes_one_by_one(pipeline, task, reuse):
 def test_texts_and_interaction_matter(pipeline):
     request = REQUESTS[Task.JOINT]
     inputs = pipeline.check(request)
-    clean = pipeline._conditions(inputs, lambda _: None)
+    clean = pipeline._conditions(inputs)
     velocity = ClipVelocity(
         transformer=pipeline.transformer, task=request.task, clean=clean, texts=pipeline._texts(request)
     )

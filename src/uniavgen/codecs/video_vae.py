@@ -136,8 +136,8 @@ class VideoCodec:
     ) -> Iterator[Float[Tensor, "b 3 F H W"]]:
         """Pixels in [-1, 1] of one latent frame after the other: 1 pixel frame of the first, 4 of each other.
 
-        They lie on the CPU where the picture is decoded in tiles. `progress` is told after each latent frame of each
-        tile.
+        They lie on the CPU where the picture is decoded in tiles. `progress` is told before the first and after each
+        latent frame of each tile.
         """
         latents = self.denormalise(latents.to(self.vae.device, self.vae.dtype))
         batch, _, num_latent_frames, *cells = latents.shape
@@ -147,6 +147,8 @@ class VideoCodec:
         spans = [slice(timing.frames_in(i), timing.frames_in(i + 1)) for i in range(num_latent_frames)]
         size = (batch, 3, spans[-1].stop, *(self.spatial_stride * side for side in cells))
         blend = Blend(size) if len(tiles) > 1 else None
+        if progress is not None:
+            progress(0, total)
         for tile in tiles:
             for span, pixels in zip(spans, self._decoded(tile.cut(latents)), strict=True):
                 done += 1

@@ -1,14 +1,15 @@
 """From a picture or video of any size to the size that a model draws."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from uniavgen.config import Config
+from uniavgen.config import Config, parse
 from uniavgen.errors import ConfigError, MediaError
 
 MAX_ASPECT = 3.0
@@ -61,6 +62,11 @@ class ShortSide(Config):
 
 
 PictureSize = Cover | ShortSide
+
+
+def parse_size(data: Mapping[str, Any]) -> PictureSize:
+    """A pipeline's `picture_config`; ConfigError where it is none."""
+    return parse(Cover if data.get("kind") == "cover" else ShortSide, data, origin="picture_config")
 
 
 def resize(frames: UInt8[np.ndarray, "f h w 3"], size: PictureSize) -> UInt8[np.ndarray, "f h2 w2 3"]:

@@ -25,13 +25,14 @@ from uniavgen.flow.sampling import SamplingStep, sample
 from uniavgen.flow.schedule import ScheduleConfig, sigmas
 from uniavgen.flow.solver import make_solver
 from uniavgen.inference.clip import Clip, OnProgress, Progress, Stage
-from uniavgen.inference.picture import Cover, PictureSize, ShortSide
+from uniavgen.inference.picture import PictureSize, ShortSide, parse_size
+from uniavgen.inference.placement import Placement, on_device
 from uniavgen.inference.prepare import Inputs, prepare
 from uniavgen.inference.request import Request, SamplingConfig, check_symbols
 from uniavgen.inference.velocity import ClipVelocity
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.conditioning import ClipConditions, check, impose
-from uniavgen.tasks.table import TASKS, Part
+from uniavgen.tasks.table import TASKS, Part, Task
 from uniavgen.tasks.wording import pad_symbols, spoken, unspoken
 
 
@@ -40,8 +41,8 @@ class UniAVGenPipeline(DiffusionPipeline):
 
     model_cpu_offload_seq = "text_encoder->transformer->vae->vocoder"
     _optional_components: ClassVar = ["vocoder"]
-    batch_passes = False
-    """Whether both guidance passes of a step run as one batch (`ClipVelocity`). On a CPU it gains nothing."""
+    placement = Placement()
+    """Set by `placement.place`."""
 
     def __init__(
         self,
@@ -74,8 +75,7 @@ class UniAVGenPipeline(DiffusionPipeline):
     @property
     def picture_size(self) -> PictureSize:
         """How pictures are brought to the model's size."""
-        data = dict(self.config["picture_config"])
-        return parse(Cover if data.get("kind") == "cover" else ShortSide, data, origin="picture_config")
+        return parse_size(self.config["picture_config"])
 
     @property
     def sampling(self) -> SamplingConfig:
@@ -107,34 +107,52 @@ class UniAVGenPipeline(DiffusionPipeline):
         inputs = self.check(request)
         sampling = request.sampling(self.sampling)
         progress = on_progress or _ignore
-        clean = self._conditions(inputs, progress)
+        progress(Progress(stage=Stage.ENCODE, step=0, total=2))
+        texts = self._texts(request)
+        progress(Progress(stage=Stage.ENCODE, step=1, total=2))
+        clean = self._conditions(inputs)
+        progress(Progress(stage=Stage.ENCODE, step=2, total=2))
         noise = self._noise(request.seed, inputs, clean)
         check(request.task, clean, noise.video.shape[2], noise.audio.shape[1])
+        state, face_mask = self._sample(request.task, sampling, clean, texts, noise, progress)
+        return self._decode(request, sampling, inputs, state, face_mask, progress)
+
+    @property
+    def _execution_device(self) -> torch.device:
+        return self.placement.device or self.device
+
+    def _sample(
+        self,
+        task: Task,
+        sampling: SamplingConfig,
+        clean: ClipConditions,
+        texts: dict[bool, TextInputs],
+        noise: AVPair,
+        progress: OnProgress,
+    ) -> tuple[AVPair, np.ndarray | None]:
+        """The clip with its given parts in place, and the face mask of the last step."""
         velocity = ClipVelocity(
             transformer=self.transformer,
-            task=request.task,
+            task=task,
             clean=clean,
-            texts=self._texts(request),
+            texts=texts,
             reference_time=sampling.reference_time,
-            batch_passes=self.batch_passes,
+            batch_passes=self.placement.batch_passes,
         )
-        progress(Progress(stage=Stage.ENCODE, step=2, total=2))
         times = sigmas(sampling.steps, ScheduleConfig(shift=sampling.shift))
 
         def on_step(step: SamplingStep) -> None:
             progress(Progress(stage=Stage.SAMPLE, step=step.index + 1, total=step.num_steps))
 
-        state = sample(
-            velocity, noise, times, sampling.plan(request.task), make_solver(sampling.solver, times), on_step
-        )
-        return self._decode(request, sampling, inputs, impose(state, clean), velocity, progress)
+        with on_device(self, "transformer"):
+            state = sample(velocity, noise, times, sampling.plan(task), make_solver(sampling.solver, times), on_step)
+        return impose(state, clean), self._face_mask(velocity, state.video.shape[3])
 
-    def _conditions(self, inputs: Inputs, progress: OnProgress) -> ClipConditions:
-        progress(Progress(stage=Stage.ENCODE, step=0, total=2))
-        pixels = to_pixels(torch.from_numpy(inputs.frames)[None].to(self._execution_device))
+    def _conditions(self, inputs: Inputs) -> ClipConditions:
+        pixels = to_pixels(torch.from_numpy(inputs.frames)[None])
         # The video autoencoder is causal, so the first latent frame is that of the first picture alone. [release]
-        video = VideoCodec(self.vae).encode(pixels).float()
-        progress(Progress(stage=Stage.ENCODE, step=1, total=2))
+        with on_device(self, "vae"):
+            video = VideoCodec(self.vae, self.placement.encode_tile_px).encode(pixels).float()
         audio = None
         if inputs.audio is not None:
             audio = self._mel(inputs.audio)[:, : inputs.given_tokens]
@@ -152,14 +170,16 @@ class UniAVGenPipeline(DiffusionPipeline):
 
     def _texts(self, request: Request) -> dict[bool, TextInputs]:
         device = self._execution_device
-        captions = CaptionEncoder(self.tokenizer, self.text_encoder)
+        encoder = CaptionEncoder(self.tokenizer, self.text_encoder)
+        with on_device(self, "text_encoder"):
+            captions = {has_text: encoder.encode([request.caption if has_text else ""]) for has_text in (True, False)}
         transcript = _tidy(request.voice_text) or None
         said = {True: spoken(_tidy(request.speech), transcript), False: unspoken(transcript)}
         texts = {}
-        for has_text, caption in ((True, request.caption), (False, "")):
+        for has_text, caption in captions.items():
             symbols, length = pad_symbols([self.speech_tokenizer.encode(said[has_text])])
             texts[has_text] = TextInputs(
-                caption=captions.encode([caption]).to(device),
+                caption=caption.to(device),
                 speech=symbols.to(device),
                 speech_length=length.to(device),
             )
@@ -180,7 +200,7 @@ class UniAVGenPipeline(DiffusionPipeline):
         sampling: SamplingConfig,
         inputs: Inputs,
         state: AVPair,
-        velocity: ClipVelocity,
+        face_mask: np.ndarray | None,
         progress: OnProgress,
     ) -> Clip:
         spec, base = TASKS[request.task], inputs.timing.base
@@ -195,23 +215,26 @@ class UniAVGenPipeline(DiffusionPipeline):
             waveform=waveform,
             sample_rate_hz=base.sample_rate_hz,
             mel=log_mel[0].cpu().numpy(),
-            face_mask=self._face_mask(velocity, state.video.shape[3]),
+            face_mask=face_mask,
             settings=_settings(request, sampling, inputs),
         )
 
     def _frames(self, latents: Float[Tensor, "b c f h w"], progress: OnProgress) -> np.ndarray:
-        total = latents.shape[2]
-        progress(Progress(stage=Stage.DECODE_VIDEO, step=0, total=total))
+        """uint8 frames; they leave the device as they come."""
 
         def count(step: int, total: int) -> None:
             progress(Progress(stage=Stage.DECODE_VIDEO, step=step, total=total))
 
-        return to_frames(VideoCodec(self.vae).decode(latents, count))[0].cpu().numpy()
+        codec = VideoCodec(self.vae, self.placement.decode_tile_px)
+        with on_device(self, "vae"):
+            frames = [to_frames(pixels)[0].cpu() for pixels in codec.decode_frames(latents, count)]
+        return torch.cat(frames).numpy()
 
     def _waveform(self, log_mel: Float[Tensor, "b l mel"], progress: OnProgress) -> np.ndarray:
         progress(Progress(stage=Stage.DECODE_AUDIO, step=0, total=1))
         vocoder = GriffinLimVocoder() if self.vocoder is None else as_vocoder(self.vocoder)
-        waveform = vocoder.decode(log_mel)[0].float().cpu().numpy()
+        with on_device(self, "vocoder"):
+            waveform = vocoder.decode(log_mel)[0].float().cpu().numpy()
         progress(Progress(stage=Stage.DECODE_AUDIO, step=1, total=1))
         return waveform
 

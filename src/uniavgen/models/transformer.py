@@ -99,6 +99,8 @@ class UniAVGenTransformer(
         "speech_proj",
         "face_mask",
         "norm",
+        "proj_out",
+        r"v2a\.to_[kv]",  # Their biases are read outside of their `forward`.
     ]
 
     @register_to_config

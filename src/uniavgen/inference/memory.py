@@ -1,0 +1,451 @@
+"""What a clip takes of a device's memory, phase by phase, and the mode that fits: predicted before weights are read.
+
+Weights are counted from the configs. Activations are counted by running the very code of each phase on meta tensors
+(`tensor_memory`), so that the prediction changes with the code.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from uniavgen.batch import AVPair, TextInputs
+from uniavgen.codecs.tiles import cover
+from uniavgen.codecs.video_vae import VideoCodec, to_frames
+from uniavgen.codecs.vocoder import as_vocoder
+from uniavgen.errors import ConfigError
+from uniavgen.flow.sampling import guided_velocity
+from uniavgen.inference.parts import Parts
+from uniavgen.inference.placement import MODES, Mode, Placement, Residency, Weights, mode_named
+from uniavgen.inference.request import MAX_CHARACTERS_PER_S, SamplingConfig
+from uniavgen.inference.tensor_memory import count_on_shapes
+from uniavgen.inference.velocity import ClipVelocity
+from uniavgen.models.transformer import UniAVGenTransformer
+from uniavgen.tasks.conditioning import ClipConditions
+from uniavgen.tasks.table import REFERENCE_SILENCE_S, TASKS, Part, Reference, Task
+from uniavgen.timebase import ClipTiming
+
+GB = 2**30
+"""As graphics cards are sold."""
+RESERVE = 0.75 * GB
+"""What a CUDA context and its libraries take beside tensors. [ours, not measured]"""
+SLACK = 0.03
+"""Share that the allocator loses between tensors. [ours, not measured]"""
+TILES_PX = (None, 512, 384, 256)
+"""Sides of the squares that the autoencoder may work in, the best first."""
+STREAMED_BLOCKS = 3
+"""Blocks on the device at a time: the one that works, the next one, and one that a pass has left out."""
+
+
+class Phase(StrEnum):
+    """Phases of a clip, in order."""
+
+    ENCODE_TEXT = "encode text"
+    ENCODE_PICTURE = "encode picture"
+    SAMPLE = "sample"
+    DECODE_VIDEO = "decode video"
+    DECODE_AUDIO = "decode audio"
+
+
+WORKS_IN: dict[str, tuple[Phase, ...]] = {
+    "text_encoder": (Phase.ENCODE_TEXT,),
+    "transformer": (Phase.SAMPLE,),
+    "vae": (Phase.ENCODE_PICTURE, Phase.DECODE_VIDEO),
+    "vocoder": (Phase.DECODE_AUDIO,),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """One clip, as far as memory depends on it."""
+
+    task: Task
+    height: int
+    width: int
+    timing: ClipTiming
+    sampling: SamplingConfig
+    given_frames: int
+    """Pixel frames that are encoded: the picture alone, or a given video."""
+    voice_tokens: int
+    """Audio tokens of the reference voice."""
+    symbols: int
+    """Of the text to be spoken."""
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """Those that the task has: what is given is not decoded."""
+        spec = TASKS[self.task]
+        left_out = {Phase.DECODE_VIDEO: spec.video, Phase.DECODE_AUDIO: spec.audio}
+        return tuple(phase for phase in Phase if left_out.get(phase) is not Part.GIVEN)
+
+
+def largest_work(task: Task, height: int, width: int, timing: ClipTiming, sampling: SamplingConfig) -> Work:
+    """The most that a clip of this size can take."""
+    spec, base = TASKS[task], timing.base
+    latents = {
+        Part.GENERATED: 1,
+        Part.PREFIX: (timing.num_latent_frames + 1) // 2,
+        Part.GIVEN: timing.num_latent_frames,
+    }
+    has_voice = spec.reference_audio is Reference.NEEDED
+    return Work(
+        task=task,
+        height=height,
+        width=width,
+        timing=timing,
+        sampling=sampling,
+        given_frames=base.frames_in(latents[spec.video]),
+        voice_tokens=timing.num_audio_tokens + int(REFERENCE_SILENCE_S * base.tokens_per_second) if has_voice else 0,
+        symbols=int(timing.duration_s * MAX_CHARACTERS_PER_S) * (2 if has_voice else 1),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseMemory:
+    """Bytes on the device in one phase."""
+
+    phase: Phase
+    resident: dict[str, int]
+    """Weights of the parts that lie there."""
+    activations: int
+
+    @property
+    def peak(self) -> int:
+        """What PyTorch's allocator hands out at most (`torch.cuda.max_memory_allocated`)."""
+        return sum(self.resident.values()) + self.activations
+
+    @property
+    def needed(self) -> float:
+        """What the device must have for it."""
+        return self.peak * (1 + SLACK) + RESERVE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A placement and what it takes."""
+
+    placement: Placement
+    phases: tuple[PhaseMemory, ...]
+    waiting: int
+    """Bytes of the weights that wait on the CPU."""
+
+    @property
+    def peak(self) -> PhaseMemory:
+        """The phase that takes most."""
+        return max(self.phases, key=lambda phase: phase.peak)
+
+
+class Planner:
+    """Predictions for one model and one clip; what is counted once is kept."""
+
+    def __init__(self, parts: Parts, work: Work) -> None:
+        self.parts, self.work = parts, work
+        self._counts: dict[tuple[Phase, int | None], int] = {}
+
+    def choose(self, budget: float, device: torch.device | None = None, mode: str | None = None) -> Plan:
+        """The best placement whose phases all fit into `budget` bytes; of one mode where it is named.
+
+        ConfigError with what would fit, where none does.
+        """
+        candidates = [mode_named(mode)] if mode else [row for row in MODES.values() if row.is_automatic]
+        for candidate in candidates:
+            plan = self._fitted(candidate, budget, device)
+            if plan is not None:
+                return plan
+        raise ConfigError(self._does_not_fit(candidates[-1], budget))
+
+    def resident(self) -> Plan:
+        """Everything on the device, whole pictures, pass by pass: what is done where memory is no question."""
+        return self._plan(Placement())
+
+    def _fitted(self, mode: Mode, budget: float, device: torch.device | None) -> Plan | None:
+        """Each phase in the best way that fits."""
+        resident = {phase: self._resident(mode, phase) for phase in Phase}
+
+        def best(phase: Phase, ways: tuple[int | None, ...]) -> int | None:
+            for way in ways:
+                memory = PhaseMemory(phase=phase, resident=resident[phase], activations=self._activations(phase, way))
+                if memory.needed <= budget:
+                    return way
+            raise _TooSmall
+
+        try:
+            batch = best(Phase.SAMPLE, (2, 1)) == 2 if Phase.SAMPLE in self.work.phases else False
+            tiles = {
+                phase: best(phase, TILES_PX) if phase in self.work.phases else None
+                for phase in (Phase.ENCODE_PICTURE, Phase.DECODE_VIDEO)
+            }
+            for phase in (Phase.ENCODE_TEXT, Phase.DECODE_AUDIO):
+                if phase in self.work.phases:
+                    best(phase, (None,))
+        except _TooSmall:
+            return None
+        return self._plan(
+            Placement(
+                mode=mode,
+                device=device,
+                batch_passes=batch,
+                encode_tile_px=tiles[Phase.ENCODE_PICTURE],
+                decode_tile_px=tiles[Phase.DECODE_VIDEO],
+            )
+        )
+
+    def _plan(self, placement: Placement) -> Plan:
+        ways = {
+            Phase.SAMPLE: 2 if placement.batch_passes else 1,
+            Phase.ENCODE_PICTURE: placement.encode_tile_px,
+            Phase.DECODE_VIDEO: placement.decode_tile_px,
+        }
+        phases = tuple(
+            PhaseMemory(
+                phase=phase,
+                resident=self._resident(placement.mode, phase),
+                activations=self._activations(phase, ways.get(phase)),
+            )
+            for phase in self.work.phases
+        )
+        waits = placement.mode.residency is not Residency.ALL
+        return Plan(
+            placement=placement,
+            phases=phases,
+            waiting=sum(self._stored(placement.mode).values()) if waits else 0,
+        )
+
+    def _does_not_fit(self, mode: Mode, budget: float) -> str:
+        phases = self._smallest(mode)
+        worst = max(phases, key=lambda phase: phase.needed)
+        size = f"{self.work.width}x{self.work.height} px and {self.work.timing.num_frames} frames"
+        told = (
+            f"{size} need {worst.needed / GB:.1f} GB to {worst.phase} in mode {mode.name}, there are {budget / GB:.1f}"
+        )
+        patch = self.parts.transformer.settings.video.patch
+        for share in (0.75, 0.5, 0.25):
+            stride = self.parts.vae.config["scale_factor_spatial"] * max(patch[1:])
+            height, width = (
+                max(int(side * share) // stride, 1) * stride for side in (self.work.height, self.work.width)
+            )
+            smaller = Planner(self.parts, replace(self.work, height=height, width=width))
+            if all(phase.needed <= budget for phase in smaller._smallest(mode)):
+                return f"{told}; {width}x{height} would fit, or a device with more memory"
+        return f"{told}; no smaller picture fits either, so use a device with more memory"
+
+    def _smallest(self, mode: Mode) -> list[PhaseMemory]:
+        """Each phase in its smallest way."""
+        ways = {Phase.SAMPLE: 1, Phase.ENCODE_PICTURE: TILES_PX[-1], Phase.DECODE_VIDEO: TILES_PX[-1]}
+        return [
+            PhaseMemory(
+                phase=phase,
+                resident=self._resident(mode, phase),
+                activations=self._activations(phase, ways.get(phase)),
+            )
+            for phase in self.work.phases
+        ]
+
+    # Weights.
+
+    @cached_property
+    def _bytes(self) -> dict[str, int]:
+        return {name: _size(part) for name, part in self.parts.networks.items()}
+
+    def _stored(self, mode: Mode) -> dict[str, int]:
+        """Bytes of every part as it waits."""
+        return {**self._bytes, "transformer": self._transformer_bytes(mode.weights)}
+
+    def _transformer_bytes(self, weights: Weights) -> int:
+        return self._bytes["transformer"] - sum(_saved(block, weights) for block in self.parts.transformer.blocks)
+
+    def _resident(self, mode: Mode, phase: Phase) -> dict[str, int]:
+        """Weights on the device by part."""
+        stored = self._stored(mode)
+        working = {name: size for name, size in stored.items() if phase in WORKS_IN[name]}
+        match mode.residency:
+            case Residency.ALL:
+                return stored
+            case Residency.TURNS:
+                return working
+            case Residency.STREAMED:
+                return {**working, **self._streamed(mode, phase)}
+
+    def _streamed(self, mode: Mode, phase: Phase) -> dict[str, int]:
+        """Of the parts whose blocks come and go."""
+        transformer, encoder = self.parts.transformer, self.parts.text_encoder.encoder
+        stems = _size(transformer.video_stem) + _size(transformer.audio_stem)
+        if phase is Phase.ENCODE_TEXT:
+            blocks = sorted((_size(block) for block in encoder.block), reverse=True)
+            rest = self._bytes["text_encoder"] - sum(blocks)
+            return {"transformer": stems, "text_encoder": rest + sum(blocks[:STREAMED_BLOCKS])}
+        if phase is not Phase.SAMPLE:
+            return {"transformer": stems}
+        blocks = sorted((_size(block) - _saved(block, mode.weights) for block in transformer.blocks), reverse=True)
+        # A matrix that is stored in a byte a weight is there in working precision while it is used.
+        opened = 0
+        if mode.weights is not Weights.AS_LOADED:
+            opened = max(layer.weight.nbytes for layer in transformer.blocks.modules() if isinstance(layer, nn.Linear))
+        return {"transformer": stems + sum(blocks[:STREAMED_BLOCKS]) + opened}
+
+    # Activations.
+
+    def _activations(self, phase: Phase, way: int | None) -> int:
+        """Peak bytes of a phase. `way`: passes of a step in one batch, or the side of tiles in pixels."""
+        if (phase, way) not in self._counts:
+            run = {
+                Phase.ENCODE_TEXT: lambda: self._encode_text(),
+                Phase.ENCODE_PICTURE: lambda: self._encode_picture(way),
+                Phase.SAMPLE: lambda: self._sample(way == 2),
+                Phase.DECODE_VIDEO: lambda: self._decode_video(way),
+                Phase.DECODE_AUDIO: lambda: self._decode_audio(),
+            }[phase]
+            self._counts[phase, way] = run()
+        return self._counts[phase, way]
+
+    def _count(self, run: Callable[[], object], *parts: nn.Module | None) -> int:
+        modules = [part for part in parts if isinstance(part, nn.Module)]
+        return count_on_shapes(run, [tensor for part in modules for tensor in (*part.parameters(), *part.buffers())])
+
+    def _encode_text(self) -> int:
+        def run() -> object:
+            tokens = torch.zeros(1, self.parts.caption_tokens, dtype=torch.long, device="meta")
+            return self.parts.text_encoder(input_ids=tokens, attention_mask=torch.ones_like(tokens)).last_hidden_state
+
+        return self._count(run, self.parts.text_encoder)
+
+    def _tile(self, side_px: int | None) -> tuple[int, int]:
+        """Pixels that the autoencoder sees at a time."""
+        first = cover(self.work.height, self.work.width, side_px)[0]
+        return first.rows.stop, first.columns.stop
+
+    def _encode_picture(self, side_px: int | None) -> int:
+        # From the third latent frame on every one takes the same.
+        frames = min(self.work.given_frames, self.work.timing.base.frames_in(3))
+        pixels = torch.empty(1, 3, frames, *self._tile(side_px), device="meta")
+        return count_on_shapes(
+            lambda: VideoCodec(self.parts.vae).encode(pixels), [*self.parts.vae.parameters(), pixels]
+        )
+
+    def _decode_video(self, side_px: int | None) -> int:
+        vae = self.parts.vae
+        stride, latents = vae.config["scale_factor_spatial"], min(self.work.timing.num_latent_frames, 3)
+        cells = [side // stride for side in self._tile(side_px)]
+
+        def run() -> None:
+            for pixels in VideoCodec(vae).decode_frames(
+                torch.empty(1, vae.config["z_dim"], latents, *cells, device="meta")
+            ):
+                to_frames(pixels)
+
+        return self._count(run, vae)
+
+    def _decode_audio(self) -> int:
+        if self.parts.vocoder is None:
+            return 0
+        bins = self.parts.transformer.settings.audio.mel_bins
+
+        def run() -> object:
+            mel = torch.empty(1, self.work.timing.num_audio_tokens, bins, device="meta")
+            return as_vocoder(self.parts.vocoder).decode(mel)
+
+        return self._count(run, self.parts.vocoder)
+
+    def _sample(self, batch_passes: bool) -> int:
+        spec, sampling = TASKS[self.work.task], self.work.sampling
+        # Blocks leave nothing behind but what is remembered of a given modality: elsewhere one of each kind will do.
+        remembers = Part.GIVEN in (spec.video, spec.audio)
+        transformer = self.parts.transformer if remembers else _one_of_each_kind(self.parts.transformer)
+        plan = sampling.plan(self.work.task)
+        first_of = {plan.terms(step, sampling.steps): step for step in reversed(range(sampling.steps))}
+
+        def run() -> None:
+            clean, state = self._clean(), self._state()
+            velocity = ClipVelocity(
+                transformer=transformer,
+                task=self.work.task,
+                clean=clean,
+                texts={has_text: self._texts() for has_text in (True, False)},
+                reference_time=sampling.reference_time,
+                batch_passes=batch_passes,
+            )
+            for step in sorted(first_of.values()):
+                guided_velocity(velocity, state, torch.empty(1, device="meta"), plan, step, sampling.steps)
+
+        return self._count(run, transformer)
+
+    def _grid(self) -> tuple[int, int]:
+        stride = self.parts.vae.config["scale_factor_spatial"]
+        return self.work.height // stride, self.work.width // stride
+
+    def _state(self) -> AVPair[Tensor]:
+        settings, timing = self.parts.transformer.settings, self.work.timing
+        channels, bins = settings.video.latent_channels, settings.audio.mel_bins
+        return AVPair(
+            video=torch.empty(1, channels, timing.num_latent_frames, *self._grid(), device="meta"),
+            audio=torch.empty(1, timing.num_audio_tokens, bins, device="meta"),
+        )
+
+    def _clean(self) -> ClipConditions:
+        spec, timing, state = TASKS[self.work.task], self.work.timing, self._state()
+        given = state.video[:, :, : timing.base.latent_frames(self.work.given_frames)].clone()
+        tokens = {
+            Part.GENERATED: 0,
+            Part.PREFIX: timing.tokens_before(given.shape[2]),
+            Part.GIVEN: timing.num_audio_tokens,
+        }[spec.audio]
+        voice = state.audio.new_empty(1, self.work.voice_tokens, state.audio.shape[2])
+        return ClipConditions(
+            reference_image=given[:, :, :1],
+            given_video=given,
+            given_audio=state.audio[:, :tokens] if tokens else None,
+            reference_audio=voice if self.work.voice_tokens else None,
+        )
+
+    def _texts(self) -> TextInputs:
+        encoder = self.parts.text_encoder
+        shape = (1, self.parts.caption_tokens, encoder.config.d_model)
+        return TextInputs(
+            caption=torch.empty(shape, dtype=next(encoder.parameters()).dtype, device="meta"),
+            speech=torch.empty(1, self.work.symbols, dtype=torch.long, device="meta"),
+            speech_length=torch.empty(1, dtype=torch.long, device="meta"),
+        )
+
+
+class _TooSmall(Exception):  # noqa: N818 - an answer of `best`, seen nowhere else
+    pass
+
+
+def _size(module: nn.Module) -> int:
+    return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
+
+
+def _saved(block: nn.Module, weights: Weights) -> int:
+    """Bytes that storing a block's matrices in a byte a weight saves."""
+    if weights is Weights.AS_LOADED:
+        return 0
+    layers = [
+        layer for name, layer in block.named_modules() if isinstance(layer, nn.Linear) and _is_stored(name, weights)
+    ]
+    saved = sum(layer.weight.nbytes - layer.weight.numel() for layer in layers)
+    # int8 has a scale a row.
+    scales = sum(layer.weight.shape[0] * layer.weight.itemsize for layer in layers)
+    return saved - scales if weights is Weights.INT8 else saved
+
+
+def _is_stored(name: str, weights: Weights) -> bool:
+    """Whether the mode stores this layer of a block in less."""
+    coarse_only = ("norm", "face_mask", "v2a.to_k", "v2a.to_v")
+    return weights is Weights.INT8 or not any(word in name for word in coarse_only)
+
+
+def _one_of_each_kind(transformer: UniAVGenTransformer) -> UniAVGenTransformer:
+    """The same with two blocks, of which one interacts if any does."""
+    settings = transformer.settings
+    interacts = settings.interaction.layer_list(settings.num_layers)
+    small = replace(settings, num_layers=2, interaction=replace(settings.interaction, layers=(0,) if interacts else ()))
+    with torch.device("meta"):
+        shallow = UniAVGenTransformer.from_settings(small)
+    dtypes = dict(transformer.named_parameters())
+    for name, parameter in shallow.named_parameters():
+        like = dtypes.get(name.replace("blocks.0.", f"blocks.{interacts[0]}.") if interacts else name)
+        parameter.data = parameter.data.to((parameter if like is None else like).dtype)
+    return shallow

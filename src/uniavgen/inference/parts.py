@@ -1,0 +1,131 @@
+"""The networks of a model without their weights: shapes and precisions only, from its configs alone."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKLWan
+from torch import nn
+from transformers import (
+    AutoConfig,
+    Qwen2_5OmniToken2WavBigVGANModel,
+    UMT5Config,
+    UMT5EncoderModel,
+)
+from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniBigVGANConfig
+
+from uniavgen.codecs.caption import MAX_TOKENS
+from uniavgen.codecs.video_vae import VideoVaeShape
+from uniavgen.codecs.vocoder import GriffinLimVocoder, NanoVocoder
+from uniavgen.config import load, parse
+from uniavgen.errors import CheckpointError
+from uniavgen.inference.picture import PictureSize, ShortSide, parse_size
+from uniavgen.inference.request import SamplingConfig
+from uniavgen.models.config import TransformerConfig
+from uniavgen.models.transformer import UniAVGenTransformer
+
+WAN_VAE = VideoVaeShape(width=160, decoder_width=256, latent_channels=48, blocks_per_level=2)
+"""Wan2.2's video autoencoder. [release]"""
+UMT5_XXL = {"vocab_size": 256_384, "d_model": 4096, "d_kv": 64, "d_ff": 10_240, "num_layers": 24, "num_heads": 64}
+"""The base model's caption encoder. [release]"""
+WORKING_DTYPE = torch.bfloat16
+"""Of transformer and caption encoder on a GPU; the autoencoder and the vocoder keep float32. [Wan, release]"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Meta tensors all over; `transformer` and `text_encoder` in the precision that they will work in."""
+
+    transformer: UniAVGenTransformer
+    vae: AutoencoderKLWan
+    text_encoder: UMT5EncoderModel
+    vocoder: Any
+    caption_tokens: int
+    picture_size: PictureSize
+    sampling: SamplingConfig
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """Those that have weights, by component name."""
+        named = {name: getattr(self, name) for name in ("text_encoder", "transformer", "vae", "vocoder")}
+        return {name: part for name, part in named.items() if isinstance(part, nn.Module)}
+
+
+def base_parts(dtype: torch.dtype | None = WORKING_DTYPE) -> Parts:
+    """The paper's model. [release]"""
+    with _shapes_only():
+        parts = Parts(
+            transformer=UniAVGenTransformer.from_settings(load(TransformerConfig, ["base/model"])),
+            vae=WAN_VAE.build(),
+            text_encoder=UMT5EncoderModel(UMT5Config(**UMT5_XXL, feed_forward_proj="gated-gelu")),
+            vocoder=Qwen2_5OmniToken2WavBigVGANModel(Qwen2_5OmniBigVGANConfig()),
+            caption_tokens=MAX_TOKENS,
+            picture_size=ShortSide(),
+            sampling=SamplingConfig(),
+        )
+    return _in_working_precision(parts, dtype)
+
+
+def saved_parts(folder: Path, dtype: torch.dtype | None = WORKING_DTYPE) -> Parts:
+    """A saved pipeline's, by its configs; CheckpointError where one is missing or damaged."""
+    try:
+        index = json.loads((folder / "model_index.json").read_text())
+        with _shapes_only():
+            parts = Parts(
+                transformer=UniAVGenTransformer.from_config(_config(folder / "transformer")),
+                vae=AutoencoderKLWan.from_config(_config(folder / "vae")),
+                text_encoder=UMT5EncoderModel(AutoConfig.from_pretrained(folder / "text_encoder")),
+                vocoder=_vocoder(index.get("vocoder") or [None, None], folder / "vocoder"),
+                caption_tokens=_caption_tokens(folder / "tokenizer"),
+                picture_size=parse_size(index["picture_config"]),
+                sampling=parse(SamplingConfig, index["sampling_config"], origin="sampling_config"),
+            )
+    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise CheckpointError(f"the configs of {folder} are damaged ({reason}); copy or download it again") from None
+    return _in_working_precision(parts, dtype)
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "config.json").read_text())
+
+
+def _caption_tokens(folder: Path) -> int:
+    return min(int(json.loads((folder / "tokenizer_config.json").read_text())["model_max_length"]), MAX_TOKENS)
+
+
+def _vocoder(named: list[str | None], folder: Path) -> Any:
+    match named:
+        case [None, None]:
+            return None
+        case ["uniavgen", "NanoVocoder"]:
+            return NanoVocoder.from_config(_config(folder))
+        case ["uniavgen", "GriffinLimVocoder"]:
+            return GriffinLimVocoder.from_config(_config(folder))
+        case ["transformers", "Qwen2_5OmniToken2WavBigVGANModel"]:
+            return Qwen2_5OmniToken2WavBigVGANModel(Qwen2_5OmniBigVGANConfig.from_pretrained(folder))
+    raise CheckpointError(f"{folder} holds a vocoder of a kind that is not known here: {named}")
+
+
+@contextmanager
+def _shapes_only() -> Iterator[None]:
+    with torch.device("meta"):
+        yield
+
+
+def _in_working_precision(parts: Parts, dtype: torch.dtype | None) -> Parts:
+    """As `from_pretrained(dtype=...)` loads them; None is float32, or what the caption encoder's config says."""
+    if dtype is None:
+        kept = getattr(parts.text_encoder.config, "dtype", None)
+        parts.text_encoder.to(kept or torch.float32)
+        return parts
+    parts.text_encoder.to(dtype)
+    in_float32 = UniAVGenTransformer._keep_in_fp32_modules
+    for name, parameter in parts.transformer.named_parameters():
+        if not set(in_float32) & set(name.split(".")):
+            parameter.data = parameter.data.to(dtype)
+    return parts
