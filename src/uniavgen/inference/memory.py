@@ -4,7 +4,7 @@ Weights are counted from the configs. Activations are counted by running the ver
 (`tensor_memory`), so that the prediction changes with the code.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
@@ -50,6 +50,14 @@ class Phase(StrEnum):
     DECODE_AUDIO = "decode audio"
 
 
+WAYS: dict[Phase, tuple[int | None, ...]] = {
+    Phase.ENCODE_TEXT: (None,),
+    Phase.ENCODE_PICTURE: TILES_PX,
+    Phase.SAMPLE: (2, 1),
+    Phase.DECODE_VIDEO: TILES_PX,
+    Phase.DECODE_AUDIO: (None,),
+}
+"""How a phase may be done, the best way first: passes of a step in one batch, or the side of tiles."""
 WORKS_IN: dict[str, tuple[Phase, ...]] = {
     "text_encoder": (Phase.ENCODE_TEXT,),
     "transformer": (Phase.SAMPLE,),
@@ -162,34 +170,21 @@ class Planner:
         return self._plan(Placement())
 
     def _fitted(self, mode: Mode, budget: float, device: torch.device | None) -> Plan | None:
-        """Each phase in the best way that fits."""
-        resident = {phase: self._resident(mode, phase) for phase in Phase}
-
-        def best(phase: Phase, ways: tuple[int | None, ...]) -> int | None:
-            for way in ways:
-                memory = PhaseMemory(phase=phase, resident=resident[phase], activations=self._activations(phase, way))
-                if memory.needed <= budget:
-                    return way
-            raise _TooSmall
-
-        try:
-            batch = best(Phase.SAMPLE, (2, 1)) == 2 if Phase.SAMPLE in self.work.phases else False
-            tiles = {
-                phase: best(phase, TILES_PX) if phase in self.work.phases else None
-                for phase in (Phase.ENCODE_PICTURE, Phase.DECODE_VIDEO)
-            }
-            for phase in (Phase.ENCODE_TEXT, Phase.DECODE_AUDIO):
-                if phase in self.work.phases:
-                    best(phase, (None,))
-        except _TooSmall:
-            return None
+        """Each phase in the best way that fits; None where one fits in none."""
+        best: dict[Phase, int | None] = {}
+        for phase in self.work.phases:
+            fitting = (way for way in WAYS[phase] if self._phase(mode, phase, way).needed <= budget)
+            try:
+                best[phase] = next(fitting)
+            except StopIteration:
+                return None
         return self._plan(
             Placement(
                 mode=mode,
                 device=device,
-                batch_passes=batch,
-                encode_tile_px=tiles[Phase.ENCODE_PICTURE],
-                decode_tile_px=tiles[Phase.DECODE_VIDEO],
+                batch_passes=best[Phase.SAMPLE] == 2,
+                encode_tile_px=best[Phase.ENCODE_PICTURE],
+                decode_tile_px=best.get(Phase.DECODE_VIDEO),
             )
         )
 
@@ -199,50 +194,38 @@ class Planner:
             Phase.ENCODE_PICTURE: placement.encode_tile_px,
             Phase.DECODE_VIDEO: placement.decode_tile_px,
         }
-        phases = tuple(
-            PhaseMemory(
-                phase=phase,
-                resident=self._resident(placement.mode, phase),
-                activations=self._activations(phase, ways.get(phase)),
-            )
-            for phase in self.work.phases
-        )
         waits = placement.mode.residency is not Residency.ALL
         return Plan(
             placement=placement,
-            phases=phases,
+            phases=tuple(self._phases(placement.mode, ways)),
             waiting=sum(self._stored(placement.mode).values()) if waits else 0,
         )
 
     def _does_not_fit(self, mode: Mode, budget: float) -> str:
-        phases = self._smallest(mode)
-        worst = max(phases, key=lambda phase: phase.needed)
-        size = f"{self.work.width}x{self.work.height} px and {self.work.timing.num_frames} frames"
+        """What is missing and what would fit."""
+        work, worst = self.work, max(self._smallest(mode), key=lambda phase: phase.needed)
         told = (
-            f"{size} need {worst.needed / GB:.1f} GB to {worst.phase} in mode {mode.name}, there are {budget / GB:.1f}"
+            f"{work.width}x{work.height} px and {work.timing.num_frames} frames need {worst.needed / GB:.1f} GB to "
+            f"{worst.phase} in mode {mode.name}, there are {budget / GB:.1f}"
         )
-        patch = self.parts.transformer.settings.video.patch
+        cell = self.parts.pixels_of_token
         for share in (0.75, 0.5, 0.25):
-            stride = self.parts.vae.config["scale_factor_spatial"] * max(patch[1:])
-            height, width = (
-                max(int(side * share) // stride, 1) * stride for side in (self.work.height, self.work.width)
-            )
-            smaller = Planner(self.parts, replace(self.work, height=height, width=width))
+            height, width = (max(int(side * share) // cell, 1) * cell for side in (work.height, work.width))
+            smaller = Planner(self.parts, replace(work, height=height, width=width))
             if all(phase.needed <= budget for phase in smaller._smallest(mode)):
                 return f"{told}; {width}x{height} would fit, or a device with more memory"
         return f"{told}; no smaller picture fits either, so use a device with more memory"
 
     def _smallest(self, mode: Mode) -> list[PhaseMemory]:
         """Each phase in its smallest way."""
-        ways = {Phase.SAMPLE: 1, Phase.ENCODE_PICTURE: TILES_PX[-1], Phase.DECODE_VIDEO: TILES_PX[-1]}
-        return [
-            PhaseMemory(
-                phase=phase,
-                resident=self._resident(mode, phase),
-                activations=self._activations(phase, ways.get(phase)),
-            )
-            for phase in self.work.phases
-        ]
+        tile = TILES_PX[-1]
+        return self._phases(mode, {Phase.SAMPLE: 1, Phase.ENCODE_PICTURE: tile, Phase.DECODE_VIDEO: tile})
+
+    def _phases(self, mode: Mode, ways: Mapping[Phase, int | None]) -> list[PhaseMemory]:
+        return [self._phase(mode, phase, ways.get(phase)) for phase in self.work.phases]
+
+    def _phase(self, mode: Mode, phase: Phase, way: int | None) -> PhaseMemory:
+        return PhaseMemory(phase=phase, resident=self._resident(mode, phase), activations=self._activations(phase, way))
 
     # Weights.
 
@@ -408,10 +391,6 @@ class Planner:
             speech=torch.empty(1, self.work.symbols, dtype=torch.long, device="meta"),
             speech_length=torch.empty(1, dtype=torch.long, device="meta"),
         )
-
-
-class _TooSmall(Exception):  # noqa: N818 - an answer of `best`, seen nowhere else
-    pass
 
 
 def _size(module: nn.Module) -> int:

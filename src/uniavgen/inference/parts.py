@@ -54,6 +54,11 @@ class Parts:
         named = {name: getattr(self, name) for name in ("text_encoder", "transformer", "vae", "vocoder")}
         return {name: part for name, part in named.items() if isinstance(part, nn.Module)}
 
+    @property
+    def pixels_of_token(self) -> int:
+        """Side of a video token; both sides of a picture are multiples of it."""
+        return self.vae.config["scale_factor_spatial"] * max(self.transformer.settings.video.patch[1:])
+
 
 def base_parts(dtype: torch.dtype | None = WORKING_DTYPE) -> Parts:
     """The paper's model. [release]"""

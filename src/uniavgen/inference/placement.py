@@ -141,7 +141,7 @@ def store(transformer: "UniAVGenTransformer", weights: Weights) -> None:
             computed_in = transformer.blocks[0].video.attn1.to_q.weight.dtype
             transformer.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=computed_in)
         case Weights.INT8:
-            from torchao.quantization import Int8WeightOnlyConfig, quantize_
+            from torchao.quantization import Int8WeightOnlyConfig, quantize_  # pyright: ignore[reportMissingImports]
 
             quantize_(transformer.blocks, Int8WeightOnlyConfig())
 
