@@ -12,7 +12,7 @@ from uniavgen.apps.cli.synth import pack, synth
 from uniavgen.data.sample import decode_frames, decode_sound
 from uniavgen.data.shards import ShardSet
 from uniavgen.errors import ConfigError, DataError
-from uniavgen.synth import RenderedClip, WorldSettings, generate
+from uniavgen.synth import Art, RenderedClip, WorldSettings, generate
 from uniavgen.synth.appearance import draw_style
 from uniavgen.synth.arkit import INDEX
 from uniavgen.synth.hair import wear
@@ -104,6 +104,23 @@ def test_packed_clips_read_back(tmp_path: Path, clips: list[RenderedClip], setti
     assert len(ShardSet(tmp_path / "a")) == 1
     with pytest.raises(DataError, match="was made with"):
         synth(clips=1, out=tmp_path / "a", **{**options, "seed": 12})
+
+
+def test_a_drawing_shows_the_same_scene_in_flat_tones(settings: WorldSettings, clips: list[RenderedClip]) -> None:
+    drawn = next(generate(11, [0], replace(settings, art=Art.DRAWN)))
+    # Outlines take a pixel here and there from the face.
+    both, either = drawn.face_masks & clips[0].face_masks, drawn.face_masks | clips[0].face_masks
+    assert both.sum() > 0.95 * either.sum()
+    np.testing.assert_array_equal(drawn.waveform, clips[0].waveform)
+    assert drawn.truth.caption == clips[0].truth.caption
+
+    def edges(clip: RenderedClip) -> np.ndarray:
+        """Steps of brightness between neighbours inside the face: a drawing has many of none."""
+        grey = clip.frames.astype(float).mean(-1)
+        both = clip.face_masks[:, :, 1:] & clip.face_masks[:, :, :-1]
+        return np.abs(np.diff(grey, axis=2))[both]
+
+    assert np.mean(edges(drawn) < 0.5) > 1.3 * np.mean(edges(clips[0]) < 0.5)
 
 
 def test_settings_are_checked() -> None:

@@ -6,6 +6,7 @@
 
 from uniavgen.synth.clip import RenderedClip, Truth
 from uniavgen.synth.generate import WorldSettings, check_material, generate
+from uniavgen.synth.renderer import Art
 from uniavgen.synth.world import World
 
-__all__ = ["RenderedClip", "Truth", "World", "WorldSettings", "check_material", "generate"]
+__all__ = ["Art", "RenderedClip", "Truth", "World", "WorldSettings", "check_material", "generate"]

@@ -9,6 +9,7 @@ from uniavgen.errors import ConfigError
 from uniavgen.synth.assets import cache_folder, find_heads, find_speech, find_voices
 from uniavgen.synth.clip import RenderedClip
 from uniavgen.synth.head_data import load_head_data
+from uniavgen.synth.renderer import Art
 from uniavgen.synth.speech import MadeSpeech, SpeechSource, check_split
 from uniavgen.synth.world import World
 from uniavgen.timebase import Timebase
@@ -26,6 +27,7 @@ class WorldSettings:
     """Pixels a side."""
     num_frames: int = 81
     people_per_voice: int = 8
+    art: Art = Art.SHADED
     heads: Path | None = None
     voices: Path | None = None
     speech: Path | None = None
@@ -63,6 +65,7 @@ def open_world(settings: WorldSettings) -> World:
         settings.size,
         Timebase().clip(settings.num_frames),
         settings.people_per_voice,
+        settings.art,
     )
 
 

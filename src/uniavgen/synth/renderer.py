@@ -4,6 +4,7 @@ OpenGL through EGL; Mesa's llvmpipe does without a screen or a GPU. Twice the as
 """
 
 from dataclasses import dataclass, fields
+from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,17 @@ from uniavgen.synth.head_data import EYE, LONG_HAIR, SKIN, TONGUE
 _SUPERSAMPLING = 2
 _SHADERS = Path(__file__).parent / "shaders"
 _NEAR, _FAR = 2.0, 60.0
+_INK = 0.022
+"""Thickness of a drawing's outlines in mesh units. [ours]"""
+
+
+class Art(StrEnum):
+    """How a clip is drawn. What happens in it, and its truth, is the same."""
+
+    SHADED = "shaded"
+    """Soft light, hair and skin with grain."""
+    DRAWN = "drawn"
+    """Flat tones and outlines, as in a cartoon."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +55,7 @@ class Shot:
 class Renderer:
     """An offscreen context for square pictures of one size; keep one a process."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, art: Art = Art.SHADED) -> None:
         try:
             import moderngl
         except ImportError as error:
@@ -54,7 +66,7 @@ class Renderer:
             raise ConfigError(
                 f"no offscreen OpenGL ({error}); install EGL, on Debian: apt-get install libegl1 libgl1-mesa-dri"
             ) from error
-        self.size = size
+        self.size, self._art = size, art
         inner = (size * _SUPERSAMPLING, size * _SUPERSAMPLING)
         self._targets = [self._context.texture(inner, 4), self._context.texture(inner, 1)]
         self._frame = self._context.framebuffer(self._targets, self._context.depth_renderbuffer(inner))
@@ -92,6 +104,7 @@ class Renderer:
                 program[field.name] = _plain(getattr(look, field.name))
         program["eye"] = tuple(map(float, shot.eye))
         program["lens"] = (shot.focal, _NEAR, _FAR)
+        program["drawn"] = self._art is Art.DRAWN
         self._backdrop["background"], self._backdrop["layer"] = 0, 1
 
         frames = np.empty((len(posed.positions), self.size, self.size, 3), np.uint8)
@@ -110,6 +123,8 @@ class Renderer:
             # The skin is closed: its far side is never seen. Hair, lashes and glasses are seen from both sides.
             context.enable(self._cull)
             vertices.render(vertices=closed)
+            if self._art is Art.DRAWN:
+                self._outline(vertices)
             context.disable(self._cull)
             vertices.render(first=closed)
             backdrop.render()
@@ -117,6 +132,13 @@ class Renderer:
         for thing in (vertices, backdrop, fixed, moving, index, screen, *textures):
             thing.release()
         return frames, masks
+
+    def _outline(self, vertices: Any) -> None:
+        vertices.program["ink"] = _INK
+        self._context.cull_face = "front"
+        vertices.render()
+        self._context.cull_face = "back"
+        vertices.program["ink"] = 0.0
 
     def _texture(self, pixels: UInt8[np.ndarray, "y x c"]) -> Any:
         height, width, channels = pixels.shape

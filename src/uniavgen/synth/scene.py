@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFilter
 
 from uniavgen.synth.head import Head
-from uniavgen.synth.renderer import Shot
+from uniavgen.synth.renderer import Art, Shot
 
 PLACES = ("studio", "wall", "room", "street", "garden", "pattern")
 _SIDE = 320
@@ -55,7 +55,7 @@ class Scene:
         )
 
 
-def draw_scene(num_frames: int, fps: float, rng: np.random.Generator) -> Scene:
+def draw_scene(num_frames: int, fps: float, rng: np.random.Generator, art: Art = Art.SHADED) -> Scene:
     """A place, a camera and how they move."""
     time = np.arange(num_frames) / fps
     place = str(rng.choice(PLACES, p=[0.3, 0.18, 0.2, 0.14, 0.12, 0.06]))
@@ -78,7 +78,7 @@ def draw_scene(num_frames: int, fps: float, rng: np.random.Generator) -> Scene:
         centre=centre.astype(np.float32),
         distance=float(rng.uniform(7.5, 13)),
         drift=shake.astype(np.float32),
-        background=_background(place, rng),
+        background=_background(place, rng, art),
         background_view=view.astype(np.float32),
         layer=_passer(rng) if rng.random() < 0.55 and place not in ("studio",) else np.zeros((4, 4, 4), np.uint8),
         layer_view=layer_view.astype(np.float32),
@@ -91,7 +91,7 @@ def _colour(rng: np.random.Generator, low: int = 40, high: int = 215) -> tuple[i
     return red, green, blue
 
 
-def _background(place: str, rng: np.random.Generator) -> np.ndarray:
+def _background(place: str, rng: np.random.Generator, art: Art) -> np.ndarray:
     top, bottom = np.array(_colour(rng), float), np.array(_colour(rng), float)
     if place in ("studio", "wall"):
         bottom = top * rng.uniform(0.55, 0.95)
@@ -100,6 +100,8 @@ def _background(place: str, rng: np.random.Generator) -> np.ndarray:
     image = Image.fromarray(base.astype(np.uint8))
     _PAINTERS[place](ImageDraw.Draw(image), rng)
     blur = {"studio": 12, "wall": 1.5, "pattern": 1.5}.get(place, float(rng.uniform(2.0, 6.0)))
+    if art is Art.DRAWN:
+        return np.asarray(image.filter(ImageFilter.GaussianBlur(0.8)).quantize(10).convert("RGB"))
     pixels = np.asarray(image.filter(ImageFilter.GaussianBlur(blur)), np.float32)
     # Backgrounds keep back: the face is what the picture is about.
     calm = 0.45 if place in ("pattern", "wall") else 0.25

@@ -15,7 +15,7 @@ from uniavgen.synth.moods import MOODS, NEUTRAL, STRENGTHS, Mood
 from uniavgen.synth.motion import perform
 from uniavgen.synth.people import Person, draw_person
 from uniavgen.synth.prosody import colour, place, retune
-from uniavgen.synth.renderer import Renderer
+from uniavgen.synth.renderer import Art, Renderer
 from uniavgen.synth.scene import draw_scene
 from uniavgen.synth.speech import SAMPLE_RATE_HZ, Line, Speech, SpeechSource
 from uniavgen.timebase import ClipTiming, Timebase
@@ -34,9 +34,10 @@ class World:
         size: int = 128,
         timing: ClipTiming | None = None,
         people_per_voice: int = 8,
+        art: Art = Art.SHADED,
     ) -> None:
-        self._data, self._speech = data, speech
-        self._renderer = Renderer(size)
+        self._data, self._speech, self._art = data, speech, art
+        self._renderer = Renderer(size, art)
         self.timing = timing or Timebase().clip(81)
         self._people_per_voice = people_per_voice
         self._person = lru_cache(maxsize=None)(self._draw_person)
@@ -52,7 +53,7 @@ class World:
         frames, fps = self.timing.num_frames, float(self.timing.base.fps)
         performance = perform(speech.phones, mood, strength, frames, fps, rng)
         look = draw_look(person.style, rng)
-        scene = draw_scene(frames, fps, rng)
+        scene = draw_scene(frames, fps, rng, self._art)
         head = person.head(self._data)
         posed = head.pose(performance.arkit, performance.rotation, performance.lean)
         pictures, masks = self._renderer.draw(head, posed, look, scene.shot(head))

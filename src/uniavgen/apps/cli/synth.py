@@ -13,7 +13,7 @@ from PIL import Image
 
 from uniavgen.data.shards import ShardWriter
 from uniavgen.errors import DataError
-from uniavgen.synth import RenderedClip, WorldSettings, check_material, generate
+from uniavgen.synth import Art, RenderedClip, WorldSettings, check_material, generate
 
 _CRF = 12
 """Training reads these pictures: near transparent. [ours]"""
@@ -31,6 +31,7 @@ class Order:
     split: str
     size: int
     people_per_voice: int
+    art: Art
 
 
 def synth(
@@ -42,6 +43,9 @@ def synth(
     source: Annotated[str, typer.Option(help="Speech: made (ahead), kokoro or flite.")] = "made",
     split: Annotated[str, typer.Option(help="Sentences: train, val (held out) or all.")] = "all",
     people_per_voice: Annotated[int, typer.Option(min=1, help="People who share a voice of the source.")] = 8,
+    art: Annotated[
+        Art, typer.Option(help="How it is drawn: shaded, or drawn with flat tones and outlines.")
+    ] = Art.SHADED,
     speech: Annotated[Path | None, typer.Option(help="Made-ahead speech: index.jsonl and opus/.")] = None,
     heads: Annotated[Path | None, typer.Option(help="Head data: mpfb2/ and faceunits01/.")] = None,
     voices: Annotated[Path | None, typer.Option(help="Kokoro: *.onnx, vocab.json and voices/.")] = None,
@@ -52,13 +56,14 @@ def synth(
         split=split,
         size=size,
         people_per_voice=people_per_voice,
+        art=art,
         speech=speech,
         heads=heads,
         voices=voices,
     )
     check_material(settings)
     writer = ShardWriter(out, samples_per_shard=_PER_SHARD)
-    _claim(out, Order(seed=seed, source=source, split=split, size=size, people_per_voice=people_per_voice))
+    _claim(out, Order(seed=seed, source=source, split=split, size=size, people_per_voice=people_per_voice, art=art))
     missing = [n for n in range(clips) if _key(seed, n) not in writer.keys]
     if missing:
         _render(writer, seed, missing, settings, jobs, clips)

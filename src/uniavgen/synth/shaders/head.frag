@@ -2,6 +2,8 @@
 in vec3 n; in vec3 p; in vec3 r; flat in int m; in vec4 a;
 uniform vec3 eye; uniform vec3 skin, lips, hair, iris, frame, cloth, cloth_second, light, light_colour, ambient, rim;
 uniform int cloth_kind;
+uniform bool drawn;
+uniform float ink;
 uniform float brows, beard, fringe, parting, hairline, curls, seed;
 layout(location = 0) out vec4 colour;
 layout(location = 1) out float mask;
@@ -28,7 +30,10 @@ float strands(vec3 q) {
     return 0.72 + 0.56 * fine;
 }
 
+const vec3 INK = vec3(0.10, 0.07, 0.08);
+
 void main() {
+    if (ink > 0.0) { colour = vec4(INK, 1.0); mask = 0.0; return; }
     vec3 view = normalize(eye - p), normal = normalize(n);
     if (m != SKIN && m != EYE && dot(normal, view) < 0.0) normal = -normal;
     vec3 c = skin; float gloss = 0.08, power = 18.0, face = 0.0, soft = 0.25, shade = 1.0;
@@ -107,4 +112,13 @@ void main() {
     sum += rim * edge_light * (m == SKIN || m == HAIR ? 0.6 : 0.0) * shade;
     colour = vec4(pow(clamp(sum, 0.0, 1.0), vec3(0.86)), 1.0);
     mask = face;
+    if (drawn) {
+        // Three flat tones of a stronger colour, a line where the surface turns away.
+        float tone = lit > 0.42 ? 1.0 : lit > 0.16 ? 0.84 : 0.68;
+        vec3 flat_colour = clamp(mix(vec3(dot(c, vec3(0.3, 0.55, 0.15))), c, 1.35), 0.0, 1.0);
+        flat_colour = pow(flat_colour, vec3(0.7)) * tone * (shade < 0.6 ? 0.7 : 1.0) * (0.9 + 0.2 * ambient);
+        float turn = max(dot(normal, view), 0.0);
+        if (m == SKIN && turn < 0.2 && a.z < 0.4 && a.y < 0.3) flat_colour = mix(INK, flat_colour, smoothstep(0.08, 0.2, turn));
+        colour = vec4(clamp(flat_colour, 0.0, 1.0), 1.0);
+    }
 }
