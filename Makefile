@@ -10,11 +10,12 @@ export OMP_NUM_THREADS ?= 1
 CAPTION ?= An old woman with a white bob and glasses speaks cheerfully before a brick wall.
 SPEECH ?= There is no coffee left in the hotel.
 
-.PHONY: help setup setup-dev demo test lint format evaluate clean
+.PHONY: help setup setup-dev demo test smoke lint format evaluate clean
 
 help:
 	@echo "make demo      set up and write out/demo.mp4 and out/demo.png"
 	@echo "make test      set up and run linters, types and tests"
+	@echo "make smoke     go through the training of nano with tiny numbers"
 	@echo "make setup     only set up (setup-dev: with everything tests need)"
 	@echo "make lint      linters, layers and types;  make format mends the layout"
 	@echo "make evaluate DATA=DIR measures nano on rendered clips"
@@ -55,6 +56,13 @@ lint: setup-dev
 	$(BIN)/lint-imports
 	@if $(BIN)/pyright --version >/dev/null 2>&1; then $(BIN)/pyright; \
 	else echo "types not checked: pyright could not fetch its program (it needs node or the npm registry)"; fi
+
+# From nothing to a model and a clip of it, with tiny numbers: needs flite and the head data (docs/synthetic-world.md).
+smoke: setup-dev
+	rm -rf out/smoke
+	PATH="$(abspath $(BIN)):$$PATH" LP_NUM_THREADS=1 runs/nano.sh --smoke --device cpu --out out/smoke -- --source flite
+	$(BIN)/uniavgen generate --model out/smoke/model --image examples/person.png --speech "Good morning." --steps 2 \
+		--num-frames 17 --out out/smoke/clip.mp4
 
 format: setup-dev
 	$(BIN)/ruff check --fix .
