@@ -21,7 +21,7 @@ from uniavgen.timebase import audio_windows, video_weights
 
 
 class PlainTransformer(UniAVGenTransformer):
-    """Same parameters, same settings (those of the release), same answers; takes no memory of a branch."""
+    """Same parameters, same settings (those of the release), same answers; knows neither a memory of a branch nor passes in one batch."""
 
     time_per_token = True
     v2a_per_token = True
@@ -34,7 +34,11 @@ class PlainTransformer(UniAVGenTransformer):
         text: TextInputs | TextContext,
         gate: Gate = OPEN,
         skip_layers: tuple[int, ...] = (),
+        memory: None = None,
+        num_interacting: None = None,
     ) -> Prediction:
+        assert memory is None
+        assert num_interacting is None
         text = text if isinstance(text, TextContext) else self.encode_text(text)
         height, width = video.values.shape[3] // 2, video.values.shape[4] // 2
         frames, tokens = video.values.shape[2], audio.values.shape[1]
