@@ -163,7 +163,7 @@ def clip_flops(code: Code, task: Task, size: str, guidance: str, steps: int = ST
     counted = Counted(clip_velocity(model, task, dimensions, TIMING, reuse=code.reuse))
     times = sigmas(steps, ScheduleConfig(shift=config.shift))
     sample(counted, noise(model, dimensions, TIMING), times, config.plan(task), make_solver(config.solver, times))
-    print(f"counted {task} at {size}, {guidance}, {code}", file=sys.stderr)
+    print(f"counted {task} at {size}, {guidance}, {'plain' if code.plain else 'ours'}", file=sys.stderr)
     return counted.total
 
 

@@ -21,7 +21,10 @@ from uniavgen.timebase import audio_windows, video_weights
 
 
 class PlainTransformer(UniAVGenTransformer):
-    """Same parameters, same settings (those of the release), same answers; knows neither a memory of a branch nor passes in one batch."""
+    """Same parameters, same settings (those of the release), same answers.
+
+    It knows neither a memory of a branch nor passes that share a batch.
+    """
 
     time_per_token = True
     v2a_per_token = True
