@@ -9,7 +9,7 @@ Letters: b batch, f latent frames, l audio tokens (both with reference in front)
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -62,13 +62,25 @@ class _Branch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Pass:
+class ForwardPass:
     """Everything one forward pass runs on; a branch that is not run is None."""
 
     video: _Branch | None
     audio: _Branch | None
     exchange: InteractionContext
     memory: BranchMemory | None
+
+
+class Sharing(Protocol):
+    """How several processes share the picture of a forward pass (`inference.parallel`)."""
+
+    def split(self, run: ForwardPass) -> ForwardPass:
+        """The pass with this process's share of every latent frame."""
+        ...
+
+    def join(self, video: Float[Tensor, "b s d"] | None, records: dict[int, Record]) -> Float[Tensor, "b s d"] | None:
+        """All tokens again, and whole face masks in the records."""
+        ...
 
 
 class UniAVGenTransformer(
@@ -128,6 +140,7 @@ class UniAVGenTransformer(
         self.audio_stem = AudioStem(self.settings.audio)
         self.blocks = nn.ModuleList(UniAVGenBlock(self.settings, layer) for layer in range(num_layers))
         self.gradient_checkpointing = False
+        self.sharing: Sharing | None = None
         init_weights(self)
 
     @classmethod
@@ -211,12 +224,13 @@ class UniAVGenTransformer(
         return BranchMemory(branch=branch, records=records, skip_layers=tuple(skip_layers))
 
     def _run_blocks(
-        self, run: _Pass, skip_layers: tuple[int, ...]
+        self, run: ForwardPass, skip_layers: tuple[int, ...]
     ) -> tuple[Tensor | None, Tensor | None, dict[int, Record]]:
         """Tokens of both branches, and what every block left behind."""
         checkpoint = (
             self._gradient_checkpointing_func if torch.is_grad_enabled() and self.gradient_checkpointing else None
         )
+        run = run if self.sharing is None else self.sharing.split(run)
         video, video_context = (None, None) if run.video is None else (run.video.hidden, run.video.context)
         audio, audio_context = (None, None) if run.audio is None else (run.audio.hidden, run.audio.context)
         records: dict[int, Record] = {}
@@ -227,6 +241,7 @@ class UniAVGenTransformer(
             inputs = (video, audio, video_context, audio_context, exchange)
             video, audio = block(*inputs) if checkpoint is None else checkpoint(block, *inputs)
             records[block.layer] = exchange.record
+        video = video if self.sharing is None else self.sharing.join(video, records)
         return video, audio, records
 
     def _lay_out(
@@ -239,7 +254,7 @@ class UniAVGenTransformer(
         masks_wanted: bool = False,
         keeps: bool = False,
         num_interacting: int | None = None,
-    ) -> _Pass:
+    ) -> ForwardPass:
         remembered = None if memory is None else memory.branch
         if (remembered == "video" and gate.a2v) or (remembered == "audio" and gate.v2a):
             raise ConfigError(f"nothing may write to the remembered {remembered}, so its gate must be closed")
@@ -259,7 +274,7 @@ class UniAVGenTransformer(
             masks_wanted=masks_wanted,
             num_interacting=num_interacting,
         )
-        return _Pass(video=seen, audio=heard, exchange=exchange, memory=memory)
+        return ForwardPass(video=seen, audio=heard, exchange=exchange, memory=memory)
 
     def _plans(self, video: Stream, audio: Stream, gate: Gate, samples: slice) -> tuple[Hearing | None, Seeing | None]:
         """Who attends to whom, and which of the samples do."""

@@ -1,0 +1,118 @@
+"""What makes sampling faster and may be chosen: the attention kernel, compiled blocks, a cache over steps.
+
+The first two give the same clip but for rounding (kernels that quantise, such as sage, round more). The cache skips
+work that the clip may need.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from uniavgen.config import Config
+from uniavgen.errors import ConfigError
+
+if TYPE_CHECKING:
+    from uniavgen.models.transformer import UniAVGenTransformer
+
+
+class Attention(StrEnum):
+    """Kernels of self-attention, by the names that users know."""
+
+    SDPA = "sdpa"
+    """torch's own choice among its kernels."""
+    CUDNN = "cudnn"
+    FLASH = "flash"
+    """FlashAttention 2, the package flash-attn."""
+    FLASH_3 = "flash3"
+    """FlashAttention 3, built from its sources; Hopper GPUs."""
+    SAGE = "sage"
+    """SageAttention, the package sageattention; products of 8-bit numbers."""
+
+
+_BACKENDS = {
+    Attention.SDPA: "native",
+    Attention.CUDNN: "_native_cudnn",
+    Attention.FLASH: "flash",
+    Attention.FLASH_3: "_flash_3",
+    Attention.SAGE: "sage",
+}
+"""diffusers' names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeedConfig(Config):
+    """Speed for a pipeline. The defaults change nothing."""
+
+    attention: Attention = Attention.SDPA
+    compile_blocks: bool = False
+    """Blocks go through `torch.compile`, once for each kind: some minutes before the first clip of a size."""
+    block_cache: float | None = None
+    """Threshold of `first_block_cache`."""
+
+    def __post_init__(self) -> None:
+        if self.block_cache is not None and not 0 < self.block_cache < 1:
+            raise ConfigError(f"the cache's threshold lies between 0 and 1, such as 0.05, got {self.block_cache}")
+        if self.block_cache is not None and self.compile_blocks:
+            raise ConfigError("the cache decides while it runs, which compiled blocks cannot; choose one of the two")
+
+
+def check_attention(attention: Attention, device: str) -> None:
+    """ConfigError where the kernel is not installed or does not run on a device; needs no model."""
+    from diffusers.models.attention_dispatch import _check_attention_backend_requirements
+
+    if attention is Attention.SDPA:
+        return
+    if not device.startswith("cuda"):
+        raise ConfigError(f"attention '{attention}' runs on CUDA GPUs only, the device is {device}; use sdpa")
+    try:
+        _check_attention_backend_requirements(_backend(attention))
+    except RuntimeError as error:
+        raise ConfigError(f"attention '{attention}' is not installed here ({error}); install it or use sdpa") from None
+
+
+def use_attention(transformer: "UniAVGenTransformer", attention: Attention) -> None:
+    """Give self-attention a kernel.
+
+    Text attention stays with torch: it is 1 % of the work and may need a mask, which most kernels do not take.
+    Interactions always call torch themselves. Unlike diffusers' `set_attention_backend`, this leaves other models of
+    the process alone.
+    """
+    for block in transformer.blocks:
+        for branch in (block.video, block.audio):
+            branch.attn1.processor._attention_backend = _backend(attention)
+
+
+def compile_blocks(transformer: "UniAVGenTransformer") -> None:
+    """Compile blocks in place, at their first run: those with an interaction share code, so do those without.
+
+    A new picture size, gate or batch compiles again.
+    """
+    transformer.compile_repeated_blocks()
+
+
+@contextmanager
+def first_block_cache(transformer: "UniAVGenTransformer", threshold: float | None) -> Iterator[None]:
+    """FirstBlockCache for one clip: where the first block changes a pass by less than `threshold` (relative to the
+    step before), the other blocks are not run and their last updates are added again. None is no cache.
+
+    What it does to lips and voice is unmeasured. It compares video, so a branch that is not run (dubbing, animation)
+    has none. The pass of a step that it belongs to is told by `cache_context`.
+    """
+    if threshold is None:
+        yield
+        return
+    from diffusers import FirstBlockCacheConfig
+
+    transformer.enable_cache(FirstBlockCacheConfig(threshold=threshold))
+    try:
+        yield
+    finally:
+        transformer.disable_cache()
+
+
+def _backend(attention: Attention):
+    from diffusers.models.attention_dispatch import AttentionBackendName
+
+    return AttentionBackendName(_BACKENDS[attention])
