@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-
 HERE = Path(__file__).parent
 
 
@@ -20,8 +19,10 @@ def together(command: list[str], count: int = 2) -> list[subprocess.CompletedPro
         subprocess.Popen(
             command,
             env={**os.environ, **everywhere, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         for rank in range(count)
     ]
     told = [process.communicate(timeout=280) for process in started]

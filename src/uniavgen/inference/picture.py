@@ -64,6 +64,24 @@ class ShortSide(Config):
 PictureSize = Cover | ShortSide
 
 
+def asked_size(own: PictureSize, width: int, height: int) -> PictureSize:
+    """How pictures are brought to a size that was asked for; ConfigError where a model cannot draw it."""
+    match own:
+        case Cover():
+            raise ConfigError(f"this model draws {own.width}x{own.height} px and nothing else; leave the size out")
+        case ShortSide(multiple=multiple):
+            if min(width, height) < multiple or width % multiple or height % multiple:
+                fitting = "x".join(str(max(round(side / multiple), 1) * multiple) for side in (width, height))
+                raise ConfigError(
+                    f"both sides of a clip are multiples of {multiple} px, got {width}x{height}; use {fitting}"
+                )
+            if max(width, height) > MAX_ASPECT * min(width, height):
+                raise ConfigError(
+                    f"one side of a clip may be at most {MAX_ASPECT:g} times the other, got {width}x{height}"
+                )
+            return Cover(height=height, width=width)
+
+
 def parse_size(data: Mapping[str, Any]) -> PictureSize:
     """A pipeline's `picture_config`; ConfigError where it is none."""
     return parse(Cover if data.get("kind") == "cover" else ShortSide, data, origin="picture_config")

@@ -25,10 +25,12 @@ from uniavgen.flow.sampling import SamplingStep, sample
 from uniavgen.flow.schedule import ScheduleConfig, sigmas
 from uniavgen.flow.solver import make_solver
 from uniavgen.inference.clip import Clip, OnProgress, Progress, Stage
-from uniavgen.inference.picture import PictureSize, ShortSide, parse_size
+from uniavgen.inference.parallel import Processes
+from uniavgen.inference.picture import PictureSize, ShortSide, asked_size, parse_size
 from uniavgen.inference.placement import Placement, on_device
 from uniavgen.inference.prepare import Inputs, prepare
 from uniavgen.inference.request import Request, SamplingConfig, check_symbols
+from uniavgen.inference.speed import first_block_cache
 from uniavgen.inference.velocity import ClipVelocity
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.conditioning import ClipConditions, check, impose
@@ -43,6 +45,10 @@ class UniAVGenPipeline(DiffusionPipeline):
     _optional_components: ClassVar = ["vocoder"]
     placement = Placement()
     """Set by `placement.place`."""
+    block_cache: float | None = None
+    """Threshold of `speed.first_block_cache`."""
+    processes: Processes | None = None
+    """Those that share the work; each one makes the whole clip of it."""
 
     def __init__(
         self,
@@ -88,6 +94,11 @@ class UniAVGenPipeline(DiffusionPipeline):
         Raises ConfigError or MediaError; returns the inputs at the model's rates and sizes.
         """
         check_symbols(request, self.speech_tokenizer)
+        spec = TASKS[request.task]
+        if self.block_cache is not None and Part.GIVEN in (spec.video, spec.audio):
+            raise ConfigError(
+                f"the task '{request.task}' runs one branch only once, which the cache cannot follow; leave it out"
+            )
         sampling = request.sampling(self.sampling)
         layers = self.transformer.settings.num_layers
         for run in sampling.plan(request.task).passes(sampling.steps):
@@ -96,7 +107,11 @@ class UniAVGenPipeline(DiffusionPipeline):
                     f"guidance '{sampling.guidance_name}' skips block {max(run.skip_layers)}, this model's are 0 to "
                     f"{layers - 1}; choose another guidance"
                 )
-        return prepare(request, self.transformer.settings.timebase, self.picture_size)
+        return prepare(request, self.transformer.settings.timebase, self.size_of(request))
+
+    def size_of(self, request: Request) -> PictureSize:
+        """How this request's pictures become the clip's size; ConfigError for one that the model cannot draw."""
+        return self.picture_size if request.size is None else asked_size(self.picture_size, *request.size)
 
     @torch.no_grad()
     def __call__(self, request: Request, on_progress: OnProgress | None = None) -> Clip:
@@ -144,8 +159,9 @@ class UniAVGenPipeline(DiffusionPipeline):
         def on_step(step: SamplingStep) -> None:
             progress(Progress(stage=Stage.SAMPLE, step=step.index + 1, total=step.num_steps))
 
-        with on_device(self, "transformer"):
-            state = sample(velocity, noise, times, sampling.plan(task), make_solver(sampling.solver, times), on_step)
+        shared = velocity if self.processes is None else self.processes.share_passes(velocity)
+        with on_device(self, "transformer"), first_block_cache(self.transformer, self.block_cache):
+            state = sample(shared, noise, times, sampling.plan(task), make_solver(sampling.solver, times), on_step)
         return impose(state, clean), self._face_mask(velocity, state.video.shape[3])
 
     def _conditions(self, inputs: Inputs) -> ClipConditions:

@@ -120,6 +120,8 @@ class Request:
     """What is said in `voice`."""
     num_frames: int = 81
     """Length of the clip, 1 + 4n; dubbing makes it as short as its video."""
+    size: tuple[int, int] | None = None
+    """Width and height of the clip in pixels, whole tokens each; None is the picture's shape at the model's size."""
     trim: bool = False
     """Cut inputs that are too long instead of refusing them."""
     seed: int = 0

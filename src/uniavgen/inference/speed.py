@@ -14,6 +14,7 @@ from uniavgen.config import Config
 from uniavgen.errors import ConfigError
 
 if TYPE_CHECKING:
+    from uniavgen.inference.pipeline import UniAVGenPipeline
     from uniavgen.models.transformer import UniAVGenTransformer
 
 
@@ -22,6 +23,8 @@ class Attention(StrEnum):
 
     SDPA = "sdpa"
     """torch's own choice among its kernels."""
+    MATH = "math"
+    """Two plain products and a softmax, on any device; to compare with."""
     CUDNN = "cudnn"
     FLASH = "flash"
     """FlashAttention 2, the package flash-attn."""
@@ -33,6 +36,7 @@ class Attention(StrEnum):
 
 _BACKENDS = {
     Attention.SDPA: "native",
+    Attention.MATH: "_native_math",
     Attention.CUDNN: "_native_cudnn",
     Attention.FLASH: "flash",
     Attention.FLASH_3: "_flash_3",
@@ -58,11 +62,27 @@ class SpeedConfig(Config):
             raise ConfigError("the cache decides while it runs, which compiled blocks cannot; choose one of the two")
 
 
+def attention_named(name: str) -> Attention:
+    """ConfigError for a name that is none."""
+    try:
+        return Attention(name)
+    except ValueError:
+        raise ConfigError(f"there is no attention '{name}'; use one of {', '.join(Attention)}") from None
+
+
+def accelerate(pipeline: "UniAVGenPipeline", config: SpeedConfig) -> None:
+    """Give a pipeline all of it, in place; before the first clip, and after it is placed."""
+    use_attention(pipeline.transformer, config.attention)
+    if config.compile_blocks:
+        compile_blocks(pipeline.transformer)
+    pipeline.block_cache = config.block_cache
+
+
 def check_attention(attention: Attention, device: str) -> None:
     """ConfigError where the kernel is not installed or does not run on a device; needs no model."""
     from diffusers.models.attention_dispatch import _check_attention_backend_requirements
 
-    if attention is Attention.SDPA:
+    if attention in (Attention.SDPA, Attention.MATH):
         return
     if not device.startswith("cuda"):
         raise ConfigError(f"attention '{attention}' runs on CUDA GPUs only, the device is {device}; use sdpa")

@@ -8,6 +8,7 @@ Letters: b batch, f latent frames, l audio tokens, n video tokens a frame.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -63,16 +64,21 @@ class ClipVelocity:
                 streams[self._given] = None
             else:
                 memory = self._memory(has_text[:num_interacting], skip_layers, video, audio)
-        prediction = self.transformer(
-            **streams,
-            text=self._context(has_text),
-            gate=gate,
-            skip_layers=skip_layers,
-            memory=memory,
-            num_interacting=None if num_interacting in (0, len(runs)) else num_interacting * samples,
-        )
-        if runs[0].text and prediction.face_masks is not None:
-            self.face_masks = prediction.face_masks[:samples]
+        # A cache over steps keeps what it knows of each pass apart.
+        cached = self.transformer.is_cache_enabled
+        with self.transformer.cache_context(str(runs)) if cached else nullcontext():
+            prediction = self.transformer(
+                **streams,
+                text=self._context(has_text),
+                gate=gate,
+                skip_layers=skip_layers,
+                memory=memory,
+                num_interacting=None if num_interacting in (0, len(runs)) else num_interacting * samples,
+            )
+        # A pass whose blocks were not run, since a cache knew them, makes the first block's mask only.
+        masks = prediction.face_masks if runs[0].text else None
+        if masks is not None and (self.face_masks is None or masks.shape[1] >= self.face_masks.shape[1]):
+            self.face_masks = masks[:samples]
         pictures = _split(prediction.velocity.video, state.video, len(runs))
         sounds = _split(prediction.velocity.audio, state.audio, len(runs))
         return [AVPair(video=picture, audio=sound) for picture, sound in zip(pictures, sounds, strict=True)]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from uniavgen.inference.clip import Clip
-    from uniavgen.inference.pipeline import UniAVGenPipeline
+    from uniavgen.inference.picture import PictureSize
     from uniavgen.media.video import Video
 
 KEEP_S = 2.5
@@ -79,7 +79,9 @@ def extend(
     )
 
     def write(pipeline, window, settings) -> str:
-        frames, waveform = _joined(clip, kept, window, pipeline) if append else (window.frames, window.waveform)
+        frames, waveform = (
+            _joined(clip, kept, window, pipeline.size_of(request)) if append else (window.frames, window.waveform)
+        )
         stored = {**settings, "kept_frames": len(kept.frames), "appended": append}
         write_clip(out, frames, window.fps, waveform, window.sample_rate_hz, stored)
         new_s = float((len(window.frames) - len(kept.frames)) / window.fps)
@@ -130,8 +132,8 @@ def _read_end(path: Path, most: int, limit_s: float) -> "Video":
     return Video(frames=frames, fps=read.fps, waveform=np.pad(sound, (0, samples - len(sound))))
 
 
-def _joined(path: Path, kept: "Video", window: "Clip", pipeline: "UniAVGenPipeline") -> "tuple[np.ndarray, np.ndarray]":
-    """All of a clip at the model's size and the window's new part behind it, in picture and sound."""
+def _joined(path: Path, kept: "Video", window: "Clip", size: "PictureSize") -> "tuple[np.ndarray, np.ndarray]":
+    """All of a clip at the window's size and the window's new part behind it, in picture and sound."""
     import numpy as np
 
     from uniavgen.inference.picture import resize
@@ -139,7 +141,7 @@ def _joined(path: Path, kept: "Video", window: "Clip", pipeline: "UniAVGenPipeli
 
     side_px = max(window.frames.shape[1:3])
     whole = read_video(path, window.fps, rate_hz=window.sample_rate_hz, short_side_px=side_px)
-    frames = np.concatenate([resize(whole.frames, pipeline.picture_size), window.frames[len(kept.frames) :]])
+    frames = np.concatenate([resize(whole.frames, size), window.frames[len(kept.frames) :]])
     # The model hears the kept part at full scale.
     heard = np.zeros(1, np.float32) if kept.waveform is None else np.abs(kept.waveform)
     level = float(heard.max()) or 1.0

@@ -3,7 +3,7 @@
 import inspect
 import time
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import uniavgen
 from uniavgen.apps.cli import options as o
 from uniavgen.apps.cli.models import check_model
+from uniavgen.errors import ConfigError
 from uniavgen.timebase import Timebase
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from uniavgen.inference.clip import Clip, OnProgress
     from uniavgen.inference.pipeline import UniAVGenPipeline
     from uniavgen.inference.request import Request
+    from uniavgen.inference.speed import SpeedConfig
 
 BASE = Timebase()
 """Inputs are read at these rates; the pipeline brings them to its model's."""
@@ -42,13 +44,25 @@ class Common:
     guidance: o.Guidance = None
     video_guidance: o.VideoGuidance = None
     audio_guidance: o.AudioGuidance = None
+    size: o.Size = None
     device: o.Device = "auto"
+    attention: o.Attention = "sdpa"
+    compile_blocks: o.Compile = False
+    cache: o.Cache = None
     preview: o.Preview = False
 
     def asked(self) -> dict[str, Any]:
         """The part that a Request takes."""
         names = ("steps", "seed", "source", "guidance", "video_guidance", "audio_guidance")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in names} | {"size": _size(self.size)}
+
+    def speed(self) -> "SpeedConfig":
+        """The part that makes sampling faster; ConfigError for what cannot be."""
+        from uniavgen.inference.speed import SpeedConfig, attention_named
+
+        return SpeedConfig(
+            attention=attention_named(self.attention), compile_blocks=self.compile_blocks, block_cache=self.cache
+        )
 
 
 def with_common(command: Callable[..., None]) -> Callable[..., None]:
@@ -87,21 +101,28 @@ def check_outputs(out: Path, common: Common, inputs: Mapping[str, Path | None]) 
     if common.preview:
         check_writable(out.with_suffix(".png"), (".png",), inputs=files)
     check_model(common.model, common.device)
+    common.speed()
+    _size(common.size)
 
 
 def make(request: "Request", common: Common, out: Path, inputs: Mapping[str, Path | None], write: Write) -> None:
     """Load the model, make the clip, write it with its settings, and print what was done."""
-    from uniavgen.apps.cli.models import check_texts, load
+    from uniavgen.apps.cli.models import check_texts
+    from uniavgen.inference.parallel import joined
 
     began = time.monotonic()
     folder = check_model(common.model, common.device)
     if folder is not None:
         check_texts(folder, request)
-    pipeline = load(common.model, folder, common.device)
-    pipeline.check(request)
-    loaded = time.monotonic()
-    with _progress_bars() as on_progress:
-        clip = pipeline(request, on_progress=on_progress)
+    with joined() as device:
+        pipeline = _load(common, folder, device)
+        pipeline.check(request)
+        loaded = time.monotonic()
+        is_first = pipeline.processes is None or pipeline.processes.is_first
+        with _progress_bars() if is_first else nullcontext() as on_progress:
+            clip = pipeline(request, on_progress=on_progress)
+    if not is_first:
+        return
     made = time.monotonic()
     named = {name: path.name for name, path in inputs.items() if path is not None}
     settings = {
@@ -120,6 +141,34 @@ def make(request: "Request", common: Common, out: Path, inputs: Mapping[str, Pat
         f"guidance {settings['guidance']} ({settings['video_guidance']:g} video, {settings['audio_guidance']:g} audio)"
     )
     print(f"loading took {loaded - began:.1f} s, making {made - loaded:.1f} s, writing {time.monotonic() - made:.1f} s")
+
+
+def _load(common: Common, folder: Path | None, device: str | None) -> "UniAVGenPipeline":
+    """The model with all that was asked for; `device` is None where this process works alone."""
+    from uniavgen.apps.cli.models import chosen_device, load
+    from uniavgen.inference.parallel import Processes
+    from uniavgen.inference.speed import accelerate, check_attention
+
+    speed = common.speed()
+    if device is not None and speed.block_cache is not None:
+        raise ConfigError("processes that share a clip cannot use the cache, since each would decide for itself")
+    check_attention(speed.attention, device or chosen_device(common.device))
+    pipeline = load(common.model, folder, device or common.device)
+    accelerate(pipeline, speed)
+    if device is not None:
+        pipeline.processes = Processes.arrange(device.partition(":")[0])
+        pipeline.processes.share_picture(pipeline.transformer)
+    return pipeline
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    """Width and height of `WxH`."""
+    if text is None:
+        return None
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise ConfigError(f"--size is WIDTHxHEIGHT in pixels, such as 832x480, got '{text}'")
+    return int(width), int(height)
 
 
 def described(frames: "np.ndarray", fps: Fraction, sound: str) -> str:

@@ -32,6 +32,24 @@ Guidance = Annotated[
 VideoGuidance = Annotated[float | None, typer.Option(metavar="X", help="Scale of the video's guidance; 1 is none.")]
 AudioGuidance = Annotated[float | None, typer.Option(metavar="X", help="Scale of the sound's guidance; 1 is none.")]
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")]
+Size = Annotated[
+    str | None,
+    typer.Option(metavar="WxH", help="Size of the clip in pixels, multiples of 32; the picture's shape if left out."),
+]
+Attention = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="Kernel of self-attention: sdpa; cudnn, flash, flash3 or sage where installed."),
+]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="Compile the model's blocks first: minutes once, then faster steps.")
+]
+Cache = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X",
+        help="Skip blocks that change less than X (try 0.05) between steps; what that does to lips is unmeasured.",
+    ),
+]
 Out = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Output, .mp4, .mov or .mkv; out/COMMAND.mp4 if left out.")
 ]
