@@ -30,11 +30,20 @@ def test_quotes_and_white_space_are_made_plain_and_case_is_kept():
     assert symbols.encode("Hi") != symbols.encode("hi")
 
 
-def test_unknown_characters_are_named_once_and_become_filler():
+def test_unknown_characters_are_named_once_and_become_the_first_symbol(tmp_path: Path):
     symbols = SpeechSymbols.of()
-    assert symbols.unknown("\u00fcber caf\u00e9 \u00e9 \u4f60") == ["\u00fc", "\u00e9", "\u4f60"]
-    assert symbols.unknown("It\u2019s fine.") == []
-    assert symbols.encode("a\u00e9") == [66, 0]
+    symbols.save_pretrained(tmp_path)
+    for tokenizer in (symbols, SpeechSymbols.from_pretrained(tmp_path)):
+        assert tokenizer.unknown("\u00fcber caf\u00e9 \u00e9 \u4f60") == ["\u00fc", "\u00e9", "\u4f60"]
+        assert tokenizer.unknown("It\u2019s  fine.") == []
+        assert tokenizer.encode("a\u00e9") == tokenizer.encode("a") + [1] == [66, 1]
+    assert SpeechSymbols.of("xyz").encode("ay") == [1, 2]
+
+
+def test_no_text_holds_the_filler():
+    symbols = SpeechSymbols.of()
+    assert len(symbols.encode("<filler>")) == len("<filler>")
+    assert SpeechSymbols.of("fiz").unknown("<fi>") == ["<", ">"]
 
 
 def test_symbols_come_back_from_disk_and_from_a_vocabulary(tmp_path: Path):
@@ -50,6 +59,8 @@ def test_symbols_come_back_from_disk_and_from_a_vocabulary(tmp_path: Path):
 def test_bad_vocabularies_are_refused(tmp_path: Path):
     with pytest.raises(CheckpointError, match="differ"):
         SpeechSymbols.of("aa")
+    with pytest.raises(CheckpointError, match="nothing at all"):
+        SpeechSymbols.of("")
     with pytest.raises(CheckpointError, match="no speech symbols"):
         SpeechSymbols.from_vocabulary(tmp_path / "none.txt")
 

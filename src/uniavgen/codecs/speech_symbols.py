@@ -1,7 +1,8 @@
 """What the audio branch is told to say, as characters: case and punctuation count, there are no phonemes [release].
 
-A vocabulary is a text file with one symbol a line. The id of a symbol is its line, counted from 1; 0 is the filler,
-and what a character outside the vocabulary becomes.
+A vocabulary is a text file with one symbol a line. The id of a symbol is its line, counted from 1; 0 is the filler, which
+no text holds. A character outside the vocabulary becomes the first symbol, a blank in every vocabulary there is
+[release]; the commands and the pipeline refuse such a text before that.
 """
 
 from collections.abc import Iterable
@@ -38,14 +39,16 @@ class SpeechSymbols(PreTrainedTokenizerFast):
     def of(cls, symbols: Iterable[str] = ASCII_SYMBOLS) -> "SpeechSymbols":
         """A tokenizer of these symbols, in order of their ids from 1; the default is nano's."""
         symbols = list(symbols)
-        if len(set(symbols)) < len(symbols) or "" in symbols or FILLER in symbols:
+        if not symbols or len(set(symbols)) < len(symbols) or "" in symbols or FILLER in symbols:
             raise CheckpointError("speech symbols must differ from each other, from the filler and from nothing at all")
         ids = {FILLER: 0} | {symbol: line for line, symbol in enumerate(symbols, start=1)}
-        model = Tokenizer(WordLevel(ids, unk_token=FILLER))
+        # The release looks an unknown character up as line 0 and then adds 1 to every line.
+        model = Tokenizer(WordLevel(ids, unk_token=symbols[0]))
         straight = [Replace(Regex(curly), quote) for curly, quote in _QUOTES.items()]
         model.normalizer = Sequence([*straight, Replace(Regex(r"\s+"), " "), Strip()])
         model.pre_tokenizer = Split(Regex(r"."), behavior="isolated")
-        return cls(tokenizer_object=model, unk_token=FILLER, pad_token=FILLER, clean_up_tokenization_spaces=False)
+        # A text that spells out the filler's name is eight characters, not a filler: special tokens are split.
+        return cls(tokenizer_object=model, pad_token=FILLER, split_special_tokens=True, clean_up_tokenization_spaces=False)
 
     @classmethod
     def from_vocabulary(cls, path: str | Path) -> "SpeechSymbols":
@@ -63,6 +66,9 @@ class SpeechSymbols(PreTrainedTokenizerFast):
 
     def unknown(self, text: str) -> list[str]:
         """Characters of `text` that the vocabulary lacks, each once, in order."""
-        encoding = self(text, return_offsets_mapping=True)
-        spans = zip(encoding["input_ids"], encoding["offset_mapping"], strict=True)
-        return list(dict.fromkeys(text[start:stop] for symbol, (start, stop) in spans if symbol == 0))
+        known = self.get_vocab()
+        return [symbol for symbol in dict.fromkeys(self._normalised(text)) if symbol not in known]
+
+    def _normalised(self, text: str) -> str:
+        """The characters that are looked up, one by one."""
+        return self.backend_tokenizer.normalizer.normalize_str(text)
