@@ -36,7 +36,7 @@ def test_unknown_characters_are_named_once_and_become_the_first_symbol(tmp_path:
     for tokenizer in (symbols, SpeechSymbols.from_pretrained(tmp_path)):
         assert tokenizer.unknown("\u00fcber caf\u00e9 \u00e9 \u4f60") == ["\u00fc", "\u00e9", "\u4f60"]
         assert tokenizer.unknown("It\u2019s  fine.") == []
-        assert tokenizer.encode("a\u00e9") == tokenizer.encode("a") + [1] == [66, 1]
+        assert tokenizer.encode("a\u00e9") == [66, 1]
     assert SpeechSymbols.of("xyz").encode("ay") == [1, 2]
 
 

@@ -216,6 +216,21 @@ WAN_DIFFUSERS = KeyMap(
 )
 """Into the video branch."""
 
+_SMALL_STEM = tuple(
+    f"condition_embedder.{part}.{{leaf}}" for part in ("time_embedder.linear_1", "time_embedder.linear_2", "time_proj")
+)
+WAN_SMALL_DIFFUSERS = KeyMap(
+    "Wan2.1-T2V-1.3B in diffusers' layout",
+    (
+        Row("blocks.{i}.{rest}", "blocks.{i}.audio.{rest}"),
+        *(Row(name, f"audio_stem.{name}") for name in _SMALL_STEM),
+        Row("scale_shift_table", "audio_stem.scale_shift_table"),
+    ),
+    ignored=("patch_embedding.{leaf}", "condition_embedder.text_embedder.{rest}", "proj_out.{leaf}"),
+    whole=False,
+)
+"""Into the audio branch, as far as shapes agree: its picture and caption layers have no place there."""
+
 WAN_SMALL_ORIGINAL = KeyMap(
     "Wan2.1-T2V-1.3B in its original layout",
     (

@@ -1,7 +1,7 @@
 """What the audio branch is told to say, as characters: case and punctuation count, there are no phonemes [release].
 
-A vocabulary is a text file with one symbol a line. The id of a symbol is its line, counted from 1; 0 is the filler, which
-no text holds. A character outside the vocabulary becomes the first symbol, a blank in every vocabulary there is
+A vocabulary is a text file with one symbol a line. The id of a symbol is its line, counted from 1; 0 is the filler,
+which no text holds. A character outside the vocabulary becomes the first symbol, a blank in every vocabulary there is
 [release]; the commands and the pipeline refuse such a text before that.
 """
 
@@ -48,7 +48,9 @@ class SpeechSymbols(PreTrainedTokenizerFast):
         model.normalizer = Sequence([*straight, Replace(Regex(r"\s+"), " "), Strip()])
         model.pre_tokenizer = Split(Regex(r"."), behavior="isolated")
         # A text that spells out the filler's name is eight characters, not a filler: special tokens are split.
-        return cls(tokenizer_object=model, pad_token=FILLER, split_special_tokens=True, clean_up_tokenization_spaces=False)
+        return cls(
+            tokenizer_object=model, pad_token=FILLER, split_special_tokens=True, clean_up_tokenization_spaces=False
+        )
 
     @classmethod
     def from_vocabulary(cls, path: str | Path) -> "SpeechSymbols":

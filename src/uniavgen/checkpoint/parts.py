@@ -1,0 +1,188 @@
+"""Parts of a model as a converter makes them: an empty module that says what it needs, and where its values lie."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import torch
+from diffusers import AutoencoderKLWan
+from torch import nn
+from transformers import (
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+    Qwen2_5OmniToken2WavBigVGANModel,
+    UMT5EncoderModel,
+)
+
+from uniavgen.checkpoint.codec_keymap import UMT5_ORIGINAL, vae_map
+from uniavgen.checkpoint.files import OutputFile, Placed, TextFile, json_file, weight_files
+from uniavgen.checkpoint.keymap import KeyMap, Row, Shape
+from uniavgen.checkpoint.sizes import umt5_config, vae_shape
+from uniavgen.checkpoint.stores import Weights, find_weights, read_json, read_pickled
+from uniavgen.errors import CheckpointError
+
+UMT5_FILE: Final = "models_t5_umt5-xxl-enc-bf16.pth"
+VAE_FILE: Final = "Wan2.2_VAE.pth"
+TOKENIZER_FOLDER: Final = "google/umt5-xxl"
+VOCODER_FOLDER: Final = "code2wav_bigvgan_model"
+
+# Mean and deviation of every latent channel of Wan2.2's VAE; they are not in its file. [Wan2.2]
+# fmt: off
+WAN_LATENT_MEAN: Final = (
+    -0.2289, -0.0052, -0.1323, -0.2339, -0.2799, 0.0174, 0.1838, 0.1557, -0.1382, 0.0542, 0.2813, 0.0891,
+    0.1570, -0.0098, 0.0375, -0.1825, -0.2246, -0.1207, -0.0698, 0.5109, 0.2665, -0.2108, -0.2158, 0.2502,
+    -0.2055, -0.0322, 0.1109, 0.1567, -0.0729, 0.0899, -0.2799, -0.1230, -0.0313, -0.1649, 0.0117, 0.0723,
+    -0.2839, -0.2083, -0.0520, 0.3748, 0.0152, 0.1957, 0.1433, -0.2944, 0.3573, -0.0548, -0.1681, -0.0667,
+)
+WAN_LATENT_STD: Final = (
+    0.4765, 1.0364, 0.4514, 1.1677, 0.5313, 0.4990, 0.4818, 0.5013, 0.8158, 1.0344, 0.5894, 1.0901,
+    0.6885, 0.6165, 0.8454, 0.4978, 0.5759, 0.3523, 0.7135, 0.6804, 0.5833, 1.4146, 0.8986, 0.5659,
+    0.7069, 0.5338, 0.4889, 0.4917, 0.4069, 0.4999, 0.6866, 0.4093, 0.5709, 0.6065, 0.6415, 0.4944,
+    0.5726, 1.2042, 0.5458, 1.6887, 0.3971, 1.0600, 0.3943, 0.5537, 0.5444, 0.4089, 0.7468, 0.7744,
+)
+# fmt: on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One folder of the output."""
+
+    name: str
+    """Folder, and component of the pipeline; empty where the files lie at the top."""
+    component: Any
+    """A module on the meta device, or a tokenizer."""
+    settings: tuple[TextFile, ...]
+    tensors: tuple[Placed, ...] = ()
+    stem: str = "diffusion_pytorch_model"
+    """What its files of weights are called."""
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(tensor.num_bytes for tensor in self.tensors) + sum(file.num_bytes for file in self.settings)
+
+    def files(self, shard_bytes: int) -> list[OutputFile]:
+        """Everything in its folder."""
+        weights = weight_files(self.name, self.stem, self.tensors, shard_bytes) if self.tensors else []
+        return [*self.settings, *weights]
+
+
+def shapes_of(module: nn.Module) -> dict[str, Shape]:
+    """Name to shape of everything that a module's weights must give."""
+    return {name: tuple(value.shape) for name, value in module.state_dict().items()}
+
+
+def place(
+    weights: Weights, keymap: KeyMap, ours: Mapping[str, Shape], dtype: torch.dtype | None = None
+) -> tuple[Placed, ...]:
+    """Every parameter with its place in `weights`, in `dtype` or as stored; see `KeyMap.place` for what it refuses.
+
+    What the model computes in float32 whatever the rest does (`_keep_in_fp32_modules`) is not narrowed.
+    """
+    from uniavgen.models.transformer import UniAVGenTransformer
+
+    exact = UniAVGenTransformer._keep_in_fp32_modules
+    placed = []
+    for name, theirs in keymap.place(weights.shapes, ours).items():
+        kept = dtype is None or any(part in name.split(".") for part in exact)
+        stored = weights.tensors[theirs]
+        placed.append(
+            Placed(name=name, shape=stored.shape, dtype=stored.dtype if kept else dtype, weights=weights, theirs=theirs)
+        )
+    return tuple(sorted(placed, key=lambda tensor: tensor.name))
+
+
+def text_encoder_part(folder: Path, dtype: torch.dtype | None = None) -> Part:
+    """Wan's umT5 as transformers' `UMT5EncoderModel`. Raises CheckpointError."""
+    weights = read_pickled(folder / UMT5_FILE, "the caption encoder")
+    config = umt5_config(weights.shapes)
+    with torch.device("meta"):
+        module = UMT5EncoderModel(config)
+    tensors = place(weights, UMT5_ORIGINAL, shapes_of(module), dtype)
+    # transformers computes in this type.
+    module.config.dtype = next(tensor.dtype for tensor in tensors if tensor.name == "shared.weight")
+    module.config.architectures = [type(module).__name__]
+    config_file = TextFile("text_encoder/config.json", module.config.to_json_string().encode())
+    return Part(name="text_encoder", component=module, settings=(config_file,), tensors=tensors, stem="model")
+
+
+def vae_part(folder: Path, mean: tuple[float, ...] = WAN_LATENT_MEAN, std: tuple[float, ...] = WAN_LATENT_STD) -> Part:
+    """Wan2.2's VAE as diffusers' `AutoencoderKLWan`, with the statistics of its latents. Raises CheckpointError."""
+    weights = read_pickled(folder / VAE_FILE, "the video autoencoder")
+    shape = vae_shape(weights.shapes)
+    if shape.latent_channels != len(mean):
+        raise CheckpointError(
+            f"{folder / VAE_FILE} has {shape.latent_channels} latent channels, Wan2.2's has {len(mean)}; mean and "
+            "deviation of other latents are not known"
+        )
+    with torch.device("meta"):
+        module = shape.build()
+    module.register_to_config(latents_mean=list(mean), latents_std=list(std))
+    tensors = place(weights, vae_map(shape.blocks_per_level), shapes_of(module))
+    return Part(name="vae", component=module, settings=(_diffusers_config("vae", module),), tensors=tensors)
+
+
+def vocoder_part(folder: Path) -> Part:
+    """The release's BigVGAN, which is transformers' own already. Raises CheckpointError."""
+    source = folder / VOCODER_FOLDER
+    settings = read_json(source / "config.json")
+    if not settings:
+        raise CheckpointError(f"{folder} lacks the vocoder: expected {VOCODER_FOLDER}/config.json; download it again")
+    config = Qwen2_5OmniToken2WavBigVGANModel.config_class.from_dict(settings)
+    try:
+        with torch.device("meta"):
+            module = Qwen2_5OmniToken2WavBigVGANModel(config)
+    except (TypeError, ValueError, AttributeError, IndexError, RuntimeError, ZeroDivisionError) as error:
+        raise CheckpointError(f"{source / 'config.json'} describes no BigVGAN ({error}); download it again") from None
+    if (source / "pytorch_model.bin").is_file():
+        weights = read_pickled(source / "pytorch_model.bin", "the vocoder")
+    else:
+        weights = find_weights(source, "model", "the vocoder")
+    tensors = place(weights, KeyMap("the release's vocoder", (Row("{rest}", "{rest}"),)), shapes_of(module))
+    module.config.dtype = tensors[0].dtype
+    module.config.architectures = [type(module).__name__]
+    config_file = TextFile("vocoder/config.json", module.config.to_json_string().encode())
+    return Part(name="vocoder", component=module, settings=(config_file,), tensors=tensors, stem="model")
+
+
+def tokenizer_part(folder: Path, vocabulary: int) -> Part:
+    """umT5's tokenizer, whose ids must lie in an embedding of `vocabulary` rows. Raises CheckpointError."""
+    source = folder / TOKENIZER_FOLDER
+    if not any((source / name).is_file() for name in ("tokenizer.json", "spiece.model")):
+        raise CheckpointError(
+            f"{folder} lacks the tokenizer of captions: expected {TOKENIZER_FOLDER} with tokenizer.json; download it"
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
+    except Exception as error:
+        detail = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"the tokenizer in {source} is damaged ({detail}); download it again") from None
+    if len(tokenizer) > vocabulary:
+        raise CheckpointError(
+            f"the tokenizer in {source} has {len(tokenizer)} tokens, the caption encoder knows {vocabulary}; "
+            "take both from one model"
+        )
+    return Part(name="tokenizer", component=tokenizer, settings=saved_tokenizer("tokenizer", tokenizer))
+
+
+def saved_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase) -> tuple[TextFile, ...]:
+    """The files that a tokenizer saves, in a folder of the output."""
+    with TemporaryDirectory() as place_:
+        tokenizer.save_pretrained(place_)
+        return tuple(
+            TextFile(f"{name}/{file.name}", file.read_bytes())
+            for file in sorted(Path(place_).iterdir())
+            if file.is_file()
+        )
+
+
+def transformer_config(module: nn.Module, name: str) -> TextFile:
+    """`config.json` of the joint transformer."""
+    return _diffusers_config(name, module)
+
+
+def _diffusers_config(name: str, module: Any) -> TextFile:
+    assert isinstance(module, AutoencoderKLWan) or hasattr(module, "to_json_string")
+    return json_file(f"{name}/config.json", json.loads(module.to_json_string()))

@@ -1,0 +1,191 @@
+"""Sizes of a model, read off the shapes of its parameters; the full-size release gives exactly the defaults.
+
+What shapes cannot tell (heads, length of captions) comes from the settings that may stand beside the weights, in
+`config.json`, and is the published model's otherwise.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from transformers import UMT5Config
+
+from uniavgen.checkpoint.keymap import KeyMap, Shape, release_map
+from uniavgen.codecs.video_vae import VideoVaeShape
+from uniavgen.errors import CheckpointError
+from uniavgen.models.config import AudioConfig, SpeechTextConfig, TransformerConfig, VideoConfig
+from uniavgen.models.interaction.config import InteractionConfig, LayerChoice
+
+HEAD_DIM: Final = 128
+"""Of all Wan models and both branches. [Wan; release]"""
+
+
+class _Sizes:
+    """Shapes of foreign parameters, asked for by our names."""
+
+    def __init__(self, theirs: Mapping[str, Shape], keymap: KeyMap) -> None:
+        self._theirs, self._keymap = theirs, keymap
+
+    def __call__(self, ours: str) -> Shape:
+        there = self._keymap.to_theirs(ours)
+        if there is None or there not in self._theirs:
+            raise CheckpointError(f"not {self._keymap.title}: 1 missing: {there or ours}")
+        return self._theirs[there]
+
+
+def release_settings(theirs: Mapping[str, Shape], described: Mapping[str, Any] | None = None) -> TransformerConfig:
+    """Sizes of the authors' joint model.
+
+    theirs: name to shape, the release's names.
+    described: `num_heads`, `audio_num_heads`, `text_len`, `eps`, `interaction_layers`, each where it is not the
+        published model's.
+    Raises CheckpointError where a name is missing that a size is read from, or where sizes cannot be.
+    """
+    described = described or {}
+    layers = _count(theirs, r"blocks\.(\d+)\.self_attn\.q\.weight")
+    interaction = InteractionConfig(layers=_interacting(theirs, layers, described))
+    sizes = _Sizes(theirs, release_map(interaction.layer_list(layers)))
+    return TransformerConfig(
+        num_layers=layers,
+        video=_video(sizes, described),
+        audio=_audio(sizes, theirs, described),
+        interaction=interaction,
+    )
+
+
+def wan_video_settings(theirs: Mapping[str, Shape], keymap: KeyMap, described: Mapping[str, Any]) -> TransformerConfig:
+    """Sizes of a model whose video branch is a Wan model; the rest has the paper's. Raises CheckpointError."""
+    layers = _count(theirs, _BLOCK)
+    return TransformerConfig(num_layers=layers, video=_video(_Sizes(theirs, keymap), described))
+
+
+def wan_audio_settings(theirs: Mapping[str, Shape], keymap: KeyMap, described: Mapping[str, Any]) -> TransformerConfig:
+    """Sizes of a model whose audio branch has the blocks of a Wan model. Raises CheckpointError."""
+    sizes, layers = _Sizes(theirs, keymap), _count(theirs, _BLOCK)
+    width = sizes("blocks.0.audio.attn1.to_q.weight")[0]
+    heads = _heads(width, described.get("num_heads", described.get("num_attention_heads")))
+    audio = AudioConfig(
+        num_heads=heads,
+        head_dim=width // heads,
+        ffn_width=sizes("blocks.0.audio.ffn.net.0.proj.weight")[0],
+        time_frequencies=sizes("audio_stem.condition_embedder.time_embedder.linear_1.weight")[1],
+        norm_eps=described.get("eps", 1e-6),
+    )
+    return TransformerConfig(num_layers=layers, audio=audio)
+
+
+def umt5_config(theirs: Mapping[str, Shape]) -> UMT5Config:
+    """Settings of the umT5 encoder in Wan's layout. Raises CheckpointError."""
+    from uniavgen.checkpoint.codec_keymap import UMT5_ORIGINAL
+
+    sizes = _Sizes(theirs, UMT5_ORIGINAL)
+    vocabulary, width = sizes("shared.weight")
+    attention = "encoder.block.0.layer.0.SelfAttention"
+    buckets, heads = sizes(f"{attention}.relative_attention_bias.weight")
+    return UMT5Config(
+        vocab_size=vocabulary,
+        d_model=width,
+        d_kv=sizes(f"{attention}.q.weight")[0] // heads,
+        d_ff=sizes("encoder.block.0.layer.1.DenseReluDense.wi_0.weight")[0],
+        num_layers=_count(theirs, r"blocks\.(\d+)\.attn\.q\.weight"),
+        num_heads=heads,
+        relative_attention_num_buckets=buckets,
+        feed_forward_proj="gated-gelu",
+        dropout_rate=0.0,
+    )
+
+
+def vae_shape(theirs: Mapping[str, Shape]) -> VideoVaeShape:
+    """Sizes of Wan2.2's VAE in its original layout. Raises CheckpointError."""
+    from uniavgen.checkpoint.codec_keymap import vae_map
+
+    sizes = _Sizes(theirs, vae_map())
+    width = sizes("encoder.conv_in.weight")[0]
+    stages = _count(theirs, r"encoder\.downsamples\.(\d+)\.downsamples\.0\.residual\.2\.weight")
+    blocks = _count(theirs, r"encoder\.downsamples\.0\.downsamples\.(\d+)\.residual\.2\.weight")
+    factors = [sizes(f"encoder.down_blocks.{i}.resnets.0.conv1.weight")[0] // width for i in range(stages)]
+    temporal = [f"encoder.downsamples.{i}.downsamples.{blocks}.time_conv.weight" for i in range(stages - 1)]
+    return VideoVaeShape(
+        width=width,
+        decoder_width=sizes("decoder.norm_out.gamma")[0] // factors[0],
+        latent_channels=sizes("post_quant_conv.weight")[0],
+        width_factors=tuple(factors),
+        blocks_per_level=blocks,
+        temporal_levels=tuple(name in theirs for name in temporal),
+    )
+
+
+_BLOCK = r"blocks\.(\d+)\.(?:self_attn\.q|attn1\.to_q)\.weight"
+
+
+def _count(theirs: Mapping[str, Shape], pattern: str) -> int:
+    """Names that match; CheckpointError for none."""
+    number = sum(re.fullmatch(pattern, name) is not None for name in theirs)
+    if not number:
+        shown = pattern.replace("\\", "").replace("(d+)", "0").replace("(?:", "(")
+        raise CheckpointError(f"these are other weights than expected: they have no {shown}")
+    return number
+
+
+def _video(sizes: _Sizes, described: Mapping[str, Any]) -> VideoConfig:
+    width, channels, *patch = sizes("video_stem.patch_embedding.weight")
+    if len(patch) != 3:
+        raise CheckpointError(f"the patch embedding has {2 + len(patch)} axes instead of 5; these are other weights")
+    heads = _heads(width, described.get("num_heads", described.get("num_attention_heads")))
+    return VideoConfig(
+        num_heads=heads,
+        head_dim=width // heads,
+        ffn_width=sizes("blocks.0.video.ffn.net.0.proj.weight")[0],
+        latent_channels=channels,
+        patch=(patch[0], patch[1], patch[2]),
+        caption_width=sizes("video_stem.condition_embedder.text_embedder.linear_1.weight")[1],
+        caption_tokens=described.get("text_len", VideoConfig.caption_tokens),
+        time_frequencies=sizes("video_stem.condition_embedder.time_embedder.linear_1.weight")[1],
+        norm_eps=described.get("eps", VideoConfig.norm_eps),
+    )
+
+
+def _audio(sizes: _Sizes, theirs: Mapping[str, Shape], described: Mapping[str, Any]) -> AudioConfig:
+    width, mel_bins = sizes("audio_stem.mel_embedder.linear_1.weight")
+    heads = _heads(width, described.get("audio_num_heads"))
+    entries, speech_width = sizes("audio_stem.speech_encoder.embedding.weight")
+    return AudioConfig(
+        num_heads=heads,
+        head_dim=width // heads,
+        ffn_width=sizes("blocks.0.audio.ffn.net.0.proj.weight")[0],
+        mel_bins=mel_bins,
+        speech=SpeechTextConfig(
+            num_symbols=entries - 1,
+            width=speech_width,
+            num_layers=_count(theirs, r"text_embedding\.text_blocks\.(\d+)\.dwconv\.weight"),
+            expansion=sizes("audio_stem.speech_encoder.blocks.0.pwconv1.weight")[0] // speech_width,
+        ),
+        time_frequencies=sizes("audio_stem.condition_embedder.time_embedder.linear_1.weight")[1],
+        norm_eps=described.get("eps", AudioConfig.norm_eps),
+    )
+
+
+def _heads(width: int, described: Any) -> int:
+    heads = width // HEAD_DIM if described is None else described
+    if not isinstance(heads, int) or heads < 1 or width % heads or (described is None and width % HEAD_DIM):
+        told = f"{described!r} heads" if described is not None else f"heads of {HEAD_DIM}"
+        raise CheckpointError(f"a width of {width} cannot be split into {told}; give num_heads in config.json")
+    return heads
+
+
+def _interacting(
+    theirs: Mapping[str, Shape], layers: int, described: Mapping[str, Any]
+) -> LayerChoice | tuple[int, ...]:
+    """Which blocks interact. Their number must agree; the published model's are every other one."""
+    number = _count(theirs, r"a2v_blocks\.(\d+)\.q\.weight")
+    for choice in ("interleaved", "all"):
+        chosen = InteractionConfig(layers=choice).layer_list(layers)
+        if tuple(described.get("interaction_layers", chosen)) == chosen and len(chosen) == number:
+            return choice
+    listed = tuple(described.get("interaction_layers", ()))
+    if len(listed) != number:
+        raise CheckpointError(
+            f"there are {number} interactions for {layers} blocks; say which blocks have one, as interaction_layers in "
+            "config.json"
+        )
+    return listed
