@@ -21,9 +21,7 @@ from uniavgen.models.transformer import UniAVGenTransformer
 SYMBOLS = [chr(code) for code in range(0x20, 0x7F)]
 SETTINGS = TransformerConfig(
     num_layers=12,
-    video=VideoConfig(
-        num_heads=2, head_dim=6, ffn_width=14, caption_width=10, caption_tokens=9, time_frequencies=8
-    ),
+    video=VideoConfig(num_heads=2, head_dim=6, ffn_width=14, caption_width=10, caption_tokens=9, time_frequencies=8),
     audio=AudioConfig(
         num_heads=1,
         head_dim=8,

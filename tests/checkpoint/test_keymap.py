@@ -1,23 +1,23 @@
 """Key maps: every name finds its place, in both directions, with the right shape."""
 
-import json
-
 import pytest
 import torch
-from diffusers import AutoencoderKLWan, WanTransformer3DModel
-from golden import folder
-from transformers import UMT5Config, UMT5EncoderModel
+from diffusers import WanTransformer3DModel
+from golden import published_shapes
+from transformers import UMT5EncoderModel
 
 from uniavgen.checkpoint.codec_keymap import UMT5_ORIGINAL, vae_map
 from uniavgen.checkpoint.keymap import (
     WAN_DIFFUSERS,
     WAN_ORIGINAL,
+    WAN_SMALL_DIFFUSERS,
     WAN_SMALL_ORIGINAL,
     KeyMap,
     Row,
     Shape,
     release_map,
 )
+from uniavgen.checkpoint.sizes import umt5_config, vae_shape
 from uniavgen.config import load
 from uniavgen.errors import CheckpointError
 from uniavgen.models.config import TransformerConfig
@@ -26,13 +26,6 @@ from uniavgen.models.transformer import UniAVGenTransformer
 
 def shapes(module: torch.nn.Module) -> dict[str, Shape]:
     return {name: tuple(value.shape) for name, value in module.state_dict().items()}
-
-
-def listed(file: str) -> dict[str, dict]:
-    path = folder() / file
-    if not path.is_file():
-        pytest.skip(f"no {path}; name a folder with UNIAVGEN_GOLDEN")
-    return json.loads(path.read_text())
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +42,7 @@ def check_both_ways(keymap: KeyMap, theirs: dict[str, Shape], ours: dict[str, Sh
 
 
 def test_release_fills_the_base_model(base: dict[str, Shape]) -> None:
-    theirs = {name: tuple(shape) for name, shape in listed("release_parameters.json").items()}
+    theirs = published_shapes("joint")
     places = check_both_ways(release_map(tuple(range(0, 30, 2))), theirs, base)
     assert places.keys() == base.keys()
     assert set(places.values()) == theirs.keys()
@@ -57,38 +50,18 @@ def test_release_fills_the_base_model(base: dict[str, Shape]) -> None:
 
 
 def test_release_umt5_fills_transformers_encoder() -> None:
-    theirs = {
-        k: tuple(v) for k, v in listed("release_codec_parameters.json")["models_t5_umt5-xxl-enc-bf16.pth"].items()
-    }
-    config = UMT5Config(
-        vocab_size=256384,
-        d_model=4096,
-        d_kv=64,
-        d_ff=10240,
-        num_layers=24,
-        num_heads=64,
-        feed_forward_proj="gated-gelu",
-    )
+    theirs = published_shapes("umt5")
     with torch.device("meta"):
-        ours = shapes(UMT5EncoderModel(config))
+        ours = shapes(UMT5EncoderModel(umt5_config(theirs)))
     places = check_both_ways(UMT5_ORIGINAL, theirs, ours)
     assert places.keys() | set(UMT5_ORIGINAL.tied) == ours.keys() | set(UMT5_ORIGINAL.tied)
     assert set(places.values()) == theirs.keys()
 
 
 def test_release_vae_fills_diffusers_autoencoder() -> None:
-    theirs = {k: tuple(v) for k, v in listed("release_codec_parameters.json")["Wan2.2_VAE.pth"].items()}
+    theirs = published_shapes("vae")
     with torch.device("meta"):
-        vae = AutoencoderKLWan(
-            base_dim=160,
-            decoder_base_dim=256,
-            z_dim=48,
-            is_residual=True,
-            in_channels=12,
-            out_channels=12,
-            patch_size=2,
-            temperal_downsample=[False, True, True],
-        )
+        vae = vae_shape(theirs).build()
     places = check_both_ways(vae_map(), theirs, shapes(vae))
     assert places.keys() == shapes(vae).keys()
     assert set(places.values()) == theirs.keys()
@@ -120,6 +93,15 @@ def test_small_wan_fills_the_audio_branch_where_shapes_agree(base: dict[str, Sha
     places = WAN_SMALL_ORIGINAL.place(theirs, base)
     assert all(name.startswith("audio_stem.") or ".audio." in name for name in places)
     assert "audio_stem.proj_out.weight" not in places
+
+
+def test_small_wan_in_diffusers_layout_fills_the_same_parameters(base: dict[str, Shape]) -> None:
+    with torch.device("meta"):
+        wan = WanTransformer3DModel(
+            num_attention_heads=12, in_channels=16, out_channels=16, ffn_dim=8960, num_layers=30
+        )
+    places = check_both_ways(WAN_SMALL_DIFFUSERS, shapes(wan), base)
+    assert places.keys() == {name for name in base if WAN_SMALL_ORIGINAL.to_theirs(name) is not None}
 
 
 def test_interactions_stand_after_the_blocks_of_the_list() -> None:

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from uniavgen.batch import Gate, Stream, TextInputs, TokenTimes
 from uniavgen.checkpoint.keymap import release_map
-from uniavgen.models.config import AudioConfig, SpeechTextConfig, TransformerConfig, VideoConfig
-from uniavgen.models.interaction.config import InteractionConfig
+from uniavgen.checkpoint.sizes import release_settings
+from uniavgen.models.config import TransformerConfig
 from uniavgen.models.transformer import UniAVGenTransformer
 
 TOLERANCE = 1e-4
@@ -27,6 +27,23 @@ DEFAULT = Path(__file__).parents[3] / "shared" / "golden"
 
 def folder() -> Path:
     return Path(os.environ.get("UNIAVGEN_GOLDEN", DEFAULT))
+
+
+_PUBLISHED = {
+    "joint": ("release_parameters.json", None),
+    "umt5": ("release_codec_parameters.json", "models_t5_umt5-xxl-enc-bf16.pth"),
+    "vae": ("release_codec_parameters.json", "Wan2.2_VAE.pth"),
+}
+
+
+def published_shapes(part: str) -> dict[str, tuple[int, ...]]:
+    """Every name and shape of a part of the full-size release; skips where the list is not there."""
+    file, inside = _PUBLISHED[part]
+    path = folder() / file
+    if not path.is_file():
+        pytest.skip(f"no {path}; name a folder with UNIAVGEN_GOLDEN")
+    listed = json.loads(path.read_text())
+    return {name: tuple(shape) for name, shape in (listed if inside is None else listed[inside]).items()}
 
 
 def relative_error(ours: Tensor, reference: Tensor) -> float:
@@ -103,41 +120,8 @@ class GoldenSet:
 
     @cached_property
     def settings(self) -> TransformerConfig:
-        """The authors' configuration as ours; sizes that it leaves out are read from the weights."""
-        shapes, config = self._shapes, self.config
-        layers = config["num_layers"]
-        heads, audio_heads = config["num_heads"], config["audio_num_heads"]
-        symbols, speech_width = shapes["text_embedding.text_embed.weight"]
-        blocks = {key.split(".")[2] for key in shapes if key.startswith("text_embedding.text_blocks.")}
-        return TransformerConfig(
-            num_layers=layers,
-            video=VideoConfig(
-                num_heads=heads,
-                head_dim=config["dim"] // heads,
-                ffn_width=config["ffn_dim"],
-                latent_channels=config["in_dim"],
-                patch=tuple(config.get("patch_size", (1, 2, 2))),
-                caption_width=config["text_dim"],
-                caption_tokens=config["text_len"],
-                time_frequencies=config["freq_dim"],
-                norm_eps=config.get("eps", 1e-6),
-            ),
-            audio=AudioConfig(
-                num_heads=audio_heads,
-                head_dim=config["audio_dim"] // audio_heads,
-                ffn_width=config["audio_ffn_dim"],
-                mel_bins=shapes["audio_embedding.0.weight"][1],
-                speech=SpeechTextConfig(
-                    num_symbols=symbols - 1,
-                    width=speech_width,
-                    num_layers=len(blocks),
-                    expansion=shapes["text_embedding.text_blocks.0.pwconv1.weight"][0] // speech_width,
-                ),
-                time_frequencies=config["freq_dim"],
-                norm_eps=config.get("eps", 1e-6),
-            ),
-            interaction=InteractionConfig(layers=tuple(config.get("interaction_layers", range(0, layers, 2)))),
-        )
+        """Read from the weights; what their shapes cannot tell, from the authors' configuration."""
+        return release_settings(self._shapes, self.config)
 
     @cached_property
     def _shapes(self) -> dict[str, tuple[int, ...]]:

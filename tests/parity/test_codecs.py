@@ -8,11 +8,12 @@ import torch
 from golden import TOLERANCE, folder, or_skip, relative_error
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import UMT5Config, UMT5EncoderModel
+from transformers import UMT5EncoderModel
 
 from uniavgen.checkpoint.codec_keymap import UMT5_ORIGINAL, vae_map
 from uniavgen.checkpoint.keymap import KeyMap
-from uniavgen.codecs.video_vae import VideoCodec, VideoVaeShape, decode_unclamped
+from uniavgen.checkpoint.sizes import umt5_config, vae_shape
+from uniavgen.codecs.video_vae import VideoCodec, decode_unclamped
 
 
 def sets_with(part: str) -> list[str]:
@@ -39,20 +40,10 @@ def fill(module: nn.Module, weights: dict[str, Tensor], keymap: KeyMap) -> None:
 @pytest.mark.parametrize("name", or_skip(sets_with("umt5"), "sets of umT5"))
 def test_umt5(name: str) -> None:
     config, numbers, path = read(name, "umt5")
-    model = UMT5EncoderModel(
-        UMT5Config(
-            vocab_size=config["vocab"],
-            d_model=config["dim"],
-            d_kv=config["dim_attn"] // config["num_heads"],
-            d_ff=config["dim_ffn"],
-            num_layers=config["num_layers"],
-            num_heads=config["num_heads"],
-            relative_attention_num_buckets=config["num_buckets"],
-            feed_forward_proj="gated-gelu",
-            dropout_rate=0.0,
-        )
-    ).eval()
-    fill(model, load_file(path), UMT5_ORIGINAL)
+    weights = load_file(path)
+    model = UMT5EncoderModel(umt5_config({key: tuple(value.shape) for key, value in weights.items()})).eval()
+    assert model.config.num_heads == config["num_heads"]
+    fill(model, weights, UMT5_ORIGINAL)
     with torch.no_grad():
         hidden = model(input_ids=numbers["ids"], attention_mask=numbers["mask"]).last_hidden_state
     inside = numbers["mask"].bool()
@@ -62,16 +53,11 @@ def test_umt5(name: str) -> None:
 @pytest.mark.parametrize("name", or_skip(sets_with("vae"), "sets of the video autoencoder"))
 def test_video_autoencoder(name: str) -> None:
     config, numbers, path = read(name, "vae")
-    shape = VideoVaeShape(
-        width=config["dim"],
-        decoder_width=config["dec_dim"],
-        latent_channels=config["z_dim"],
-        width_factors=tuple(config["dim_mult"]),
-        blocks_per_level=config["num_res_blocks"],
-        temporal_levels=tuple(config["temperal_downsample"]),
-    )
+    weights = load_file(path)
+    shape = vae_shape({key: tuple(value.shape) for key, value in weights.items()})
+    assert (shape.width, shape.latent_channels) == (config["dim"], config["z_dim"])
     vae = shape.build().eval()
-    fill(vae, load_file(path), vae_map(config["num_res_blocks"]))
+    fill(vae, weights, vae_map(shape.blocks_per_level))
     vae.register_to_config(latents_mean=numbers["mean"].tolist(), latents_std=numbers["std"].tolist())
     codec = VideoCodec(vae)
     assert relative_error(codec.encode(numbers["video"]), numbers["latents"]) < TOLERANCE

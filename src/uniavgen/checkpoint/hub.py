@@ -71,4 +71,4 @@ def _refused(name: str, revision: str | None, error: Exception) -> str:
 
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:200].rstrip(".") if lines else type(error).__name__
+    return lines[0].removeprefix("Got: ")[:200].rstrip(".") if lines else type(error).__name__

@@ -117,8 +117,11 @@ def vae_part(folder: Path, mean: tuple[float, ...] = WAN_LATENT_MEAN, std: tuple
             f"{folder / VAE_FILE} has {shape.latent_channels} latent channels, Wan2.2's has {len(mean)}; mean and "
             "deviation of other latents are not known"
         )
-    with torch.device("meta"):
-        module = shape.build()
+    try:
+        with torch.device("meta"):
+            module = shape.build()
+    except ValueError as error:
+        raise CheckpointError(f"{folder / VAE_FILE} is not Wan2.2's autoencoder ({error}); download it again") from None
     module.register_to_config(latents_mean=list(mean), latents_std=list(std))
     tensors = place(weights, vae_map(shape.blocks_per_level), shapes_of(module))
     return Part(name="vae", component=module, settings=(_diffusers_config("vae", module),), tensors=tensors)

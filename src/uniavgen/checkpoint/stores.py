@@ -164,6 +164,8 @@ def _opened(file: Path) -> Any:
         return safe_open(file, framework="pt")
     except OSError as error:
         raise CheckpointError(f"{file} cannot be read: {(error.strerror or str(error)).lower()}") from None
+    except RuntimeError as error:
+        raise _unmapped(file, error) from None
     except SafetensorError as error:
         if _CUT in str(error):
             size = file.stat().st_size
@@ -173,6 +175,14 @@ def _opened(file: Path) -> Any:
             ) from None
         detail = str(error).rpartition(": ")[2]
         raise CheckpointError(f"{file} has no readable header ({detail}); it is damaged, download it again") from None
+
+
+def _unmapped(file: Path, error: Exception) -> CheckpointError:
+    reason = str(error).splitlines()[0].rpartition(": ")[2]
+    return CheckpointError(
+        f"{file} of {file.stat().st_size / 1e9:.1f} GB cannot be mapped into memory ({reason}); use a machine with "
+        "more, or let Linux promise more than it has (vm.overcommit_memory=1)"
+    )
 
 
 def _unpickled(file: Path) -> dict[str, Tensor]:
@@ -192,6 +202,8 @@ def _unpickled(file: Path) -> dict[str, Tensor]:
             f"{file} holds pickled code or objects beside tensors and is not opened; get it from its original place"
         ) from None
     except (RuntimeError, EOFError) as error:
+        if "unable to mmap" in str(error):
+            raise _unmapped(file, error) from None
         detail = str(error).splitlines()[0].partition(". ")[0]
         raise CheckpointError(f"{file} is cut short or damaged ({detail}); download it again") from None
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):

@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from uniavgen.checkpoint.start import is_start, load_start
 from uniavgen.errors import CheckpointError
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.training.ema import Ema
@@ -77,8 +78,12 @@ def restore(state: TrainState, checkpoint: Path) -> None:
 def load_initial(model: UniAVGenTransformer, source: Path) -> None:
     """Begin with the weights of a run's folder, a checkpoint, or a saved transformer; averaged ones where there are.
 
-    CheckpointError where there are none, where they are damaged, or where they belong to a model of other sizes.
+    A start of `uniavgen convert` fills one branch and leaves the rest as it is. CheckpointError where there are no
+    weights, where they are damaged, or where they belong to a model of other sizes.
     """
+    if is_start(source):
+        load_start(model, source)
+        return
     try:
         model.load_state_dict(_weights(source))
     except CheckpointError:

@@ -27,7 +27,10 @@ def train(
     data: Annotated[list[Path] | None, typer.Option(help="Folder of `uniavgen prepare`; may be repeated.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for checkpoints, curves and the finished weights.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", "-s", help="key.path=value, over the presets.")] = None,
-    init: Annotated[Path | None, typer.Option(help="Weights to begin with: a run, a checkpoint or a model.")] = None,
+    init: Annotated[
+        list[Path] | None,
+        typer.Option(help="Weights to begin with: a run, a checkpoint, a model, or a start; may be repeated."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after the last checkpoint in --out.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     parts: Annotated[Path | None, typer.Option(help="Model folder whose codecs make the clips to watch.")] = None,
@@ -46,7 +49,7 @@ def train(
         return
     if not data or out is None:
         raise ConfigError("train needs --data with prepared features and --out; see uniavgen train --help")
-    if init is not None and resume:
+    if init and resume:
         raise ConfigError("--init begins a run and --resume goes on with one; use one of them")
     if bool(watch) != bool(parts):
         raise ConfigError("clips to watch need both --watch and --parts")
@@ -58,7 +61,7 @@ def train(
     import torch
 
     place = torch.device(chosen_device(device))
-    run = _assemble(chosen, [str(folder) for folder in data], out, init, resume, place)
+    run = _assemble(chosen, [str(folder) for folder in data], out, init or [], resume, place)
     finished = _execute(run, out, _watcher(watch, parts) if watch and parts else None)
     if not finished:
         raise typer.Exit(_INTERRUPTED)
@@ -66,7 +69,7 @@ def train(
 
 
 def _assemble(
-    config: "TrainConfig", data: list[str], out: Path, init: Path | None, resume: bool, device: "torch.device"
+    config: "TrainConfig", data: list[str], out: Path, init: list[Path], resume: bool, device: "torch.device"
 ) -> "Run":
     import torch
 
@@ -82,8 +85,8 @@ def _assemble(
     clips = training_data(config, sizes, data, SpeechSymbols.of().encode)
     torch.manual_seed(config.train.seed)
     model = UniAVGenTransformer.from_settings(sizes)
-    if init is not None:
-        load_initial(model, init)
+    for weights in init:
+        load_initial(model, weights)
     run = build_run(config, model, clips, out, device)
     if found:
         restore(run.state, found[-1])

@@ -1,0 +1,106 @@
+"""Sizes follow from shapes: the published lists give the paper's model, and any other sizes come back."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from golden import published_shapes
+from made_up import DESCRIBED, SETTINGS, VAE, theirs
+
+from uniavgen.checkpoint.codec_keymap import vae_map
+from uniavgen.checkpoint.keymap import WAN_DIFFUSERS, WAN_ORIGINAL, WAN_SMALL_ORIGINAL, Shape, release_map
+from uniavgen.checkpoint.parts import shapes_of
+from uniavgen.checkpoint.sizes import (
+    release_settings,
+    umt5_config,
+    vae_shape,
+    wan_audio_settings,
+    wan_video_settings,
+)
+from uniavgen.codecs.video_vae import VideoVaeShape
+from uniavgen.config import load
+from uniavgen.errors import CheckpointError
+from uniavgen.models.config import TransformerConfig
+from uniavgen.models.interaction.config import InteractionConfig
+from uniavgen.models.transformer import UniAVGenTransformer
+
+HEADS = {"num_heads": 2, "audio_num_heads": 1, "text_len": 9}
+
+
+def released_shapes(settings: TransformerConfig) -> dict[str, Shape]:
+    keymap = release_map(settings.interaction.layer_list(settings.num_layers))
+    return {keymap.to_theirs(name): shape for name, shape in our_shapes(settings).items()}
+
+
+def our_shapes(settings: TransformerConfig) -> dict[str, Shape]:
+    with torch.device("meta"):
+        return shapes_of(UniAVGenTransformer.from_settings(settings))
+
+
+def test_published_names_give_the_base_preset() -> None:
+    assert release_settings(published_shapes("joint")) == load(TransformerConfig, ["base/model"])
+
+
+def test_published_codecs_give_umt5_xxl_and_wans_vae() -> None:
+    config = umt5_config(published_shapes("umt5"))
+    assert (config.vocab_size, config.d_model, config.d_kv, config.d_ff) == (256384, 4096, 64, 10240)
+    assert (config.num_layers, config.num_heads, config.is_gated_act) == (24, 64, True)
+    assert vae_shape(published_shapes("vae")) == VideoVaeShape(
+        width=160,
+        decoder_width=256,
+        latent_channels=48,
+        width_factors=(1, 2, 4, 4),
+        blocks_per_level=2,
+        temporal_levels=(False, True, True),
+    )
+
+
+@pytest.mark.parametrize("layers", ["interleaved", "all", (1, 2, 7)])
+def test_settings_come_back_from_shapes(layers) -> None:
+    settings = replace(SETTINGS, interaction=InteractionConfig(layers=layers))
+    described = DESCRIBED | ({"interaction_layers": list(layers)} if isinstance(layers, tuple) else {})
+    assert release_settings(released_shapes(settings), described) == settings
+
+
+def test_autoencoder_comes_back_from_shapes() -> None:
+    shape = replace(VAE, latent_channels=5, width_factors=(1, 2, 4, 4), temporal_levels=(True, False, True))
+    weights = theirs(shape.build(), vae_map(shape.blocks_per_level))
+    assert vae_shape({name: tuple(value.shape) for name, value in weights.items()}) == shape
+
+
+@pytest.mark.parametrize("keymap", [WAN_ORIGINAL, WAN_DIFFUSERS], ids=["original", "diffusers"])
+def test_video_branch_comes_back_from_a_wan_model(keymap) -> None:
+    wan = {keymap.to_theirs(name): shape for name, shape in our_shapes(SETTINGS).items()}
+    wan.pop(None)
+    settings = wan_video_settings(wan, keymap, {"num_heads": 2, "text_len": 9})
+    assert (settings.num_layers, settings.video) == (SETTINGS.num_layers, SETTINGS.video)
+
+
+def test_audio_branch_comes_back_from_a_wan_model() -> None:
+    wan = {WAN_SMALL_ORIGINAL.to_theirs(name): shape for name, shape in our_shapes(SETTINGS).items()}
+    wan.pop(None)
+    settings = wan_audio_settings(wan, WAN_SMALL_ORIGINAL, {"num_attention_heads": 1})
+    assert settings.audio == replace(SETTINGS.audio, speech=settings.audio.speech)
+
+
+@pytest.mark.parametrize(
+    ("change", "described", "words"),
+    [
+        ({}, {}, "width of 12 cannot be split into heads of 128; give num_heads"),
+        ({}, HEADS | {"num_heads": 5}, "width of 12 cannot be split into 5 heads"),
+        ({}, HEADS | {"num_heads": "two"}, "cannot be split into 'two' heads"),
+        ({"a2v_blocks.5.q.weight": None}, HEADS, "5 interactions for 12 blocks; say which"),
+        ({}, HEADS | {"interaction_layers": [0, 1]}, "6 interactions for 12 blocks"),
+        ({"patch_embedding.weight": None}, HEADS, "1 missing: patch_embedding.weight"),
+        ({"patch_embedding.weight": (12, 48)}, HEADS, "2 axes instead of 5"),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused(change, described, words) -> None:
+    shapes = released_shapes(SETTINGS) | change
+    with pytest.raises(CheckpointError, match=words):
+        release_settings({name: shape for name, shape in shapes.items() if shape is not None}, described)
+
+
+def test_other_weights_are_told_from_a_joint_model() -> None:
+    with pytest.raises(CheckpointError, match="other weights than expected"):
+        release_settings({"encoder.conv1.weight": (4, 12, 3, 3, 3)})
