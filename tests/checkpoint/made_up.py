@@ -20,7 +20,7 @@ from uniavgen.models.transformer import UniAVGenTransformer
 
 SYMBOLS = [chr(code) for code in range(0x20, 0x7F)]
 SETTINGS = TransformerConfig(
-    num_layers=12,
+    num_layers=3,
     video=VideoConfig(num_heads=2, head_dim=6, ffn_width=14, caption_width=10, caption_tokens=9, time_frequencies=8),
     audio=AudioConfig(
         num_heads=1,
@@ -30,7 +30,9 @@ SETTINGS = TransformerConfig(
         time_frequencies=8,
     ),
 )
-"""Twelve layers, so that the block which the release skips exists; 48 latent channels, as the VAE's statistics."""
+"""48 latent channels, since the statistics of others are not known."""
+DEEP = replace(SETTINGS, num_layers=12)
+"""The same with the block that the release's guidance skips."""
 DESCRIBED = {"num_heads": 2, "audio_num_heads": 1, "text_len": 9}
 """What shapes cannot tell, as it stands in `config.json`."""
 VAE = VideoVaeShape(width=4, decoder_width=6, blocks_per_level=2)

@@ -98,7 +98,7 @@ class Conversion:
         free = shutil.disk_usage(place).free
         if needed > free:
             raise CheckpointError(
-                f"the model needs {_gb(needed)} GB and {place} has {_gb(free)} GB free; free some space or choose "
+                f"the model needs {readable(needed)} and {place} has {readable(free)} free; free some space or choose "
                 "another --out"
             )
 
@@ -159,5 +159,6 @@ def _sources(file: WeightFile) -> set[Path]:
     return {tensor.weights.tensors[tensor.theirs].file for tensor in file.tensors}
 
 
-def _gb(num_bytes: int) -> str:
-    return f"{num_bytes / 1e9:.1f}"
+def readable(num_bytes: int) -> str:
+    """A size for people."""
+    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.2f} MB"

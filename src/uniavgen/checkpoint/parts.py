@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import torch
 from diffusers import AutoencoderKLWan
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import (
     AutoTokenizer,
@@ -133,12 +134,13 @@ def vocoder_part(folder: Path) -> Part:
     settings = read_json(source / "config.json")
     if not settings:
         raise CheckpointError(f"{folder} lacks the vocoder: expected {VOCODER_FOLDER}/config.json; download it again")
-    config = Qwen2_5OmniToken2WavBigVGANModel.config_class.from_dict(settings)
     try:
+        config = Qwen2_5OmniToken2WavBigVGANModel.config_class.from_dict(settings)
         with torch.device("meta"):
             module = Qwen2_5OmniToken2WavBigVGANModel(config)
-    except (TypeError, ValueError, AttributeError, IndexError, RuntimeError, ZeroDivisionError) as error:
-        raise CheckpointError(f"{source / 'config.json'} describes no BigVGAN ({error}); download it again") from None
+    except (TypeError, ValueError, IndexError, RuntimeError, ZeroDivisionError, StrictDataclassError) as error:
+        detail = str(error).splitlines()[0]
+        raise CheckpointError(f"{source / 'config.json'} describes no BigVGAN ({detail}); download it again") from None
     if (source / "pytorch_model.bin").is_file():
         weights = read_pickled(source / "pytorch_model.bin", "the vocoder")
     else:

@@ -42,7 +42,7 @@ def release_settings(theirs: Mapping[str, Shape], described: Mapping[str, Any] |
     Raises CheckpointError where a name is missing that a size is read from, or where sizes cannot be.
     """
     described = described or {}
-    layers = _count(theirs, r"blocks\.(\d+)\.self_attn\.q\.weight")
+    layers = _count(theirs, "blocks.")
     interaction = InteractionConfig(layers=_interacting(theirs, layers, described))
     sizes = _Sizes(theirs, release_map(interaction.layer_list(layers)))
     return TransformerConfig(
@@ -55,13 +55,13 @@ def release_settings(theirs: Mapping[str, Shape], described: Mapping[str, Any] |
 
 def wan_video_settings(theirs: Mapping[str, Shape], keymap: KeyMap, described: Mapping[str, Any]) -> TransformerConfig:
     """Sizes of a model whose video branch is a Wan model; the rest has the paper's. Raises CheckpointError."""
-    layers = _count(theirs, _BLOCK)
+    layers = _count(theirs, "blocks.")
     return TransformerConfig(num_layers=layers, video=_video(_Sizes(theirs, keymap), described))
 
 
 def wan_audio_settings(theirs: Mapping[str, Shape], keymap: KeyMap, described: Mapping[str, Any]) -> TransformerConfig:
     """Sizes of a model whose audio branch has the blocks of a Wan model. Raises CheckpointError."""
-    sizes, layers = _Sizes(theirs, keymap), _count(theirs, _BLOCK)
+    sizes, layers = _Sizes(theirs, keymap), _count(theirs, "blocks.")
     width = sizes("blocks.0.audio.attn1.to_q.weight")[0]
     heads = _heads(width, described.get("num_heads", described.get("num_attention_heads")))
     audio = AudioConfig(
@@ -87,7 +87,7 @@ def umt5_config(theirs: Mapping[str, Shape]) -> UMT5Config:
         d_model=width,
         d_kv=sizes(f"{attention}.q.weight")[0] // heads,
         d_ff=sizes("encoder.block.0.layer.1.DenseReluDense.wi_0.weight")[0],
-        num_layers=_count(theirs, r"blocks\.(\d+)\.attn\.q\.weight"),
+        num_layers=_count(theirs, "blocks."),
         num_heads=heads,
         relative_attention_num_buckets=buckets,
         feed_forward_proj="gated-gelu",
@@ -101,8 +101,9 @@ def vae_shape(theirs: Mapping[str, Shape]) -> VideoVaeShape:
 
     sizes = _Sizes(theirs, vae_map())
     width = sizes("encoder.conv_in.weight")[0]
-    stages = _count(theirs, r"encoder\.downsamples\.(\d+)\.downsamples\.0\.residual\.2\.weight")
-    blocks = _count(theirs, r"encoder\.downsamples\.0\.downsamples\.(\d+)\.residual\.2\.weight")
+    stages = _count(theirs, "encoder.downsamples.")
+    # The first stage also has its resampling in that list.
+    blocks = _count(theirs, "encoder.downsamples.0.downsamples.") - 1
     factors = [sizes(f"encoder.down_blocks.{i}.resnets.0.conv1.weight")[0] // width for i in range(stages)]
     temporal = [f"encoder.downsamples.{i}.downsamples.{blocks}.time_conv.weight" for i in range(stages - 1)]
     return VideoVaeShape(
@@ -115,15 +116,13 @@ def vae_shape(theirs: Mapping[str, Shape]) -> VideoVaeShape:
     )
 
 
-_BLOCK = r"blocks\.(\d+)\.(?:self_attn\.q|attn1\.to_q)\.weight"
-
-
-def _count(theirs: Mapping[str, Shape], pattern: str) -> int:
-    """Names that match; CheckpointError for none."""
-    number = sum(re.fullmatch(pattern, name) is not None for name in theirs)
+def _count(theirs: Mapping[str, Shape], beginning: str) -> int:
+    """How many numbers from 0 on follow `beginning` in the names; CheckpointError for none."""
+    pattern = re.compile(re.escape(beginning) + r"(\d+)\.")
+    found = {int(match[1]) for name in theirs if (match := pattern.match(name))}
+    number = next(k for k in range(len(found) + 1) if k not in found)
     if not number:
-        shown = pattern.replace("\\", "").replace("(d+)", "0").replace("(?:", "(")
-        raise CheckpointError(f"these are other weights than expected: they have no {shown}")
+        raise CheckpointError(f"these are other weights than expected: they have no {beginning}0")
     return number
 
 
@@ -157,7 +156,7 @@ def _audio(sizes: _Sizes, theirs: Mapping[str, Shape], described: Mapping[str, A
         speech=SpeechTextConfig(
             num_symbols=entries - 1,
             width=speech_width,
-            num_layers=_count(theirs, r"text_embedding\.text_blocks\.(\d+)\.dwconv\.weight"),
+            num_layers=_count(theirs, "text_embedding.text_blocks."),
             expansion=sizes("audio_stem.speech_encoder.blocks.0.pwconv1.weight")[0] // speech_width,
         ),
         time_frequencies=sizes("audio_stem.condition_embedder.time_embedder.linear_1.weight")[1],
@@ -177,7 +176,7 @@ def _interacting(
     theirs: Mapping[str, Shape], layers: int, described: Mapping[str, Any]
 ) -> LayerChoice | tuple[int, ...]:
     """Which blocks interact. Their number must agree; the published model's are every other one."""
-    number = _count(theirs, r"a2v_blocks\.(\d+)\.q\.weight")
+    number = _count(theirs, "a2v_blocks.")
     for choice in ("interleaved", "all"):
         chosen = InteractionConfig(layers=choice).layer_list(layers)
         if tuple(described.get("interaction_layers", chosen)) == chosen and len(chosen) == number:

@@ -194,14 +194,15 @@ def _unpickled(file: Path) -> dict[str, Tensor]:
                 f"{file} is no file of torch.save, or of its format before torch 1.6; download it again, or load and "
                 "save it with a current torch"
             )
-        state = torch.load(file, mmap=True, weights_only=True, map_location="cpu")
     except OSError as error:
         raise CheckpointError(f"{file} cannot be read: {(error.strerror or str(error)).lower()}") from None
+    try:
+        state = torch.load(file, mmap=True, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError:
         raise CheckpointError(
             f"{file} holds pickled code or objects beside tensors and is not opened; get it from its original place"
         ) from None
-    except (RuntimeError, EOFError) as error:
+    except (OSError, RuntimeError, EOFError) as error:
         if "unable to mmap" in str(error):
             raise _unmapped(file, error) from None
         detail = str(error).splitlines()[0].partition(". ")[0]

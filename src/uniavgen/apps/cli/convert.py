@@ -47,7 +47,7 @@ def convert(
             "the release needs --vocab with its vocab.txt, which lies in the authors' code repository, not beside the "
             "weights"
         )
-    from uniavgen.checkpoint.conversion import check_output
+    from uniavgen.checkpoint.conversion import check_output, readable
 
     if out is not None:
         check_output(out)
@@ -59,11 +59,11 @@ def convert(
     for part in parts:
         print(_described(part))
     if dry_run or out is None:
-        print(f"every name has its place; the output would be {_size(conversion.num_bytes)}, nothing was written")
+        print(f"every name has its place; the output would be {readable(conversion.num_bytes)}, nothing was written")
         return
     kept = _run(conversion, out)
     more = f", {kept} of them complete from an earlier run" if kept else ""
-    print(f"{out}: {len(conversion.files)} files, {_size(conversion.num_bytes)}{more}")
+    print(f"{out}: {len(conversion.files)} files, {readable(conversion.num_bytes)}{more}")
 
 
 def _check_apart(out: Path, source: str) -> None:
@@ -157,16 +157,14 @@ def _model_index(parts: "Sequence[Part]") -> "OutputFile":
 
 
 def _described(part: "Part") -> str:
+    from uniavgen.checkpoint.conversion import readable
+
     if not part.tensors:
-        return f"{part.name:>16}  {len(part.settings)} files, {_size(part.num_bytes)}"
+        return f"{part.name:>16}  {len(part.settings)} files, {readable(part.num_bytes)}"
     numbers = sum(tensor.num_bytes // tensor.dtype.itemsize for tensor in part.tensors)
     dtypes = ", ".join(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in part.tensors}))
     count = f"{len(part.tensors)} tensors, {numbers / 1e6:.2f}M parameters"
-    return f"{part.name or part.stem:>16}  {count}, {_size(part.num_bytes)}, {dtypes}"
-
-
-def _size(num_bytes: int) -> str:
-    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.2f} MB"
+    return f"{part.name or part.stem:>16}  {count}, {readable(part.num_bytes)}, {dtypes}"
 
 
 def _run(conversion: "Conversion", out: Path) -> int:
