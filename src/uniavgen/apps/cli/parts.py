@@ -1,10 +1,16 @@
 """The codecs of a model folder, as `uniavgen train-codec` leaves them, and the pipeline around a transformer."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from diffusers import AutoencoderKLWan
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
+from transformers import (
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+    Qwen2_5OmniToken2WavBigVGANModel,
+    UMT5EncoderModel,
+)
 
 from uniavgen.codecs.caption import CaptionEncoder
 from uniavgen.codecs.speech_symbols import SpeechSymbols
@@ -24,7 +30,7 @@ class Parts:
     vae: AutoencoderKLWan
     text_encoder: UMT5EncoderModel
     tokenizer: PreTrainedTokenizerBase
-    vocoder: NanoVocoder | None
+    vocoder: NanoVocoder | Qwen2_5OmniToken2WavBigVGANModel | None
     """None stands for Griffin-Lim."""
 
     @property
@@ -56,13 +62,22 @@ def load_parts(folder: Path, device: str = "cpu") -> Parts:
         if not (folder / name).is_dir():
             raise CheckpointError(f"{folder} has no folder '{name}'; give a model folder, as train-codec leaves it")
     try:
-        has_vocoder = (folder / "vocoder").is_dir()
         return Parts(
             vae=AutoencoderKLWan.from_pretrained(folder / "vae").eval().to(device),
             text_encoder=UMT5EncoderModel.from_pretrained(folder / "text_encoder").eval().to(device),
             tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer"),
-            vocoder=NanoVocoder.from_pretrained(folder / "vocoder").eval().to(device) if has_vocoder else None,
+            vocoder=_vocoder(folder / "vocoder", device),
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         detail = str(error).splitlines()[0][:200]
         raise CheckpointError(f"the codecs in {folder} cannot be loaded ({detail}); train or copy them again") from None
+
+
+def _vocoder(folder: Path, device: str) -> NanoVocoder | Qwen2_5OmniToken2WavBigVGANModel | None:
+    """nano's, the release's, or none."""
+    if not folder.is_dir():
+        return None
+    # Only diffusers writes the class under this name.
+    is_nano = "_class_name" in json.loads((folder / "config.json").read_text())
+    kind = NanoVocoder if is_nano else Qwen2_5OmniToken2WavBigVGANModel
+    return kind.from_pretrained(folder).eval().to(device)
