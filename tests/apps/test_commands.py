@@ -129,7 +129,18 @@ def test_help_lists_every_command_and_imports_nothing_heavy():
     """
     script = "\n".join(line.strip() for line in script.strip().splitlines())
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    for command in ("generate", "continue", "dub", "animate", "info", "synth", "prepare", "train", "convert", "evaluate"):
+    for command in (
+        "generate",
+        "continue",
+        "dub",
+        "animate",
+        "info",
+        "synth",
+        "prepare",
+        "train",
+        "convert",
+        "evaluate",
+    ):
         assert f"  {command} " in done.stdout
 
 

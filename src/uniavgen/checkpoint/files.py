@@ -41,7 +41,7 @@ class Placed:
 
     def chunks(self) -> Iterator[memoryview]:
         """Its bytes, a piece at a time."""
-        for piece in self.weights.read(self.theirs).reshape(-1).split(_CHUNK):
+        for piece in self.weights.pieces(self.theirs, _CHUNK):
             # A view as bytes, because numpy has no bfloat16.
             yield memoryview(piece.to(self.dtype).contiguous().view(torch.uint8).numpy())
 

@@ -17,6 +17,7 @@ from transformers import (
     Qwen2_5OmniToken2WavBigVGANModel,
     UMT5EncoderModel,
 )
+from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniBigVGANConfig
 
 from uniavgen.checkpoint.codec_keymap import UMT5_ORIGINAL, vae_map
 from uniavgen.checkpoint.files import OutputFile, Placed, TextFile, json_file, weight_files
@@ -135,7 +136,7 @@ def vocoder_part(folder: Path) -> Part:
     if not settings:
         raise CheckpointError(f"{folder} lacks the vocoder: expected {VOCODER_FOLDER}/config.json; download it again")
     try:
-        config = Qwen2_5OmniToken2WavBigVGANModel.config_class.from_dict(settings)
+        config = Qwen2_5OmniBigVGANConfig.from_dict(settings)
         with torch.device("meta"):
             module = Qwen2_5OmniToken2WavBigVGANModel(config)
     except (TypeError, ValueError, IndexError, RuntimeError, ZeroDivisionError, StrictDataclassError) as error:

@@ -5,8 +5,9 @@ mapped anew from time to time. Pickled code is never run.
 """
 
 import json
+import math
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -23,7 +24,7 @@ DTYPES: Final = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloa
 """Of weights, by their names in safetensors headers."""
 _CUT = "incomplete metadata, file not fully covered"
 _ZIP = b"PK"
-_RESIDENT_BYTES: Final = 2**28
+_RESIDENT_BYTES: Final = 2**26
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,20 @@ class Weights:
             self._mapped, self._resident = stored.file, 0
             self._tensor = _tensors_of(stored.file)
         tensor = self._tensor(name)
-        self._resident += tensor.nbytes
         if tuple(tensor.shape) != stored.shape or tensor.dtype != stored.dtype:
             raise CheckpointError(f"{stored.file} has changed while it was read; start again")
         return tensor
+
+    def pieces(self, name: str, count: int) -> Iterator[Tensor]:
+        """A tensor's values in order, `count` at a time; however large it is, little of it is resident at once."""
+        start, total = 0, math.prod(self.tensors[name].shape)
+        while start < total:
+            tensor = self.read(name)
+            # Reshaping copies what is not contiguous, which no published file has.
+            piece = tensor.reshape(-1)[start : start + count]
+            start += count
+            self._resident += piece.nbytes
+            yield piece
 
 
 def find_weights(folder: Path, stem: str, what: str) -> Weights:
