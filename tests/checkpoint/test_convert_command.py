@@ -80,7 +80,7 @@ def test_every_value_is_the_sources(released, converted) -> None:
 
 def test_sampling_is_the_releases(converted) -> None:
     sampling = UniAVGenPipeline.load_config(converted)["sampling_config"]
-    assert (sampling["guidance"], sampling["source"]) == ("release", "release")
+    assert (sampling["guidance"], sampling["source"]) == (None, "release")
     assert (sampling["steps"], sampling["shift"], sampling["solver"]) == (50, 5.0, "euler")
     assert (sampling["video_guidance"], sampling["audio_guidance"]) == (3.0, 2.0)
 

@@ -151,7 +151,7 @@ def _model_index(parts: "Sequence[Part]") -> "OutputFile":
     components = {part.name: part.component for part in parts}
     # The block that the release skips is one of thirty; a smaller model has none to spare.
     has_block = components["transformer"].settings.num_layers > max(RELEASE_SKIP_LAYERS)
-    sampling = SamplingConfig(guidance="release" if has_block else PAPER, source=Source.RELEASE)
+    sampling = SamplingConfig(guidance=None if has_block else PAPER, source=Source.RELEASE)
     pipeline = UniAVGenPipeline(**components, picture_config=dump(ShortSide()), sampling_config=dump(sampling))
     return json_file("model_index.json", json.loads(pipeline.to_json_string()))
 
