@@ -8,7 +8,6 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import torch
-from diffusers import AutoencoderKLWan
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import (
@@ -126,7 +125,7 @@ def vae_part(folder: Path, mean: tuple[float, ...] = WAN_LATENT_MEAN, std: tuple
         raise CheckpointError(f"{folder / VAE_FILE} is not Wan2.2's autoencoder ({error}); download it again") from None
     module.register_to_config(latents_mean=list(mean), latents_std=list(std))
     tensors = place(weights, vae_map(shape.blocks_per_level), shapes_of(module))
-    return Part(name="vae", component=module, settings=(_diffusers_config("vae", module),), tensors=tensors)
+    return Part(name="vae", component=module, settings=(diffusers_config("vae", module),), tensors=tensors)
 
 
 def vocoder_part(folder: Path) -> Part:
@@ -184,11 +183,6 @@ def saved_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase) -> tuple[Text
         )
 
 
-def transformer_config(module: nn.Module, name: str) -> TextFile:
-    """`config.json` of the joint transformer."""
-    return _diffusers_config(name, module)
-
-
-def _diffusers_config(name: str, module: Any) -> TextFile:
-    assert isinstance(module, AutoencoderKLWan) or hasattr(module, "to_json_string")
+def diffusers_config(name: str, module: Any) -> TextFile:
+    """`config.json` of a module with diffusers' mixins, in a folder of the output."""
     return json_file(f"{name}/config.json", json.loads(module.to_json_string()))

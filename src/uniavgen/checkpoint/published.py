@@ -20,12 +20,12 @@ from uniavgen.checkpoint.parts import (
     VAE_FILE,
     VOCODER_FOLDER,
     Part,
+    diffusers_config,
     place,
     saved_tokenizer,
     shapes_of,
     text_encoder_part,
     tokenizer_part,
-    transformer_config,
     vae_part,
     vocoder_part,
 )
@@ -76,7 +76,7 @@ def release_parts(folder: Path, symbols: SpeechSymbols, dtype: torch.dtype | Non
     transformer = Part(
         name="transformer",
         component=module,
-        settings=(transformer_config(module, "transformer"),),
+        settings=(diffusers_config("transformer", module),),
         tensors=place(weights, keymap, shapes_of(module), dtype),
     )
     text_encoder = text_encoder_part(folder, dtype)
