@@ -2,15 +2,35 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 
 from uniavgen.errors import ConfigError
 from uniavgen.evaluation.clip import checksum
+from uniavgen.evaluation.faces import DETECTOR, MESH, FaceFinder
 from uniavgen.evaluation.metric import Column, Metric
-from uniavgen.evaluation.metrics import face_mask, mouth, wer
+from uniavgen.evaluation.metrics import (
+    aesthetics,
+    dynamic_degree,
+    face_mask,
+    identity,
+    imaging_quality,
+    judge,
+    lip_sync,
+    mesh_mouth,
+    motion,
+    mouth,
+    speaker,
+    speech_quality,
+    subject_consistency,
+    wer,
+)
+from uniavgen.evaluation.metrics.judge import Endpoint
 from uniavgen.evaluation.networks import NETWORKS, Places, Weights, how_to_get
+from uniavgen.evaluation.packages import how_to_install, lacks
 from uniavgen.evaluation.report import Missing
+
+Found = Mapping[str, Weights]
+"""By name of the network."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,10 +39,16 @@ class Options:
 
     device: str = "cpu"
     mouth_reader: Path | None = None
+    judge: Endpoint | None = None
+    _shared: dict[str, FaceFinder] = field(default_factory=dict)
 
+    def faces(self, found: Found) -> FaceFinder:
+        """One finder for all metrics that look at faces."""
+        return self._shared.setdefault("faces", FaceFinder(found))
 
-Found = Mapping[str, Weights]
-"""By name of the network."""
+    def endpoint(self) -> Endpoint:
+        assert self.judge is not None
+        return self.judge
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +64,12 @@ class Entry:
     networks: Sequence[str] = ()
     packages: Mapping[str, str] = field(default_factory=dict)
     """Module to the name it is installed by."""
+    lack: Callable[[Options], str] = lambda _: ""
+    """What else is missing, half a sentence."""
 
 
+_FACES = (DETECTOR, MESH)
+_FACE_PACKAGES = {"ai_edge_litert": "ai-edge-litert", "cv2": "opencv-python-headless"}
 _WHISPER_PACKAGES = {"whisper_normalizer": "whisper-normalizer", "faster_whisper": "faster-whisper"}
 
 ENTRIES = {
@@ -66,12 +96,102 @@ ENTRIES = {
             build=lambda found, options: wer.WordErrorRate("whisper", found["whisper"], options.device),
         ),
         Entry(
+            name="aesthetics",
+            group="paper",
+            networks=(aesthetics.NETWORK,),
+            packages={aesthetics.PACKAGE: aesthetics.PACKAGE},
+            columns=aesthetics.COLUMNS,
+            build=lambda found, options: aesthetics.AudioAesthetics(found[aesthetics.NETWORK], options.device),
+        ),
+        Entry(
+            name="subject_consistency",
+            group="paper",
+            networks=(subject_consistency.NETWORK,),
+            columns=subject_consistency.COLUMNS,
+            build=lambda found, options: subject_consistency.SubjectConsistency(
+                found[subject_consistency.NETWORK], options.device
+            ),
+        ),
+        Entry(
+            name="dynamic_degree",
+            group="paper",
+            networks=(dynamic_degree.NETWORK,),
+            columns=dynamic_degree.COLUMNS,
+            build=lambda found, options: dynamic_degree.DynamicDegree(found[dynamic_degree.NETWORK], options.device),
+        ),
+        Entry(
+            name="imaging_quality",
+            group="paper",
+            networks=(imaging_quality.NETWORK,),
+            packages={"pyiqa": "pyiqa"},
+            columns=imaging_quality.COLUMNS,
+            build=lambda found, options: imaging_quality.ImagingQuality(found[imaging_quality.NETWORK], options.device),
+        ),
+        Entry(
+            name="lip_sync",
+            group="paper",
+            networks=(*_FACES, lip_sync.NETWORK),
+            packages={**_FACE_PACKAGES, "python_speech_features": "python_speech_features"},
+            columns=lip_sync.COLUMNS,
+            build=lambda found, options: lip_sync.LipSync(
+                options.faces(found), found[lip_sync.NETWORK], options.device
+            ),
+        ),
+        Entry(
+            name="judge",
+            group="paper",
+            columns=judge.columns_of(judge.PAPERS_MODEL),
+            build=lambda _, options: judge.Judge(options.endpoint()),
+            lack=lambda options: (
+                "" if options.judge else "no judge: --judge URL of an endpoint that takes audio and video"
+            ),
+        ),
+        Entry(
             name="wer_base",
             group="open",
             networks=("whisper-base",),
             packages=_WHISPER_PACKAGES,
             columns=wer.columns_of("whisper-base"),
             build=lambda found, options: wer.WordErrorRate("whisper-base", found["whisper-base"], options.device),
+        ),
+        Entry(
+            name="speech_quality",
+            group="open",
+            networks=(speech_quality.NETWORK,),
+            packages={"onnxruntime": "onnxruntime"},
+            columns=speech_quality.COLUMNS,
+            build=lambda found, _: speech_quality.SpeechQuality(found[speech_quality.NETWORK]),
+        ),
+        Entry(
+            name="speaker",
+            group="open",
+            networks=(speaker.NETWORK,),
+            packages={"kaldi_native_fbank": "kaldi-native-fbank"},
+            columns=speaker.COLUMNS,
+            build=lambda found, _: speaker.SpeakerSimilarity(found[speaker.NETWORK]),
+        ),
+        Entry(
+            name="identity",
+            group="open",
+            networks=(*_FACES, identity.NETWORK),
+            packages={**_FACE_PACKAGES, "dlib": "dlib-bin"},
+            columns=identity.COLUMNS,
+            build=lambda found, options: identity.FaceIdentity(options.faces(found), found[identity.NETWORK]),
+        ),
+        Entry(
+            name="mesh_mouth",
+            group="open",
+            networks=_FACES,
+            packages=_FACE_PACKAGES,
+            columns=mesh_mouth.COLUMNS,
+            build=lambda found, options: mesh_mouth.MeshMouth(options.faces(found)),
+        ),
+        Entry(
+            name="motion",
+            group="open",
+            packages={"cv2": "opencv-python-headless"},
+            columns=motion.COLUMNS,
+            build=lambda *_: motion.Motion(),
         ),
     )
 }
@@ -106,13 +226,15 @@ def choose(wanted: Sequence[str], places: Places, options: Options) -> Chosen:
     metrics: list[Metric] = []
     missing: list[Missing] = []
     for entry in entries:
-        found = {name: weights for name in entry.networks if (weights := places.find(name)) is not None}
+        from_hub = entry.name in wanted
+        found = {name: weights for name in entry.networks if (weights := places.find(name, from_hub)) is not None}
         reasons = [how_to_get(name) for name in entry.networks if name not in found]
         reasons += [
-            f"the package {package} is missing: pip install 'uniavgen[eval]'"
+            f"the package {package} is missing: {how_to_install(package)}"
             for module, package in entry.packages.items()
-            if find_spec(module.partition(".")[0]) is None
+            if lacks(module)
         ]
+        reasons += [reason] if (reason := entry.lack(options)) else []
         if reasons:
             missing += [Missing(column=column, reason="; ".join(reasons)) for column in entry.columns]
         else:

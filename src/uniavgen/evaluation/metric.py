@@ -3,7 +3,7 @@
 A metric is one file in `metrics/` and one entry of `catalogue.ENTRIES`; nothing else has to know it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -53,7 +53,7 @@ class Measurement:
     """Column to number; a column may be missing, with its reason in `reasons`."""
     reasons: Mapping[str, str] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
-    """What a reader may want to see: a transcript, a curve; JSON values."""
+    """JSON values: the page shows `transcript/COLUMN` and `curve/NAME`, `AcrossClips` gets `embedding/NAME`."""
 
 
 @runtime_checkable
@@ -81,4 +81,15 @@ class Metric(Protocol):
         `prompt` is `clip.prompt` except in a control, where it is another one: what depends only on how the clip was
         made (where its face is) follows `clip.prompt`, what it should show or say follows `prompt`.
         """
+        ...
+
+
+@runtime_checkable
+class AcrossClips(Protocol):
+    """A metric that also compares the clips of a system with each other."""
+
+    def combine(
+        self, prompts: Sequence[Prompt], details: Mapping[str, Mapping[str, Any]]
+    ) -> Mapping[str, Mapping[str, float | str]]:
+        """Id to column to number or reason, out of the details (by id) that `measure` gave."""
         ...

@@ -41,6 +41,8 @@ class Prompt(Config):
     """Sound that drives an animation."""
     video: Path | None = None
     """Video to be dubbed, or the true clip."""
+    person: str = ""
+    """Whose face and voice it is; clips of the same person should sound alike."""
     emotion: str = ""
     split: str = "all"
     """Part of the set that is reported apart, such as photo and drawn. [paper 4.1: real photos, AIGC and anime]"""

@@ -5,13 +5,13 @@ whatever a score says beyond that comes from the right sound, words or truth.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from uniavgen.errors import DataError, MediaError
 from uniavgen.evaluation.clip import Clip, checksum, find_clips, mask_file, read_clip
-from uniavgen.evaluation.metric import Measurement, Metric, NotMeasured, NotMeasuredNow
+from uniavgen.evaluation.metric import AcrossClips, Measurement, Metric, NotMeasured, NotMeasuredNow
 from uniavgen.evaluation.prompts import Prompt, PromptSet
 from uniavgen.evaluation.store import Failure, ScoreStore, metric_digest
 
@@ -109,8 +109,27 @@ def run(
             done += 1
             if on_step is not None:
                 on_step(Step(done=done, total=total, system=system.name, clip=row.id))
-        found.append(SystemRows(system=system, rows=rows))
+        found.append(SystemRows(system=system, rows=_across(rows, prompts.prompts, metrics)))
     return found
+
+
+def _across(rows: Sequence[Row], prompts: Sequence[Prompt], metrics: Sequence[Metric]) -> list[Row]:
+    """The rows with what only all clips of a system together tell; embeddings have then done their work."""
+    details = {row.id: row.details for row in rows if row.details}
+    added: dict[str, dict[str, float | str]] = {}
+    for metric in metrics:
+        if isinstance(metric, AcrossClips):
+            for name, found in metric.combine(prompts, details).items():
+                added.setdefault(name, {}).update(found)
+    return [
+        replace(
+            row,
+            scores={**row.scores, **{c: v for c, v in added.get(row.id, {}).items() if isinstance(v, float)}},
+            not_measured={**row.not_measured, **{c: v for c, v in added.get(row.id, {}).items() if isinstance(v, str)}},
+            details={name: value for name, value in row.details.items() if not name.startswith("embedding/")},
+        )
+        for row in rows
+    ]
 
 
 def _plan(system: System, prompts: PromptSet) -> list[tuple[Row, tuple[Prompt, Prompt] | None]]:

@@ -89,6 +89,7 @@ def _rendered(folder: Path, key: str, facts: Mapping[str, Mapping[str, Any]]) ->
         audio=folder / "truth" / f"{key}.wav",
         video=folder / "truth" / f"{key}.mp4",
         truth=folder / "truth" / f"{key}.npz",
+        person=own["speaker"],
         emotion=own.get("mood", ""),
         split=RENDERED,
         **voice,

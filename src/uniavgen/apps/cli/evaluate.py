@@ -1,5 +1,6 @@
 """`uniavgen evaluate`: clips of any systems, or of a model, measured on a set of prompts."""
 
+import os
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from uniavgen.evaluation.protocol import System
 
-ASSETS = "UNIAVGEN_ASSETS"
+ASSETS, JUDGE_KEY = "UNIAVGEN_ASSETS", "UNIAVGEN_JUDGE_KEY"
 PACKAGES = ("torch", "transformers", "faster-whisper", "numpy", "av")
 """Whose versions may change a score, beside our own."""
 
@@ -56,6 +57,11 @@ def evaluate(
     audio_guidance: o.AudioGuidance = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Noise of the first clip; the others count on.")] = 0,
     num_frames: o.NumFrames = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help=f"Endpoint of OpenAI's kind for TC and EC; its key in ${JUDGE_KEY}."),
+    ] = None,
+    judge_model: Annotated[str, typer.Option(metavar="NAME", help="Model that judges.")] = "gemini-2.5-pro",
     mouth_reader: Annotated[Path | None, typer.Option(help="Another mouth reader than the built-in one.")] = None,
     device: o.Device = "auto",
 ) -> None:
@@ -67,6 +73,7 @@ def evaluate(
     from uniavgen.apps.cli.models import check_device, check_model, chosen_device
     from uniavgen.errors import ConfigError
     from uniavgen.evaluation.catalogue import Options, choose
+    from uniavgen.evaluation.metrics.judge import Endpoint
     from uniavgen.evaluation.networks import Places
     from uniavgen.evaluation.page import write_page
     from uniavgen.evaluation.prompts import read_prompts
@@ -99,11 +106,12 @@ def evaluate(
         )
     elif not systems:
         raise ConfigError("there is nothing to measure; name a folder of clips, or a model with --generate")
+    endpoint = Endpoint(url=judge, model=judge_model, key=os.environ.get(JUDGE_KEY, "")) if judge else None
     found = read_prompts(prompts)
     chosen = choose(
         [name.strip() for name in metrics.split(",") if name.strip()],
         Places(weights=_pairs(weights or []), assets=assets),
-        Options(device=chosen_device(device), mouth_reader=mouth_reader),
+        Options(device=chosen_device(device), mouth_reader=mouth_reader, judge=endpoint),
     )
     store = ScoreStore(out)
     if order is not None:

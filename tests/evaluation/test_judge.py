@@ -1,0 +1,131 @@
+"""The judge: what a stand-in endpoint on this machine is sent, and what becomes of its answers."""
+
+import base64
+import io
+import json
+import threading
+import wave
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import numpy as np
+import pytest
+
+from uniavgen.errors import ConfigError
+from uniavgen.evaluation.metric import NotMeasured, NotMeasuredNow
+from uniavgen.evaluation.metrics.judge import RUBRIC, Endpoint, Judge, columns_of, parse_answer
+from uniavgen.evaluation.prompts import Prompt
+
+from .builders import plain_clip, write_noise
+
+
+class _StandIn(HTTPServer):
+    """Remembers requests and gives prepared answers in turn: a message, or a number as an HTTP error."""
+
+    def __init__(self, answers) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.answers, self.requests = list(answers), []
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _StandIn
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.requests.append((self.path, dict(self.headers), json.loads(body)))
+        answer = self.server.answers.pop(0)
+        self.send_response(answer if isinstance(answer, int) else 200)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        if isinstance(answer, str):
+            self.wfile.write(json.dumps({"choices": [{"message": {"content": answer}}]}).encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def served():
+    """Start a stand-in with its answers; it stops when the test ends."""
+    servers = []
+
+    def start(*answers) -> tuple[_StandIn, Endpoint]:
+        server = _StandIn(answers)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        return server, Endpoint(url=f"http://127.0.0.1:{server.server_port}/v1/", model="some/Omni-2", key="secret")
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def _grades(a: float, b: float) -> str:
+    return json.dumps({"score": [a, b], "reason": "so"})
+
+
+def test_three_answers_are_averaged_and_the_request_holds_rubric_video_and_sound(served, tmp_path):
+    server, endpoint = served(_grades(1, 0), "```json\n" + _grades(0.5, 0.25) + "\n```", _grades(0.75, 0.5))
+    path = write_noise(tmp_path / "a.mp4")
+    clip = plain_clip(Prompt(id="a"), path=path)
+    found = Judge(endpoint).measure(clip, clip.prompt)
+    assert found.scores == pytest.approx({"tc_omni_2": 0.75, "ec_omni_2": 0.25})
+    assert found.details == {"judge's reasons": ["so"] * 3}
+    for where, headers, body in server.requests:
+        assert where == "/v1/chat/completions"
+        assert headers["Authorization"] == "Bearer secret"
+        assert body["model"] == "some/Omni-2"
+        text, video, sound = body["messages"][0]["content"]
+        assert text == {"type": "text", "text": RUBRIC}
+        kind, _, data = video["video_url"]["url"].partition(",")
+        assert (kind, base64.b64decode(data)) == ("data:video/mp4;base64", path.read_bytes())
+        with wave.open(io.BytesIO(base64.b64decode(sound["input_audio"]["data"]))) as heard:
+            assert (heard.getframerate(), heard.getnchannels(), heard.getnframes()) == (16_000, 1, len(clip.waveform))
+            samples = np.frombuffer(heard.readframes(-1), "<i2")
+        np.testing.assert_allclose(samples / 32768, clip.waveform, atol=1 / 32768)
+
+
+def test_an_answer_without_grades_is_asked_for_again(served, tmp_path):
+    server, endpoint = served(500, "I like it.", _grades(1, 1), _grades(1, 1), _grades(0.7, 0.1))
+    clip = plain_clip(Prompt(id="a"), path=write_noise(tmp_path / "a.mp4"))
+    assert Judge(endpoint).measure(clip, clip.prompt).scores["tc_omni_2"] == pytest.approx(0.9)
+    assert len(server.requests) == 5
+
+
+def test_a_judge_that_never_answers_is_asked_in_a_later_run_again(served, tmp_path):
+    _, endpoint = served(503, 503, 503)
+    clip = plain_clip(Prompt(id="a"), path=write_noise(tmp_path / "a.mp4"))
+    with pytest.raises(NotMeasuredNow, match=r"no grades in 3 tries \(HTTPError: HTTP Error 503"):
+        Judge(endpoint).measure(clip, clip.prompt)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("no", "no JSON"),
+        ('{"score": 1}', "no two grades"),
+        ('{"score": [1, 0.5, 0]}', "no two grades"),
+        ('{"score": [1, "good"]}', "no two grades"),
+        ('{"score": [1, 75]}', "outside 0 to 1"),
+    ],
+)
+def test_other_answers_are_none(text, words):
+    with pytest.raises(ValueError, match=words):
+        parse_answer(text)
+
+
+def test_only_the_papers_judge_fills_the_papers_columns():
+    assert [column.name for column in columns_of("google/gemini-2.5-pro")] == ["tc", "ec"]
+    assert [column.name for column in columns_of("gemini-2.5-flash")] == ["tc_gemini_2_5_flash", "ec_gemini_2_5_flash"]
+
+
+def test_a_clip_without_sound_is_not_judged():
+    judge = Judge(Endpoint(url="http://127.0.0.1:1", model="m"))
+    prompt = Prompt(id="a")
+    with pytest.raises(NotMeasured, match="no sound track"):
+        judge.measure(plain_clip(prompt, waveform=None), prompt)
+
+
+def test_an_address_of_another_kind_is_refused():
+    with pytest.raises(ConfigError, match="begins with http"):
+        Endpoint(url="file:///etc/hosts", model="m")
