@@ -79,6 +79,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bytes(conversion, tmp_path, cou
     with pytest.raises(Stopped):
         conversion.run(out, stop_after(count))
     assert not out.exists()
+    assert not list(partial_folder(out).rglob("*.tmp"))
     counted = []
     kept = conversion.run(out, counted.append)
     assert kept == count // 2  # A settings file is one piece, a shard two: its header and its tensor.

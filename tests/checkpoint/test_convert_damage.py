@@ -103,6 +103,10 @@ TABLE = {
     "empty shard": (lambda f: (f / SHARD).write_bytes(b""), f"{SHARD} has no readable header .header too small"),
     "quantised shard": (_shard(lambda s: s.update(extra=torch.ones(2).char())), "extra in .* as I8, expected F32, F16"),
     "settings that are none": (lambda f: (f / "config.json").write_text("x"), "config.json is damaged"),
+    "settings of another type": (
+        lambda f: (f / "config.json").write_text('{"num_heads": "two"}'),
+        "config.json: num_heads: Input should be a valid integer",
+    ),
     "no number of heads": (lambda f: (f / "config.json").unlink(), "width of 12 cannot be split into heads of 128"),
     # Its tensors.
     "foreign key": (_state(lambda s: s.update(extra=torch.ones(2))), "not the authors' joint model: 1 unknown: extra"),
@@ -242,6 +246,10 @@ ELSEWHERE = {
         "could not be written|does not take|0.00 MB free",
     ),
     "revision of a folder": ("SOURCE --vocab VOCAB --out out --revision main", "a folder, which has no --revision"),
+    "vocabulary of a Wan model": (
+        "SOURCE --vocab VOCAB --kind wan2.2-ti2v-5b --out out",
+        "--vocab belongs to the release",
+    ),
     "unknown kind": ("SOURCE --kind sora --out out", "--kind"),
     "wrong kind": ("SOURCE --kind wan2.1-t2v-1.3b --out out", "width of 12 cannot be split|not Wan2.1-T2V-1.3B"),
     "shards of nothing": ("SOURCE --vocab VOCAB --out out --shard-mb 0", "--shard-mb"),

@@ -11,6 +11,7 @@ from uniavgen.checkpoint.codec_keymap import vae_map
 from uniavgen.checkpoint.keymap import WAN_DIFFUSERS, WAN_ORIGINAL, WAN_SMALL_ORIGINAL, Shape, release_map
 from uniavgen.checkpoint.parts import shapes_of
 from uniavgen.checkpoint.sizes import (
+    Described,
     release_settings,
     umt5_config,
     vae_shape,
@@ -19,7 +20,7 @@ from uniavgen.checkpoint.sizes import (
 )
 from uniavgen.codecs.video_vae import VideoVaeShape
 from uniavgen.config import load
-from uniavgen.errors import CheckpointError
+from uniavgen.errors import CheckpointError, UniAVGenError
 from uniavgen.models.config import TransformerConfig
 from uniavgen.models.interaction.config import InteractionConfig
 from uniavgen.models.transformer import UniAVGenTransformer
@@ -59,7 +60,7 @@ def test_published_codecs_give_umt5_xxl_and_wans_vae() -> None:
 def test_settings_come_back_from_shapes(layers) -> None:
     settings = replace(SETTINGS, interaction=InteractionConfig(layers=layers))
     described = DESCRIBED | ({"interaction_layers": list(layers)} if isinstance(layers, tuple) else {})
-    assert release_settings(released_shapes(settings), described) == settings
+    assert release_settings(released_shapes(settings), Described.of(described, "a test")) == settings
 
 
 def test_autoencoder_comes_back_from_shapes() -> None:
@@ -72,14 +73,14 @@ def test_autoencoder_comes_back_from_shapes() -> None:
 def test_video_branch_comes_back_from_a_wan_model(keymap) -> None:
     wan = {keymap.to_theirs(name): shape for name, shape in our_shapes(SETTINGS).items()}
     wan.pop(None)
-    settings = wan_video_settings(wan, keymap, {"num_heads": 2, "text_len": 9})
+    settings = wan_video_settings(wan, keymap, Described(num_heads=2, text_len=9))
     assert (settings.num_layers, settings.video) == (SETTINGS.num_layers, SETTINGS.video)
 
 
 def test_audio_branch_comes_back_from_a_wan_model() -> None:
     wan = {WAN_SMALL_ORIGINAL.to_theirs(name): shape for name, shape in our_shapes(SETTINGS).items()}
     wan.pop(None)
-    settings = wan_audio_settings(wan, WAN_SMALL_ORIGINAL, {"num_attention_heads": 1})
+    settings = wan_audio_settings(wan, WAN_SMALL_ORIGINAL, Described.of({"num_attention_heads": 1, "x": 2}, "a test"))
     assert settings.audio == replace(SETTINGS.audio, speech=settings.audio.speech)
 
 
@@ -88,7 +89,7 @@ def test_audio_branch_comes_back_from_a_wan_model() -> None:
     [
         ({}, {}, "width of 12 cannot be split into heads of 128; give num_heads"),
         ({}, HEADS | {"num_heads": 5}, "width of 12 cannot be split into 5 heads"),
-        ({}, HEADS | {"num_heads": "two"}, "cannot be split into 'two' heads"),
+        ({}, HEADS | {"num_heads": "two"}, "a test: num_heads: Input should be a valid integer"),
         (
             {"a2v_blocks.2.q.weight": (12, 12)},
             HEADS | {"interaction_layers": [0, 1]},
@@ -101,8 +102,10 @@ def test_audio_branch_comes_back_from_a_wan_model() -> None:
 )
 def test_sizes_that_cannot_be_are_refused(change, described, words) -> None:
     shapes = released_shapes(SETTINGS) | change
-    with pytest.raises(CheckpointError, match=words):
-        release_settings({name: shape for name, shape in shapes.items() if shape is not None}, described)
+    with pytest.raises(UniAVGenError, match=words):
+        release_settings(
+            {name: shape for name, shape in shapes.items() if shape is not None}, Described.of(described, "a test")
+        )
 
 
 def test_other_weights_are_told_from_a_joint_model() -> None:

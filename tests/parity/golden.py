@@ -17,7 +17,7 @@ from torch import Tensor
 
 from uniavgen.batch import Gate, Stream, TextInputs, TokenTimes
 from uniavgen.checkpoint.keymap import release_map
-from uniavgen.checkpoint.sizes import release_settings
+from uniavgen.checkpoint.sizes import Described, release_settings
 from uniavgen.models.config import TransformerConfig
 from uniavgen.models.transformer import UniAVGenTransformer
 
@@ -121,7 +121,7 @@ class GoldenSet:
     @cached_property
     def settings(self) -> TransformerConfig:
         """Read from the weights; what their shapes cannot tell, from the authors' configuration."""
-        return release_settings(self._shapes, self.config)
+        return release_settings(self._shapes, Described.of(self.config, self.name))
 
     @cached_property
     def _shapes(self) -> dict[str, tuple[int, ...]]:

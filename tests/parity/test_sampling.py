@@ -15,6 +15,7 @@ from uniavgen.flow.sampling import sample
 from uniavgen.flow.schedule import ScheduleConfig, sigmas
 from uniavgen.flow.solver import SolverKind, make_solver
 from uniavgen.inference.velocity import ClipVelocity
+from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.conditioning import ClipConditions
 from uniavgen.tasks.table import TASKS, Part, Task
 from uniavgen.timebase import Source
@@ -64,13 +65,20 @@ def conditions_of(numbers: GoldenSet, task: Task) -> ClipConditions:
     )
 
 
-def sampled(numbers: GoldenSet, case: str, preset: str, reuse: bool = True, batch_passes: bool = False) -> AVPair:
+def sampled(
+    numbers: GoldenSet,
+    case: str,
+    preset: str,
+    reuse: bool = True,
+    batch_passes: bool = False,
+    model: UniAVGenTransformer | None = None,
+) -> AVPair:
     task, settings = NAMES[case], numbers.sampling
     prefix = f"sampling.{case}.{preset}"
     noise = AVPair(video=numbers.io[f"{prefix}.video_noise"][None], audio=numbers.io[f"{prefix}.audio_noise"][None])
     with_reference = task is Task.REFERENCE_AUDIO
     velocity = ClipVelocity(
-        transformer=numbers.model,
+        transformer=numbers.model if model is None else model,
         task=task,
         clean=conditions_of(numbers, task),
         texts={text: numbers.text(null=not text, with_reference=with_reference) for text in (True, False)},

@@ -17,9 +17,9 @@ from typing import Any, Final
 
 from uniavgen.checkpoint.files import OutputFile, WeightFile
 from uniavgen.errors import CheckpointError
+from uniavgen.media.files import reason
 
 MANIFEST: Final = "manifest.json"
-_READ_BYTES: Final = 2**22
 OnBytes = Callable[[int], None]
 
 
@@ -65,7 +65,7 @@ class Conversion:
             partial.rename(out)
         except OSError as error:
             raise CheckpointError(
-                f"the model {out} could not be written: {(error.strerror or str(error)).lower()}; mend that and give "
+                f"the model {out} could not be written: {reason(error)}; mend that and give "
                 f"the same command again, which goes on from {partial}"
             ) from None
         return kept
@@ -144,14 +144,17 @@ def _write(file: OutputFile, partial: Path, on_bytes: OnBytes) -> str:
 def _replace(path: Path, chunks: Any, on_bytes: OnBytes) -> str:
     """Write beside `path`, then take its place; returns the checksum."""
     beside, digest = path.with_name(f"{path.name}.tmp"), hashlib.sha256()
-    with beside.open("wb") as out:
-        for chunk in chunks:
-            out.write(chunk)
-            digest.update(chunk)
-            on_bytes(len(chunk))
-        out.flush()
-        os.fsync(out.fileno())
-    beside.replace(path)
+    try:
+        with beside.open("wb") as out:
+            for chunk in chunks:
+                out.write(chunk)
+                digest.update(chunk)
+                on_bytes(len(chunk))
+            out.flush()
+            os.fsync(out.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
     return digest.hexdigest()
 
 

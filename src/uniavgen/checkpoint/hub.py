@@ -40,7 +40,7 @@ def fetch(
             return Path(found)
         except (errors.HFValidationError, *definite) as error:
             raise CheckpointError(_refused(name, revision, error)) from None
-        except (OSError, errors.IncompleteSnapshotError) as error:
+        except OSError as error:
             if offline:
                 raise CheckpointError(
                     f"{name} is not complete in the hub's cache on this machine; leave out --offline once, "

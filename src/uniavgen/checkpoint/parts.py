@@ -160,8 +160,9 @@ def tokenizer_part(folder: Path, vocabulary: int) -> Part:
             f"{folder} lacks the tokenizer of captions: expected {TOKENIZER_FOLDER} with tokenizer.json; download it"
         )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(source)
     except Exception as error:
+        # Bare: the parser in Rust raises nothing narrower for a damaged file.
         detail = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"the tokenizer in {source} is damaged ({detail}); download it again") from None
     if len(tokenizer) > vocabulary:

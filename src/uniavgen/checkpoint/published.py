@@ -29,7 +29,7 @@ from uniavgen.checkpoint.parts import (
     vae_part,
     vocoder_part,
 )
-from uniavgen.checkpoint.sizes import release_settings, wan_audio_settings, wan_video_settings
+from uniavgen.checkpoint.sizes import Described, release_settings, wan_audio_settings, wan_video_settings
 from uniavgen.checkpoint.start import START_STEM
 from uniavgen.checkpoint.stores import Weights, find_weights, read_json
 from uniavgen.codecs.speech_symbols import SpeechSymbols
@@ -68,7 +68,7 @@ def release_parts(folder: Path, symbols: SpeechSymbols, dtype: torch.dtype | Non
     Raises CheckpointError for what is missing, damaged or foreign.
     """
     weights = find_weights(folder, STEM, "the joint model")
-    settings = release_settings(weights.shapes, read_json(folder / "config.json"))
+    settings = release_settings(weights.shapes, _described(folder))
     _check_vocabulary(symbols, settings)
     keymap = release_map(settings.interaction.layer_list(settings.num_layers))
     with torch.device("meta"):
@@ -99,7 +99,7 @@ def wan_parts(folder: Path, kind: str, dtype: torch.dtype | None = None) -> list
     weights = find_weights(inner, STEM, KINDS[kind].title)
     keymap = _wan_map(weights, kind)
     build = wan_video_settings if kind == WAN_VIDEO else wan_audio_settings
-    settings = build(weights.shapes, keymap, read_json(inner / "config.json"))
+    settings = build(weights.shapes, keymap, _described(inner))
     with torch.device("meta"):
         module = UniAVGenTransformer.from_settings(settings)
     start = Part(
@@ -114,6 +114,11 @@ def wan_parts(folder: Path, kind: str, dtype: torch.dtype | None = None) -> list
     text_encoder = text_encoder_part(folder, dtype)
     vocabulary = text_encoder.component.config.vocab_size
     return [start, vae_part(folder), text_encoder, tokenizer_part(folder, vocabulary)]
+
+
+def _described(folder: Path) -> Described:
+    file = folder / "config.json"
+    return Described.of(read_json(file), str(file))
 
 
 def _wan_map(weights: Weights, kind: str) -> KeyMap:

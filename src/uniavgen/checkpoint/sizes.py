@@ -6,18 +6,40 @@ What shapes cannot tell (heads, length of captions) comes from the settings that
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from transformers import UMT5Config
 
+from uniavgen.checkpoint.codec_keymap import UMT5_ORIGINAL, vae_map
 from uniavgen.checkpoint.keymap import KeyMap, Shape, release_map
 from uniavgen.codecs.video_vae import VideoVaeShape
+from uniavgen.config import Config, parse
 from uniavgen.errors import CheckpointError
 from uniavgen.models.config import AudioConfig, SpeechTextConfig, TransformerConfig, VideoConfig
 from uniavgen.models.interaction.config import InteractionConfig, LayerChoice
 
 HEAD_DIM: Final = 128
 """Of all Wan models and both branches. [Wan; release]"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Described(Config):
+    """What shapes cannot tell, under the published models' own names; None is the published model's value."""
+
+    num_heads: int | None = None
+    """Of the video branch, or of a Wan model."""
+    audio_num_heads: int | None = None
+    text_len: int = VideoConfig.caption_tokens
+    eps: float = VideoConfig.norm_eps
+    interaction_layers: tuple[int, ...] | None = None
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], origin: str) -> "Described":
+        """Out of a `config.json`, whose other keys do not matter; ConfigError for a value of another type."""
+        # diffusers has another name for it.
+        known = {"num_heads": settings.get("num_attention_heads")} | dict(settings)
+        return parse(cls, {field.name: known[field.name] for field in fields(cls) if field.name in known}, origin)
 
 
 class _Sizes:
@@ -33,15 +55,11 @@ class _Sizes:
         return self._theirs[there]
 
 
-def release_settings(theirs: Mapping[str, Shape], described: Mapping[str, Any] | None = None) -> TransformerConfig:
-    """Sizes of the authors' joint model.
+def release_settings(theirs: Mapping[str, Shape], described: Described = Described()) -> TransformerConfig:
+    """Sizes of the authors' joint model; `theirs` is name to shape, in the release's names.
 
-    theirs: name to shape, the release's names.
-    described: `num_heads`, `audio_num_heads`, `text_len`, `eps`, `interaction_layers`, each where it is not the
-        published model's.
     Raises CheckpointError where a name is missing that a size is read from, or where sizes cannot be.
     """
-    described = described or {}
     layers = _count(theirs, "blocks.")
     interaction = InteractionConfig(layers=_interacting(theirs, layers, described))
     sizes = _Sizes(theirs, release_map(interaction.layer_list(layers)))
@@ -53,31 +71,29 @@ def release_settings(theirs: Mapping[str, Shape], described: Mapping[str, Any] |
     )
 
 
-def wan_video_settings(theirs: Mapping[str, Shape], keymap: KeyMap, described: Mapping[str, Any]) -> TransformerConfig:
+def wan_video_settings(theirs: Mapping[str, Shape], keymap: KeyMap, described: Described) -> TransformerConfig:
     """Sizes of a model whose video branch is a Wan model; the rest has the paper's. Raises CheckpointError."""
     layers = _count(theirs, "blocks.")
     return TransformerConfig(num_layers=layers, video=_video(_Sizes(theirs, keymap), described))
 
 
-def wan_audio_settings(theirs: Mapping[str, Shape], keymap: KeyMap, described: Mapping[str, Any]) -> TransformerConfig:
+def wan_audio_settings(theirs: Mapping[str, Shape], keymap: KeyMap, described: Described) -> TransformerConfig:
     """Sizes of a model whose audio branch has the blocks of a Wan model. Raises CheckpointError."""
     sizes, layers = _Sizes(theirs, keymap), _count(theirs, "blocks.")
     width = sizes("blocks.0.audio.attn1.to_q.weight")[0]
-    heads = _heads(width, described.get("num_heads", described.get("num_attention_heads")))
+    heads = _heads(width, described.num_heads)
     audio = AudioConfig(
         num_heads=heads,
         head_dim=width // heads,
         ffn_width=sizes("blocks.0.audio.ffn.net.0.proj.weight")[0],
         time_frequencies=sizes("audio_stem.condition_embedder.time_embedder.linear_1.weight")[1],
-        norm_eps=described.get("eps", 1e-6),
+        norm_eps=described.eps,
     )
     return TransformerConfig(num_layers=layers, audio=audio)
 
 
 def umt5_config(theirs: Mapping[str, Shape]) -> UMT5Config:
     """Settings of the umT5 encoder in Wan's layout. Raises CheckpointError."""
-    from uniavgen.checkpoint.codec_keymap import UMT5_ORIGINAL
-
     sizes = _Sizes(theirs, UMT5_ORIGINAL)
     vocabulary, width = sizes("shared.weight")
     attention = "encoder.block.0.layer.0.SelfAttention"
@@ -97,8 +113,6 @@ def umt5_config(theirs: Mapping[str, Shape]) -> UMT5Config:
 
 def vae_shape(theirs: Mapping[str, Shape]) -> VideoVaeShape:
     """Sizes of Wan2.2's VAE in its original layout. Raises CheckpointError."""
-    from uniavgen.checkpoint.codec_keymap import vae_map
-
     sizes = _Sizes(theirs, vae_map())
     width = sizes("encoder.conv_in.weight")[0]
     stages = _count(theirs, "encoder.downsamples.")
@@ -126,11 +140,11 @@ def _count(theirs: Mapping[str, Shape], beginning: str) -> int:
     return number
 
 
-def _video(sizes: _Sizes, described: Mapping[str, Any]) -> VideoConfig:
+def _video(sizes: _Sizes, described: Described) -> VideoConfig:
     width, channels, *patch = sizes("video_stem.patch_embedding.weight")
     if len(patch) != 3:
         raise CheckpointError(f"the patch embedding has {2 + len(patch)} axes instead of 5; these are other weights")
-    heads = _heads(width, described.get("num_heads", described.get("num_attention_heads")))
+    heads = _heads(width, described.num_heads)
     return VideoConfig(
         num_heads=heads,
         head_dim=width // heads,
@@ -138,15 +152,15 @@ def _video(sizes: _Sizes, described: Mapping[str, Any]) -> VideoConfig:
         latent_channels=channels,
         patch=(patch[0], patch[1], patch[2]),
         caption_width=sizes("video_stem.condition_embedder.text_embedder.linear_1.weight")[1],
-        caption_tokens=described.get("text_len", VideoConfig.caption_tokens),
+        caption_tokens=described.text_len,
         time_frequencies=sizes("video_stem.condition_embedder.time_embedder.linear_1.weight")[1],
-        norm_eps=described.get("eps", VideoConfig.norm_eps),
+        norm_eps=described.eps,
     )
 
 
-def _audio(sizes: _Sizes, theirs: Mapping[str, Shape], described: Mapping[str, Any]) -> AudioConfig:
+def _audio(sizes: _Sizes, theirs: Mapping[str, Shape], described: Described) -> AudioConfig:
     width, mel_bins = sizes("audio_stem.mel_embedder.linear_1.weight")
-    heads = _heads(width, described.get("audio_num_heads"))
+    heads = _heads(width, described.audio_num_heads)
     entries, speech_width = sizes("audio_stem.speech_encoder.embedding.weight")
     return AudioConfig(
         num_heads=heads,
@@ -160,28 +174,26 @@ def _audio(sizes: _Sizes, theirs: Mapping[str, Shape], described: Mapping[str, A
             expansion=sizes("audio_stem.speech_encoder.blocks.0.pwconv1.weight")[0] // speech_width,
         ),
         time_frequencies=sizes("audio_stem.condition_embedder.time_embedder.linear_1.weight")[1],
-        norm_eps=described.get("eps", AudioConfig.norm_eps),
+        norm_eps=described.eps,
     )
 
 
-def _heads(width: int, described: Any) -> int:
+def _heads(width: int, described: int | None) -> int:
     heads = width // HEAD_DIM if described is None else described
-    if not isinstance(heads, int) or heads < 1 or width % heads or (described is None and width % HEAD_DIM):
-        told = f"{described!r} heads" if described is not None else f"heads of {HEAD_DIM}"
+    if heads < 1 or width % heads or (described is None and width % HEAD_DIM):
+        told = f"{described} heads" if described is not None else f"heads of {HEAD_DIM}"
         raise CheckpointError(f"a width of {width} cannot be split into {told}; give num_heads in config.json")
     return heads
 
 
-def _interacting(
-    theirs: Mapping[str, Shape], layers: int, described: Mapping[str, Any]
-) -> LayerChoice | tuple[int, ...]:
+def _interacting(theirs: Mapping[str, Shape], layers: int, described: Described) -> LayerChoice | tuple[int, ...]:
     """Which blocks interact. Their number must agree; the published model's are every other one."""
     number = _count(theirs, "a2v_blocks.")
     for choice in ("interleaved", "all"):
         chosen = InteractionConfig(layers=choice).layer_list(layers)
-        if tuple(described.get("interaction_layers", chosen)) == chosen and len(chosen) == number:
+        if (described.interaction_layers or chosen) == chosen and len(chosen) == number:
             return choice
-    listed = tuple(described.get("interaction_layers", ()))
+    listed = described.interaction_layers or ()
     if len(listed) != number:
         raise CheckpointError(
             f"there are {number} interactions for {layers} blocks; say which blocks have one, as interaction_layers in "

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from uniavgen.checkpoint.keymap import Shape
 from uniavgen.errors import CheckpointError
+from uniavgen.media.files import reason
 
 DTYPES: Final = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 """Of weights, by their names in safetensors headers."""
@@ -55,6 +56,21 @@ class Weights:
 
     def read(self, name: str) -> Tensor:
         """A tensor, mapped into memory; CheckpointError where its file was damaged or changed since it was listed."""
+        tensor = self._mapped_tensor(name)
+        self._resident += tensor.nbytes
+        return tensor
+
+    def pieces(self, name: str, count: int) -> Iterator[Tensor]:
+        """A tensor's values in order, `count` at a time; however large it is, little of it is resident at once."""
+        start, total = 0, math.prod(self.tensors[name].shape)
+        while start < total:
+            # Reshaping copies what is not contiguous, which no published file has.
+            piece = self._mapped_tensor(name).reshape(-1)[start : start + count]
+            start += count
+            self._resident += piece.nbytes
+            yield piece
+
+    def _mapped_tensor(self, name: str) -> Tensor:
         stored = self.tensors[name]
         if stored.file != self._mapped or self._resident > _RESIDENT_BYTES:
             self._mapped, self._resident = stored.file, 0
@@ -63,17 +79,6 @@ class Weights:
         if tuple(tensor.shape) != stored.shape or tensor.dtype != stored.dtype:
             raise CheckpointError(f"{stored.file} has changed while it was read; start again")
         return tensor
-
-    def pieces(self, name: str, count: int) -> Iterator[Tensor]:
-        """A tensor's values in order, `count` at a time; however large it is, little of it is resident at once."""
-        start, total = 0, math.prod(self.tensors[name].shape)
-        while start < total:
-            tensor = self.read(name)
-            # Reshaping copies what is not contiguous, which no published file has.
-            piece = tensor.reshape(-1)[start : start + count]
-            start += count
-            self._resident += piece.nbytes
-            yield piece
 
 
 def find_weights(folder: Path, stem: str, what: str) -> Weights:
@@ -174,7 +179,7 @@ def _opened(file: Path) -> Any:
     try:
         return safe_open(file, framework="pt")
     except OSError as error:
-        raise CheckpointError(f"{file} cannot be read: {(error.strerror or str(error)).lower()}") from None
+        raise CheckpointError(f"{file} cannot be read: {reason(error)}") from None
     except RuntimeError as error:
         raise _unmapped(file, error) from None
     except SafetensorError as error:
@@ -189,9 +194,9 @@ def _opened(file: Path) -> Any:
 
 
 def _unmapped(file: Path, error: Exception) -> CheckpointError:
-    reason = str(error).splitlines()[0].rpartition(": ")[2]
+    why = str(error).splitlines()[0].rpartition(": ")[2]
     return CheckpointError(
-        f"{file} of {file.stat().st_size / 1e9:.1f} GB cannot be mapped into memory ({reason}); use a machine with "
+        f"{file} of {file.stat().st_size / 1e9:.1f} GB cannot be mapped into memory ({why}); use a machine with "
         "more, or let Linux promise more than it has (vm.overcommit_memory=1)"
     )
 
@@ -206,7 +211,7 @@ def _unpickled(file: Path) -> dict[str, Tensor]:
                 "save it with a current torch"
             )
     except OSError as error:
-        raise CheckpointError(f"{file} cannot be read: {(error.strerror or str(error)).lower()}") from None
+        raise CheckpointError(f"{file} cannot be read: {reason(error)}") from None
     try:
         state = torch.load(file, mmap=True, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError:

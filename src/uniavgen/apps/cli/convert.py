@@ -47,6 +47,8 @@ def convert(
             "the release needs --vocab with its vocab.txt, which lies in the authors' code repository, not beside the "
             "weights"
         )
+    if kind != "release" and vocab is not None:
+        raise ConfigError(f"--vocab belongs to the release, {kind} has no speech; leave it out")
     from uniavgen.checkpoint.conversion import check_output, readable
 
     if out is not None:
