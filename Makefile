@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 CAPTION ?= An old woman with a white bob and glasses speaks cheerfully before a brick wall.
 SPEECH ?= There is no coffee left in the hotel.
 
-.PHONY: help setup setup-dev demo test smoke lint format evaluate clean
+.PHONY: bench bench-gpu help setup setup-dev demo test smoke lint format evaluate clean
 
 help:
 	@echo "make demo      set up and write out/demo.mp4 and out/demo.png"
@@ -18,6 +18,7 @@ help:
 	@echo "make smoke     go through the training of nano with tiny numbers"
 	@echo "make setup     only set up (setup-dev: with everything tests need)"
 	@echo "make lint      linters, layers and types;  make format mends the layout"
+	@echo "make bench     measure speed (bench-gpu: what needs a GPU of 80 GB)"
 	@echo "make evaluate DATA=DIR measures nano on rendered clips"
 
 setup: $(VENV)/.installed
@@ -67,6 +68,17 @@ smoke: setup-dev
 format: setup-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# What this machine can measure, a few minutes on a CPU; benchmarks/flops.py and the GPU's share are separate calls.
+bench: setup-dev
+	$(BIN)/python benchmarks/interaction.py --size 736x736 --repeats 3
+	$(BIN)/python benchmarks/vae_decode.py --repeats 2
+	$(BIN)/python benchmarks/step.py --repeats 3
+	$(BIN)/python benchmarks/step.py --size 64x64 --size 128x128 --size 192x128 --frames 41 --frames 81 --variant eager \
+		--repeats 2 --name scaling
+
+bench-gpu: setup-dev
+	$(BIN)/python benchmarks/gpu.py
 
 DATA ?= data/val
 evaluate: setup

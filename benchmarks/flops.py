@@ -26,8 +26,9 @@ from uniavgen.flow.sampling import Velocity, sample
 from uniavgen.flow.schedule import ScheduleConfig, sigmas
 from uniavgen.flow.solver import make_solver
 from uniavgen.inference.request import SamplingConfig
+from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.table import Task
-from uniavgen.timebase import Timebase
+from uniavgen.timebase import ClipTiming, Timebase
 
 sys.path.insert(0, str(ROOT / "tests" / "models"))
 from plain import PlainTransformer
@@ -115,7 +116,7 @@ class Code:
     reuse: bool = False
     """Whether a given branch is run once; the real one can do without."""
 
-    def model(self) -> Any:
+    def model(self) -> UniAVGenTransformer:
         return _plain(self) if self.plain else _ours()
 
 
@@ -124,12 +125,12 @@ PLAIN = Code(plain=True)
 
 
 @cache
-def _ours() -> Any:
+def _ours() -> UniAVGenTransformer:
     return transformer("base", META, torch.bfloat16)
 
 
 @cache
-def _plain(code: Code) -> Any:
+def _plain(code: Code) -> UniAVGenTransformer:
     model = transformer("base", META, torch.bfloat16, kind=PlainTransformer)
     for name in ("time_per_token", "v2a_per_token", "closed_gates"):
         setattr(model, name, getattr(code, name))
@@ -141,11 +142,12 @@ class Counted:
 
     def __init__(self, velocity: Velocity) -> None:
         self.velocity, self.total = velocity, 0
-        self._costs: dict[Pass, list[int]] = {}
+        self.costs: dict[Pass, list[int]] = {}
+        """What each pass takes the first time, and again."""
 
     def __call__(self, state: AVPair, sigma: torch.Tensor, runs: tuple[Pass, ...]) -> list[AVPair]:
         for run in runs:
-            costs = self._costs.setdefault(run, [])
+            costs = self.costs.setdefault(run, [])
             if len(costs) < 2:
                 with MetaCount() as counter, torch.no_grad():
                     self.velocity(state, sigma, (run,))
@@ -156,13 +158,21 @@ class Counted:
         return [state] * len(runs)
 
 
+def count_clip(
+    model: UniAVGenTransformer, task: Task, size: Size, timing: ClipTiming, config: SamplingConfig, reuse: bool = True
+) -> Counted:
+    """The operations of a whole sampling with a model on the meta device."""
+    counted = Counted(clip_velocity(model, task, size, timing, reuse=reuse))
+    times = sigmas(config.steps, ScheduleConfig(shift=config.shift))
+    sample(counted, noise(model, size, timing), times, config.plan(task), make_solver(config.solver, times))
+    return counted
+
+
 @cache
 def clip_flops(code: Code, task: Task, size: str, guidance: str, steps: int = STEPS) -> int:
-    """Operations of a whole sampling."""
-    config, model, dimensions = SamplingConfig(steps=steps, guidance=guidance), code.model(), Size.of(size)
-    counted = Counted(clip_velocity(model, task, dimensions, TIMING, reuse=code.reuse))
-    times = sigmas(steps, ScheduleConfig(shift=config.shift))
-    sample(counted, noise(model, dimensions, TIMING), times, config.plan(task), make_solver(config.solver, times))
+    """Operations of one clip of the tables."""
+    config = SamplingConfig(steps=steps, guidance=guidance)
+    counted = count_clip(code.model(), task, Size.of(size), TIMING, config, code.reuse)
     print(f"counted {task} at {size}, {guidance}, {'plain' if code.plain else 'ours'}", file=sys.stderr)
     return counted.total
 

@@ -32,6 +32,7 @@ def circumstances(device: str) -> dict[str, Any]:
             "transformers": transformers.__version__,
         },
         "device": device,
+        "load_average": round(os.getloadavg()[0], 1),
         "commit": commit(),
     }
 
@@ -55,9 +56,9 @@ def commit() -> str:
     return f"{name} with changes" if changed else name
 
 
-def keep(name: str, result: Mapping[str, Any], out: Path | None = None) -> Path:
+def keep(name: str, result: Mapping[str, Any], out: str | None = None) -> Path:
     """Write a result and print it as the last line."""
-    path = out or RESULTS / f"{name}.json"
+    path = Path(out) if out else RESULTS / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".tmp")
     unfinished.write_text(json.dumps(result, indent=1) + "\n")

@@ -1,0 +1,108 @@
+"""How long does the video autoencoder take to decode a clip, and how much memory, whole and in tiles?
+
+python benchmarks/vae_decode.py                                    # nano's on this machine
+python benchmarks/vae_decode.py --preset base --size 1280x736 --name vae_decode-gpu
+"""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from clips import SPATIAL_STRIDE, Size
+from flops import META, MetaCount
+from record import circumstances, device_name, keep, table
+from timing import best_device, best_dtype, forget_peak, matmul_peak, peak_bytes, timed
+from uniavgen.codecs.tiles import cover
+from uniavgen.codecs.video_vae import VideoCodec, VideoVaeShape
+from uniavgen.timebase import Timebase
+
+SHAPES = {"nano": VideoVaeShape(), "base": VideoVaeShape(width=160, decoder_width=256, blocks_per_level=2)}
+"""The second is Wan2.2's. [release]"""
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    options = parsed(words)
+    device = torch.device(options.device or best_device())
+    dtype = best_dtype(device)
+    peak = matmul_peak(device, dtype)
+    with device:
+        vae = SHAPES[options.preset].build().eval()
+    for parameter in vae.parameters():
+        parameter.data = parameter.data.to(dtype)
+    lines = []
+    for text in options.size:
+        for tile_px in (None, options.tile):
+            work = decode_flops(options.preset, text, options.frames, tile_px)
+            latents = torch.randn(latent_shape(text, options.frames), device=device, dtype=dtype)
+            codec = VideoCodec(vae, tile_px)
+
+            def decode(codec: VideoCodec = codec, latents: torch.Tensor = latents) -> None:
+                for _ in codec.decode_frames(latents):
+                    pass
+
+            forget_peak(device)
+            spent = timed(decode, device, options.repeats)
+            lines.append({"size": text, "frames": options.frames, "tile_px": tile_px, "flops": work, **spent.rounded(),
+                          "frames_per_s": round(options.frames / spent.median_s, 3),
+                          "share_of_peak": round(work / spent.median_s / peak, 4),
+                          "peak_bytes": peak_bytes(device)})  # fmt: skip
+    print(shown(lines))
+    result = {
+        "question": "How long does the video autoencoder take to decode a clip?",
+        "settings": {"preset": options.preset, "frames": options.frames, "dtype": str(dtype).removeprefix("torch.")},
+        **circumstances(device_name(device)),
+        "matmul_peak_flops_per_s": peak,
+        "lines": lines,
+    }
+    keep(options.name, result, options.out)
+
+
+def latent_shape(text: str, frames: int) -> tuple[int, ...]:
+    size = Size.of(text)
+    latent_frames = Timebase().clip(frames).num_latent_frames
+    return 1, 48, latent_frames, size.height // SPATIAL_STRIDE, size.width // SPATIAL_STRIDE
+
+
+def decode_flops(preset: str, text: str, frames: int, tile_px: int | None) -> int:
+    """Operations of one decoding, counted tile by tile; tiles overlap, so that they take more."""
+    *front, height, width = latent_shape(text, frames)
+    tiles = cover(height, width, None if tile_px is None else tile_px // SPATIAL_STRIDE)
+    with META:
+        codec = VideoCodec(SHAPES[preset].build().eval())
+    total = 0
+    for tile in tiles:
+        shape = tile.cut(torch.empty(*front, height, width, device=META)).shape
+        with MetaCount() as counter:
+            codec.decode(torch.empty(shape, device=META))
+        total += counter.total
+    return total
+
+
+def shown(lines: list[dict[str, Any]]) -> str:
+    rows = [
+        [line["size"], line["tile_px"] or "whole", f"{line['median_s']:.3g}", line["frames_per_s"],
+         f"{line['flops'] / 1e12:.3g} T", f"{line['share_of_peak']:.1%}", f"{line['peak_bytes'] / 2**30:.2f} GiB"]
+        for line in lines
+    ]  # fmt: skip
+    return table(["size", "tile (px)", "s", "frames a second", "operations", "of peak", "memory"], rows)
+
+
+def parsed(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--preset", default="nano", choices=tuple(SHAPES))
+    parser.add_argument("--size", action="append", metavar="WxH", help="repeatable; 128x128 if left out")
+    parser.add_argument("--frames", type=int, default=81, help="1 + 4n")
+    parser.add_argument("--tile", type=int, default=64, metavar="PX", help="side of the tiles that are compared")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device")
+    parser.add_argument("--name", default="vae_decode", help="of the result in benchmarks/results")
+    parser.add_argument("--out", help="another file for the result")
+    options = parser.parse_args(words)
+    options.size = options.size or ["128x128"]
+    return options
+
+
+if __name__ == "__main__":
+    main()
