@@ -20,7 +20,7 @@ class Timed:
     repeats: int
 
     def rounded(self) -> dict[str, float]:
-        return {name: float(f"{value:.5g}") for name, value in asdict(self).items()}
+        return {name: value if name == "repeats" else float(f"{value:.5g}") for name, value in asdict(self).items()}
 
 
 def timed(run: Callable[[], Any], device: torch.device, repeats: int, warm_up: int = 1) -> Timed:
