@@ -282,3 +282,4 @@ def test_codecs_of_a_converted_model_serve_preparing_and_watching(converted) -> 
     parts = load_parts(converted)
     assert isinstance(parts.vocoder, Qwen2_5OmniToken2WavBigVGANModel)
     assert parts.caption.width == DEEP.video.caption_width
+    assert len(parts.speech_tokenizer.symbols()) == DEEP.audio.speech.num_symbols

@@ -138,6 +138,8 @@ def test_printed_settings_are_settings(capsys):
         (["--resume", "--init", "nowhere"], "use one of them"),
         (["--watch", "nowhere"], "both"),
         (["--device", "tpu"], "device"),
+        (["-s", "model=base/model"], "base/model knows 2545 speech symbols, printable ASCII has 95; give"),
+        (["--vocab", "nowhere.txt"], "no speech symbols in nowhere.txt"),
     ],
 )
 def test_bad_settings_are_one_sentence(features, model, tmp_path, capsys, change, sentence):

@@ -32,6 +32,7 @@ class Parts:
     tokenizer: PreTrainedTokenizerBase
     vocoder: NanoVocoder | Qwen2_5OmniToken2WavBigVGANModel | None
     """None stands for Griffin-Lim."""
+    speech_tokenizer: SpeechSymbols
 
     @property
     def caption(self) -> CaptionEncoder:
@@ -49,7 +50,7 @@ class Parts:
             vae=self.vae,
             text_encoder=self.text_encoder,
             tokenizer=self.tokenizer,
-            speech_tokenizer=SpeechSymbols.of(),
+            speech_tokenizer=self.speech_tokenizer,
             vocoder=self.vocoder,
             picture_config=dump(Cover(height=size, width=size) if size else ShortSide()),
             sampling_config=dump(sampling or SamplingConfig()),
@@ -57,16 +58,21 @@ class Parts:
 
 
 def load_parts(folder: Path, device: str = "cpu") -> Parts:
-    """The codecs in `folder`, with its vocoder if there is one; CheckpointError where one is missing or damaged."""
+    """The codecs in `folder`, with its vocoder if there is one and its speech symbols, or printable ASCII.
+
+    CheckpointError where one is missing or damaged.
+    """
     for name in ("vae", "text_encoder", "tokenizer"):
         if not (folder / name).is_dir():
             raise CheckpointError(f"{folder} has no folder '{name}'; give a model folder, as train-codec leaves it")
+    symbols = folder / "speech_tokenizer"
     try:
         return Parts(
             vae=AutoencoderKLWan.from_pretrained(folder / "vae").eval().to(device),
             text_encoder=UMT5EncoderModel.from_pretrained(folder / "text_encoder").eval().to(device),
             tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer"),
             vocoder=_vocoder(folder / "vocoder", device),
+            speech_tokenizer=SpeechSymbols.from_pretrained(symbols) if symbols.is_dir() else SpeechSymbols.of(),
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         detail = str(error).splitlines()[0][:200]

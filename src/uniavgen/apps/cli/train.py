@@ -12,6 +12,7 @@ from uniavgen.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
+    from uniavgen.codecs.speech_symbols import SpeechSymbols
     from uniavgen.training.config import TrainConfig
     from uniavgen.training.listeners import SampleClips
     from uniavgen.training.loop import StepRecord
@@ -30,6 +31,9 @@ def train(
     init: Annotated[
         list[Path] | None,
         typer.Option(help="Weights to begin with: a run, a checkpoint, a model, or a start; may be repeated."),
+    ] = None,
+    vocab: Annotated[
+        Path | None, typer.Option(help="The model's speech symbols, one a line; printable ASCII if left out.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after the last checkpoint in --out.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
@@ -61,19 +65,40 @@ def train(
     import torch
 
     place = torch.device(chosen_device(device))
-    run = _assemble(chosen, [str(folder) for folder in data], out, init or [], resume, place)
+    symbols = _symbols(vocab, chosen)
+    run = _assemble(chosen, [str(folder) for folder in data], symbols, out, init or [], resume, place)
     finished = _execute(run, out, _watcher(watch, parts) if watch and parts else None)
     if not finished:
         raise typer.Exit(_INTERRUPTED)
     typer.echo(f"{run.state.step} steps are done; weights in {out / 'transformer'}")
 
 
+def _symbols(vocab: Path | None, config: "TrainConfig") -> "SpeechSymbols":
+    """The vocabulary that texts are learned in; ConfigError where the model has another one."""
+    from uniavgen.codecs.speech_symbols import SpeechSymbols
+    from uniavgen.training.run import model_settings
+
+    symbols = SpeechSymbols.of() if vocab is None else SpeechSymbols.from_vocabulary(vocab)
+    given, known = len(symbols.symbols()), model_settings(config).audio.speech.num_symbols
+    if given != known:
+        raise ConfigError(
+            f"the model {config.model} knows {known} speech symbols, {vocab or 'printable ASCII'} has {given}; give "
+            "the model's own --vocab, or a model of that many"
+        )
+    return symbols
+
+
 def _assemble(
-    config: "TrainConfig", data: list[str], out: Path, init: list[Path], resume: bool, device: "torch.device"
+    config: "TrainConfig",
+    data: list[str],
+    symbols: "SpeechSymbols",
+    out: Path,
+    init: list[Path],
+    resume: bool,
+    device: "torch.device",
 ) -> "Run":
     import torch
 
-    from uniavgen.codecs.speech_symbols import SpeechSymbols
     from uniavgen.models.transformer import UniAVGenTransformer
     from uniavgen.training.run import build_run, model_settings, training_data
     from uniavgen.training.state import checkpoints, load_initial, restore
@@ -82,7 +107,7 @@ def _assemble(
     if found and not resume:
         raise ConfigError(f"{out} already holds {found[-1].name}; add --resume to go on, or use another --out")
     sizes = model_settings(config)
-    clips = training_data(config, sizes, data, SpeechSymbols.of().encode)
+    clips = training_data(config, sizes, data, symbols.encode)
     torch.manual_seed(config.train.seed)
     model = UniAVGenTransformer.from_settings(sizes)
     for weights in init:
