@@ -80,9 +80,8 @@ def test_the_same_findings_give_the_same_bytes(tmp_path):
 
 def test_markdown_shows_ours_beside_published_rows_and_names_what_is_missing():
     text = small_report().to_markdown()
-    assert "| system | sync | wer |" in text
-    assert "| ours | 0.700 [0.500, 0.900] n=3 | - |" in text
-    assert "| Ovi, published | - | 0.216 |" in text
+    assert "| ours | 0.700 [0.500, 0.900] n=3 |" in text
+    assert "| system | wer |\n|---|---|\n| **ours** | - |\n| **theirs** | - |\n| Ovi | 0.216 |" in text
     assert "- **wer**: no ears: buy some" in text
     assert "- theirs, sync: silent (1)" in text
     assert "- theirs, the whole clip: there is no clip of this id (1)" in text

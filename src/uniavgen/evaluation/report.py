@@ -72,15 +72,11 @@ class Report:
     def to_markdown(self) -> str:
         lines = [f"# {self.title}", "", "Mean over clips and 95 % bootstrap interval; n is the number of clips.", ""]
         names = [column.name for column in self.columns]
-        names += [m.column.name for m in self.missing if any(m.column.name in row for row in self.published.values())]
         lines += ["| system | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
         for system in self.systems:
             cells = [_cell(estimate(list(system.values(name).values()))) for name in names]
             lines.append(f"| {system.system.name} | " + " | ".join(cells) + " |")
-        for name, row in self.published.items():
-            cells = [f"{row[column]:.3f}" if column in row else "-" for column in names]
-            lines.append(f"| {name}, published | " + " | ".join(cells) + " |")
-        lines += [*self._comparison_lines(), "", "Systems:"]
+        lines += [*self._published_lines(), *self._comparison_lines(), "", "Systems:"]
         lines += [
             f"- **{s.system.name}**: {s.system.description}{': ' if s.system.description else ''}"
             f"{s.num_measured} of {len(s.rows)} rows measured"
@@ -88,7 +84,10 @@ class Report:
         ]
         lines += ["", "Metrics:", *(f"- **{c.name}** ({_arrow(c)}): {c.description}" for c in self.columns)]
         if self.missing:
-            lines += ["", "Not computed:", *(f"- **{m.column.name}**: {m.reason}" for m in self.missing)]
+            named: dict[str, list[str]] = {}
+            for each in self.missing:
+                named.setdefault(each.reason, []).append(each.column.name)
+            lines += ["", "Not computed:", *(f"- **{', '.join(names)}**: {reason}" for reason, names in named.items())]
         reasons = _counted(self.systems)
         if reasons:
             lines += ["", "Not measured:", *(f"- {text}" for text in reasons)]
@@ -135,6 +134,19 @@ class Report:
             column.name: asdict(estimate([v for key, v in system.values(column.name).items() if key in ids]))
             for column in self.columns
         }
+
+    def _published_lines(self) -> list[str]:
+        if not self.published:
+            return []
+        names = list(next(iter(self.published.values())))
+        lines = ["", "Beside published rows, which others measured on other prompts.", ""]
+        lines += ["| system | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
+        for system in self.systems:
+            means = [estimate(list(system.values(name).values())).mean for name in names]
+            lines.append(f"| **{system.system.name}** | " + " | ".join(map(_number, means)) + " |")
+        for name, row in self.published.items():
+            lines.append(f"| {name} | " + " | ".join(_number(row[column]) for column in names) + " |")
+        return lines
 
     def _comparison_lines(self) -> list[str]:
         rows = self.comparisons()

@@ -29,16 +29,11 @@ function heading(cells) {
 }
 
 function summary() {
-  const absent = Object.keys(report.missing).filter((name) => Object.values(report.published).some((row) => name in row));
-  byId("summary").append(heading(["system", ...metrics, ...absent, "measured"]));
+  byId("summary").append(heading(["system", ...metrics, "measured"]));
   for (const [name, system] of Object.entries(report.systems)) {
-    const cells = [...metrics, ...absent].map((metric) => interval(system.metrics[metric]));
+    const cells = metrics.map((metric) => interval(system.metrics[metric]));
     const counts = make("td", {}, `${system.counts.measured} of ${system.counts.rows}`);
     byId("summary").append(make("tr", {}, make("td", {}, name, make("small", {}, system.description)), ...cells, counts));
-  }
-  for (const [name, row] of Object.entries(report.published)) {
-    const cells = [...metrics, ...absent].map((metric) => make("td", {}, number(row[metric])));
-    byId("summary").append(make("tr", { class: "published" }, make("td", {}, `${name}, published`), ...cells, make("td")));
   }
   for (const [name, system] of Object.entries(report.systems)) {
     const splits = Object.entries(system.splits);
@@ -48,8 +43,24 @@ function summary() {
       byId("splits").append(make("tr", {}, make("td", {}, `${name}, ${split}`), ...cells));
     }
   }
-  for (const [name, found] of Object.entries(report.missing)) {
-    byId("missing").append(make("li", {}, make("b", {}, name), ` not computed: ${found.reason}`));
+  const reasons = {};
+  for (const [name, found] of Object.entries(report.missing)) (reasons[found.reason] ??= []).push(name);
+  for (const [reason, names] of Object.entries(reasons)) {
+    byId("missing").append(make("li", {}, make("b", {}, names.join(", ")), ` not computed: ${reason}`));
+  }
+}
+
+function published() {
+  const rows = Object.entries(report.published);
+  if (!rows.length) { byId("published").closest("section").remove(); return; }
+  const columns = Object.keys(rows[0][1]);
+  byId("published").append(heading(["system", ...columns]));
+  for (const [name, system] of Object.entries(report.systems)) {
+    byId("published").append(make("tr", {}, make("td", {}, name), ...columns.map((column) => interval(system.metrics[column]))));
+  }
+  for (const [name, row] of rows) {
+    const cells = columns.map((column) => make("td", {}, number(row[column])));
+    byId("published").append(make("tr", { class: "published" }, make("td", {}, name), ...cells));
   }
 }
 
@@ -202,6 +213,7 @@ byId("find").addEventListener("input", draw);
 byId("open").addEventListener("click", () => { visible().forEach((clip) => opened.add(clip)); draw(); });
 byId("close").addEventListener("click", () => { opened.clear(); draw(); });
 summary();
+published();
 comparisons();
 about();
 visible().slice(0, 2).forEach((clip) => opened.add(clip));
