@@ -9,6 +9,9 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+from jaxtyping import Float32
+
 from uniavgen.evaluation.clip import Clip
 from uniavgen.evaluation.networks import Weights
 from uniavgen.evaluation.prompts import Prompt
@@ -23,6 +26,15 @@ class NotMeasured(Exception):  # noqa: N818 - no error: a row of the report with
 
 class NotMeasuredNow(NotMeasured):
     """The same for a reason that may have passed when the run is repeated, so it is not remembered."""
+
+
+def heard(clip: Clip) -> Float32[np.ndarray, " samples"]:
+    """The sound of a clip; NotMeasured where there is none or nothing can be heard."""
+    if clip.waveform is None:
+        raise NotMeasured("the clip has no sound track")
+    if clip.is_silent:
+        raise NotMeasured("the clip is silent")
+    return clip.waveform
 
 
 class Better(StrEnum):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from uniavgen.errors import CheckpointError, ConfigError
+from uniavgen.evaluation.loading import first_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +175,6 @@ def _fetched(hub_name: str, network: Network) -> Path:
     try:
         return Path(snapshot_download(hub_name, allow_patterns=list(network.hub_files), ignore_patterns=["*fp32*"]))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
-            f"{hub_name} could not be fetched from the hub ({first}); name a folder instead"
+            f"{hub_name} could not be fetched from the hub ({first_line(error)}); name a folder instead"
         ) from None

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from uniavgen.errors import CheckpointError
 from uniavgen.evaluation.clip import SPEECH_RATE_HZ, Clip
-from uniavgen.evaluation.metric import NOTHING, Better, Column, Measurement, NotMeasured
+from uniavgen.evaluation.loading import first_line
+from uniavgen.evaluation.metric import NOTHING, Better, Column, Measurement, heard
 from uniavgen.evaluation.networks import Weights
 from uniavgen.evaluation.packages import needed
 from uniavgen.evaluation.prompts import Prompt
@@ -49,12 +50,8 @@ class AudioAesthetics:
     @torch.no_grad()
     def measure(self, clip: Clip, prompt: Prompt) -> Measurement:
         del prompt
-        if clip.waveform is None:
-            raise NotMeasured("the clip has no sound track")
-        if clip.is_silent:
-            raise NotMeasured("the clip is silent")
-        heard, mask = stretches(torch.from_numpy(clip.waveform))
-        found = self._network({"wav": heard.to(self._device), "mask": mask.to(self._device)})
+        wav, mask = stretches(torch.from_numpy(heard(clip)))
+        found = self._network({"wav": wav.to(self._device), "mask": mask.to(self._device)})
         shares = mask.float().mean(dim=(1, 2))
         scores = {}
         for column, axis in (("pq", "PQ"), ("cu", "CU")):
@@ -70,8 +67,7 @@ class AudioAesthetics:
         try:
             found = model.from_pretrained(path) if path.is_dir() else _of_checkpoint(model, path)
         except (OSError, RuntimeError, KeyError, TypeError) as error:
-            first = (str(error).splitlines() or [type(error).__name__])[0]
-            raise CheckpointError(f"{path} holds no AudioBox-Aesthetics model ({first})") from None
+            raise CheckpointError(f"{path} holds no AudioBox-Aesthetics model ({first_line(error)})") from None
         if not found.target_transform:
             raise CheckpointError(f"{path} lacks the scales of the answers (target_transform); download it again")
         return found.to(self._device).eval()
@@ -81,9 +77,9 @@ def stretches(waveform: Tensor) -> tuple[Tensor, Tensor]:
     """`b 1 samples` of 10 s, filled up with zeros, and which samples are real."""
     length = HEARD_S * SPEECH_RATE_HZ
     parts = waveform.split(length)
-    heard = torch.stack([F.pad(part, (0, length - len(part))) for part in parts])
+    wav = torch.stack([F.pad(part, (0, length - len(part))) for part in parts])
     mask = torch.stack([torch.arange(length) < len(part) for part in parts])
-    return heard[:, None], mask[:, None]
+    return wav[:, None], mask[:, None]
 
 
 def _of_checkpoint(model: Any, path: Path) -> Any:

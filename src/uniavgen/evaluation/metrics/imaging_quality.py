@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from uniavgen.errors import CheckpointError
 from uniavgen.evaluation.clip import Clip
+from uniavgen.evaluation.loading import first_line
 from uniavgen.evaluation.metric import NOTHING, Better, Column, Measurement
 from uniavgen.evaluation.networks import Weights
 from uniavgen.evaluation.packages import needed
@@ -60,5 +61,4 @@ class ImagingQuality:
         try:
             return musiq(pretrained_model_path=str(path)).to(self._device).eval()
         except (OSError, RuntimeError, KeyError) as error:
-            first = (str(error).splitlines() or [type(error).__name__])[0]
-            raise CheckpointError(f"{path} holds no weights of MUSIQ ({first})") from None
+            raise CheckpointError(f"{path} holds no weights of MUSIQ ({first_line(error)})") from None

@@ -17,7 +17,7 @@ from scipy.signal import medfilt
 from uniavgen.evaluation.clip import SPEECH_RATE_HZ, Clip
 from uniavgen.evaluation.faces import FaceFinder
 from uniavgen.evaluation.loading import load_weights
-from uniavgen.evaluation.metric import NOTHING, Better, Column, Measurement, NotMeasured
+from uniavgen.evaluation.metric import NOTHING, Better, Column, Measurement, NotMeasured, heard
 from uniavgen.evaluation.networks import Weights
 from uniavgen.evaluation.packages import needed
 from uniavgen.evaluation.prompts import Prompt
@@ -75,14 +75,11 @@ class LipSync:
 
     def measure(self, clip: Clip, prompt: Prompt) -> Measurement:
         del prompt
-        if clip.waveform is None:
-            raise NotMeasured("the clip has no sound track")
-        if clip.is_silent:
-            raise NotMeasured("the clip is silent")
+        sound = heard(clip)
         track = self._faces.track(clip)
         faces = crops(clip.frames, track.boxes, clip.fps)
-        cepstra = mel_cepstra(clip.waveform)
-        count = min(len(faces), len(clip.waveform) * FPS // SPEECH_RATE_HZ) - WINDOW
+        cepstra = mel_cepstra(sound)
+        count = min(len(faces), len(sound) * FPS // SPEECH_RATE_HZ) - WINDOW
         if count <= MOST_SHIFT:
             raise NotMeasured(f"the clip is shorter than {(MOST_SHIFT + WINDOW + 1) / FPS:.2f} s")
         confidence, distance, offset = verdict(distances(*self._embed(faces, cepstra, count)))
@@ -96,13 +93,13 @@ class LipSync:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         lips, sound = [], []
         pictures = torch.from_numpy(np.ascontiguousarray(faces[..., ::-1])).permute(3, 0, 1, 2)
-        heard = torch.from_numpy(cepstra)
+        sounds = torch.from_numpy(cepstra)
         for begin in range(0, count, BATCH):
             starts = range(begin, min(begin + BATCH, count))
             seen = torch.stack([pictures[:, start : start + WINDOW] for start in starts]).float()
             lips.append(self._network.lips(seen.to(self._device)).cpu())
             first = [start * SOUND_PER_FRAME for start in starts]
-            windows = torch.stack([heard[:, start : start + SOUND_WINDOW] for start in first])
+            windows = torch.stack([sounds[:, start : start + SOUND_WINDOW] for start in first])
             sound.append(self._network.sound(windows.to(self._device)).cpu())
         return torch.cat(lips), torch.cat(sound)
 

@@ -12,7 +12,7 @@ from uniavgen.errors import MediaError
 from uniavgen.evaluation.campplus import MEL_BINS, CamPlusPlus
 from uniavgen.evaluation.clip import SPEECH_RATE_HZ, Clip
 from uniavgen.evaluation.loading import load_weights
-from uniavgen.evaluation.metric import NOTHING, Better, Column, Measurement, NotMeasured
+from uniavgen.evaluation.metric import NOTHING, Better, Column, Measurement, NotMeasured, heard
 from uniavgen.evaluation.networks import Weights
 from uniavgen.evaluation.packages import needed
 from uniavgen.evaluation.prompts import Prompt
@@ -47,11 +47,7 @@ class SpeakerSimilarity:
         self.networks = {NETWORK: weights}
 
     def measure(self, clip: Clip, prompt: Prompt) -> Measurement:
-        if clip.waveform is None:
-            raise NotMeasured("the clip has no sound track")
-        if clip.is_silent:
-            raise NotMeasured("the clip is silent")
-        own = self._embed(clip.waveform)
+        own = self._embed(heard(clip))
         details = {EMBEDDING: [round(float(value), 4) for value in own]}
         try:
             scores, reasons = {"speaker_similarity": float(own @ self._reference(prompt))}, {}

@@ -12,7 +12,7 @@ from jaxtyping import Float32
 
 from uniavgen.errors import CheckpointError
 from uniavgen.evaluation.clip import SPEECH_RATE_HZ, Clip
-from uniavgen.evaluation.metric import NOTHING, Better, Column, Measurement, NotMeasured
+from uniavgen.evaluation.metric import NOTHING, Better, Column, Measurement, heard
 from uniavgen.evaluation.networks import Weights
 from uniavgen.evaluation.packages import needed
 from uniavgen.evaluation.prompts import Prompt
@@ -43,11 +43,7 @@ class SpeechQuality:
 
     def measure(self, clip: Clip, prompt: Prompt) -> Measurement:
         del prompt
-        if clip.waveform is None:
-            raise NotMeasured("the clip has no sound track")
-        if clip.is_silent:
-            raise NotMeasured("the clip is silent")
-        answers = np.stack([self._listen(part) for part in windows(clip.waveform)])
+        answers = np.stack([self._listen(part) for part in windows(heard(clip))])
         scores = {
             name: float(np.polyval(scale, answers[:, i]).mean()) for i, (name, scale) in enumerate(_SCALES.items())
         }

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from uniavgen.errors import CheckpointError
 from uniavgen.evaluation.clip import Clip
+from uniavgen.evaluation.loading import first_line
 from uniavgen.evaluation.metric import NOTHING, Better, Column, Measurement
 from uniavgen.evaluation.networks import Weights
 from uniavgen.evaluation.prompts import Prompt
@@ -63,8 +64,7 @@ class SubjectConsistency:
         try:
             return ViTModel.from_pretrained(path, add_pooling_layer=False).to(self._device).eval()
         except (OSError, ValueError, RuntimeError) as error:
-            first = (str(error).splitlines() or [type(error).__name__])[0]
-            raise CheckpointError(f"{path} is no DINO model that can be loaded ({first})") from None
+            raise CheckpointError(f"{path} is no DINO model that can be loaded ({first_line(error)})") from None
 
 
 def consistency(features: Float[np.ndarray, "F d"]) -> float:

@@ -13,6 +13,7 @@ from jaxtyping import Float32
 
 from uniavgen.errors import CheckpointError
 from uniavgen.evaluation.clip import SPEECH_RATE_HZ, Clip
+from uniavgen.evaluation.loading import first_line
 from uniavgen.evaluation.metric import Better, Column, Measurement, NotMeasured
 from uniavgen.evaluation.networks import Weights
 from uniavgen.evaluation.packages import needed
@@ -116,7 +117,7 @@ class _TransformersWhisper:
             self._processor = WhisperProcessor.from_pretrained(folder)
             self._whisper = WhisperForConditionalGeneration.from_pretrained(folder).to(device).eval()
         except (OSError, ValueError, RuntimeError) as error:
-            raise CheckpointError(f"{folder} is no Whisper model that can be loaded ({_first_line(error)})") from None
+            raise CheckpointError(f"{folder} is no Whisper model that can be loaded ({first_line(error)})") from None
 
     def __call__(self, waveform: Float32[np.ndarray, " samples"]) -> str:
         import torch
@@ -130,7 +131,3 @@ class _TransformersWhisper:
         with torch.no_grad():
             tokens = self._whisper.generate(**given, **asked, num_beams=5, do_sample=False)
         return str(self._processor.batch_decode(tokens, skip_special_tokens=True)[0])
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
