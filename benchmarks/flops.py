@@ -177,25 +177,26 @@ def clip_flops(code: Code, task: Task, size: str, guidance: str, steps: int = ST
     return counted.total
 
 
+def forward_count(code: Code, size: str, gate: Gate) -> MetaCount:
+    """One forward pass of the joint task."""
+    model, dimensions = code.model(), Size.of(size)
+    velocity = clip_velocity(model, Task.JOINT, dimensions, TIMING, reuse=False)
+    with MetaCount() as counter, torch.no_grad():
+        velocity(noise(model, dimensions, TIMING), torch.ones(1, device=META), (Pass(text=True, gate=gate),))
+    return counter
+
+
 def pass_flops(size: str) -> dict[str, int]:
-    """One forward pass of the joint task, taken apart: both branches alone and each direction of interaction."""
-
-    def count(code: Code, gate: Gate) -> MetaCount:
-        model, dimensions = code.model(), Size.of(size)
-        velocity = clip_velocity(model, Task.JOINT, dimensions, TIMING, reuse=False)
-        with MetaCount() as counter, torch.no_grad():
-            velocity(noise(model, dimensions, TIMING), torch.ones(1, device=META), (Pass(text=True, gate=gate),))
-        return counter
-
+    """One forward pass, taken apart: both branches alone and each direction of interaction."""
     a2v, v2a, plain = Gate(v2a=False), Gate(a2v=False), Code(plain=True, closed_gates=False)
-    ours, ours_apart = count(OURS, OPEN), count(OURS, CLOSED)
-    straight, straight_apart = count(plain, OPEN), count(plain, CLOSED)
+    ours, ours_apart = forward_count(OURS, size, OPEN), forward_count(OURS, size, CLOSED)
+    straight, straight_apart = forward_count(plain, size, OPEN), forward_count(plain, size, CLOSED)
     return {
         "both_branches": ours_apart.total,
-        "a2v": count(OURS, a2v).total - ours_apart.total,
-        "v2a": count(OURS, v2a).total - ours_apart.total,
+        "a2v": forward_count(OURS, size, a2v).total - ours_apart.total,
+        "v2a": forward_count(OURS, size, v2a).total - ours_apart.total,
         "joint": ours.total,
-        "v2a_plain": count(plain, v2a).total - straight_apart.total,
+        "v2a_plain": forward_count(plain, size, v2a).total - straight_apart.total,
         "joint_plain": straight.total,
         "largest_tensor_bytes": ours.largest_bytes,
         "largest_tensor_bytes_plain": straight.largest_bytes,

@@ -56,17 +56,8 @@ def main(words: Sequence[str] | None = None) -> None:
     name, preset = ("small", "nano") if options.small else ("gpu", "base")
     for run, script, more in SMALL if options.small else FULL:
         print(f"== {run}")
-        script(
-            [
-                "--preset",
-                preset,
-                *more.split(),
-                "--name",
-                f"{run}-{name}",
-                "--out",
-                str(options.out / f"{run}-{name}.json"),
-            ]
-        )
+        kept = ["--name", f"{run}-{name}", "--out", str(options.out / f"{run}-{name}.json")]
+        script(["--preset", preset, *more.split(), *kept])
         torch.compiler.reset()
         gc.collect()
 

@@ -1,0 +1,61 @@
+"""The counted operations: whole, near those worked out by hand, and still those of the code."""
+
+import json
+
+import pytest
+
+import flops
+from record import DOC, RESULTS
+from uniavgen.tasks.table import Task
+
+RESULT = json.loads((RESULTS / "flops.json").read_text())
+CLIPS = {(clip["task"], clip["size"], clip["code"]): clip["flops"] for clip in RESULT["clips"]}
+
+
+def near(counted: float, by_hand: float) -> bool:
+    return abs(counted / by_hand - 1) < 0.03
+
+
+def test_every_task_at_every_size_in_both_versions():
+    assert set(CLIPS) == {
+        (task.value, size, code) for task in Task for size in flops.SIZES for code in ("ours", "plain")
+    }
+    assert {clip["steps"] for clip in RESULT["clips"]} == {50}
+
+
+@pytest.mark.parametrize("size", flops.SIZES)
+def test_counts_are_near_those_by_hand(size: str):
+    by_hand = flops.ANALYTIC[size]
+    assert near(CLIPS["joint", size, "ours"], by_hand["joint"])
+    assert near(CLIPS["joint", size, "plain"], by_hand["plain"])
+    for task in {"dubbing", "animation"} & set(by_hand):
+        assert near(CLIPS[task, size, "ours"], by_hand[task])
+    codecs = next(line for line in RESULT["codecs"] if line["size"] == size)
+    assert near(codecs["decode"], by_hand["decode"])
+    if size == "1280x736":
+        assert near(codecs["encode"], 0.27e15)
+        whole = {clip["task"]: clip["flops"] for clip in RESULT["clips_all_blocks"] if clip["size"] == size}
+        assert near(whole["joint"], 34.8e15)
+
+
+def test_the_difference_to_the_figure_by_hand_is_the_time_embedding():
+    """By hand a pass embeds the time of every token, as the release does."""
+    line = next(line for line in RESULT["saved"] if line["measure"].startswith("time embedded"))
+    assert abs((CLIPS["joint", "1280x736", "ours"] + line["saved"]) / 34.2e15 - 1) < 0.002
+
+
+def test_short_cuts_save():
+    assert len(RESULT["saved"]) == 5
+    assert all(line["saved"] == line["flops_without"] - line["flops"] > 0 for line in RESULT["saved"])
+
+
+def test_counted_again():
+    """One forward pass and one whole clip, with what is made once, made always and left out."""
+    counted = next(line for line in RESULT["passes"] if line["size"] == "832x480")
+    again = flops.forward_count(flops.OURS, "832x480", flops.OPEN)
+    assert (again.total, again.largest_bytes) == (counted["joint"], counted["largest_tensor_bytes"])
+    assert flops.clip_flops(flops.OURS, Task.DUBBING, "832x480", flops.WITH_SKIP) == CLIPS["dubbing", "832x480", "ours"]
+
+
+def test_the_document_shows_the_result():
+    assert flops.rendered(RESULT) in DOC.read_text()
