@@ -12,6 +12,7 @@ from uniavgen.evaluation.metrics import (
     aesthetics,
     dynamic_degree,
     face_mask,
+    frechet,
     identity,
     imaging_quality,
     judge,
@@ -144,6 +145,24 @@ ENTRIES = {
             build=lambda _, options: judge.Judge(options.endpoint()),
             lack=lambda options: (
                 "" if options.judge else "no judge: --judge URL of an endpoint that takes audio and video"
+            ),
+        ),
+        Entry(
+            name="fid",
+            group="paper",
+            networks=(frechet.FID.network,),
+            columns=(frechet.FID.column,),
+            build=lambda found, options: frechet.FrechetDistance(
+                frechet.FID, found[frechet.FID.network], options.device
+            ),
+        ),
+        Entry(
+            name="fvd",
+            group="paper",
+            networks=(frechet.FVD.network,),
+            columns=(frechet.FVD.column,),
+            build=lambda found, options: frechet.FrechetDistance(
+                frechet.FVD, found[frechet.FVD.network], options.device
             ),
         ),
         Entry(

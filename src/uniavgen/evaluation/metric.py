@@ -96,6 +96,10 @@ class Metric(Protocol):
         ...
 
 
+WHOLE = ""
+"""Stands for the system as a whole where `AcrossClips` tells ids."""
+
+
 @runtime_checkable
 class AcrossClips(Protocol):
     """A metric that also compares the clips of a system with each other."""
@@ -103,5 +107,5 @@ class AcrossClips(Protocol):
     def combine(
         self, prompts: Sequence[Prompt], details: Mapping[str, Mapping[str, Any]]
     ) -> Mapping[str, Mapping[str, float | str]]:
-        """Id to column to number or reason, out of the details (by id) that `measure` gave."""
+        """Id (or WHOLE) to column to number or reason, out of the details (by id) that `measure` gave."""
         ...

@@ -82,6 +82,18 @@ NETWORKS = {
             how="syncnet_v2.model of the authors' release",
         ),
         Network(
+            name="inception",
+            asset="frechet/inception-2015-12-05.pt",
+            licence="Apache-2.0",
+            how="inception-2015-12-05.pt of StyleGAN's metrics (TorchScript)",
+        ),
+        Network(
+            name="i3d",
+            asset="frechet/i3d_torchscript.pt",
+            licence="Apache-2.0",
+            how="i3d_torchscript.pt of StyleGAN-V's metrics (TorchScript)",
+        ),
+        Network(
             name="whisper-base",
             asset="whisper-base",
             licence="MIT",

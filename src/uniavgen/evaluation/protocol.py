@@ -11,7 +11,7 @@ from typing import Any
 
 from uniavgen.errors import DataError, MediaError
 from uniavgen.evaluation.clip import Clip, checksum, find_clips, mask_file, read_clip
-from uniavgen.evaluation.metric import AcrossClips, Measurement, Metric, NotMeasured, NotMeasuredNow
+from uniavgen.evaluation.metric import WHOLE, AcrossClips, Measurement, Metric, NotMeasured, NotMeasuredNow
 from uniavgen.evaluation.prompts import Prompt, PromptSet
 from uniavgen.evaluation.store import Failure, ScoreStore, metric_digest
 
@@ -52,6 +52,8 @@ class SystemRows:
 
     system: System
     rows: Sequence[Row]
+    whole: Mapping[str, float | str] = field(default_factory=dict)
+    """Columns that only the whole set has: number or reason."""
 
     def values(self, column: str) -> dict[str, float]:
         """Id to score of the clips that have one."""
@@ -59,7 +61,7 @@ class SystemRows:
 
     @property
     def num_measured(self) -> int:
-        return sum(bool(row.scores) for row in self.rows)
+        return sum(bool(row.file and not row.problem) for row in self.rows)
 
     @property
     def num_problems(self) -> int:
@@ -109,11 +111,11 @@ def run(
             done += 1
             if on_step is not None:
                 on_step(Step(done=done, total=total, system=system.name, clip=row.id))
-        found.append(SystemRows(system=system, rows=_across(rows, prompts.prompts, metrics)))
+        found.append(_across(system, rows, prompts.prompts, metrics))
     return found
 
 
-def _across(rows: Sequence[Row], prompts: Sequence[Prompt], metrics: Sequence[Metric]) -> list[Row]:
+def _across(system: System, rows: Sequence[Row], prompts: Sequence[Prompt], metrics: Sequence[Metric]) -> SystemRows:
     """The rows with what only all clips of a system together tell; embeddings have then done their work."""
     details = {row.id: row.details for row in rows if row.details}
     added: dict[str, dict[str, float | str]] = {}
@@ -121,15 +123,18 @@ def _across(rows: Sequence[Row], prompts: Sequence[Prompt], metrics: Sequence[Me
         if isinstance(metric, AcrossClips):
             for name, found in metric.combine(prompts, details).items():
                 added.setdefault(name, {}).update(found)
-    return [
-        replace(
-            row,
-            scores={**row.scores, **{c: v for c, v in added.get(row.id, {}).items() if isinstance(v, float)}},
-            not_measured={**row.not_measured, **{c: v for c, v in added.get(row.id, {}).items() if isinstance(v, str)}},
-            details={name: value for name, value in row.details.items() if not name.startswith("embedding/")},
+    kept = []
+    for row in rows:
+        own = added.get(row.id, {})
+        kept.append(
+            replace(
+                row,
+                scores={**row.scores, **{name: value for name, value in own.items() if isinstance(value, float)}},
+                not_measured={**row.not_measured, **{name: why for name, why in own.items() if isinstance(why, str)}},
+                details={name: value for name, value in row.details.items() if not name.startswith("embedding/")},
+            )
         )
-        for row in rows
-    ]
+    return SystemRows(system=system, rows=kept, whole=added.get(WHOLE, {}))
 
 
 def _plan(system: System, prompts: PromptSet) -> list[tuple[Row, tuple[Prompt, Prompt] | None]]:

@@ -74,7 +74,7 @@ class Report:
         names = [column.name for column in self.columns]
         lines += ["| system | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
         for system in self.systems:
-            cells = [_cell(estimate(list(system.values(name).values()))) for name in names]
+            cells = [_cell(_estimate(system, name)) for name in names]
             lines.append(f"| {system.system.name} | " + " | ".join(cells) + " |")
         lines += [*self._published_lines(), *self._comparison_lines(), "", "Systems:"]
         lines += [
@@ -123,8 +123,9 @@ class Report:
         return {
             "description": system.system.description,
             "counts": {"rows": len(system.rows), "measured": system.num_measured, "problems": system.num_problems},
-            "metrics": {c.name: asdict(estimate(list(system.values(c.name).values()))) for c in self.columns},
+            "metrics": {c.name: asdict(_estimate(system, c.name)) for c in self.columns},
             "splits": {split: self._split(system, split) for split in splits} if len(splits) > 1 else {},
+            "not_measured": {name: reason for name, reason in system.whole.items() if isinstance(reason, str)},
             "clips": [_row(row) for row in system.rows],
         }
 
@@ -142,7 +143,7 @@ class Report:
         lines = ["", "Beside published rows, which others measured on other prompts.", ""]
         lines += ["| system | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
         for system in self.systems:
-            means = [estimate(list(system.values(name).values())).mean for name in names]
+            means = [_estimate(system, name).mean for name in names]
             lines.append(f"| **{system.system.name}** | " + " | ".join(map(_number, means)) + " |")
         for name, row in self.published.items():
             lines.append(f"| {name} | " + " | ".join(_number(row[column]) for column in names) + " |")
@@ -167,6 +168,14 @@ class Report:
         return lines
 
 
+def _estimate(system: SystemRows, column: str) -> Estimate:
+    """Mean over clips with its interval, or the number of the whole set, which has none."""
+    whole = system.whole.get(column)
+    if isinstance(whole, float):
+        return Estimate(mean=whole, low=None, high=None, n=system.num_measured)
+    return estimate(list(system.values(column).values()))
+
+
 def _about(column: Column) -> dict[str, str]:
     return {"description": column.description, "better": str(column.better)}
 
@@ -188,6 +197,9 @@ def _counted(systems: Sequence[SystemRows]) -> list[str]:
     """Reasons with the number of clips that have them."""
     counts: dict[tuple[str, str, str], int] = {}
     for system in systems:
+        for what, reason in system.whole.items():
+            if isinstance(reason, str):
+                counts[system.system.name, what, reason] = 1
         for row in system.rows:
             whole = {"the whole clip": row.problem} if row.problem else {}
             for what, reason in {**whole, **row.not_measured}.items():
@@ -207,7 +219,8 @@ def _number(value: float | None) -> str:
 def _cell(result: Estimate) -> str:
     if result.mean is None:
         return "-"
-    return f"{result.mean:.3f} [{result.low:.3f}, {result.high:.3f}] n={result.n}"
+    interval = "" if result.low is None else f" [{result.low:.3f}, {result.high:.3f}]"
+    return f"{result.mean:.3f}{interval} n={result.n}"
 
 
 def _rounded(value: Any) -> Any:

@@ -20,7 +20,7 @@ const number = (value, digits = 3) => (value === null || value === undefined ? "
 
 function interval(found) {
   if (!found || found.mean === null) return make("td", {}, "-");
-  const range = `${number(found.low)} to ${number(found.high)}, n=${found.n}`;
+  const range = (found.low === null ? "" : `${number(found.low)} to ${number(found.high)}, `) + `n=${found.n}`;
   return make("td", {}, number(found.mean), make("small", {}, range));
 }
 
