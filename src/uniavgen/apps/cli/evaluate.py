@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from uniavgen.evaluation.protocol import System
 
 ASSETS, JUDGE_KEY = "UNIAVGEN_ASSETS", "UNIAVGEN_JUDGE_KEY"
-PACKAGES = ("torch", "transformers", "faster-whisper", "numpy", "av")
+PACKAGES = (
+    "torch", "transformers", "faster-whisper", "whisper-normalizer", "onnxruntime", "ai-edge-litert", "dlib-bin",
+    "kaldi-native-fbank", "opencv-python-headless", "python_speech_features", "audiobox_aesthetics", "pyiqa", "numpy", "av",
+)  # fmt: skip
 """Whose versions may change a score, beside our own."""
 
 
