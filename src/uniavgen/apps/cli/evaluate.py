@@ -18,9 +18,21 @@ if TYPE_CHECKING:
 
 ASSETS, JUDGE_KEY = "UNIAVGEN_ASSETS", "UNIAVGEN_JUDGE_KEY"
 PACKAGES = (
-    "torch", "transformers", "faster-whisper", "whisper-normalizer", "onnxruntime", "ai-edge-litert", "dlib-bin",
-    "kaldi-native-fbank", "opencv-python-headless", "python_speech_features", "audiobox_aesthetics", "pyiqa", "numpy", "av",
-)  # fmt: skip
+    "ai-edge-litert",
+    "audiobox_aesthetics",
+    "av",
+    "dlib-bin",
+    "faster-whisper",
+    "kaldi-native-fbank",
+    "numpy",
+    "onnxruntime",
+    "opencv-python-headless",
+    "pyiqa",
+    "python_speech_features",
+    "torch",
+    "transformers",
+    "whisper-normalizer",
+)
 """Whose versions may change a score, beside our own."""
 
 
