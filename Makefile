@@ -76,6 +76,7 @@ bench: setup-dev
 	$(BIN)/python benchmarks/step.py --repeats 3
 	$(BIN)/python benchmarks/step.py --size 64x64 --size 128x128 --size 192x128 --frames 41 --frames 81 --variant eager \
 		--repeats 2 --name scaling
+	$(BIN)/python benchmarks/memory.py
 
 bench-gpu: setup-dev
 	$(BIN)/python benchmarks/gpu.py

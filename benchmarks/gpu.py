@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 import interaction
+import memory
 import step
 import vae_decode
 from record import RESULTS
@@ -34,6 +35,7 @@ FULL: tuple[Run, ...] = (
     ),
     ("interaction", interaction.main, "--size 1280x736"),
     ("vae_decode", vae_decode.main, "--size 832x480 --size 1280x736 --tile 384"),
+    ("memory", memory.main, "--size 1280x736 --frames 81"),
 )
 _TINY = "--size 64x64 --frames 5 --repeats 1"
 SMALL: tuple[Run, ...] = (
@@ -43,6 +45,7 @@ SMALL: tuple[Run, ...] = (
     ("scaling", step.main, f"{_TINY} --size 96x64 --frames 9 --steps 2 --variant eager"),
     ("interaction", interaction.main, _TINY),
     ("vae_decode", vae_decode.main, f"{_TINY} --tile 32"),
+    ("memory", memory.main, "--size 64x64 --frames 5 --task joint"),
 )
 
 

@@ -17,24 +17,27 @@ from uniavgen.codecs.tiles import cover
 from uniavgen.codecs.video_vae import VideoCodec, to_frames
 from uniavgen.codecs.vocoder import as_vocoder
 from uniavgen.errors import ConfigError
-from uniavgen.flow.sampling import guided_velocity
-from uniavgen.inference.parts import Parts
+from uniavgen.flow.sampling import sample
+from uniavgen.flow.schedule import ScheduleConfig, sigmas
+from uniavgen.flow.solver import make_solver
+from uniavgen.inference.parts import META, Parts, in_working_precision
 from uniavgen.inference.placement import MODES, Mode, Placement, Residency, Weights, mode_named
-from uniavgen.inference.request import MAX_CHARACTERS_PER_S, SamplingConfig
+from uniavgen.inference.prepare import Inputs
+from uniavgen.inference.request import MAX_CHARACTERS_PER_S, Request, SamplingConfig
 from uniavgen.inference.tensor_memory import count_on_shapes
 from uniavgen.inference.velocity import ClipVelocity
 from uniavgen.models.transformer import UniAVGenTransformer
-from uniavgen.tasks.conditioning import ClipConditions
+from uniavgen.tasks.conditioning import ClipConditions, impose
 from uniavgen.tasks.table import REFERENCE_SILENCE_S, TASKS, Part, Reference, Task
 from uniavgen.timebase import ClipTiming
 
 GB = 2**30
 """As graphics cards are sold."""
-RESERVE = 0.75 * GB
+RESERVE = 3 * GB // 4
 """What a CUDA context and its libraries take beside tensors. [ours, not measured]"""
-SLACK = 0.03
-"""Share that the allocator loses between tensors. [ours, not measured]"""
-TILES_PX = (None, 512, 384, 256)
+WEIGHTS_SLACK, ACTIVATIONS_SLACK = 0.02, 0.1
+"""Shares that are lost between tensors, and that kernels take as scratch. [ours, not measured]"""
+TILES_PX = (None, 768, 512, 384, 256)
 """Sides of the squares that the autoencoder may work in, the best first."""
 STREAMED_BLOCKS = 3
 """Blocks on the device at a time: the one that works, the next one, and one that a pass has left out."""
@@ -111,24 +114,43 @@ def largest_work(task: Task, height: int, width: int, timing: ClipTiming, sampli
     )
 
 
+def work_of(request: Request, inputs: Inputs, sampling: SamplingConfig) -> Work:
+    """That of a request whose inputs are prepared."""
+    base = inputs.timing.base
+    return Work(
+        task=request.task,
+        height=inputs.frames.shape[1],
+        width=inputs.frames.shape[2],
+        timing=inputs.timing,
+        sampling=sampling,
+        given_frames=len(inputs.frames),
+        voice_tokens=0 if inputs.voice is None else base.tokens(len(inputs.voice)),
+        symbols=len(request.speech) + len(request.voice_text) + 1,
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class PhaseMemory:
     """Bytes on the device in one phase."""
 
     phase: Phase
     resident: dict[str, int]
-    """Weights of the parts that lie there."""
+    """Weights of the parts that lie there, by part."""
     activations: int
 
     @property
     def peak(self) -> int:
         """What PyTorch's allocator hands out at most (`torch.cuda.max_memory_allocated`)."""
-        return sum(self.resident.values()) + self.activations
+        return self.weights + self.activations
+
+    @property
+    def weights(self) -> int:
+        return sum(self.resident.values())
 
     @property
     def needed(self) -> float:
         """What the device must have for it."""
-        return self.peak * (1 + SLACK) + RESERVE
+        return self.weights * (1 + WEIGHTS_SLACK) + self.activations * (1 + ACTIVATIONS_SLACK) + RESERVE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +165,7 @@ class Plan:
     @property
     def peak(self) -> PhaseMemory:
         """The phase that takes most."""
-        return max(self.phases, key=lambda phase: phase.peak)
+        return max(self.phases, key=lambda phase: phase.needed)
 
 
 class Planner:
@@ -153,7 +175,7 @@ class Planner:
         self.parts, self.work = parts, work
         self._counts: dict[tuple[Phase, int | None], int] = {}
 
-    def choose(self, budget: float, device: torch.device | None = None, mode: str | None = None) -> Plan:
+    def choose(self, budget: int, device: torch.device | None = None, mode: str | None = None) -> Plan:
         """The best placement whose phases all fit into `budget` bytes; of one mode where it is named.
 
         ConfigError with what would fit, where none does.
@@ -163,14 +185,19 @@ class Planner:
             plan = self._fitted(candidate, budget, device)
             if plan is not None:
                 return plan
+        if mode:
+            instead = self.choose(budget, device).placement.mode.name
+            raise ConfigError(f"{self._missing(candidates[-1], budget)}; mode {instead} would fit")
         raise ConfigError(self._does_not_fit(candidates[-1], budget))
 
     def resident(self) -> Plan:
         """Everything on the device, whole pictures, pass by pass: what is done where memory is no question."""
         return self._plan(Placement())
 
-    def _fitted(self, mode: Mode, budget: float, device: torch.device | None) -> Plan | None:
+    def _fitted(self, mode: Mode, budget: int, device: torch.device | None) -> Plan | None:
         """Each phase in the best way that fits; None where one fits in none."""
+        if self._weights_exceed(mode, budget):
+            return None
         best: dict[Phase, int | None] = {}
         for phase in self.work.phases:
             fitting = (way for way in WAYS[phase] if self._phase(mode, phase, way).needed <= budget)
@@ -188,6 +215,11 @@ class Planner:
             )
         )
 
+    def _weights_exceed(self, mode: Mode, budget: int) -> bool:
+        """Whether weights alone are too much, so that nothing need be counted."""
+        bare = (PhaseMemory(phase=p, resident=self._resident(mode, p), activations=0) for p in self.work.phases)
+        return any(phase.needed > budget for phase in bare)
+
     def _plan(self, placement: Placement) -> Plan:
         ways = {
             Phase.SAMPLE: 2 if placement.batch_passes else 1,
@@ -201,18 +233,23 @@ class Planner:
             waiting=sum(self._stored(placement.mode).values()) if waits else 0,
         )
 
-    def _does_not_fit(self, mode: Mode, budget: float) -> str:
-        """What is missing and what would fit."""
+    def _missing(self, mode: Mode, budget: int) -> str:
         work, worst = self.work, max(self._smallest(mode), key=lambda phase: phase.needed)
-        told = (
+        return (
             f"{work.width}x{work.height} px and {work.timing.num_frames} frames need {worst.needed / GB:.1f} GB to "
             f"{worst.phase} in mode {mode.name}, there are {budget / GB:.1f}"
         )
+
+    def _does_not_fit(self, mode: Mode, budget: int) -> str:
+        """What is missing and what would fit."""
+        work, told = self.work, self._missing(mode, budget)
         cell = self.parts.pixels_of_token
         for share in (0.75, 0.5, 0.25):
             height, width = (max(int(side * share) // cell, 1) * cell for side in (work.height, work.width))
             smaller = Planner(self.parts, replace(work, height=height, width=width))
-            if all(phase.needed <= budget for phase in smaller._smallest(mode)):
+            if not self._weights_exceed(mode, budget) and all(
+                phase.needed <= budget for phase in smaller._smallest(mode)
+            ):
                 return f"{told}; {width}x{height} would fit, or a device with more memory"
         return f"{told}; no smaller picture fits either, so use a device with more memory"
 
@@ -338,10 +375,13 @@ class Planner:
         remembers = Part.GIVEN in (spec.video, spec.audio)
         transformer = self.parts.transformer if remembers else _one_of_each_kind(self.parts.transformer)
         plan = sampling.plan(self.work.task)
-        first_of = {plan.terms(step, sampling.steps): step for step in reversed(range(sampling.steps))}
+        passes = set(plan.passes(sampling.steps))
+        steps = next(few for few in range(1, sampling.steps + 1) if set(plan.passes(few)) == passes)
+        # One more, so that a step has one before it.
+        times = sigmas(min(steps + 1, sampling.steps), ScheduleConfig(shift=sampling.shift))
 
         def run() -> None:
-            clean, state = self._clean(), self._state()
+            clean, noise = self._clean(), self._state()
             velocity = ClipVelocity(
                 transformer=transformer,
                 task=self.work.task,
@@ -350,8 +390,8 @@ class Planner:
                 reference_time=sampling.reference_time,
                 batch_passes=batch_passes,
             )
-            for step in sorted(first_of.values()):
-                guided_velocity(velocity, state, torch.empty(1, device="meta"), plan, step, sampling.steps)
+            state = sample(velocity, noise, times, plan, make_solver(sampling.solver, times), lambda _: None)
+            impose(state, clean)
 
         return self._count(run, transformer)
 
@@ -393,6 +433,10 @@ class Planner:
         )
 
 
+_KEPT_FINE = ("norm", "face_mask", "v2a.to_k", "v2a.to_v")
+"""Layers of a block that fp8 leaves as they are (`UniAVGenTransformer._skip_layerwise_casting_patterns`)."""
+
+
 def _size(module: nn.Module) -> int:
     return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
 
@@ -401,30 +445,20 @@ def _saved(block: nn.Module, weights: Weights) -> int:
     """Bytes that storing a block's matrices in a byte a weight saves."""
     if weights is Weights.AS_LOADED:
         return 0
-    layers = [
-        layer for name, layer in block.named_modules() if isinstance(layer, nn.Linear) and _is_stored(name, weights)
-    ]
-    saved = sum(layer.weight.nbytes - layer.weight.numel() for layer in layers)
-    # int8 has a scale a row.
-    scales = sum(layer.weight.shape[0] * layer.weight.itemsize for layer in layers)
-    return saved - scales if weights is Weights.INT8 else saved
-
-
-def _is_stored(name: str, weights: Weights) -> bool:
-    """Whether the mode stores this layer of a block in less."""
-    coarse_only = ("norm", "face_mask", "v2a.to_k", "v2a.to_v")
-    return weights is Weights.INT8 or not any(word in name for word in coarse_only)
+    linear = [(name, layer) for name, layer in block.named_modules() if isinstance(layer, nn.Linear)]
+    if weights is Weights.INT8:
+        # A byte a weight, and for each row a scale in working precision.
+        return sum(layer.weight.nbytes - layer.weight.numel() - layer.weight[:, 0].nbytes for _, layer in linear)
+    stored = [layer for name, layer in linear if not any(word in name for word in _KEPT_FINE)]
+    return sum(tensor.nbytes - tensor.numel() for layer in stored for tensor in layer.parameters())
 
 
 def _one_of_each_kind(transformer: UniAVGenTransformer) -> UniAVGenTransformer:
-    """The same with two blocks, of which one interacts if any does."""
+    """The same with two blocks, of which the second interacts if any does."""
     settings = transformer.settings
     interacts = settings.interaction.layer_list(settings.num_layers)
-    small = replace(settings, num_layers=2, interaction=replace(settings.interaction, layers=(0,) if interacts else ()))
-    with torch.device("meta"):
-        shallow = UniAVGenTransformer.from_settings(small)
-    dtypes = dict(transformer.named_parameters())
-    for name, parameter in shallow.named_parameters():
-        like = dtypes.get(name.replace("blocks.0.", f"blocks.{interacts[0]}.") if interacts else name)
-        parameter.data = parameter.data.to((parameter if like is None else like).dtype)
-    return shallow
+    layers = replace(settings.interaction, layers=(1,) if interacts else ())
+    with META:
+        few = UniAVGenTransformer.from_settings(replace(settings, num_layers=2, interaction=layers))
+    in_working_precision(few, transformer.blocks[0].video.attn1.to_q.weight.dtype)
+    return few

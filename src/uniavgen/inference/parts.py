@@ -1,9 +1,8 @@
-"""The networks of a model without their weights: shapes and precisions only, from its configs alone."""
+"""The networks of a model, as a rule without their weights: shapes and precisions from its configs alone."""
 
+import copy
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from uniavgen.inference.request import SamplingConfig
 from uniavgen.models.config import TransformerConfig
 from uniavgen.models.transformer import UniAVGenTransformer
 
+META = torch.device("meta")
 WAN_VAE = VideoVaeShape(width=160, decoder_width=256, latent_channels=48, blocks_per_level=2)
 """Wan2.2's video autoencoder. [release]"""
 UMT5_XXL = {"vocab_size": 256_384, "d_model": 4096, "d_kv": 64, "d_ff": 10_240, "num_layers": 24, "num_heads": 64}
@@ -60,9 +60,9 @@ class Parts:
         return self.vae.config["scale_factor_spatial"] * max(self.transformer.settings.video.patch[1:])
 
 
-def base_parts(dtype: torch.dtype | None = WORKING_DTYPE) -> Parts:
-    """The paper's model. [release]"""
-    with _shapes_only():
+def base_parts(dtype: torch.dtype | None = WORKING_DTYPE, device: torch.device = META) -> Parts:
+    """The paper's model; with random weights on any other device. [release]"""
+    with torch.device(device):
         parts = Parts(
             transformer=UniAVGenTransformer.from_settings(load(TransformerConfig, ["base/model"])),
             vae=WAN_VAE.build(),
@@ -72,14 +72,20 @@ def base_parts(dtype: torch.dtype | None = WORKING_DTYPE) -> Parts:
             picture_size=ShortSide(),
             sampling=SamplingConfig(),
         )
-    return _in_working_precision(parts, dtype)
+    return _at_work(parts, dtype)
+
+
+def shapes_of(parts: Parts) -> Parts:
+    """The same without its weights."""
+    without = {name: copy.deepcopy(part).to(META) for name, part in parts.networks.items()}
+    return replace(parts, **without)
 
 
 def saved_parts(folder: Path, dtype: torch.dtype | None = WORKING_DTYPE) -> Parts:
     """A saved pipeline's, by its configs; CheckpointError where one is missing or damaged."""
     try:
         index = json.loads((folder / "model_index.json").read_text())
-        with _shapes_only():
+        with META:
             parts = Parts(
                 transformer=UniAVGenTransformer.from_config(_config(folder / "transformer")),
                 vae=AutoencoderKLWan.from_config(_config(folder / "vae")),
@@ -92,7 +98,7 @@ def saved_parts(folder: Path, dtype: torch.dtype | None = WORKING_DTYPE) -> Part
     except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise CheckpointError(f"the configs of {folder} are damaged ({reason}); copy or download it again") from None
-    return _in_working_precision(parts, dtype)
+    return _at_work(parts, dtype)
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -116,21 +122,16 @@ def _vocoder(named: list[str | None], folder: Path) -> Any:
     raise CheckpointError(f"{folder} holds a vocoder of a kind that is not known here: {named}")
 
 
-@contextmanager
-def _shapes_only() -> Iterator[None]:
-    with torch.device("meta"):
-        yield
-
-
-def _in_working_precision(parts: Parts, dtype: torch.dtype | None) -> Parts:
+def _at_work(parts: Parts, dtype: torch.dtype | None) -> Parts:
     """As `from_pretrained(dtype=...)` loads them; None is float32, or what the caption encoder's config says."""
-    if dtype is None:
-        kept = getattr(parts.text_encoder.config, "dtype", None)
-        parts.text_encoder.to(kept or torch.float32)
-        return parts
-    parts.text_encoder.to(dtype)
-    in_float32 = UniAVGenTransformer._keep_in_fp32_modules
-    for name, parameter in parts.transformer.named_parameters():
-        if not set(in_float32) & set(name.split(".")):
-            parameter.data = parameter.data.to(dtype)
+    parts.text_encoder.to(dtype or parts.text_encoder.config.dtype or torch.float32)
+    in_working_precision(parts.transformer, dtype or torch.float32)
     return parts
+
+
+def in_working_precision(transformer: UniAVGenTransformer, dtype: torch.dtype) -> None:
+    """What diffusers makes of a model that is loaded in `dtype`."""
+    in_float32 = set(UniAVGenTransformer._keep_in_fp32_modules)
+    for name, parameter in transformer.named_parameters():
+        if not in_float32 & set(name.split(".")):
+            parameter.data = parameter.data.to(dtype)

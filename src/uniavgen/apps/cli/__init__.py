@@ -24,6 +24,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "continue": ("extend", "extend", "Continue a clip with what is said next."),
     "dub": ("dub", "dub", "Give a video a voice; its frames stay as they are."),
     "animate": ("animate", "animate", "Make a picture speak a recording; the sound stays as it is."),
+    "plan": ("plan", "plan", "Show what a clip takes of a GPU's memory, before anything is loaded."),
     "info": ("info", "info", "Show what a file holds and the settings it was made with."),
     "synth": ("synth", "synth", "Draw clips of the synthetic world."),
     "prepare": ("prepare", "prepare", "Store the features that training reads."),

@@ -46,6 +46,8 @@ class Common:
     audio_guidance: o.AudioGuidance = None
     size: o.Size = None
     device: o.Device = "auto"
+    vram: o.Vram = None
+    mode: o.MemoryMode = None
     attention: o.Attention = "sdpa"
     compile_blocks: o.Compile = False
     cache: o.Cache = None
@@ -54,7 +56,7 @@ class Common:
     def asked(self) -> dict[str, Any]:
         """The part that a Request takes."""
         names = ("steps", "seed", "source", "guidance", "video_guidance", "audio_guidance")
-        return {name: getattr(self, name) for name in names} | {"size": _size(self.size)}
+        return {name: getattr(self, name) for name in names} | {"size": size_asked(self.size)}
 
     def speed(self) -> "SpeedConfig":
         """The part that makes sampling faster; ConfigError for what cannot be."""
@@ -93,6 +95,7 @@ Write = Callable[["UniAVGenPipeline", "Clip", Mapping[str, Any]], str]
 
 def check_outputs(out: Path, common: Common, inputs: Mapping[str, Path | None]) -> None:
     """Everything about the output, the model's name and the device that can be wrong before inputs are read."""
+    from uniavgen.apps.cli.memory import check_gpu
     from uniavgen.media.container import SUFFIXES
     from uniavgen.media.files import check_writable
 
@@ -102,11 +105,13 @@ def check_outputs(out: Path, common: Common, inputs: Mapping[str, Path | None]) 
         check_writable(out.with_suffix(".png"), (".png",), inputs=files)
     check_model(common.model, common.device)
     common.speed()
-    _size(common.size)
+    size_asked(common.size)
+    check_gpu(common.vram, common.mode, common.device)
 
 
 def make(request: "Request", common: Common, out: Path, inputs: Mapping[str, Path | None], write: Write) -> None:
     """Load the model, make the clip, write it with its settings, and print what was done."""
+    from uniavgen.apps.cli.memory import too_little_told
     from uniavgen.apps.cli.models import check_texts
     from uniavgen.inference.parallel import joined
 
@@ -115,11 +120,11 @@ def make(request: "Request", common: Common, out: Path, inputs: Mapping[str, Pat
     if folder is not None:
         check_texts(folder, request)
     with joined() as device:
-        pipeline = _load(common, folder, device)
+        pipeline = _load(common, folder, device, request)
         pipeline.check(request)
         loaded = time.monotonic()
         is_first = pipeline.processes is None or pipeline.processes.is_first
-        with _progress_bars() if is_first else nullcontext() as on_progress:
+        with _progress_bars() if is_first else nullcontext() as on_progress, too_little_told():
             clip = pipeline(request, on_progress=on_progress)
     if not is_first:
         return
@@ -143,8 +148,9 @@ def make(request: "Request", common: Common, out: Path, inputs: Mapping[str, Pat
     print(f"loading took {loaded - began:.1f} s, making {made - loaded:.1f} s, writing {time.monotonic() - made:.1f} s")
 
 
-def _load(common: Common, folder: Path | None, device: str | None) -> "UniAVGenPipeline":
+def _load(common: Common, folder: Path | None, device: str | None, request: "Request") -> "UniAVGenPipeline":
     """The model with all that was asked for; `device` is None where this process works alone."""
+    from uniavgen.apps.cli.memory import placed_for
     from uniavgen.apps.cli.models import chosen_device, load
     from uniavgen.inference.parallel import Processes
     from uniavgen.inference.speed import accelerate, check_attention
@@ -153,7 +159,12 @@ def _load(common: Common, folder: Path | None, device: str | None) -> "UniAVGenP
     if device is not None and speed.block_cache is not None:
         raise ConfigError("processes that share a clip cannot use the cache, since each would decide for itself")
     check_attention(speed.attention, device or chosen_device(common.device))
-    pipeline = load(common.model, folder, device or common.device)
+    placement = None
+    if device is None:
+        placement = placed_for(request, common.model, folder, common.device, (common.vram, common.mode))
+    elif common.vram is not None or common.mode is not None:
+        raise ConfigError("processes that share a clip keep all parts on their GPUs; leave --vram and --mode out")
+    pipeline = load(common.model, folder, device or common.device, placement)
     accelerate(pipeline, speed)
     if device is not None:
         pipeline.processes = Processes.arrange(device.partition(":")[0])
@@ -161,7 +172,7 @@ def _load(common: Common, folder: Path | None, device: str | None) -> "UniAVGenP
     return pipeline
 
 
-def _size(text: str | None) -> tuple[int, int] | None:
+def size_asked(text: str | None) -> tuple[int, int] | None:
     """Width and height of `WxH`."""
     if text is None:
         return None

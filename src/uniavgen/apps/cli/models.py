@@ -10,6 +10,7 @@ from uniavgen.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from uniavgen.inference.pipeline import UniAVGenPipeline
+    from uniavgen.inference.placement import Placement
     from uniavgen.inference.request import Request
 
 NANO = "nano"
@@ -63,15 +64,35 @@ def check_texts(folder: Path, request: "Request") -> None:
     check_symbols(request, symbols)
 
 
-def load(model: str, folder: Path | None, device: str) -> "UniAVGenPipeline":
-    """The pipeline on its device; CheckpointError where it is damaged, foreign or not to be had."""
+def downloaded(model: str) -> Path:
+    """The folder of a model on the hub; CheckpointError where it is not to be had."""
+    from uniavgen.inference.pipeline import UniAVGenPipeline
+
+    try:
+        return Path(UniAVGenPipeline.download(model))
+    except _loading_errors() as error:
+        raise CheckpointError(
+            f"the model {model} could not be loaded ({_first_line(error)}); check the name and the network"
+        ) from None
+
+
+def load(model: str, folder: Path | None, device: str, placement: "Placement | None" = None) -> "UniAVGenPipeline":
+    """The pipeline in its place; CheckpointError where it is damaged, foreign or not to be had.
+
+    placement: as it was planned; None is all of it on the device. On a GPU transformer and caption encoder work in
+    bfloat16.
+    """
     import torch
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
+    from uniavgen.inference.parts import WORKING_DTYPE
     from uniavgen.inference.pipeline import UniAVGenPipeline
+    from uniavgen.inference.placement import Placement, place
 
-    chosen = chosen_device(device)
+    placement = placement or Placement(device=torch.device(chosen_device(device)))
+    dtypes = {"transformer": WORKING_DTYPE, "text_encoder": WORKING_DTYPE, "default": torch.float32}
+    options = {"dtype": dtypes} if placement.device is not None and placement.device.type == "cuda" else {}
     for logging in (diffusers_logging, transformers_logging):
         logging.set_verbosity_error()
         logging.disable_progress_bar()
@@ -79,14 +100,14 @@ def load(model: str, folder: Path | None, device: str) -> "UniAVGenPipeline":
     try:
         if folder is not None:
             _check_weights(folder)
-        pipeline = UniAVGenPipeline.from_pretrained(source)
+        pipeline = UniAVGenPipeline.from_pretrained(source, **options)
     except _loading_errors() as error:
         if isinstance(error, CheckpointError):
             raise
         mend = "check the name and the network" if folder is None else "copy or download it again"
         raise CheckpointError(f"the model {model} could not be loaded ({_first_line(error)}); {mend}") from None
     _check_filled(pipeline, model)
-    return pipeline.to(torch.device(chosen))
+    return place(pipeline, placement)
 
 
 def _check_weights(folder: Path) -> None:

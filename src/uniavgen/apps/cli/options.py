@@ -50,6 +50,17 @@ Cache = Annotated[
         help="Skip blocks that change less than X (try 0.05) between steps; what that does to lips is unmeasured.",
     ),
 ]
+Vram = Annotated[
+    float | None,
+    typer.Option(metavar="GB", help="GPU memory to stay within, as cards are sold; what is free if left out."),
+]
+MemoryMode = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="resident, turns, streamed-fp8, streamed or streamed-int8 (docs/memory.md); what fits if left out.",
+    ),
+]
 Out = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Output, .mp4, .mov or .mkv; out/COMMAND.mp4 if left out.")
 ]

@@ -1,0 +1,236 @@
+"""How well does `uniavgen plan` foretell the memory of a clip? Predicted and measured, phase by phase.
+
+On a CUDA GPU the peak of PyTorch's allocator is measured, weights included, in every mode asked for. On a CPU, where
+weights lie in the same memory as everything else, only activations are: the tensors that are made, and beside them all
+that PyTorch's allocator hands out, which holds the scratch of the CPU's kernels too (large in its convolutions; a GPU
+has other kernels). Weights are random.
+
+    python benchmarks/memory.py                                             # a small model, a minute on a CPU
+    python benchmarks/memory.py --preset base --size 1280x736 --frames 81   # on a GPU; 40 GB of host memory
+"""
+
+import argparse
+import gc
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.profiler import ProfilerActivity, profile
+from transformers import UMT5Config, UMT5EncoderModel
+
+from clips import Size
+from record import circumstances, device_name, keep, table
+from uniavgen.codecs.caption import word_tokenizer
+from uniavgen.codecs.speech_symbols import SpeechSymbols
+from uniavgen.codecs.video_vae import VideoCodec, VideoVaeShape, to_frames, to_pixels
+from uniavgen.codecs.vocoder import NanoVocoder
+from uniavgen.config import dump, load
+from uniavgen.errors import ConfigError
+from uniavgen.inference.memory import Phase, Plan, Planner, work_of
+from uniavgen.inference.parts import WORKING_DTYPE, Parts, base_parts, shapes_of
+from uniavgen.inference.picture import Cover
+from uniavgen.inference.pipeline import UniAVGenPipeline
+from uniavgen.inference.placement import MODES, on_device, place
+from uniavgen.inference.prepare import Inputs
+from uniavgen.inference.request import Request, SamplingConfig
+from uniavgen.inference.tensor_memory import TensorCounter
+from uniavgen.models.config import TransformerConfig
+from uniavgen.models.transformer import UniAVGenTransformer
+from uniavgen.tasks.table import Task
+
+MB = 2**20
+CAPTION, SPEECH = "a woman speaks at a window", "It is late."
+
+
+def small_parts(preset: str) -> Parts:
+    """Nano's transformer, or a wider one, in which tensors and not their number decide; small encoders."""
+    settings = load(TransformerConfig, ["nano/model"])
+    video = replace(settings.video, caption_width=128, caption_tokens=64)
+    if preset == "small":
+        video = replace(video, num_heads=4, head_dim=64, ffn_width=1024)
+        wider = replace(settings.audio, num_heads=2, head_dim=64, ffn_width=512)
+        settings = replace(settings, num_layers=4, audio=wider)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Parts(
+            transformer=UniAVGenTransformer.from_settings(replace(settings, video=video)),
+            vae=VideoVaeShape(width=24, decoder_width=32).build(),
+            text_encoder=UMT5EncoderModel(
+                UMT5Config(vocab_size=4096, d_model=128, d_kv=32, d_ff=256, num_layers=2, num_heads=4)
+            ),
+            vocoder=NanoVocoder(width=256, hidden=768),
+            caption_tokens=64,
+            picture_size=Cover(),
+            sampling=SamplingConfig(),
+        )
+
+
+def pipeline_of(parts: Parts, size: Size) -> UniAVGenPipeline:
+    """A pipeline for pictures of one size."""
+    symbols = "".join(chr(0x20 + i) for i in range(parts.transformer.settings.audio.speech.num_symbols))
+    pipeline = UniAVGenPipeline(
+        transformer=parts.transformer.eval(),
+        vae=parts.vae.eval(),
+        text_encoder=parts.text_encoder.eval(),
+        tokenizer=word_tokenizer([CAPTION], max_tokens=parts.caption_tokens),
+        speech_tokenizer=SpeechSymbols.of(symbols),
+        vocoder=parts.vocoder.eval(),
+        picture_config=dump(Cover(height=size.height, width=size.width)),
+        sampling_config=dump(replace(parts.sampling, steps=2)),
+    )
+    for part in parts.networks.values():
+        part.requires_grad_(False)
+    return pipeline
+
+
+def request_of(task: Task, size: Size, num_frames: int) -> Request:
+    """A clip whose inputs are noise."""
+    random = np.random.default_rng(0)
+    frames = random.integers(0, 256, (num_frames, size.height, size.width, 3), np.uint8)
+    sound = (random.standard_normal(num_frames * 1500) * 0.1).astype(np.float32)
+    given: dict[Task, dict[str, Any]] = {
+        Task.JOINT: {"picture": frames[0]},
+        Task.DUBBING: {"video": frames},
+        Task.ANIMATION: {"picture": frames[0], "audio": sound},
+    }
+    return Request(task=task, caption=CAPTION, speech=SPEECH, num_frames=num_frames, **given[task])
+
+
+Peaks = dict[str, int]
+"""By how they were measured."""
+
+
+def measured(
+    pipeline: UniAVGenPipeline, request: Request, peak_of: Callable[[Callable[[], Any]], Peaks]
+) -> dict[Phase, Peaks]:
+    """Peaks of each phase, done as the pipeline does it."""
+    peaks: dict[Phase, Peaks] = {}
+
+    def phase(name: Phase, run: Callable[[], Any]) -> Any:
+        made: list[Any] = []
+        peaks[name] = peak_of(lambda: made.append(run()))
+        return made[0]
+
+    inputs: Inputs = pipeline.check(request)
+    sampling = request.sampling(pipeline.sampling)
+    texts = phase(Phase.ENCODE_TEXT, lambda: pipeline._texts(request))
+    pixels = to_pixels(torch.from_numpy(inputs.frames)[None])
+
+    def encode() -> None:
+        with on_device(pipeline, "vae"):
+            VideoCodec(pipeline.vae, pipeline.placement.encode_tile_px).encode(pixels)
+
+    phase(Phase.ENCODE_PICTURE, encode)
+    clean = pipeline._conditions(inputs)
+    noise = pipeline._noise(request.seed, inputs, clean)
+    state, _ = phase(
+        Phase.SAMPLE, lambda: pipeline._sample(request.task, sampling, clean, texts, noise, lambda _: None)
+    )
+
+    def decode() -> None:
+        with on_device(pipeline, "vae"):
+            for shown in VideoCodec(pipeline.vae, pipeline.placement.decode_tile_px).decode_frames(state.video):
+                to_frames(shown).cpu()
+
+    if request.task is not Task.DUBBING:
+        phase(Phase.DECODE_VIDEO, decode)
+    if request.task is not Task.ANIMATION:
+        phase(Phase.DECODE_AUDIO, lambda: pipeline._waveform(state.audio, lambda _: None))
+    return peaks
+
+
+def taken_on_cpu(run: Callable[[], Any]) -> Peaks:
+    """Most bytes at a time of tensors, and of what PyTorch allocates, while `run` runs."""
+    with (
+        profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded,
+        TensorCounter("cpu", ignoring=_there_already()) as counter,
+    ):
+        run()
+    events = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]
+    live = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        live += event.nbytes()
+        peak = max(peak, live)
+    return {"measured": counter.peak, "with_scratch": peak}
+
+
+def taken_on_gpu(run: Callable[[], Any]) -> Peaks:
+    """Most bytes at a time that PyTorch's allocator hands out while `run` runs, weights included."""
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    run()
+    torch.cuda.synchronize()
+    return {"measured": torch.cuda.max_memory_allocated()}
+
+
+def compared(plan: Plan, peaks: dict[Phase, Peaks], with_weights: bool) -> list[dict[str, Any]]:
+    """A line a phase."""
+    lines = []
+    for memory in plan.phases:
+        predicted = memory.peak if with_weights else memory.activations
+        lines.append({"phase": str(memory.phase), "predicted": predicted, **peaks[memory.phase]})
+    return lines
+
+
+def _there_already() -> list[torch.Tensor]:
+    return [found for found in gc.get_objects() if isinstance(found, torch.Tensor) and found.device.type == "cpu"]
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", choices=("nano", "small", "base"), default="small")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--size", type=Size.of, default=Size(width=224, height=160))
+    parser.add_argument("--frames", type=int, default=17)
+    parser.add_argument("--task", choices=("joint", "dubbing", "animation"), action="append")
+    parser.add_argument("--mode", choices=tuple(MODES), action="append", help="on a GPU; all but int8 if left out")
+    parser.add_argument("--name", default="memory")
+    parser.add_argument("--out", type=Path)
+    asked = parser.parse_args(words)
+    device = torch.device(asked.device)
+    on_gpu = device.type == "cuda"
+    modes = (asked.mode or [name for name in MODES if name != "streamed-int8"]) if on_gpu else ["resident"]
+    tasks = [Task(name) for name in asked.task or ("joint", "dubbing", "animation")]
+    lines: list[dict[str, Any]] = []
+    with torch.no_grad():
+        for task in tasks:
+            for mode in modes:
+                lines += clip_lines(asked.preset, request_of(task, asked.size, asked.frames), asked.size, mode, device)
+    rows = [
+        [line["task"], line["mode"], line["phase"], f"{line['predicted'] / MB:.2f}", f"{line['measured'] / MB:.2f}",
+         f"{line['predicted'] / line['measured'] - 1:+.1%}", f"{line.get('with_scratch', 0) / MB:.2f}"]
+        for line in lines
+    ]  # fmt: skip
+    print(table(["task", "mode", "phase", "predicted MB", "measured MB", "difference", "with scratch"], rows))
+    on_cpu = "tensors counted, without weights; with_scratch: all that torch's allocator gives, by torch.profiler"
+    result = {
+        "question": "How well is the memory of a clip foretold?",
+        "settings": {"preset": asked.preset, "size": str(asked.size), "frames": asked.frames},
+        "measured_by": "torch.cuda.max_memory_allocated, weights included" if on_gpu else on_cpu,
+        **circumstances(device_name(device)),
+        "phases": lines,
+    }
+    keep(asked.name, result, asked.out)
+
+
+def clip_lines(preset: str, request: Request, size: Size, mode: str, device: torch.device) -> list[dict[str, Any]]:
+    """A line a phase of one clip in one mode; none where it does not fit."""
+    on_gpu = device.type == "cuda"
+    parts = base_parts(WORKING_DTYPE, torch.device("cpu")) if preset == "base" else small_parts(preset)
+    pipeline = pipeline_of(parts, size)
+    planner = Planner(shapes_of(parts), work_of(request, pipeline.check(request), request.sampling(pipeline.sampling)))
+    try:
+        plan = planner.choose(torch.cuda.mem_get_info(device)[0], device, mode) if on_gpu else planner.resident()
+    except ConfigError as error:
+        print(f"{request.task}, {mode}: {error}")
+        return []
+    place(pipeline, replace(plan.placement, device=device))
+    peaks = measured(pipeline, request, taken_on_gpu if on_gpu else taken_on_cpu)
+    return [{"task": str(request.task), "mode": mode, **line} for line in compared(plan, peaks, on_gpu)]
+
+
+if __name__ == "__main__":
+    main()

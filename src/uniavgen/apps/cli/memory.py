@@ -1,0 +1,129 @@
+"""--vram and --mode: how much of the GPU a clip may take, and where the parts of the model lie meanwhile."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from uniavgen.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+    from uniavgen.inference.memory import Plan
+    from uniavgen.inference.placement import Placement
+    from uniavgen.inference.request import Request
+
+
+def check_memory(vram: float | None, mode: str | None) -> None:
+    """ConfigError for what no device can have."""
+    if vram is not None and not (math.isfinite(vram) and vram > 0):
+        raise ConfigError(f"--vram is the memory of the GPU in GB, such as 24, got {vram:g}")
+    if mode is not None:
+        from uniavgen.inference.placement import mode_named
+
+        mode_named(mode)
+
+
+def check_gpu(vram: float | None, mode: str | None, device: str) -> None:
+    """The same, and that there is a GPU where one of the two is asked for."""
+    check_memory(vram, mode)
+    if vram is None and mode is None:
+        return
+    from uniavgen.apps.cli.models import chosen_device
+
+    chosen = chosen_device(device)
+    if not chosen.startswith("cuda"):
+        raise ConfigError(
+            f"--vram and --mode are for a CUDA GPU, and on the device '{chosen}' everything stays; leave them out"
+        )
+
+
+def placed_for(
+    request: "Request", model: str, folder: Path | None, device: str, asked: tuple[float | None, str | None]
+) -> "Placement | None":
+    """How a clip is made within the memory of a GPU, told in one line; None on anything else.
+
+    asked: --vram and --mode. Raises ConfigError where the clip does not fit, before weights are read.
+    """
+    import torch
+
+    from uniavgen.apps.cli.models import chosen_device, downloaded
+
+    place = torch.device(chosen_device(device))
+    if place.type != "cuda":
+        return None
+    from uniavgen.inference.memory import GB, Planner, work_of
+    from uniavgen.inference.parts import saved_parts
+    from uniavgen.inference.picture import asked_size
+    from uniavgen.inference.prepare import prepare
+
+    vram, mode = asked
+    parts = saved_parts(folder or downloaded(model))
+    size = parts.picture_size if request.size is None else asked_size(parts.picture_size, *request.size)
+    inputs = prepare(request, parts.transformer.settings.timebase, size)
+    budget = free_bytes(place) if vram is None else int(vram * GB)
+    plan = Planner(parts, work_of(request, inputs, request.sampling(parts.sampling))).choose(budget, place, mode)
+    if vram is not None:
+        keep_within(budget, place)
+    print(
+        f"memory mode {plan.placement.mode.name}: at most {plan.peak.needed / GB:.1f} of {budget / GB:.1f} GB "
+        f"(predicted, to {plan.peak.phase})"
+    )
+    return plan.placement
+
+
+@contextmanager
+def too_little_told() -> Iterator[None]:
+    """ConfigError where a GPU runs out of memory in spite of all."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise ConfigError(
+            "the GPU ran out of memory; allow less with --vram, so that more is moved away, or use --mode streamed-fp8"
+        ) from None
+
+
+def free_bytes(device: "torch.device") -> int:
+    """Of a GPU that is there, now. What this process has in use already counts as free: its context."""
+    import torch
+
+    from uniavgen.inference.memory import RESERVE
+
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + RESERVE
+
+
+def keep_within(budget: int, device: "torch.device") -> None:
+    """Let PyTorch's allocator take no more of the GPU than was asked for."""
+    import torch
+
+    from uniavgen.inference.memory import RESERVE
+
+    _, total = torch.cuda.mem_get_info(device)
+    torch.cuda.set_per_process_memory_fraction(min(max(budget - RESERVE, 0) / total, 1.0), device)
+
+
+def described(plan: "Plan") -> list[str]:
+    """Lines about a plan: its mode, a table of its phases, and what it takes altogether."""
+    from uniavgen.inference.memory import GB
+
+    placement = plan.placement
+    rows = [("phase", "on the device", "weights", "activations", "peak GB")]
+    for memory in plan.phases:
+        there = ", ".join(name.replace("_", " ") for name in memory.resident) or "nothing"
+        numbers = (memory.weights, memory.activations, memory.peak)
+        rows.append((str(memory.phase), there, *(f"{number / GB:.2f}" for number in numbers)))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    table = []
+    for row in rows:
+        cells = zip(row, widths, "<<>>>", strict=True)
+        table.append("  " + "  ".join(f"{cell:{side}{width}}" for cell, width, side in cells).rstrip())
+    ways = [placement.mode.summary, "both guidance passes in one batch" if placement.batch_passes else "pass by pass"]
+    for what, tile_px in (("encoded", placement.encode_tile_px), ("decoded", placement.decode_tile_px)):
+        if tile_px is not None:
+            ways.append(f"video {what} in tiles of {tile_px} px")
+    return [f"mode {placement.mode.name}: {'; '.join(ways)}", *table]

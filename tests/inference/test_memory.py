@@ -1,0 +1,200 @@
+"""Predicted memory is what tensors take; the modes are chosen by what fits."""
+
+import json
+import math
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from uniavgen.codecs.video_vae import VideoCodec, to_frames, to_pixels
+from uniavgen.errors import CheckpointError, ConfigError
+from uniavgen.inference import memory
+from uniavgen.inference.memory import GB, Phase, Planner, largest_work, work_of
+from uniavgen.inference.parts import WORKING_DTYPE, base_parts, saved_parts
+from uniavgen.inference.pipeline import UniAVGenPipeline
+from uniavgen.inference.placement import MODES, Placement, Weights, store
+from uniavgen.inference.request import Request
+from uniavgen.inference.tensor_memory import TensorCounter
+from uniavgen.tasks.table import Task
+from uniavgen.timebase import Timebase
+
+HEIGHT, WIDTH, NUM_FRAMES = 64, 96, 17
+FRAMES = np.random.default_rng(0).integers(0, 256, (NUM_FRAMES, HEIGHT, WIDTH, 3), dtype=np.uint8)
+SOUND = np.sin(np.arange(NUM_FRAMES * 1500) * 0.05).astype(np.float32) * 0.5
+COMMON = {"num_frames": NUM_FRAMES, "speech": "Hi there.", "caption": "A woman speaks."}
+REQUESTS = {
+    Task.JOINT: Request(task=Task.JOINT, picture=FRAMES[0], **COMMON),
+    Task.DUBBING: Request(task=Task.DUBBING, video=FRAMES, **COMMON),
+    Task.ANIMATION: Request(task=Task.ANIMATION, picture=FRAMES[0], audio=SOUND, **COMMON),
+}
+GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "release_codec_parameters.json"
+
+
+@pytest.fixture(scope="module")
+def folder(pipeline, tmp_path_factory) -> Path:
+    """The tiny pipeline, saved for pictures that are not square."""
+    saved = tmp_path_factory.mktemp("models") / "tiny"
+    pipeline.save_pretrained(saved)
+    index = json.loads((saved / "model_index.json").read_text())
+    index["picture_config"] |= {"height": HEIGHT, "width": WIDTH}
+    (saved / "model_index.json").write_text(json.dumps(index))
+    return saved
+
+
+@pytest.fixture(scope="module")
+def base():
+    return base_parts()
+
+
+@pytest.fixture(scope="module")
+def planner(base) -> Planner:
+    """The paper's clip."""
+    return Planner(base, largest_work(Task.JOINT, 736, 1280, Timebase().clip(81), base.sampling))
+
+
+def taken(run, module, *given) -> int:
+    there = [*module.parameters(), *module.buffers(), *given]
+    with torch.no_grad(), TensorCounter("cpu", ignoring=there) as counter:
+        run()
+    return counter.peak
+
+
+@pytest.mark.parametrize("batch_passes", [False, True])
+@pytest.mark.parametrize("task", REQUESTS)
+def test_predicted_activations_are_those_of_a_real_clip(folder, task, batch_passes):
+    pipeline, request = UniAVGenPipeline.from_pretrained(folder), REQUESTS[task]
+    pipeline.placement = Placement(batch_passes=batch_passes)
+    inputs, sampling = pipeline.check(request), request.sampling(pipeline.sampling)
+    planner = Planner(saved_parts(folder, None), work_of(request, inputs, sampling))
+    plan = planner._plan(pipeline.placement)
+    predicted = {phase.phase: phase.activations for phase in plan.phases}
+
+    texts, clean = pipeline._texts(request), pipeline._conditions(inputs)
+    noise = pipeline._noise(0, inputs, clean)
+    codec, pixels = VideoCodec(pipeline.vae), to_pixels(torch.from_numpy(inputs.frames)[None])
+
+    def decode() -> None:
+        for shown in codec.decode_frames(noise.video):
+            to_frames(shown)
+
+    def sample():
+        return pipeline._sample(task, sampling, clean, texts, noise, lambda _: None)
+
+    taken(sample, pipeline.transformer)  # Tables of angles are made once and kept.
+    real = {
+        Phase.ENCODE_PICTURE: taken(lambda: codec.encode(pixels), pipeline.vae, pixels),
+        Phase.SAMPLE: taken(sample, pipeline.transformer),
+    }
+    if task is not Task.DUBBING:
+        real[Phase.DECODE_VIDEO] = taken(decode, pipeline.vae)
+    for phase, peak in real.items():
+        assert predicted[phase] == pytest.approx(peak, rel=0.1), phase
+
+
+def test_a_picture_in_tiles_takes_what_a_tile_takes(folder):
+    parts = saved_parts(folder, None)
+    work = largest_work(Task.JOINT, 256, 512, Timebase().clip(NUM_FRAMES), parts.sampling)
+    whole, tiled = (Planner(parts, replace(work, width=width)) for width in (512, 256))
+    assert whole._decode_video(256) == tiled._decode_video(None) < whole._decode_video(None) / 1.9
+
+
+def test_one_block_of_each_kind_takes_what_all_do(folder, monkeypatch):
+    parts = saved_parts(folder, None)
+    work = largest_work(Task.JOINT, HEIGHT, WIDTH, Timebase().clip(NUM_FRAMES), parts.sampling)
+    few = Planner(parts, work)._sample(batch_passes=False)
+    monkeypatch.setattr(memory, "_one_of_each_kind", lambda transformer: transformer)
+    assert few == pytest.approx(Planner(parts, work)._sample(batch_passes=False), rel=0.02)
+
+
+def test_shapes_and_precisions_come_from_configs_alone(folder):
+    dtypes = {"transformer": WORKING_DTYPE, "text_encoder": WORKING_DTYPE, "default": torch.float32}
+    loaded, parts = UniAVGenPipeline.from_pretrained(folder, dtype=dtypes), saved_parts(folder)
+    for name, network in parts.networks.items():
+        real = getattr(loaded, name)
+        assert all(tensor.is_meta for tensor in network.parameters())
+        assert {key: (value.shape, value.dtype) for key, value in network.named_parameters()} == {
+            key: (value.shape, value.dtype) for key, value in real.named_parameters()
+        }
+    assert (parts.picture_size, parts.sampling) == (loaded.picture_size, loaded.sampling)
+    assert parts.caption_tokens == loaded.tokenizer.model_max_length
+
+
+@pytest.mark.parametrize("weights", [Weights.FP8, Weights.INT8])
+def test_stored_bytes_are_foretold(fresh_pipeline, folder, weights):
+    if weights is Weights.INT8:
+        pytest.importorskip("torchao", reason="the extra 'quant' is not installed")
+    parts = saved_parts(folder, None)
+    planner = Planner(parts, largest_work(Task.JOINT, HEIGHT, WIDTH, Timebase().clip(NUM_FRAMES), parts.sampling))
+    transformer = fresh_pipeline.transformer
+    store(transformer, weights)
+    stored = sum(
+        sum(getattr(value, name).nbytes for name in value.tensor_data_names)
+        if hasattr(value, "tensor_data_names")
+        else value.nbytes
+        for value in transformer.parameters()
+    )
+    assert planner._transformer_bytes(weights) == stored < planner._transformer_bytes(Weights.AS_LOADED)
+
+
+def test_sizes_of_the_papers_model(base):
+    count = {name: sum(p.numel() for p in part.parameters()) for name, part in base.networks.items()}
+    assert count["transformer"] / 1e9 == pytest.approx(7.056, abs=0.001)
+    assert (count["text_encoder"], count["vae"]) == (5_680_910_336, 704_688_668)
+    assert count["vocoder"] / 1e6 == pytest.approx(115.4, abs=0.1)
+
+
+@pytest.mark.skipif(not GOLDEN.exists(), reason="the recorded names of the release are not here")
+def test_encoders_are_as_large_as_the_releases(base):
+    recorded = json.loads(GOLDEN.read_text())
+    sizes = {file: sum(int(np.prod(shape)) for shape in shapes.values()) for file, shapes in recorded.items()}
+    ours = [sum(p.numel() for p in base.networks[name].parameters()) for name in ("text_encoder", "vae")]
+    assert sorted(ours) == sorted(sizes.values())
+
+
+def test_modes_of_the_papers_model(planner):
+    chosen = {vram: planner.choose(vram * GB) for vram in (80, 24, 12)}
+    names = [plan.placement.mode.name for plan in chosen.values()]
+    assert names == ["resident", "turns", "streamed-fp8"]
+    assert all(plan.peak.needed <= vram * GB for vram, plan in chosen.items())
+    alone = ["text_encoder", "vae", "transformer", "vae", "vocoder"]
+    assert [list(phase.resident) for phase in chosen[24].phases] == [[part] for part in alone]
+    assert all(len(phase.resident) == 4 for phase in chosen[80].phases)
+    assert chosen[80].waiting == 0 < chosen[12].waiting < chosen[24].waiting
+    # A tenth of the blocks, in half the bytes.
+    sample = {vram: plan.phases[2].resident["transformer"] for vram, plan in chosen.items()}
+    assert sample[12] < sample[24] / 6
+
+
+def test_less_memory_never_takes_more(planner):
+    plans = [planner.choose(vram * GB) for vram in (80, 48, 24, 16, 12, 8)]
+    ranks = [list(MODES).index(plan.placement.mode.name) for plan in plans]
+    assert ranks == sorted(ranks)
+    assert all(before.peak.needed >= after.peak.needed for before, after in pairwise(plans))
+
+
+def test_another_mode_would_fit(planner):
+    with pytest.raises(ConfigError, match=r"to sample in mode resident, there are 24\.0; mode turns would fit"):
+        planner.choose(24 * GB, mode="resident")
+
+
+def test_another_size_would_fit(folder):
+    parts = saved_parts(folder)
+    small, large = (
+        Planner(parts, largest_work(Task.JOINT, side, side, Timebase().clip(NUM_FRAMES), parts.sampling))
+        for side in (128, 256)
+    )
+    enough = max(math.ceil(phase.needed) for phase in small._smallest(MODES["streamed-fp8"]))
+    assert small.choose(enough).peak.needed <= enough
+    with pytest.raises(ConfigError, match=r"256x256 px and 17 frames need 0\.8 GB .*; 128x128 would fit, or a device"):
+        large.choose(enough)
+    with pytest.raises(ConfigError, match=r"there are 0\.1; no smaller picture fits either"):
+        large.choose(GB // 10)
+
+
+def test_damaged_configs(folder, tmp_path):
+    with pytest.raises(CheckpointError, match="are damaged"):
+        saved_parts(tmp_path)
