@@ -23,6 +23,7 @@ Run = tuple[str, Callable[[Sequence[str]], None], str]
 """Name of the result, script, options."""
 
 FULL: tuple[Run, ...] = (
+    ("memory", memory.main, "--size 1280x736 --frames 81"),
     ("step", step.main, "--size 1280x736 --variant eager --variant batch --variant compile --variant compile+batch"),
     ("step-whole", step.main, "--size 1280x736 --variant compile --guidance release --whole --repeats 2"),
     ("step-dubbing", step.main, "--size 1280x736 --task dubbing --variant eager --variant compile"),
@@ -35,17 +36,16 @@ FULL: tuple[Run, ...] = (
     ),
     ("interaction", interaction.main, "--size 1280x736"),
     ("vae_decode", vae_decode.main, "--size 832x480 --size 1280x736 --tile 384"),
-    ("memory", memory.main, "--size 1280x736 --frames 81"),
 )
 _TINY = "--size 64x64 --frames 5 --repeats 1"
 SMALL: tuple[Run, ...] = (
+    ("memory", memory.main, "--size 64x64 --frames 5 --task joint"),
     ("step", step.main, f"{_TINY} --steps 2 --variant eager --variant batch"),
     ("step-whole", step.main, f"{_TINY} --steps 2 --variant batch --whole"),
     ("step-dubbing", step.main, f"{_TINY} --steps 2 --task dubbing --variant eager"),
     ("scaling", step.main, f"{_TINY} --size 96x64 --frames 9 --steps 2 --variant eager"),
     ("interaction", interaction.main, _TINY),
     ("vae_decode", vae_decode.main, f"{_TINY} --tile 32"),
-    ("memory", memory.main, "--size 64x64 --frames 5 --task joint"),
 )
 
 
