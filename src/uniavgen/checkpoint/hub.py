@@ -43,8 +43,8 @@ def fetch(
         except OSError as error:
             if offline:
                 raise CheckpointError(
-                    f"{name} is not complete in the hub's cache on this machine; leave out --offline once, "
-                    "or give a folder"
+                    f"{name} is not complete in the hub's cache on this machine; leave out --offline or --dry-run "
+                    "once, or give a folder"
                 ) from None
             if pause is None:
                 raise CheckpointError(
