@@ -312,11 +312,11 @@ class Planner:
         """Peak bytes of a phase. `way`: passes of a step in one batch, or the side of tiles in pixels."""
         if (phase, way) not in self._counts:
             run = {
-                Phase.ENCODE_TEXT: lambda: self._encode_text(),
+                Phase.ENCODE_TEXT: self._encode_text,
                 Phase.ENCODE_PICTURE: lambda: self._encode_picture(way),
                 Phase.SAMPLE: lambda: self._sample(way == 2),
                 Phase.DECODE_VIDEO: lambda: self._decode_video(way),
-                Phase.DECODE_AUDIO: lambda: self._decode_audio(),
+                Phase.DECODE_AUDIO: self._decode_audio,
             }[phase]
             self._counts[phase, way] = run()
         return self._counts[phase, way]

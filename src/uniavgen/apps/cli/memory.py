@@ -88,13 +88,13 @@ def too_little_told() -> Iterator[None]:
 
 
 def free_bytes(device: "torch.device") -> int:
-    """Of a GPU that is there, now. What this process has in use already counts as free: its context."""
+    """Of a GPU that is there, now; the context that asking has made counts as free, being part of every plan."""
     import torch
 
     from uniavgen.inference.memory import RESERVE
 
     free, _ = torch.cuda.mem_get_info(device)
-    return free + RESERVE
+    return free + RESERVE // 2
 
 
 def keep_within(budget: int, device: "torch.device") -> None:
