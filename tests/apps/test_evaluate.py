@@ -62,6 +62,8 @@ def test_a_model_is_generated_measured_resumed_and_the_same_twice(model, prompts
     assert [*data["systems"]] == [*made, *(f"{name} (chance)" for name in made)]
     assert {*data["systems"][made[1]]["metrics"]["mouth_correlation"]} == {"mean", "low", "high", "n"}
     assert data["systems"][made[1]]["metrics"]["face_mask_iou"]["n"] == 2
+    settings = data["systems"][made[1]]["settings"]
+    assert (settings["kind"], settings["steps"], len(settings["weights"])) == ("animation", 1, 64)
     assert "no predicted face mask" in data["systems"][made[2]]["clips"][0]["not_measured"]["face_mask_iou"]
     assert "12 clips measured, 0 rows with a problem" in capsys.readouterr().out
 

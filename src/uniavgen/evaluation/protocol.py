@@ -28,6 +28,8 @@ class System:
     """Whether the clips are measured against the next prompt: chance."""
     unmade: Mapping[str, str] = field(default_factory=dict)
     """Id and reason where a clip could not be made."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What its clips were made with, where that is known: model, sha256 of its weights, sampling; JSON values."""
 
 
 @dataclass(frozen=True, kw_only=True)

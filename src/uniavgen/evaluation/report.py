@@ -80,6 +80,7 @@ class Report:
         lines += [
             f"- **{s.system.name}**: {s.system.description}{': ' if s.system.description else ''}"
             f"{s.num_measured} of {len(s.rows)} rows measured"
+            + "".join(f", {name} {value}" for name, value in s.system.settings.items())
             for s in self.systems
         ]
         lines += ["", "Metrics:", *(f"- **{c.name}** ({_arrow(c)}): {c.description}" for c in self.columns)]
@@ -122,6 +123,7 @@ class Report:
         splits = sorted({row.split for row in system.rows if row.split})
         return {
             "description": system.system.description,
+            "settings": dict(system.system.settings),
             "counts": {"rows": len(system.rows), "measured": system.num_measured, "problems": system.num_problems},
             "metrics": {c.name: asdict(_estimate(system, c.name)) for c in self.columns},
             "splits": {split: self._split(system, split) for split in splits} if len(splits) > 1 else {},

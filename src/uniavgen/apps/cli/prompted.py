@@ -85,7 +85,7 @@ def generate(order: Order, prompts: PromptSet, out: Path) -> list[System]:
                 _make(pipeline, order, kind, prompt, order.seed + number, clips / f"{prompt.id}.mp4", settings)
             except (ConfigError, MediaError) as error:
                 unmade[prompt.id] = f"it could not be made: {_without_folders(str(error), prompt)}"
-        systems.append(System(name=clips.name, folder=clips, description=_said(kind), unmade=unmade))
+        systems.append(System(name=clips.name, folder=clips, description=_said(kind), unmade=unmade, settings=settings))
     return systems
 
 

@@ -81,6 +81,10 @@ function about() {
   for (const [name, facts] of Object.entries(report.networks)) {
     entry(`network ${name}`, `${facts.source}, ${facts.licence}, sha256 ${facts.sha256}`);
   }
+  for (const [name, system] of Object.entries(report.systems)) {
+    const settings = Object.entries(system.settings);
+    if (settings.length) entry(`system ${name}`, settings.map((pair) => pair.join(" ")).join(", "));
+  }
   for (const [name, value] of Object.entries(report.protocol)) entry(name, String(value));
   entry("versions", Object.entries(report.versions).map((pair) => pair.join(" ")).join(", "));
 }
@@ -152,7 +156,9 @@ function card(clip) {
   }
   right.append(scores);
   if (clip.problem) right.append(make("p", { class: "problem" }, clip.problem));
-  return make("div", { class: "card" }, make("div", {}, video, make("p", {}, `${clip.system} / ${clip.file || clip.id}`)), right);
+  // A player without a source would wait for one for ever.
+  const left = make("div", {}, ...(sound ? [video] : []), make("p", {}, `${clip.system} / ${clip.file || clip.id}`));
+  return make("div", { class: "card" }, left, right);
 }
 
 const clips = Object.entries(report.systems).flatMap(([system, found]) => found.clips.map((clip) => ({ ...clip, system })));
