@@ -127,7 +127,8 @@ def _across(system: System, rows: Sequence[Row], prompts: Sequence[Prompt], metr
                 added.setdefault(name, {}).update(found)
     kept = []
     for row in rows:
-        own = added.get(row.id, {})
+        # A line that repeats an id is a row of the same id.
+        own = {} if row.problem else added.get(row.id, {})
         kept.append(
             replace(
                 row,

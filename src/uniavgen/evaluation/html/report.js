@@ -222,5 +222,5 @@ summary();
 published();
 comparisons();
 about();
-visible().slice(0, 2).forEach((clip) => opened.add(clip));
+visible().filter((clip) => !clip.problem).slice(0, 2).forEach((clip) => opened.add(clip));
 draw();
