@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from clips import Size, clip_velocity, noise, transformer
-from record import ROOT, circumstances, device_name, keep, put_in_document, table
+from record import ROOT, circumstances, device_name, keep, table
 from uniavgen.batch import CLOSED, OPEN, AVPair, Gate
 from uniavgen.flow.guidance import Pass
 from uniavgen.flow.sampling import Velocity, sample
@@ -329,8 +329,7 @@ def main() -> None:
     result = count_everything()
     text = rendered(result)
     print(text)
-    put_in_document("flops", text)
-    keep("flops", result)
+    keep("flops", result, page=text)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,8 @@ def main(words: Sequence[str] | None = None) -> None:
                       **spent.rounded(), "share_of_peak": round(counter.total / spent.median_s / peak, 4),
                       "peak_bytes": peak_bytes(device)})  # fmt: skip
     lines += plan_lines(options, device)
-    print(shown(lines))
+    page = shown(lines)
+    print(page)
     result = {
         "question": "What does one interaction take by itself?",
         "settings": {name: value for name, value in vars(options).items() if name not in ("device", "name", "out")},
@@ -56,7 +57,7 @@ def main(words: Sequence[str] | None = None) -> None:
         "matmul_peak_flops_per_s": peak,
         "lines": lines,
     }
-    keep(options.name, result, options.out)
+    keep(options.name, result, options.out, page)
 
 
 def grid_of(options: argparse.Namespace) -> ClipGrid:

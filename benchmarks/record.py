@@ -56,13 +56,15 @@ def commit() -> str:
     return f"{name} with changes" if changed else name
 
 
-def keep(name: str, result: Mapping[str, Any], out: str | None = None) -> Path:
-    """Write a result and print it as the last line."""
+def keep(name: str, result: Mapping[str, Any], out: str | None = None, page: str | None = None) -> Path:
+    """Write a result and print it last; `page` goes to docs/speed.md where that has a place for the name."""
     path = Path(out) if out else RESULTS / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".tmp")
     unfinished.write_text(json.dumps(result, indent=1) + "\n")
     unfinished.replace(path)
+    if page is not None and out is None and f"<!-- {name} -->" in DOC.read_text():
+        put_in_document(name, page)
     print(f"kept in {path}", file=sys.stderr)
     print(json.dumps(result))
     return path
@@ -76,13 +78,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join([padded[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *padded[1:]])
 
 
-def put_in_document(name: str, text: str, document: Path = DOC) -> None:
+def put_in_document(name: str, text: str) -> None:
     """Replace what stands between the marks of `name` in docs/speed.md."""
-    before, _, rest = document.read_text().partition(f"<!-- {name} -->\n")
+    before, _, rest = DOC.read_text().partition(f"<!-- {name} -->\n")
     _, _, after = rest.partition(f"<!-- end of {name} -->")
-    if not after:
-        raise SystemExit(f"{document} has no place for '{name}': <!-- {name} --> and <!-- end of {name} -->")
-    document.write_text(f"{before}<!-- {name} -->\n{text}\n<!-- end of {name} -->{after}")
+    DOC.write_text(f"{before}<!-- {name} -->\n{text}\n<!-- end of {name} -->{after}")
 
 
 def _git(*arguments: str) -> str:

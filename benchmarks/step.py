@@ -56,7 +56,8 @@ def main(words: Sequence[str] | None = None) -> None:
             lines.append({"variant": variant, "size": text, "frames": frames,
                           **measured(model, options, variant, size, timing, config, flops, peak)})  # fmt: skip
             lines[-1]["clip_flops"] = counted.total
-    print(shown(lines, options.steps))
+    page = shown(lines)
+    print(page)
     result = {
         "question": "How long is a step, how much memory does it take, and what share of the matmul peak is it?",
         "settings": settings(options, dtype),
@@ -64,7 +65,7 @@ def main(words: Sequence[str] | None = None) -> None:
         "matmul_peak_flops_per_s": peak,
         "lines": lines,
     }
-    keep(options.name, result, options.out)
+    keep(options.name, result, options.out, page)
 
 
 def measured(
@@ -122,13 +123,13 @@ def named(term: Term) -> str:
     return f"{'text' if run.text else 'no text'}, {' and '.join(open_ways) or 'alone'}"
 
 
-def shown(lines: list[dict[str, Any]], num_steps: int) -> str:
+def shown(lines: list[dict[str, Any]]) -> str:
     rows = []
     for line in lines:
         steps = " / ".join(f"{step['median_s']:.3g}" for step in line["steps"])
         rows.append([line["variant"], line["size"], line["frames"], steps, f"{line['clip_s']:.3g} s", line["clip_is"],
                      f"{line['share_of_peak']:.1%}", f"{line['peak_bytes'] / 2**30:.2f} GiB"])  # fmt: skip
-    head = ["variant", "size", "frames", "step, each kind (s)", f"{num_steps} steps", "which is", "of peak", "memory"]
+    head = ["variant", "size", "frames", "step, each kind (s)", "clip", "which is", "of peak", "memory"]
     return table(head, rows)
 
 

@@ -48,7 +48,8 @@ def main(words: Sequence[str] | None = None) -> None:
                           "frames_per_s": round(options.frames / spent.median_s, 3),
                           "share_of_peak": round(work / spent.median_s / peak, 4),
                           "peak_bytes": peak_bytes(device)})  # fmt: skip
-    print(shown(lines))
+    page = shown(lines)
+    print(page)
     result = {
         "question": "How long does the video autoencoder take to decode a clip?",
         "settings": {"preset": options.preset, "frames": options.frames, "dtype": str(dtype).removeprefix("torch.")},
@@ -56,7 +57,7 @@ def main(words: Sequence[str] | None = None) -> None:
         "matmul_peak_flops_per_s": peak,
         "lines": lines,
     }
-    keep(options.name, result, options.out)
+    keep(options.name, result, options.out, page)
 
 
 def latent_shape(text: str, frames: int) -> tuple[int, ...]:

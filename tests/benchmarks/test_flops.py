@@ -5,6 +5,9 @@ import json
 import pytest
 
 import flops
+import interaction
+import step
+import vae_decode
 from record import DOC, RESULTS
 from uniavgen.tasks.table import Task
 
@@ -57,5 +60,14 @@ def test_counted_again():
     assert flops.clip_flops(flops.OURS, Task.DUBBING, "832x480", flops.WITH_SKIP) == CLIPS["dubbing", "832x480", "ours"]
 
 
-def test_the_document_shows_the_result():
-    assert flops.rendered(RESULT) in DOC.read_text()
+def test_the_document_shows_the_results():
+    page = DOC.read_text()
+    assert flops.rendered(RESULT) in page
+    for name, shown in (
+        ("interaction", interaction.shown),
+        ("vae_decode", vae_decode.shown),
+        ("step", step.shown),
+        ("scaling", step.shown),
+    ):
+        lines = json.loads((RESULTS / f"{name}.json").read_text())["lines"]
+        assert f"<!-- {name} -->\n{shown(lines)}\n" in page
