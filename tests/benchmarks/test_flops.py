@@ -6,7 +6,6 @@ import pytest
 
 import flops
 import interaction
-import step
 import vae_decode
 from record import DOC, RESULTS
 from uniavgen.tasks.table import Task
@@ -63,11 +62,6 @@ def test_counted_again():
 def test_the_document_shows_the_results():
     page = DOC.read_text()
     assert flops.rendered(RESULT) in page
-    for name, shown in (
-        ("interaction", interaction.shown),
-        ("vae_decode", vae_decode.shown),
-        ("step", step.shown),
-        ("scaling", step.shown),
-    ):
+    for name, shown in (("interaction", interaction.shown), ("vae_decode", vae_decode.shown)):
         lines = json.loads((RESULTS / f"{name}.json").read_text())["lines"]
         assert f"<!-- {name} -->\n{shown(lines)}\n" in page
