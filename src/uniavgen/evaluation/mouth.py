@@ -9,23 +9,20 @@ Letters: F pixel frames, H W pixels, b pictures, c channels, h w feature map.
 """
 
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import torch
 from einops import rearrange, repeat
 from jaxtyping import Bool, Float, UInt8
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from uniavgen.errors import CheckpointError
+from uniavgen.evaluation.judges.blocks import Block
+from uniavgen.evaluation.judges.storing import load, shipped, store
 from uniavgen.evaluation.metric import NotMeasured
-from uniavgen.media.files import whole_file
 
-SHIPPED = resources.files("uniavgen") / "weights" / "evaluation" / "mouth_reader.safetensors"
+SHIPPED = shipped("mouth_reader")
 SIDE_PX = 64
 """Side of the squares that the reader looks at. [ours]"""
 ROOM = 1.4
@@ -73,20 +70,6 @@ class FaceSquare:
         return F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
 
 
-class Block(nn.Module):
-    """Depthwise 3x3, then a two-layer mix of the channels, with a residual."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.spatial = nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False)
-        self.norm = nn.BatchNorm2d(width)
-        self.widen = nn.Conv2d(width, 2 * width, 1)
-        self.narrow = nn.Conv2d(2 * width, width, 1)
-
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        return x + self.narrow(F.relu(self.widen(self.norm(self.spatial(x)))))
-
-
 class MouthReader(nn.Module):
     """Squares of faces to mouth opening: 0.1M parameters, an 8 x 8 feature map, two layers over all of it."""
 
@@ -120,24 +103,12 @@ class MouthReader(nn.Module):
 
     def save(self, path: Path, metadata: dict[str, str]) -> None:
         """Write safetensors, whole or not at all."""
-        with whole_file(path) as partial:
-            save_file({name: value.contiguous() for name, value in self.state_dict().items()}, partial, metadata)
+        store(self, path, metadata, torch.float32)
 
     @classmethod
     def load(cls, path: Path | None = None) -> "MouthReader":
         """The reader stored at `path`, or the one shipped in the package; CheckpointError if it is none."""
-        path = path or Path(str(SHIPPED))
-        if not path.is_file():
-            raise CheckpointError(f"no mouth reader at {path}; train one with `uniavgen train-mouth-reader`")
-        reader = cls()
-        try:
-            reader.load_state_dict(load_file(path))
-        except (SafetensorError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise CheckpointError(
-                f"{path} holds no mouth reader ({reason}); train one with `uniavgen train-mouth-reader`"
-            ) from None
-        return reader.eval()
+        return load(cls(), path or SHIPPED, "mouth reader", "train-mouth-reader")
 
 
 def correlation(curve: Float[np.ndarray, " F"], truth: Float[np.ndarray, " F"]) -> float:

@@ -12,33 +12,33 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from einops import rearrange, repeat
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from uniavgen.config import Config
 from uniavgen.errors import ConfigError, DataError
+from uniavgen.evaluation.judges.fitting import Distortion, Fitting, fit, initialise
 from uniavgen.evaluation.metric import NotMeasured
-from uniavgen.evaluation.mouth import Block, FaceSquare, MouthReader, correlation
+from uniavgen.evaluation.mouth import SIDE_PX, FaceSquare, MouthReader, correlation
 from uniavgen.evaluation.truth import TruthClip
+
+DISTORTED = Distortion(side=SIDE_PX, zoom=(0.75, 1.15), shift=0.2)
 
 
 @dataclass(frozen=True, kw_only=True)
-class MouthTrainingConfig(Config):
+class MouthTrainingConfig(Fitting):
     """How the shipped reader is trained."""
 
     steps: int = 1000
     clips_per_step: int = 16
     frames_per_clip: int = 4
-    learning_rate: float = 2e-3
-    """Peak; up over the first 5 % of the steps, then a cosine to 0."""
-    weight_decay: float = 0.01
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.clips_per_step) < 1 or self.frames_per_clip < 2:
-            raise ConfigError("a mouth reader needs 1 or more steps and clips and 2 or more frames a clip")
+        super().__post_init__()
+        if self.clips_per_step < 1 or self.frames_per_clip < 2:
+            raise ConfigError("a mouth reader needs 1 or more clips a step and 2 or more frames a clip")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,27 +76,21 @@ def train_mouth_reader(
     """A reader trained from nothing; the same frames and settings give the same reader."""
     rng = torch.Generator().manual_seed(config.seed)
     reader = MouthReader()
-    _initialise(reader, rng)
+    initialise(reader, rng)
     mean, spread = frames.scale()
     if spread < 1e-6:
         raise DataError("no mouth in the clips ever moves; render others with `uniavgen synth`")
-    optimiser = torch.optim.AdamW(reader.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, config.steps))
-    reader.train()
-    for step in range(config.steps):
+
+    def loss() -> Tensor:
         pictures, opening = _batch(frames, config, rng)
         truth = (opening - mean) / spread
-        predicted = rearrange(reader(augment(pictures, rng).flatten(0, 1)), "(b k) -> b k", b=len(truth))
-        loss = F.smooth_l1_loss(predicted, truth) + F.mse_loss(_centred(predicted), _centred(truth))
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        if on_step is not None:
-            on_step(step, loss.item())
+        drawn = torch.cat([DISTORTED.apply(clip, rng) for clip in pictures])
+        predicted = rearrange(reader(drawn), "(b k) -> b k", b=len(truth))
+        return F.smooth_l1_loss(predicted, truth) + F.mse_loss(_centred(predicted), _centred(truth))
+
+    fit([reader], loss, config, on_step)
     _to_unit(reader, mean, spread)
-    return reader.eval()
+    return reader
 
 
 def held_out_correlation(reader: MouthReader, clips: Iterator[TruthClip]) -> float:
@@ -114,34 +108,6 @@ def held_out_correlation(reader: MouthReader, clips: Iterator[TruthClip]) -> flo
     return float(np.mean(values))
 
 
-def augment(pictures: Float[Tensor, "b k 3 h w"], rng: torch.Generator) -> Float[Tensor, "b k 3 h w"]:
-    """Pictures in [-1, 1] as a generator might have drawn them: moved, mirrored, recoloured, softened, stained."""
-    return torch.stack([_augment_clip(clip, rng) for clip in pictures])
-
-
-def _augment_clip(frames: Float[Tensor, "k 3 h w"], rng: torch.Generator) -> Float[Tensor, "k 3 h w"]:
-    def between(low: float, high: float, *shape: int) -> Tensor:
-        return low + (high - low) * torch.rand(*shape, generator=rng)
-
-    count, _, height, width = frames.shape
-    zoom, mirror = between(0.75, 1.15, 1), torch.sign(between(-1.0, 1.0, 1))
-    zero = torch.zeros(1)
-    matrix = torch.stack([zoom * mirror, zero, between(-0.2, 0.2, 1), zero, zoom, between(-0.2, 0.2, 1)])
-    affine = repeat(rearrange(matrix, "(r c) 1 -> r c", r=2), "r c -> k r c", k=count)
-    grid = F.affine_grid(affine, list(frames.shape), align_corners=False)
-    frames = F.grid_sample(frames, grid, padding_mode="reflection", align_corners=False)
-    gain, shift = between(0.7, 1.3, 1, 3, 1, 1), between(-0.2, 0.2, 1, 3, 1, 1)
-    frames = frames * gain + shift
-    softness = float(between(0.0, 1.0, 1))
-    if softness > 0.3:
-        # Down and up again: what a small video codec takes away.
-        size = (round(height / (1 + 1.8 * softness)), round(width / (1 + 1.8 * softness)))
-        small = F.interpolate(frames, size, mode="bilinear", antialias=True)
-        frames = F.interpolate(small, (height, width), mode="bilinear")
-    noise = torch.randn(frames.shape, generator=rng) * between(0.0, 0.1, 1)
-    return (frames + noise).clamp(-1, 1)
-
-
 def _batch(frames: FrameSet, config: MouthTrainingConfig, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     pictures, openings = [], []
     for clip in torch.randint(len(frames.pictures), (config.clips_per_step,), generator=rng).tolist():
@@ -153,25 +119,6 @@ def _batch(frames: FrameSet, config: MouthTrainingConfig, rng: torch.Generator) 
 
 def _centred(opening: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
     return opening - opening.mean(dim=1, keepdim=True)
-
-
-def _rate(step: int, steps: int) -> float:
-    warm_up = max(steps // 20, 1)
-    if step < warm_up:
-        return (step + 1) / warm_up
-    return 0.5 * (1 + float(np.cos(np.pi * (step - warm_up) / max(steps - warm_up, 1))))
-
-
-def _initialise(reader: MouthReader, rng: torch.Generator) -> None:
-    for module in reader.modules():
-        if isinstance(module, (torch.nn.Conv2d, torch.nn.Linear)):
-            torch.nn.init.kaiming_normal_(module.weight, generator=rng)
-            if module.bias is not None:
-                torch.nn.init.zeros_(module.bias)
-    for block in reader.modules():
-        if isinstance(block, Block):
-            # A fresh block changes nothing.
-            torch.nn.init.zeros_(block.narrow.weight)
 
 
 @torch.no_grad()

@@ -3,7 +3,8 @@
 Every clip has a line, a person who fits the voice, a mood that both face and voice show, and a scene.
 """
 
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -24,6 +25,18 @@ _LATEST_START_S = 0.35
 _MOOD_SHARES = (0.34, 0.22, 0.22, 0.22)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Take:
+    """What is heard in a clip, before anything is drawn."""
+
+    line: Line
+    person: Person
+    mood: Mood
+    strength: float
+    speech: Speech
+    """As long as the clip."""
+
+
 class World:
     """Draws clips of one size and length; keep one a process."""
 
@@ -36,8 +49,7 @@ class World:
         people_per_voice: int = 8,
         art: Art = Art.SHADED,
     ) -> None:
-        self._data, self._speech, self._art = data, speech, art
-        self._renderer = Renderer(size, art)
+        self._data, self._speech, self._size, self._art = data, speech, size, art
         self.timing = timing or Timebase().clip(81)
         self._people_per_voice = people_per_voice
         self._person = lru_cache(maxsize=None)(self._draw_person)
@@ -45,11 +57,8 @@ class World:
     def clip(self, seed: int, number: int) -> RenderedClip:
         """Clip `number` of the world `seed`, drawn and spoken."""
         rng = np.random.default_rng([seed, number])
-        line = self._speech.line(seed, number)
-        person = self._person(seed, line.voice, line.gender, int(rng.integers(self._people_per_voice)))
-        mood = MOODS[rng.choice(len(MOODS), p=_MOOD_SHARES)]
-        strength = 0.0 if mood is NEUTRAL else float(rng.choice(STRENGTHS))
-        speech = self._spoken(line, person, mood, strength, rng)
+        take = self._take(seed, number, rng)
+        line, person, mood, strength, speech = take.line, take.person, take.mood, take.strength, take.speech
         frames, fps = self.timing.num_frames, float(self.timing.base.fps)
         performance = perform(speech.phones, mood, strength, frames, fps, rng)
         look = draw_look(person.style, rng)
@@ -84,6 +93,22 @@ class World:
             sample_rate_hz=SAMPLE_RATE_HZ,
             truth=truth,
         )
+
+    def take(self, seed: int, number: int) -> Take:
+        """What clip `number` of the world `seed` lets one hear; quick, since nothing is drawn."""
+        return self._take(seed, number, np.random.default_rng([seed, number]))
+
+    def _take(self, seed: int, number: int, rng: np.random.Generator) -> Take:
+        line = self._speech.line(seed, number)
+        person = self._person(seed, line.voice, line.gender, int(rng.integers(self._people_per_voice)))
+        mood = MOODS[rng.choice(len(MOODS), p=_MOOD_SHARES)]
+        strength = 0.0 if mood is NEUTRAL else float(rng.choice(STRENGTHS))
+        speech = self._spoken(line, person, mood, strength, rng)
+        return Take(line=line, person=person, mood=mood, strength=strength, speech=speech)
+
+    @cached_property
+    def _renderer(self) -> Renderer:
+        return Renderer(self._size, self._art)
 
     def _draw_person(self, population: int, voice: str, gender: str, number: int) -> Person:
         return draw_person(self._data, population, voice, gender, number)

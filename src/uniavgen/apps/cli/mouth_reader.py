@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from uniavgen.apps.cli.making import BASE, NUM_FRAMES
+from uniavgen.apps.cli.train_judge import tqdm_steps
 
 
 def train_mouth_reader(
@@ -37,13 +38,7 @@ def train_mouth_reader(
     config = MouthTrainingConfig(steps=steps, seed=seed)
     truths = tqdm(iterate_truth(str(data), timing, count), total=count, unit="clip", desc="read")
     frames = FrameSet.gather(iter(truths))
-    with tqdm(total=steps, unit="step", desc="train", smoothing=0.05) as bar:
-
-        def on_step(step: int, loss: float) -> None:
-            if step % 20 == 0:
-                bar.set_postfix(loss=f"{loss:.3f}")
-            bar.update()
-
+    with tqdm_steps(steps) as on_step:
         reader = train_mouth_reader(frames, config, on_step)
     measured = min(held_out_clips, len(ShardSet(held_out)))
     ceiling = held_out_correlation(reader, iterate_truth(str(held_out), timing, measured))

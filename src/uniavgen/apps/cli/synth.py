@@ -30,6 +30,7 @@ class Order:
     source: str
     split: str
     size: int
+    num_frames: int
     people_per_voice: int
     art: Art
 
@@ -40,6 +41,9 @@ def synth(
     seed: Annotated[int, typer.Option(min=0, help="The world: the same seed gives the same people and clips.")] = 0,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
     size: Annotated[int, typer.Option(help="Pixels a side.")] = 128,
+    num_frames: Annotated[
+        int, typer.Option(metavar="N", help="Length, 1 + 4n. In a second or less, speech is too fast: faces only.")
+    ] = 81,
     source: Annotated[str, typer.Option(help="Speech: made (ahead), kokoro or flite.")] = "made",
     split: Annotated[str, typer.Option(help="Sentences: train, val (held out) or all.")] = "all",
     people_per_voice: Annotated[int, typer.Option(min=1, help="People who share a voice of the source.")] = 8,
@@ -55,6 +59,7 @@ def synth(
         source=source,
         split=split,
         size=size,
+        num_frames=num_frames,
         people_per_voice=people_per_voice,
         art=art,
         speech=speech,
@@ -63,7 +68,16 @@ def synth(
     )
     check_material(settings)
     writer = ShardWriter(out, samples_per_shard=_PER_SHARD)
-    _claim(out, Order(seed=seed, source=source, split=split, size=size, people_per_voice=people_per_voice, art=art))
+    order = Order(
+        seed=seed,
+        source=source,
+        split=split,
+        size=size,
+        num_frames=num_frames,
+        people_per_voice=people_per_voice,
+        art=art,
+    )
+    _claim(out, order)
     missing = [n for n in range(clips) if _key(seed, n) not in writer.keys]
     if missing:
         _render(writer, seed, missing, settings, jobs, clips)

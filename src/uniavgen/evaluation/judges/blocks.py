@@ -1,0 +1,42 @@
+"""What the networks of ours are built of: residual blocks over pictures and over time.
+
+Letters: b batch, c channels, h w feature map, n steps.
+"""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Block(nn.Module):
+    """Depthwise 3x3, then a two-layer mix of the channels, with a residual."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.spatial = nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+        self.widen = nn.Conv2d(width, 2 * width, 1)
+        self.narrow = nn.Conv2d(2 * width, width, 1)
+
+    @property
+    def last(self) -> nn.Conv2d:
+        return self.narrow
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return x + self.narrow(F.relu(self.widen(self.norm(self.spatial(x)))))
+
+
+class Ripple(nn.Module):
+    """A convolution over time with a residual."""
+
+    def __init__(self, width: int, dilation: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(width)
+        self.over_time = nn.Conv1d(width, width, 5, padding=2 * dilation, dilation=dilation)
+
+    @property
+    def last(self) -> nn.Conv1d:
+        return self.over_time
+
+    def forward(self, x: Float[Tensor, "b c n"]) -> Float[Tensor, "b c n"]:
+        return x + self.over_time(F.relu(self.norm(x)))

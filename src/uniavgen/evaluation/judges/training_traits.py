@@ -1,0 +1,195 @@
+"""Training of the readers of faces and voices on what the synthetic world knows of its people. [ours]
+
+Letters: k pictures, s side, b batch, l mel frames.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int64, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from uniavgen.errors import DataError
+from uniavgen.evaluation.judges.fitting import Distortion, Fitting, between, fit, initialise
+from uniavgen.evaluation.judges.hearing import VOICE_MEL, Tone, mel
+from uniavgen.evaluation.judges.rendered import at_speech_rate, true_path
+from uniavgen.evaluation.judges.traits import (
+    AGES,
+    FACE_PX,
+    FACE_SHARE,
+    KINDS,
+    FaceReader,
+    VoiceReader,
+    age_of,
+    kind_of,
+)
+from uniavgen.evaluation.truth import TruthClip
+from uniavgen.synth import World
+
+MARGIN = 1.25
+"""Side of the squares that are kept over that of what is looked at."""
+DISTORTED = Distortion(side=FACE_PX, zoom=(0.85 / MARGIN, 1.2 / MARGIN), shift=0.12)
+FACES, VOICES = 48, 32
+"""Of a batch."""
+FRAMES_A_CLIP, APART = 6, 5
+"""Pictures of a clip that are kept, at most, and frames from one to the next, at least half of it."""
+SECONDS = (1.5, 5.0)
+"""How long a voice is heard in training."""
+LEVEL_SHARE, LEVEL_DB = 0.3, 12.0
+"""Share of voices that are heard at another level than the world's, and by how much at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """Truth about people."""
+
+    male: Float[Tensor, " k"]
+    age: Int64[Tensor, " k"]
+    kind: Int64[Tensor, " k"]
+
+    @classmethod
+    def of(cls, rows: Iterable[tuple[str, float, str, float]]) -> "Labels":
+        """Out of gender, years, mood and its strength."""
+        rows = list(rows)
+        return cls(
+            male=torch.tensor([float(gender == "male") for gender, *_ in rows]),
+            age=torch.tensor([age_of(years) for _, years, _, _ in rows]),
+            kind=torch.tensor([kind_of(mood, strength) for *_, mood, strength in rows]),
+        )
+
+    def pick(self, places: Int64[Tensor, " b"]) -> "Labels":
+        """Those at `places`."""
+        return Labels(male=self.male[places], age=self.age[places], kind=self.kind[places])
+
+    def loss(self, answers: Float[Tensor, "k answers"], children_have_gender: bool) -> Float[Tensor, ""]:
+        """Cross entropy of gender, age and emotion together."""
+        gender, ages, kinds = answers.split([1, len(AGES), len(KINDS)], dim=1)
+        counts = torch.ones_like(self.male) if children_have_gender else (self.age > 0).to(self.male)
+        of_gender = F.binary_cross_entropy_with_logits(gender[:, 0], self.male, reduction="none")
+        return (
+            (of_gender * counts).sum() / counts.sum().clamp(min=1)
+            + F.cross_entropy(ages, self.age, label_smoothing=0.02)
+            + F.cross_entropy(kinds, self.kind, label_smoothing=0.02)
+        )
+
+
+def labels_of(clip: TruthClip) -> tuple[str, float, str, float]:
+    """Gender, years, mood and strength; DataError for clips that do not say."""
+    facts = clip.sample.facts
+    try:
+        return facts["gender"], float(facts["age"]), facts["mood"], float(facts["mood_strength"])
+    except KeyError as error:
+        raise DataError(f"sample '{clip.sample.key}' does not say its {error}; use clips of `uniavgen synth`") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Faces:
+    """Squares around many faces in memory."""
+
+    pictures: UInt8[Tensor, "k 3 s s"]
+    labels: Labels
+
+    @classmethod
+    def gather(cls, clips: Iterator[TruthClip]) -> "Faces":
+        """Some frames of every clip."""
+        pictures, rows = [], []
+        for clip in clips:
+            count = min(FRAMES_A_CLIP, max(len(clip.frames) // APART, 1) + 1)
+            picks = np.linspace(0, len(clip.frames) - 1, count).round().astype(int)
+            where = true_path(clip).at(picks)
+            squares = where.squares(clip.frames[picks], round(FACE_PX * MARGIN), FACE_SHARE * MARGIN)
+            pictures.append(np.moveaxis(squares, -1, 1))
+            rows += [labels_of(clip)] * count
+        if not pictures:
+            raise DataError("there is no clip to learn from; render some with `uniavgen synth`")
+        return cls(pictures=torch.from_numpy(np.concatenate(pictures)), labels=Labels.of(rows))
+
+
+def train_face_reader(
+    faces: Faces, config: Fitting, seed: int = 0, on_step: Callable[[int, float], None] | None = None
+) -> FaceReader:
+    """A reader trained from nothing; the same faces and settings give the same one."""
+    rng = torch.Generator().manual_seed(seed)
+    reader = FaceReader()
+    initialise(reader, rng)
+
+    def loss() -> Tensor:
+        places = torch.randint(len(faces.pictures), (FACES,), generator=rng)
+        pictures = faces.pictures[places].float() / 127.5 - 1
+        drawn = torch.cat([DISTORTED.apply(picture[None], rng) for picture in pictures])
+        return faces.labels.pick(places).loss(reader(drawn), children_have_gender=True)
+
+    fit([reader], loss, config, on_step)
+    return reader
+
+
+@dataclass(frozen=True, kw_only=True)
+class Voices:
+    """What is heard of many voices, in memory."""
+
+    spectra: Float[Tensor, "k l mel"]
+    """In half precision."""
+    tones: Float32[Tensor, "k 3"]
+    labels: Labels
+
+    @classmethod
+    def gather(
+        cls, sounds: Iterable[tuple[Float32[np.ndarray, " samples"], tuple[str, float, str, float]]]
+    ) -> "Voices":
+        """Out of 16 kHz sounds of one length and what is true of them."""
+        spectra, tones, rows = [], [], []
+        for waveform, row in sounds:
+            spectra.append(torch.from_numpy(mel(waveform, VOICE_MEL)).half())
+            tones.append(torch.from_numpy(Tone.of(waveform).values()))
+            rows.append(row)
+        if not spectra:
+            raise DataError("there is no voice to learn from; ask for one at least")
+        return cls(spectra=torch.stack(spectra), tones=torch.stack(tones), labels=Labels.of(rows))
+
+
+def takes(world: World, seed: int, count: int) -> Iterator[tuple[np.ndarray, tuple[str, float, str, float]]]:
+    """Sounds of the first clips of a world at 16 kHz, and what is true of them; nothing is drawn."""
+    for number in range(count):
+        take = world.take(seed, number)
+        waveform = at_speech_rate(take.speech.waveform)
+        identity = take.person.identity
+        yield waveform, (identity.gender, identity.age, take.mood.name, take.strength)
+
+
+def train_voice_reader(
+    voices: Voices, config: Fitting, seed: int = 0, on_step: Callable[[int, float], None] | None = None
+) -> VoiceReader:
+    """A reader trained from nothing; the same voices and settings give the same one."""
+    rng = torch.Generator().manual_seed(seed)
+    reader = VoiceReader()
+    initialise(reader, rng)
+
+    def loss() -> Tensor:
+        places = torch.randint(len(voices.spectra), (VOICES,), generator=rng)
+        answers = reader(*_heard(voices.spectra[places].float(), voices.tones[places].clone(), rng))
+        return voices.labels.pick(places).loss(answers, children_have_gender=False)
+
+    fit([reader], loss, config, on_step)
+    return reader
+
+
+def _heard(
+    spectra: Float[Tensor, "b l mel"], tones: Float[Tensor, "b 3"], rng: torch.Generator
+) -> tuple[Float[Tensor, "b l2 mel"], Float[Tensor, "b 3"]]:
+    """A part of every voice, some at another level, with grain, a little tilt and a floor of noise."""
+    count, length, mels = spectra.shape
+    part = min(int(between(rng, *SECONDS, 1) * 100), length)
+    start = int(torch.randint(length - part + 1, (1,), generator=rng))
+    spectra = spectra[:, start : start + part]
+    elsewhere = (torch.rand(count, generator=rng) < LEVEL_SHARE).float()
+    by_db = between(rng, -LEVEL_DB, LEVEL_DB, count) * elsewhere + 0.1 * torch.randn(count, generator=rng)
+    spectra = spectra + (by_db * np.log(10) / 20)[:, None, None]
+    tones[:, 2] += by_db / 6
+    tones[:, 0] += 0.005 * torch.randn(count, generator=rng)
+    tilt = torch.linspace(-1, 1, mels) * (0.05 * torch.randn(count, 1, generator=rng))
+    floor = between(rng, -11.5, -8.0, count, 1, 1)
+    grain = torch.randn(spectra.shape, generator=rng) * between(rng, 0.0, 0.2, count, 1, 1)
+    return torch.logaddexp(spectra + tilt[:, None], floor) + grain, tones

@@ -1,0 +1,203 @@
+"""The judges judged: what they say of rendered clips whose truth is known, and of the same clips spoilt. [ours]
+
+Faces are found by the locator, as in use. Every trial gives a row of numbers.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float32
+from scipy import stats
+
+from uniavgen.evaluation.clip import SPEECH_RATE_HZ
+from uniavgen.evaluation.judges.locator import FaceLocator, FacePath
+from uniavgen.evaluation.judges.rendered import FPS, at_speech_rate, true_path
+from uniavgen.evaluation.judges.sync import Agreement, SyncReader, agreement
+from uniavgen.evaluation.judges.traits import (
+    AGES,
+    EMOTIONS,
+    FaceReader,
+    Traits,
+    VoiceReader,
+    age_of,
+    emotion_consistency,
+    timbre_consistency,
+)
+from uniavgen.evaluation.metric import NotMeasured
+from uniavgen.evaluation.truth import TruthClip
+
+Row = Mapping[str, float]
+SHIFTS_MS = (-400, -300, -200, -100, 100, 200, 300, 400)
+CLOSE_MS = 40.0
+LEVELS_DB = (-6.0, 6.0)
+
+
+def auc(better: Sequence[float], worse: Sequence[float]) -> float:
+    """How often one of `better` is above one of `worse`; a draw counts half."""
+    ranks = stats.rankdata([*better, *worse])
+    count = len(better)
+    return float((ranks[:count].sum() - count * (count + 1) / 2) / (count * len(worse)))
+
+
+def locator_trials(locator: FaceLocator, clips: Iterator[TruthClip]) -> dict[str, Row]:
+    """Distance of the found middle from the true one, and how much larger the face is taken, in face sizes."""
+    errors, sizes, missed = [], [], 0
+    for clip in clips:
+        truth = true_path(clip)
+        try:
+            found = FacePath.of(locator.mark(clip.frames), FPS)
+        except NotMeasured:
+            missed += 1
+            continue
+        errors.append(float(np.median(np.linalg.norm(found.centres - truth.centres, axis=1) / truth.sizes)))
+        sizes.append(float(np.median(found.sizes / truth.sizes)))
+    row = {"clips": len(errors) + missed, "found": len(errors) / max(len(errors) + missed, 1)}
+    if errors:
+        row |= {"error": float(np.median(errors)), "worst": max(errors), "size": float(np.median(sizes))}
+    return {"truth": row}
+
+
+def sync_trials(reader: SyncReader, locator: FaceLocator, clips: Iterator[TruthClip]) -> dict[str, Row]:
+    """Truth; sound shifted, of the next clip, or noise; a still picture. Clips without a face are left out."""
+    seen, frozen, sounds = [], [], []
+    for clip in clips:
+        try:
+            where = FacePath.of(locator.mark(clip.frames), FPS)
+        except NotMeasured:
+            continue
+        seen.append(reader.watch(clip.frames, FPS, where))
+        frozen.append(reader.watch(np.repeat(clip.frames[:1], len(clip.frames), axis=0), FPS, where))
+        sounds.append(at_speech_rate(clip.sample.waveform))
+    rng = np.random.default_rng(0)
+    noise = [0.1 * rng.standard_normal(len(sound)).astype(np.float32) for sound in sounds]
+    found = {
+        "truth": _agreements(reader, seen, sounds),
+        **{
+            f"sound {shift:+d} ms": _agreements(reader, seen, [shifted(sound, shift) for sound in sounds])
+            for shift in SHIFTS_MS
+        },
+        "sound of the next clip": _agreements(reader, seen, [*sounds[1:], sounds[0]]),
+        "still picture": _agreements(reader, frozen, sounds),
+        "noise for sound": _agreements(reader, seen, noise),
+    }
+    truth, wanted = found["truth"], {f"sound {shift:+d} ms": float(shift) for shift in SHIFTS_MS}
+    return {name: _sync_row(rows, truth, wanted.get(name, 0.0)) for name, rows in found.items()}
+
+
+def shifted(waveform: Float32[np.ndarray, " samples"], ms: float) -> Float32[np.ndarray, " samples"]:
+    """Sound that comes `ms` later, or earlier below 0; as long as before, with silence where nothing is left."""
+    by = round(ms * SPEECH_RATE_HZ / 1000)
+    silence = np.zeros(abs(by), np.float32)
+    return np.concatenate([silence, waveform[:-by]] if by > 0 else [waveform[-by:], silence])
+
+
+def _agreements(
+    reader: SyncReader, seen: Sequence[Float[np.ndarray, "n d"]], sounds: Sequence[Float32[np.ndarray, " samples"]]
+) -> list[Agreement]:
+    return [agreement(lips, reader.listen(sound)) for lips, sound in zip(seen, sounds, strict=True)]
+
+
+def _sync_row(found: Sequence[Agreement], truth: Sequence[Agreement], offset_ms: float) -> Row:
+    errors = np.abs([each.offset_ms - offset_ms for each in found])
+    return {
+        "clips": len(found),
+        "median_error_ms": float(np.median(errors)),
+        "close": float((errors <= CLOSE_MS).mean()),
+        "confidence": float(np.mean([each.confidence for each in found])),
+        "distance": float(np.mean([each.distance for each in found])),
+        "auc_confidence": auc([each.confidence for each in truth], [each.confidence for each in found]),
+        "auc_at_zero": auc([each.at_zero for each in truth], [each.at_zero for each in found]),
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Person:
+    male: bool
+    age: int
+    emotion: str
+    face: Traits
+    voices: Mapping[float, Traits]
+    """By change of level in dB."""
+
+    def blatantly_unlike(self, other: "_Person") -> bool:
+        """A child's voice for someone else, or the wrong gender."""
+        if (self.age == 0) != (other.age == 0):
+            return True
+        return self.age > 0 and other.age > 0 and self.male != other.male
+
+
+def trait_trials(
+    faces: FaceReader, voices: VoiceReader, locator: FaceLocator, clips: Iterator[TruthClip]
+) -> dict[str, Row]:
+    """Truth, and every voice with every face that it does not fit; how often each reader is right."""
+    people = []
+    for clip in clips:
+        try:
+            where = FacePath.of(locator.mark(clip.frames), FPS)
+        except NotMeasured:
+            continue
+        sound, facts = at_speech_rate(clip.sample.waveform), clip.sample.facts
+        people.append(
+            _Person(
+                male=facts["gender"] == "male",
+                age=age_of(float(facts["age"])),
+                emotion=facts["mood"],
+                face=faces.read(clip.frames, FPS, where),
+                voices={db: voices.read(sound * np.float32(10 ** (db / 20))) for db in (0.0, *LEVELS_DB)},
+            )
+        )
+    pairs = [(a, b) for a in people for b in people]
+    own = {db: [(person.voices[db], person.face) for person in people] for db in (0.0, *LEVELS_DB)}
+    unlike = [(a.voices[0.0], b.face) for a, b in pairs if a.blatantly_unlike(b)]
+    other_mood = [(a.voices[0.0], b.face) for a, b in pairs if a.emotion != b.emotion]
+    timbre, emotion = _grades(timbre_consistency, own[0.0]), _grades(emotion_consistency, own[0.0])
+    unlike_timbre, other_emotion = _grades(timbre_consistency, unlike), _grades(emotion_consistency, other_mood)
+    return {
+        "timbre": _trait_row(timbre, unlike_timbre),
+        "emotion": _trait_row(emotion, other_emotion),
+        **{
+            f"emotion at {db:+.0f} dB": _trait_row(_grades(emotion_consistency, own[db]), other_emotion)
+            for db in LEVELS_DB
+        },
+        "face is right": _right([person.face for person in people], people),
+        "voice is right": _right([person.voices[0.0] for person in people], people),
+    }
+
+
+def _grades(grade: Callable[[Traits, Traits], float], pairs: Sequence[tuple[Traits, Traits]]) -> list[float]:
+    return [grade(voice, face) for voice, face in pairs]
+
+
+def _trait_row(truth: Sequence[float], spoilt: Sequence[float]) -> Row:
+    return {
+        "clips": len(truth),
+        "truth": float(np.mean(truth)),
+        "mismatched": float(np.mean(spoilt)),
+        "pairs": len(spoilt),
+        "auc": auc(truth, spoilt),
+    }
+
+
+def _right(found: Sequence[Traits], people: Sequence[_Person]) -> Row:
+    grown = [(traits, person) for traits, person in zip(found, people, strict=True) if person.age > 0]
+    emotions = [traits.emotions.reshape(-1, len(EMOTIONS)).mean(axis=0) for traits in found]
+    return {
+        "gender of grown people": float(np.mean([(traits.male > 0.5) == person.male for traits, person in grown])),
+        **{
+            f"{name} or not": float(
+                np.mean(
+                    [
+                        (int(traits.ages.argmax()) == place) == (person.age == place)
+                        for traits, person in zip(found, people, strict=True)
+                    ]
+                )
+            )
+            for place, name in enumerate(AGES)
+        },
+        "emotion": float(
+            np.mean(
+                [EMOTIONS[int(each.argmax())] == person.emotion for each, person in zip(emotions, people, strict=True)]
+            )
+        ),
+    }

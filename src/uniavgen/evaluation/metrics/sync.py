@@ -1,0 +1,78 @@
+"""Lip sync by a small network of our own, trained on the synthetic world. [ours]
+
+See `evaluation.judges.sync`. Beside SyncNet's LSE-C and LSE-D, on no scale of theirs.
+"""
+
+from collections.abc import Mapping
+from functools import cached_property
+
+from uniavgen.evaluation.clip import Clip
+from uniavgen.evaluation.judges.places import FacePlaces
+from uniavgen.evaluation.judges.storing import shipped
+from uniavgen.evaluation.judges.sync import MAX_SHIFT, STEPS_PER_S, SyncReader
+from uniavgen.evaluation.metric import NOTHING, Better, Column, Measurement, NotMeasured
+from uniavgen.evaluation.networks import Weights
+from uniavgen.evaluation.prompts import Prompt
+
+NETWORK = "sync-reader"
+COLUMNS = (
+    Column(
+        name="sync_confidence",
+        description="how far the distance of lips and sound at the best shift is below the median of all shifts, by "
+        "our sync reader; 0 or more",
+        better=Better.HIGHER,
+    ),
+    Column(
+        name="sync_distance",
+        description="distance of lips and sound at the best shift, by our sync reader; 0 to 2",
+        better=Better.LOWER,
+    ),
+    Column(
+        name="sync_error_ms",
+        description="how far sound and lips are apart in time, by our sync reader; 0 to 500 ms",
+        better=Better.LOWER,
+    ),
+    Column(
+        name="sync_offset_ms",
+        description="the same with its sign: above 0 the sound comes late",
+        better=Better.NEITHER,
+    ),
+)
+
+
+class Sync:
+    """Shift, confidence and distance of a clip's lips and sound."""
+
+    columns = COLUMNS
+    settings = NOTHING
+
+    def __init__(self, places: FacePlaces) -> None:
+        self._places = places
+
+    @property
+    def networks(self) -> Mapping[str, Weights]:
+        path = shipped("sync_reader")
+        return {**self._places.networks, NETWORK: Weights(label=path.name, path=path)}
+
+    @cached_property
+    def _reader(self) -> SyncReader:
+        return SyncReader.load()
+
+    def measure(self, clip: Clip, prompt: Prompt) -> Measurement:  # noqa: ARG002
+        if clip.waveform is None:
+            raise NotMeasured("the clip has no sound track")
+        if clip.is_silent:
+            raise NotMeasured("the clip is silent")
+        found = self._reader.compare(clip.frames, float(clip.fps), clip.waveform, self._places.find(clip))
+        return Measurement(
+            scores={
+                "sync_confidence": found.confidence,
+                "sync_distance": found.distance,
+                "sync_error_ms": abs(found.offset_ms),
+                "sync_offset_ms": found.offset_ms,
+            },
+            details={
+                "sync/shifts_ms": [1000 / STEPS_PER_S * shift for shift in range(-MAX_SHIFT, MAX_SHIFT + 1)],
+                "sync/distances": [round(float(value), 4) for value in found.distances],
+            },
+        )
