@@ -11,7 +11,6 @@ from uniavgen.evaluation.mouth import ROOM, SIDE_PX, FaceSquare, MouthReader, co
 from uniavgen.evaluation.mouth_training import (
     FrameSet,
     MouthTrainingConfig,
-    augment,
     held_out_correlation,
     train_mouth_reader,
 )
@@ -81,15 +80,6 @@ def test_a_missing_or_foreign_file_is_named(tmp_path):
     (tmp_path / "text.safetensors").write_text("this is no checkpoint, only some words")
     with pytest.raises(CheckpointError, match="holds no mouth reader"):
         MouthReader.load(tmp_path / "text.safetensors")
-
-
-def test_augmentation_keeps_shape_and_range_and_follows_its_generator():
-    pictures = torch.rand(2, 3, 3, 20, 24) * 2 - 1
-    first, again = (augment(pictures, torch.Generator().manual_seed(5)) for _ in range(2))
-    assert first.shape == pictures.shape
-    assert first.abs().max() <= 1
-    torch.testing.assert_close(first, again, rtol=0, atol=0)
-    assert not torch.equal(first, augment(pictures, torch.Generator().manual_seed(6)))
 
 
 def test_training_is_reproducible_and_learns_the_openings_of_a_bar():

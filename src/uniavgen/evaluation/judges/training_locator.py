@@ -16,14 +16,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from uniavgen.errors import DataError
-from uniavgen.evaluation.judges.fitting import Distortion, Fitting, fit, initialise, recoloured
+from uniavgen.evaluation.judges.fitting import Distortion, Fitting, between, fit, initialise, recoloured
 from uniavgen.evaluation.judges.locator import CELL_PX, SHORT_SIDE_PX, FaceLocator
 from uniavgen.evaluation.truth import TruthClip
 
 BATCH = 12
 _NEAR = Distortion(side=SHORT_SIDE_PX, zoom=(0.75, 1.3), shift=0.3)
 _FAR = Distortion(side=SHORT_SIDE_PX, zoom=(1.2, 4.0), shift=1.2)
-_SHARE_FAR, _SHARE_GREY = 0.6, 0.15
+_SHARE_FAR, _SHARE_GREY, _SHARE_SWAPPED = 0.6, 0.3, 0.3
+_MOST_LIMBS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,14 +57,38 @@ class MaskedPictures:
         if torch.rand((), generator=rng) < _SHARE_FAR:
             above = _FAR.moved(torch.cat([far, torch.ones_like(far[:, :1])], dim=1), rng, beyond="zeros")
             below = torch.where(above[:, 4:] > 0.99, above[:, :4], below)
+        for _ in range(int(torch.randint(_MOST_LIMBS + 1, (), generator=rng))):
+            below = _with_limb(below, rng)
         picture, mask = recoloured(below[:, :3], rng), (below[:, 3] + 1) / 2
-        if torch.rand((), generator=rng) < _SHARE_GREY:
+        # Colour alone must not tell: hands, wood and other light have it too.
+        chance = torch.rand((), generator=rng)
+        if chance < _SHARE_GREY:
             picture = picture.mean(dim=1, keepdim=True).expand_as(picture)
+        elif chance < _SHARE_GREY + _SHARE_SWAPPED:
+            picture = picture[:, torch.randperm(3, generator=rng)]
         return picture[0], mask[0]
 
     def _pick(self, rng: torch.Generator) -> Float[Tensor, "1 4 h w"]:
         place = int(torch.randint(len(self.pictures), (1,), generator=rng))
         return self.pictures[place : place + 1].float() / 127.5 - 1
+
+
+def _with_limb(picture: Float[Tensor, "1 4 h w"], rng: torch.Generator) -> Float[Tensor, "1 4 h w"]:
+    """A bar with round ends in the colour of the face lies on the picture: the world has no hands and arms."""
+    height, width = picture.shape[2:]
+    y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
+    left, top, turn, length, thick = between(rng, 0.0, 1.0, 5)
+    x, y, turn = x - 2 * left + 1, y - 2 * top + 1, turn * torch.pi
+    along, across = x * turn.cos() + y * turn.sin(), y * turn.cos() - x * turn.sin()
+    half, thick = 0.05 + 0.8 * length.square(), 0.04 + 0.22 * thick
+    outside = torch.hypot((along.abs() - half).clamp(min=0), across) - thick
+    cover = torch.sigmoid(-outside * between(rng, 20.0, 80.0, 1))
+    face = (picture[:, 3:] + 1) / 2
+    skin = (picture[:, :3] * face).sum(dim=(2, 3)) / face.sum(dim=(2, 3)).clamp(min=1)
+    light = between(rng, -0.4, 0.4, 1) * across / thick + between(rng, -0.2, 0.2, 1) * along / half
+    colour = skin[..., None, None] + between(rng, -0.15, 0.15, 3)[:, None, None] + light
+    limb = torch.cat([colour, torch.full_like(face, -1.0)], dim=1)
+    return picture + cover * (limb - picture)
 
 
 def train_locator(

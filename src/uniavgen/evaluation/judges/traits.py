@@ -25,8 +25,8 @@ from uniavgen.evaluation.judges.storing import load, shipped
 AGES = ("child", "grown", "old")
 CHILD_BELOW, OLD_FROM = 16.0, 62.5
 """Years."""
-AGE_PLACES = np.array([0.0, 0.7, 1.0])
-"""Where the ages stand for telling how far two are apart: voices of old people differ less than children's. [ours]"""
+AGE_PLACES = np.array([0.0, 1.0, 1.3])
+"""Where the ages stand for telling how far two are apart: grown and old voices are nearly alike. [ours]"""
 EMOTIONS = ("neutral", "happy", "angry", "sad")
 STRONG_FROM = 0.8
 """Strength of a mood from which it is strong. [ours]"""

@@ -74,7 +74,7 @@ def sync_trials(reader: SyncReader, locator: FaceLocator, clips: Iterator[TruthC
     found = {
         "truth": _agreements(reader, seen, sounds),
         **{
-            f"sound {shift:+d} ms": _agreements(reader, seen, [shifted(sound, shift) for sound in sounds])
+            f"sound {shift:+d} ms": _agreements(reader, seen, [shifted(sound, float(shift)) for sound in sounds])
             for shift in SHIFTS_MS
         },
         "sound of the next clip": _agreements(reader, seen, [*sounds[1:], sounds[0]]),

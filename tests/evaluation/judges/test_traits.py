@@ -1,0 +1,113 @@
+"""What is read of a person from face and voice, and how it is compared."""
+
+import numpy as np
+import pytest
+import torch
+
+from uniavgen.evaluation.clip import SPEECH_RATE_HZ
+from uniavgen.evaluation.judges.hearing import Tone
+from uniavgen.evaluation.judges.locator import FacePath
+from uniavgen.evaluation.judges.traits import (
+    AGES,
+    ANSWERS,
+    EMOTIONS,
+    KINDS,
+    FaceReader,
+    Traits,
+    VoiceReader,
+    age_of,
+    emotion_consistency,
+    kind_of,
+    timbre_consistency,
+    to_traits,
+)
+
+
+def person(male: float, age: str, *emotions: str) -> Traits:
+    """Somebody who is sure to be so; one emotion a frame."""
+    kinds = np.stack([np.eye(len(KINDS))[kind_of(emotion, 1.0)] for emotion in emotions])
+    return Traits(male=male, ages=np.eye(len(AGES))[AGES.index(age)], kinds=kinds if len(emotions) > 1 else kinds[0])
+
+
+def tone(hz: float, seconds: float = 1.0, peak: float = 0.5) -> np.ndarray:
+    """Ten harmonics."""
+    time = np.arange(round(seconds * SPEECH_RATE_HZ)) / SPEECH_RATE_HZ
+    wave = sum(np.cos(2 * np.pi * hz * k * time) / k for k in range(1, 11))
+    return (peak * wave / np.abs(wave).max()).astype(np.float32)
+
+
+def test_timbre_of_the_same_and_of_other_people():
+    man, woman, girl = person(1.0, "grown", "sad"), person(0.0, "grown", "sad"), person(0.0, "child", "sad")
+    boy, grandfather = person(1.0, "child", "sad"), person(1.0, "old", "sad")
+    assert timbre_consistency(man, man) == 1
+    assert timbre_consistency(man, woman) == timbre_consistency(woman, girl) == 0
+    assert timbre_consistency(girl, boy) == 1
+    assert timbre_consistency(man, grandfather) == 0.75
+
+
+def test_emotion_counts_frames():
+    voice = person(1.0, "grown", "angry")
+    for matching, grade in ((0, 0.0), (2, 0.25), (5, 0.5), (8, 0.75), (10, 1.0)):
+        face = person(1.0, "grown", *["angry"] * matching, *["happy"] * (10 - matching))
+        assert emotion_consistency(voice, face) == grade
+
+
+def test_strength_does_not_change_the_emotion():
+    kinds = np.zeros(len(KINDS))
+    kinds[[kind_of("happy", 0.55), kind_of("happy", 1.0)]] = 0.5
+    assert Traits(male=0.5, ages=np.full(3, 1 / 3), kinds=kinds).emotions.tolist() == [0, 1, 0, 0]
+
+
+@pytest.mark.parametrize(("years", "age"), [(9.0, "child"), (17.0, "grown"), (61.0, "grown"), (70.0, "old")])
+def test_ages_of_the_world(years, age):
+    assert AGES[age_of(years)] == age
+
+
+def test_every_mood_of_the_world_has_a_kind():
+    from uniavgen.synth.moods import MOODS, STRENGTHS
+
+    assert {mood.name for mood in MOODS} == set(EMOTIONS)
+    found = {kind_of(mood.name, strength) for mood in MOODS for strength in (STRENGTHS if mood.face else (0.0,))}
+    assert found == set(range(len(KINDS)))
+
+
+@pytest.mark.parametrize("hz", [95.0, 140.0, 233.3, 380.0])
+def test_pitch_of_a_tone(hz):
+    found = Tone.of(tone(hz))
+    assert 200 * 2**found.octave == pytest.approx(hz, rel=0.005)
+    assert found.range < 0.01
+    assert found.peak_db == pytest.approx(-6.02, abs=0.01)
+
+
+def test_silence_has_no_pitch():
+    assert Tone.of(np.zeros(8000, np.float32)).octave == 0
+    assert Tone.of(np.zeros(100, np.float32)).octave == 0
+
+
+def test_readers_give_probabilities_and_the_same_again():
+    torch.manual_seed(0)
+    frames = np.random.default_rng(0).integers(0, 256, (20, 40, 40, 3), np.uint8)
+    where = FacePath(centres=np.full((20, 2), 0.5), sizes=np.full(20, 0.6))
+    for traits, again in (
+        [FaceReader().eval().read(frames, 16.0, where)] * 2,
+        [VoiceReader().eval().read(tone(150, 1.5))] * 2,
+    ):
+        assert 0 <= traits.male <= 1
+        assert traits.ages.sum() == pytest.approx(1)
+        np.testing.assert_allclose(traits.emotions.sum(axis=-1), 1, atol=1e-5)
+        assert traits.say() == again.say()
+    assert FaceReader().eval().read(frames, 16.0, where).kinds.shape == (10, len(KINDS))
+
+
+def test_a_faces_frames_share_gender_and_age():
+    answers = torch.zeros(4, ANSWERS)
+    answers[:2, 0] = 8
+    assert to_traits(answers).male == pytest.approx(torch.tensor(4.0).sigmoid().item())
+
+
+def test_silence_around_a_voice_does_not_change_what_is_heard():
+    torch.manual_seed(0)
+    reader = VoiceReader().eval()
+    voice, silence = tone(150, 2), np.zeros(SPEECH_RATE_HZ, np.float32)
+    alone, around = reader.read(voice), reader.read(np.concatenate([silence, voice, silence]))
+    np.testing.assert_allclose(alone.ages, around.ages, atol=0.02)
