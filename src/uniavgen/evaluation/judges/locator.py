@@ -126,7 +126,7 @@ def _small(frame: UInt8[np.ndarray, "H W 3"]) -> np.ndarray:
 
 def _largest(mark: Float[np.ndarray, "h w"]) -> tuple[float, float, float, float] | None:
     """x, y and size of the largest spot in shares of the height, and how many spots compare with it."""
-    labels, count = ndimage.label(mark > SURE)
+    labels, count = ndimage.label(mark > SURE)  # pyright: ignore
     if not count:
         return None
     areas = np.bincount(labels.ravel())[1:]

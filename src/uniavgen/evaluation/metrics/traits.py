@@ -65,5 +65,5 @@ class TraitConsistency:
                 "timbre_consistency": timbre_consistency(voice, face),
                 "emotion_consistency": emotion_consistency(voice, face),
             },
-            details={"traits/face": face.say(), "traits/voice": voice.say()},
+            details={"read from the face": face.say(), "read from the voice": voice.say()},
         )
