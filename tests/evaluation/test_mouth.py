@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from uniavgen.errors import CheckpointError, ConfigError
 from uniavgen.evaluation.metric import NotMeasured

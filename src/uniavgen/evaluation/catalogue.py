@@ -23,11 +23,14 @@ from uniavgen.evaluation.metrics import (
     speaker,
     speech_quality,
     subject_consistency,
+    sync,
+    traits,
     wer,
 )
 from uniavgen.evaluation.metrics.judge import Endpoint
 from uniavgen.evaluation.networks import NETWORKS, Places, Weights, how_to_get
 from uniavgen.evaluation.packages import how_to_install, lacks
+from uniavgen.evaluation.readers.places import FacePlaces
 from uniavgen.evaluation.report import Missing
 
 Found = Mapping[str, Weights]
@@ -41,6 +44,8 @@ class Options:
     device: str = "cpu"
     mouth_reader: Path | None = None
     judge: Endpoint | None = None
+    places: FacePlaces = field(default_factory=FacePlaces)
+    """Our own finder, for our own metrics: it needs nothing."""
     _shared: dict[str, FaceFinder] = field(default_factory=dict)
 
     def faces(self, found: Found) -> FaceFinder:
@@ -211,6 +216,18 @@ ENTRIES = {
             packages={"cv2": "opencv-python-headless"},
             columns=motion.COLUMNS,
             build=lambda *_: motion.Motion(),
+        ),
+        Entry(
+            name="sync",
+            group="open",
+            columns=sync.COLUMNS,
+            build=lambda _, options: sync.Sync(options.places),
+        ),
+        Entry(
+            name="traits",
+            group="open",
+            columns=traits.COLUMNS,
+            build=lambda _, options: traits.TraitConsistency(options.places),
         ),
     )
 }

@@ -18,9 +18,9 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from uniavgen.evaluation.judges.blocks import Block
-from uniavgen.evaluation.judges.storing import load, shipped, store
 from uniavgen.evaluation.metric import NotMeasured
+from uniavgen.evaluation.readers.blocks import Block
+from uniavgen.evaluation.readers.storing import load, shipped, store
 
 SHIPPED = shipped("mouth_reader")
 SIDE_PX = 64

@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from uniavgen.errors import ConfigError, DataError
-from uniavgen.evaluation.judges.fitting import Distortion, Fitting, fit, initialise
 from uniavgen.evaluation.metric import NotMeasured
 from uniavgen.evaluation.mouth import SIDE_PX, FaceSquare, MouthReader, correlation
+from uniavgen.evaluation.readers.fitting import Distortion, Fitting, fit, initialise
 from uniavgen.evaluation.truth import TruthClip
 
 DISTORTED = Distortion(side=SIDE_PX, zoom=(0.75, 1.15), shift=0.2)

@@ -35,7 +35,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "prompts": ("prompts", "prompts", "Make a set of prompts to measure on."),
     "evaluate": ("evaluate", "evaluate", "Measure clips of any system, or a model, on prompts."),
     "train-mouth-reader": ("mouth_reader", "train_mouth_reader", "Train the network that measures mouth opening."),
-    "train-judge": ("train_judge", "train_judge", "Train a network that judges sync, faces or voices."),
+    "train-reader": ("train_reader", "train_reader", "Train a network that reads sync, faces or voices."),
 }
 
 

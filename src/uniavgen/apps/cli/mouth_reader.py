@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from uniavgen.apps.cli.making import BASE, NUM_FRAMES
-from uniavgen.apps.cli.train_judge import tqdm_steps
+from uniavgen.apps.cli.train_reader import tqdm_steps
 
 
 def train_mouth_reader(

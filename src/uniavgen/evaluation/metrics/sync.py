@@ -1,18 +1,18 @@
 """Lip sync by a small network of our own, trained on the synthetic world. [ours]
 
-See `evaluation.judges.sync`. Beside SyncNet's LSE-C and LSE-D, on no scale of theirs.
+See `evaluation.readers.sync`. Beside SyncNet's LSE-C and LSE-D, on no scale of theirs.
 """
 
 from collections.abc import Mapping
 from functools import cached_property
 
 from uniavgen.evaluation.clip import Clip
-from uniavgen.evaluation.judges.places import FacePlaces
-from uniavgen.evaluation.judges.storing import shipped
-from uniavgen.evaluation.judges.sync import MAX_SHIFT, STEPS_PER_S, SyncReader
 from uniavgen.evaluation.metric import NOTHING, Better, Column, Measurement, NotMeasured
 from uniavgen.evaluation.networks import Weights
 from uniavgen.evaluation.prompts import Prompt
+from uniavgen.evaluation.readers.places import FacePlaces
+from uniavgen.evaluation.readers.storing import shipped
+from uniavgen.evaluation.readers.sync import MAX_SHIFT, STEPS_PER_S, SyncReader
 
 NETWORK = "sync-reader"
 COLUMNS = (

@@ -1,18 +1,18 @@
 """Do voice and face belong to one person in one mood: two readers of our own and the paper's five grades. [ours]
 
-Stands beside TC and EC, which the paper has a large model judge. See `evaluation.judges.traits` and `.rubric`.
+Stands beside TC and EC, which the paper has a large model reader. See `evaluation.readers.traits` and `.rubric`.
 """
 
 from collections.abc import Mapping
 from functools import cached_property
 
 from uniavgen.evaluation.clip import Clip
-from uniavgen.evaluation.judges.places import FacePlaces
-from uniavgen.evaluation.judges.storing import shipped
-from uniavgen.evaluation.judges.traits import FaceReader, VoiceReader, emotion_consistency, timbre_consistency
 from uniavgen.evaluation.metric import NOTHING, Better, Column, Measurement, NotMeasured
 from uniavgen.evaluation.networks import Weights
 from uniavgen.evaluation.prompts import Prompt
+from uniavgen.evaluation.readers.places import FacePlaces
+from uniavgen.evaluation.readers.storing import shipped
+from uniavgen.evaluation.readers.traits import FaceReader, VoiceReader, emotion_consistency, timbre_consistency
 
 FACE, VOICE = "face-reader", "voice-reader"
 COLUMNS = (

@@ -1,12 +1,12 @@
-"""The loop that trains judges, and how their pictures are spoilt."""
+"""The loop that trains readers, and how their pictures are spoilt."""
 
 import pytest
 import torch
 from torch import nn
 
 from uniavgen.errors import ConfigError
-from uniavgen.evaluation.judges.blocks import Block, Ripple
-from uniavgen.evaluation.judges.fitting import Distortion, Fitting, fit, initialise, recoloured
+from uniavgen.evaluation.readers.blocks import Block, Ripple
+from uniavgen.evaluation.readers.fitting import Distortion, Fitting, fit, initialise, recoloured
 
 PLAIN = Distortion(side=12, zoom=(0.5, 0.5), shift=0.0, mirror=False)
 

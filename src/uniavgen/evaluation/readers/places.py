@@ -1,13 +1,13 @@
-"""Where the face of a clip is, found once for all judges that look at it."""
+"""Where the face of a clip is, found once for all readers that look at it."""
 
 from collections.abc import Mapping
 from functools import cached_property
 
 from uniavgen.evaluation.clip import Clip
-from uniavgen.evaluation.judges.locator import FaceLocator, FacePath
-from uniavgen.evaluation.judges.storing import shipped
 from uniavgen.evaluation.metric import NotMeasured
 from uniavgen.evaluation.networks import Weights
+from uniavgen.evaluation.readers.locator import FaceLocator, FacePath
+from uniavgen.evaluation.readers.storing import shipped
 
 NETWORK = "face-locator"
 

@@ -18,11 +18,11 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from uniavgen.evaluation.judges.blocks import Block
-from uniavgen.evaluation.judges.storing import load, shipped
 from uniavgen.evaluation.metric import NotMeasured
+from uniavgen.evaluation.readers.blocks import Block
+from uniavgen.evaluation.readers.storing import load, shipped
 
-COMMAND = "train-judge locator"
+COMMAND = "train-reader locator"
 SHORT_SIDE_PX, CELL_PX, STRIDE = 96, 4, 8
 """Shorter side of the pictures it looks at, pixels of them a cell of its marks, and what sides are multiples of."""
 SURE = 0.5

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from uniavgen.errors import DataError
-from uniavgen.evaluation.judges.fitting import Distortion, Fitting, between, fit, initialise
-from uniavgen.evaluation.judges.hearing import VOICE_MEL, Tone, mel
-from uniavgen.evaluation.judges.rendered import at_speech_rate, true_path
-from uniavgen.evaluation.judges.traits import (
+from uniavgen.evaluation.readers.fitting import Distortion, Fitting, between, fit, initialise
+from uniavgen.evaluation.readers.hearing import VOICE_MEL, Tone, mel
+from uniavgen.evaluation.readers.rendered import at_speech_rate, true_path
+from uniavgen.evaluation.readers.traits import (
     AGES,
     FACE_PX,
     FACE_SHARE,

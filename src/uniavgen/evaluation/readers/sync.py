@@ -17,13 +17,13 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from uniavgen.evaluation.judges.blocks import Block, Ripple
-from uniavgen.evaluation.judges.hearing import LIPS_MEL, MELS_PER_S, mel
-from uniavgen.evaluation.judges.locator import FacePath, to_tensor
-from uniavgen.evaluation.judges.storing import load, shipped
 from uniavgen.evaluation.metric import NotMeasured
+from uniavgen.evaluation.readers.blocks import Block, Ripple
+from uniavgen.evaluation.readers.hearing import LIPS_MEL, MELS_PER_S, mel
+from uniavgen.evaluation.readers.locator import FacePath, to_tensor
+from uniavgen.evaluation.readers.storing import load, shipped
 
-COMMAND = "train-judge sync"
+COMMAND = "train-reader sync"
 STEPS_PER_S = MELS_PER_S // 2
 """Of both streams."""
 MAX_SHIFT = 25

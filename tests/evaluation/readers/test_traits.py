@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from uniavgen.evaluation.clip import SPEECH_RATE_HZ
-from uniavgen.evaluation.judges.hearing import Tone
-from uniavgen.evaluation.judges.locator import FacePath
-from uniavgen.evaluation.judges.traits import (
+from uniavgen.evaluation.readers.hearing import Tone
+from uniavgen.evaluation.readers.locator import FacePath
+from uniavgen.evaluation.readers.traits import (
     AGES,
     ANSWERS,
     EMOTIONS,

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from uniavgen.errors import DataError
-from uniavgen.evaluation.judges.fitting import Distortion, Fitting, between, fit, initialise
-from uniavgen.evaluation.judges.hearing import LIPS_MEL, mel
-from uniavgen.evaluation.judges.locator import to_tensor
-from uniavgen.evaluation.judges.rendered import FPS, at_speech_rate, true_path
-from uniavgen.evaluation.judges.sync import (
+from uniavgen.evaluation.readers.fitting import Distortion, Fitting, between, fit, initialise
+from uniavgen.evaluation.readers.hearing import LIPS_MEL, mel
+from uniavgen.evaluation.readers.locator import to_tensor
+from uniavgen.evaluation.readers.rendered import FPS, at_speech_rate, true_path
+from uniavgen.evaluation.readers.sync import (
     FEATURES,
     LIPS_BELOW,
     LIPS_PX,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from uniavgen.evaluation.judges.rubric import Gap, emotion_grade, gap, timbre_grade
+from uniavgen.evaluation.readers.rubric import Gap, emotion_grade, gap, timbre_grade
 
 FINE, SLIGHT, OFF, SERIOUS, WHOLE = Gap
 

@@ -16,11 +16,11 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from uniavgen.evaluation.judges.blocks import Block, Ripple
-from uniavgen.evaluation.judges.hearing import VOICE_MEL, Tone, mel
-from uniavgen.evaluation.judges.locator import FacePath, to_tensor
-from uniavgen.evaluation.judges.rubric import emotion_grade, gap, timbre_grade
-from uniavgen.evaluation.judges.storing import load, shipped
+from uniavgen.evaluation.readers.blocks import Block, Ripple
+from uniavgen.evaluation.readers.hearing import VOICE_MEL, Tone, mel
+from uniavgen.evaluation.readers.locator import FacePath, to_tensor
+from uniavgen.evaluation.readers.rubric import emotion_grade, gap, timbre_grade
+from uniavgen.evaluation.readers.storing import load, shipped
 
 AGES = ("child", "grown", "old")
 CHILD_BELOW, OLD_FROM = 16.0, 62.5
@@ -113,7 +113,7 @@ class FaceReader(nn.Module):
     @classmethod
     def load(cls, path: Path | None = None) -> "FaceReader":
         """The reader stored at `path`, or the one shipped in the package; CheckpointError if it is none."""
-        return load(cls(), path or shipped("face_reader"), "face reader", "train-judge face")
+        return load(cls(), path or shipped("face_reader"), "face reader", "train-reader face")
 
 
 class VoiceReader(nn.Module):
@@ -153,7 +153,7 @@ class VoiceReader(nn.Module):
     @classmethod
     def load(cls, path: Path | None = None) -> "VoiceReader":
         """The reader stored at `path`, or the one shipped in the package; CheckpointError if it is none."""
-        return load(cls(), path or shipped("voice_reader"), "voice reader", "train-judge voice")
+        return load(cls(), path or shipped("voice_reader"), "voice reader", "train-reader voice")
 
 
 def timbre_consistency(voice: Traits, face: Traits) -> float:

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from uniavgen.errors import DataError
-from uniavgen.evaluation.judges.fitting import Distortion, Fitting, between, fit, initialise, recoloured
-from uniavgen.evaluation.judges.locator import CELL_PX, SHORT_SIDE_PX, FaceLocator
+from uniavgen.evaluation.readers.fitting import Distortion, Fitting, between, fit, initialise, recoloured
+from uniavgen.evaluation.readers.locator import CELL_PX, SHORT_SIDE_PX, FaceLocator
 from uniavgen.evaluation.truth import TruthClip
 
 BATCH = 12

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from uniavgen.evaluation.judges.locator import FaceLocator, FacePath
 from uniavgen.evaluation.metric import NotMeasured
+from uniavgen.evaluation.readers.locator import FaceLocator, FacePath
 
 
 def discs(*centres: tuple[float, float], radius: float = 8, frames: int = 10) -> np.ndarray:

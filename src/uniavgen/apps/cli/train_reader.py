@@ -1,4 +1,4 @@
-"""`uniavgen train-judge`: the small networks with which clips are judged, and how well they judge."""
+"""`uniavgen train-reader`: the small networks with which clips are judged, and how well they read."""
 
 from contextlib import contextmanager
 from enum import StrEnum
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from uniavgen.evaluation.judges.fitting import Fitting
+    from uniavgen.evaluation.readers.fitting import Fitting
     from uniavgen.evaluation.truth import TruthClip
 
     Train = Callable[[Fitting, int, Callable[[int, float], None]], nn.Module]
 
 
-class Judge(StrEnum):
+class Reader(StrEnum):
     """Which network."""
 
     LOCATOR = "locator"
@@ -28,14 +28,14 @@ class Judge(StrEnum):
     VOICE = "voice"
 
 
-_STEPS = {Judge.LOCATOR: 400, Judge.SYNC: 600, Judge.FACE: 800, Judge.VOICE: 800}
+_STEPS = {Reader.LOCATOR: 400, Reader.SYNC: 600, Reader.FACE: 800, Reader.VOICE: 800}
 _PEOPLE_PER_VOICE = 400
 """So many that hardly anybody is heard twice."""
 
 
-def train_judge(
-    judge: Annotated[
-        Judge,
+def train_reader(
+    reader: Annotated[
+        Reader,
         typer.Argument(help="locator (where the face is), sync (lips, sound), face or voice (gender, age, emotion)."),
     ],
     held_out: Annotated[Path, typer.Option(help="Folder of other rendered clips, to measure it on.")],
@@ -47,30 +47,30 @@ def train_judge(
     speech: Annotated[Path | None, typer.Option(help="For voices: made-ahead speech.")] = None,
     heads: Annotated[Path | None, typer.Option(help="For voices: head data.")] = None,
     held_out_clips: Annotated[int, typer.Option(min=1, help="How many clips to measure on, at most.")] = 100,
-    steps: Annotated[int | None, typer.Option(min=1, help="Training steps; each judge has its own default.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps; each reader has its own default.")] = None,
     seed: Annotated[int, typer.Option(help="Start and order of learning, and whose voices are heard.")] = 0,
 ) -> None:
-    """Train one of the networks that judge clips, and say how well it does on rendered clips it has not seen.
+    """Train one of the networks that read clips, and say how well it does on rendered clips it has not seen.
 
     Faces are then found with the package's locator; face and voice reader are measured with the package's other one.
     """
     from uniavgen.errors import ConfigError
-    from uniavgen.evaluation.judges.fitting import Fitting
-    from uniavgen.evaluation.judges.rendered import count_clips, rendered_clips
-    from uniavgen.evaluation.judges.storing import store
+    from uniavgen.evaluation.readers.fitting import Fitting
+    from uniavgen.evaluation.readers.rendered import count_clips, rendered_clips
+    from uniavgen.evaluation.readers.storing import store
     from uniavgen.media.files import check_writable
 
     check_writable(out, (".safetensors",))
-    if (judge is Judge.VOICE) == bool(data):
-        raise ConfigError("a voice reader learns from --voices of the world, every other judge from --data folders")
-    fitting = Fitting(steps=steps or _STEPS[judge])
+    if (reader is Reader.VOICE) == bool(data):
+        raise ConfigError("a voice reader learns from --voices of the world, every other reader from --data folders")
+    fitting = Fitting(steps=steps or _STEPS[reader])
     count = count_clips([str(held_out)], held_out_clips)
-    trials = _trials(judge)
-    if judge is Judge.VOICE:
+    trials = _trials(reader)
+    if reader is Reader.VOICE:
         train = _hearing(voices, speech, heads, seed)
     else:
-        train = _seeing(judge, [str(folder) for folder in data or []])
-    with tqdm_steps(fitting.steps * (2 if judge is Judge.SYNC else 1)) as on_step:
+        train = _seeing(reader, [str(folder) for folder in data or []])
+    with tqdm_steps(fitting.steps * (2 if reader is Reader.SYNC else 1)) as on_step:
         network = train(fitting, seed, on_step)
     rows = trials(network, _counted(rendered_clips([str(held_out)], held_out_clips), count, "measure"))
     store(network, out, {"steps": str(fitting.steps), "seed": str(seed)})
@@ -78,15 +78,15 @@ def train_judge(
     typer.echo(f"{out}: measured on {count} held-out clips")
 
 
-def _seeing(judge: Judge, folders: list[str]) -> "Train":
-    from uniavgen.evaluation.judges import training_locator, training_sync, training_traits
-    from uniavgen.evaluation.judges.rendered import count_clips, rendered_clips
+def _seeing(reader: Reader, folders: list[str]) -> "Train":
+    from uniavgen.evaluation.readers import training_locator, training_sync, training_traits
+    from uniavgen.evaluation.readers.rendered import count_clips, rendered_clips
 
     clips = _counted(rendered_clips(folders), count_clips(folders), "read")
-    match judge:
-        case Judge.LOCATOR:
+    match reader:
+        case Reader.LOCATOR:
             return partial(training_locator.train_locator, training_locator.MaskedPictures.gather(clips))
-        case Judge.SYNC:
+        case Reader.SYNC:
             mouths = training_sync.Mouths.gather(clips)
             return lambda fitting, seed, on_step: training_sync.train_sync(mouths, fitting, fitting, seed, on_step)
         case _:
@@ -94,7 +94,7 @@ def _seeing(judge: Judge, folders: list[str]) -> "Train":
 
 
 def _hearing(count: int, speech: Path | None, heads: Path | None, seed: int) -> "Train":
-    from uniavgen.evaluation.judges.training_traits import Voices, takes, train_voice_reader
+    from uniavgen.evaluation.readers.training_traits import Voices, takes, train_voice_reader
     from uniavgen.synth import WorldSettings, check_material
     from uniavgen.synth.generate import open_world
 
@@ -104,18 +104,18 @@ def _hearing(count: int, speech: Path | None, heads: Path | None, seed: int) -> 
     return partial(train_voice_reader, voices)
 
 
-def _trials(judge: Judge) -> "Callable[[Any, Iterator[TruthClip]], Mapping[str, Mapping[str, float]]]":
-    """How the judge is measured, with the others that this takes."""
-    from uniavgen.evaluation.judges.locator import FaceLocator
-    from uniavgen.evaluation.judges.traits import FaceReader, VoiceReader
-    from uniavgen.evaluation.judges.trials import locator_trials, sync_trials, trait_trials
+def _trials(reader: Reader) -> "Callable[[Any, Iterator[TruthClip]], Mapping[str, Mapping[str, float]]]":
+    """How the reader is measured, with the others that this takes."""
+    from uniavgen.evaluation.readers.locator import FaceLocator
+    from uniavgen.evaluation.readers.traits import FaceReader, VoiceReader
+    from uniavgen.evaluation.readers.trials import locator_trials, sync_trials, trait_trials
 
-    if judge is Judge.LOCATOR:
+    if reader is Reader.LOCATOR:
         return locator_trials
     locator = FaceLocator.load()
-    if judge is Judge.SYNC:
+    if reader is Reader.SYNC:
         return lambda reader, clips: sync_trials(reader, locator, clips)
-    if judge is Judge.FACE:
+    if reader is Reader.FACE:
         voices = VoiceReader.load()
         return lambda faces, clips: trait_trials(faces, voices, locator, clips)
     faces = FaceReader.load()

@@ -1,4 +1,4 @@
-"""The judges judged: what they say of rendered clips whose truth is known, and of the same clips spoilt. [ours]
+"""The readers judged: what they say of rendered clips whose truth is known, and of the same clips spoilt. [ours]
 
 Faces are found by the locator, as in use. Every trial gives a row of numbers.
 """
@@ -11,10 +11,11 @@ from jaxtyping import Float, Float32
 from scipy import stats
 
 from uniavgen.evaluation.clip import SPEECH_RATE_HZ
-from uniavgen.evaluation.judges.locator import FaceLocator, FacePath
-from uniavgen.evaluation.judges.rendered import FPS, at_speech_rate, true_path
-from uniavgen.evaluation.judges.sync import Agreement, SyncReader, agreement
-from uniavgen.evaluation.judges.traits import (
+from uniavgen.evaluation.metric import NotMeasured
+from uniavgen.evaluation.readers.locator import FaceLocator, FacePath
+from uniavgen.evaluation.readers.rendered import FPS, at_speech_rate, true_path
+from uniavgen.evaluation.readers.sync import Agreement, SyncReader, agreement
+from uniavgen.evaluation.readers.traits import (
     AGES,
     EMOTIONS,
     FaceReader,
@@ -24,7 +25,6 @@ from uniavgen.evaluation.judges.traits import (
     emotion_consistency,
     timbre_consistency,
 )
-from uniavgen.evaluation.metric import NotMeasured
 from uniavgen.evaluation.truth import TruthClip
 
 Row = Mapping[str, float]

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from uniavgen.config import Config
 from uniavgen.errors import ConfigError
-from uniavgen.evaluation.judges.blocks import Block, Ripple
+from uniavgen.evaluation.readers.blocks import Block, Ripple
 
 
 @dataclass(frozen=True, kw_only=True)

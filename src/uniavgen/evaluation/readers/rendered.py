@@ -10,7 +10,7 @@ from scipy import signal
 from uniavgen.data.shards import ShardSet
 from uniavgen.errors import DataError
 from uniavgen.evaluation.clip import SPEECH_RATE_HZ
-from uniavgen.evaluation.judges.locator import FacePath
+from uniavgen.evaluation.readers.locator import FacePath
 from uniavgen.evaluation.truth import TruthClip, iterate_truth
 from uniavgen.timebase import Timebase
 

@@ -6,11 +6,11 @@ import torch
 
 from uniavgen.errors import CheckpointError
 from uniavgen.evaluation.clip import SPEECH_RATE_HZ
-from uniavgen.evaluation.judges.locator import FacePath
-from uniavgen.evaluation.judges.storing import store
-from uniavgen.evaluation.judges.sync import EMBEDDING, FEATURES, MAX_SHIFT, SyncReader, agreement, on_steps
-from uniavgen.evaluation.judges.trials import auc, shifted
 from uniavgen.evaluation.metric import NotMeasured
+from uniavgen.evaluation.readers.locator import FacePath
+from uniavgen.evaluation.readers.storing import store
+from uniavgen.evaluation.readers.sync import EMBEDDING, FEATURES, MAX_SHIFT, SyncReader, agreement, on_steps
+from uniavgen.evaluation.readers.trials import auc, shifted
 
 
 def streams(count: int = 200, shift: int = 0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -94,7 +94,7 @@ def test_reader_gives_unit_vectors_of_one_rate_and_is_stored_whole(tmp_path):
 
 
 def test_a_missing_or_foreign_file_is_named(tmp_path):
-    with pytest.raises(CheckpointError, match="no sync reader at .*train-judge sync"):
+    with pytest.raises(CheckpointError, match=r"no sync reader at .*train-reader sync"):
         SyncReader.load(tmp_path / "none.safetensors")
     (tmp_path / "text.safetensors").write_text("this is no checkpoint, only some words")
     with pytest.raises(CheckpointError, match="holds no sync reader"):
