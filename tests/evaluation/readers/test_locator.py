@@ -40,7 +40,7 @@ def test_none_and_several_are_reasons(marks, reason):
 
 
 def test_somebody_small_in_the_background_does_not_count():
-    marks = np.maximum(discs((20, 24)), discs((52, 24), radius=3))
+    marks = np.maximum(discs((20, 24)), discs((52, 24), radius=2))
     assert FacePath.of(marks, 16.0).centres[0] * 48 == pytest.approx([20, 24], abs=0.1)
 
 

@@ -1,6 +1,6 @@
 """Lip sync by a small network of our own, trained on the synthetic world. [ours]
 
-See `evaluation.readers.sync`. Beside SyncNet's LSE-C and LSE-D, on no scale of theirs.
+See `evaluation.readers.sync`. Beside SyncNet's LSE-C and LSE-D, on no scale of theirs. Its offset has SyncNet's sign.
 """
 
 from collections.abc import Mapping
@@ -17,24 +17,24 @@ from uniavgen.evaluation.readers.sync import MAX_SHIFT, STEPS_PER_S, SyncReader
 NETWORK = "sync-reader"
 COLUMNS = (
     Column(
-        name="sync_confidence",
+        name="lips_confidence",
         description="how far the distance of lips and sound at the best shift is below the median of all shifts, by "
         "our sync reader; 0 or more",
         better=Better.HIGHER,
     ),
     Column(
-        name="sync_distance",
+        name="lips_distance",
         description="distance of lips and sound at the best shift, by our sync reader; 0 to 2",
         better=Better.LOWER,
     ),
     Column(
-        name="sync_error_ms",
+        name="lips_error_ms",
         description="how far sound and lips are apart in time, by our sync reader; 0 to 500 ms",
         better=Better.LOWER,
     ),
     Column(
-        name="sync_offset_ms",
-        description="the same with its sign: above 0 the sound comes late",
+        name="lips_offset_ms",
+        description="the same with its sign, as of SyncNet: above 0 the sound comes early",
         better=Better.NEITHER,
     ),
 )
@@ -66,10 +66,10 @@ class Sync:
         found = self._reader.compare(clip.frames, float(clip.fps), clip.waveform, self._places.find(clip))
         return Measurement(
             scores={
-                "sync_confidence": found.confidence,
-                "sync_distance": found.distance,
-                "sync_error_ms": abs(found.offset_ms),
-                "sync_offset_ms": found.offset_ms,
+                "lips_confidence": found.confidence,
+                "lips_distance": found.distance,
+                "lips_error_ms": abs(found.offset_ms),
+                "lips_offset_ms": found.offset_ms,
             },
             details={
                 "sync/shifts_ms": [1000 / STEPS_PER_S * shift for shift in range(-MAX_SHIFT, MAX_SHIFT + 1)],

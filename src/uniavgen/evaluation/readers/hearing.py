@@ -49,8 +49,8 @@ class Tone:
         return cls(octave=float(middle), range=float(high - low), peak_db=20 * float(np.log10(max(peak, 1e-4))))
 
     def values(self) -> Float32[np.ndarray, " 3"]:
-        """Scaled to about -1 to 1."""
-        return np.array([self.octave, 2 * self.range, self.peak_db / 6 + 1], np.float32)
+        """All three."""
+        return np.array([self.octave, self.range, self.peak_db], np.float32)
 
 
 def _pitches(waveform: Float32[np.ndarray, " samples"]) -> Float[np.ndarray, " n"]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from einops import rearrange, reduce
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 from scipy import ndimage
 from torch import Tensor, nn
@@ -27,10 +27,10 @@ SHORT_SIDE_PX, CELL_PX, STRIDE = 96, 4, 8
 """Shorter side of the pictures it looks at, pixels of them a cell of its marks, and what sides are multiples of."""
 SURE = 0.5
 """Probability of a cell that counts as face."""
-LEAST_CELLS = 6
-"""Fewer are no face. [ours]"""
-SEEN_SHARE, RIVAL = 0.8, 0.35
-"""Share of the frames that must show a face; area over the largest face's from which another one counts. [ours]"""
+LEAST_CELLS, SUREST_CELLS, ROAM = 6, 9, 3
+"""Fewer are no face; how many tell how sure it is; how far it may leave its mean place. [ours]"""
+SEEN_SHARE, RIVAL = 0.8, 0.7
+"""Share of the frames that must show a face; weight over the likeliest face's from which another one counts. [ours]"""
 STEADY_S, STEADY_SIZE_S = 0.12, 0.5
 """Deviation of the smoothing over time of centre and of size. [ours]"""
 
@@ -81,17 +81,22 @@ class FacePath:
 
     @classmethod
     def of(cls, marks: Float[np.ndarray, "F h w"], fps: float) -> "FacePath":
-        """The face that is marked (0 to 1); NotMeasured without one, or with several."""
-        found = [_largest(mark) for mark in marks]
+        """The face that is marked (0 to 1); NotMeasured without one, or with several.
+
+        What is marked most surely in the mean over time is the face; elsewhere nothing counts.
+        """
+        spots = _spots(marks.mean(axis=0))
+        if len(spots) > 1 and spots[1].weight >= RIVAL * spots[0].weight:
+            raise NotMeasured("several faces are seen; whose voice it is cannot be known")
+        home = ndimage.binary_dilation(spots[0].cells, iterations=ROAM) if spots else np.ones_like(marks[0], bool)
+        found = [next((spot for spot in _spots(mark) if (spot.cells & home).any()), None) for mark in marks]
         seen = np.array([spot is not None for spot in found])
         if not seen.any():
             raise NotMeasured("no face is seen")
         if seen.mean() < SEEN_SHARE:
             raise NotMeasured(f"a face is seen in {seen.mean():.0%} of the frames only")
-        spots = np.array([spot for spot in found if spot is not None])
-        if np.quantile(spots[:, 3], 0.9, method="higher") > 1:
-            raise NotMeasured("several faces are seen; whose voice it is cannot be known")
-        values = np.stack([np.interp(np.arange(len(seen)), np.flatnonzero(seen), spots[:, i]) for i in range(3)], 1)
+        places = np.array([spot.place(mark) for spot, mark in zip(found, marks, strict=True) if spot is not None])
+        values = np.stack([np.interp(np.arange(len(seen)), np.flatnonzero(seen), places[:, i]) for i in range(3)], 1)
         steady = [
             ndimage.gaussian_filter1d(values[:, i], deviation * fps, mode="nearest")
             for i, deviation in enumerate((STEADY_S, STEADY_S, STEADY_SIZE_S))
@@ -124,24 +129,37 @@ def _small(frame: UInt8[np.ndarray, "H W 3"]) -> np.ndarray:
     return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def _largest(mark: Float[np.ndarray, "h w"]) -> tuple[float, float, float, float] | None:
-    """x, y and size of the largest spot in shares of the height, and how many spots compare with it."""
+@dataclass(frozen=True, kw_only=True)
+class _Spot:
+    """Marked cells that hang together."""
+
+    cells: Bool[np.ndarray, "h w"]
+    weight: float
+    """Odds of the surest cells times the root of the area: a face is marked more surely than a larger arm."""
+
+    def place(self, mark: Float[np.ndarray, "h w"]) -> tuple[float, float, float]:
+        """x, y and size in shares of the height."""
+        weights = np.where(self.cells, mark, 0.0)
+        rows, columns = np.arange(mark.shape[0]) + 0.5, np.arange(mark.shape[1]) + 0.5
+        total, height = weights.sum(), mark.shape[0]
+        y, x = (weights.sum(1) @ rows) / total, (weights.sum(0) @ columns) / total
+        spread_y = np.sqrt(weights.sum(1) @ (rows - y) ** 2 / total + 1 / 12)
+        spread_x = np.sqrt(weights.sum(0) @ (columns - x) ** 2 / total + 1 / 12)
+        # The deviation of an ellipse is a quarter of its axis.
+        return x / height, y / height, 4 * np.sqrt(spread_x * spread_y) / height
+
+
+def _spots(mark: Float[np.ndarray, "h w"]) -> list[_Spot]:
+    """The likeliest face first; without those of very few cells."""
     labels, count = ndimage.label(mark > SURE)  # pyright: ignore
-    if not count:
-        return None
-    areas = np.bincount(labels.ravel())[1:]
-    if areas.max() < LEAST_CELLS:
-        return None
-    weights = np.where(labels == areas.argmax() + 1, mark, 0.0)
-    rows, columns = np.arange(mark.shape[0]) + 0.5, np.arange(mark.shape[1]) + 0.5
-    total = weights.sum()
-    y, x = (weights.sum(1) @ rows) / total, (weights.sum(0) @ columns) / total
-    spread_y = np.sqrt(weights.sum(1) @ (rows - y) ** 2 / total + 1 / 12)
-    spread_x = np.sqrt(weights.sum(0) @ (columns - x) ** 2 / total + 1 / 12)
-    # The deviation of an ellipse is a quarter of its axis.
-    size = 4 * np.sqrt(spread_x * spread_y)
-    height = mark.shape[0]
-    return x / height, y / height, size / height, float((areas >= RIVAL * areas.max()).sum())
+    spots = []
+    for label in range(1, count + 1):
+        cells = labels == label
+        area = int(cells.sum())
+        if area >= LEAST_CELLS:
+            surest = np.sort(mark[cells])[-SUREST_CELLS:].mean().clip(max=0.999)
+            spots.append(_Spot(cells=cells, weight=float(surest / (1 - surest) * np.sqrt(area))))
+    return sorted(spots, key=lambda spot: -spot.weight)
 
 
 def _square(frame: UInt8[np.ndarray, "H W 3"], x: float, y: float, side: float, side_px: int) -> np.ndarray:

@@ -138,13 +138,13 @@ class Agreement:
     """How well sound fits pictures, for every shift between them."""
 
     distances: Float[np.ndarray, " k"]
-    """Mean Euclidean distance of unit vectors, for shifts of -500 to 500 ms in steps of 20 ms."""
+    """Mean Euclidean distance of unit vectors where the sound is taken 500 ms earlier to 500 ms later, by 20 ms."""
 
     @property
     def offset_ms(self) -> float:
-        """How much too late the sound comes; negative where it comes too early. Finer than a step by a parabola."""
+        """How much too early the sound comes, as SyncNet's sign has it. Finer than a step by a parabola."""
         best = int(self.distances.argmin())
-        return 1000 / STEPS_PER_S * (best - MAX_SHIFT + _vertex(self.distances, best))
+        return -1000 / STEPS_PER_S * (best - MAX_SHIFT + _vertex(self.distances, best))
 
     @property
     def distance(self) -> float:

@@ -24,7 +24,7 @@ BATCH = 12
 _NEAR = Distortion(side=SHORT_SIDE_PX, zoom=(0.75, 1.3), shift=0.3)
 _FAR = Distortion(side=SHORT_SIDE_PX, zoom=(1.2, 4.0), shift=1.2)
 _SHARE_FAR, _SHARE_GREY, _SHARE_SWAPPED = 0.6, 0.3, 0.3
-_MOST_LIMBS = 4
+_MOST_LIMBS, _SHARE_STRIPED = 5, 0.4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +86,8 @@ def _with_limb(picture: Float[Tensor, "1 4 h w"], rng: torch.Generator) -> Float
     face = (picture[:, 3:] + 1) / 2
     skin = (picture[:, :3] * face).sum(dim=(2, 3)) / face.sum(dim=(2, 3)).clamp(min=1)
     light = between(rng, -0.4, 0.4, 1) * across / thick + between(rng, -0.2, 0.2, 1) * along / half
+    if torch.rand((), generator=rng) < _SHARE_STRIPED:
+        light = light + between(rng, 0.0, 0.5, 1) * torch.sin(along * between(rng, 10.0, 60.0, 1))
     colour = skin[..., None, None] + between(rng, -0.15, 0.15, 3)[:, None, None] + light
     limb = torch.cat([colour, torch.full_like(face, -1.0)], dim=1)
     return picture + cover * (limb - picture)

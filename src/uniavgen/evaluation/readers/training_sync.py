@@ -170,7 +170,7 @@ def contrast(seen: Float[Tensor, "b d n"], heard: Float[Tensor, "b d n"], warmth
     others = einsum(middle, heard[:, :, REACH : heard.shape[2] - REACH], "b d n, c d n -> b c n")
     own, others = (F.avg_pool1d(part, WINDOW, WINDOW // 2) for part in (own, others))
     itself = torch.eye(len(seen), dtype=torch.bool)[..., None]
-    logits = torch.cat([own, others.masked_fill(itself, -torch.inf)], dim=1) * warmth
+    logits = torch.cat([warmth * own, (warmth * others).masked_fill(itself, -torch.inf)], dim=1)
     near = torch.exp(-0.5 * (torch.arange(-REACH, REACH + 1) / 1.0) ** 2)
     target = torch.cat([near / near.sum(), torch.zeros(len(seen))])
     chance = F.log_softmax(logits, dim=1)

@@ -36,9 +36,9 @@ FACES, VOICES = 48, 32
 """Of a batch."""
 FRAMES_A_CLIP, APART = 6, 5
 """Pictures of a clip that are kept, at most, and frames from one to the next, at least half of it."""
-SECONDS = (1.5, 5.0)
+SECONDS = (2.5, 5.0)
 """How long a voice is heard in training."""
-LEVEL_SHARE, LEVEL_DB = 0.3, 12.0
+LEVEL_SHARE, LEVEL_DB = 0.25, 12.0
 """Share of voices that are heard at another level than the world's, and by how much at most."""
 
 
@@ -187,7 +187,7 @@ def _heard(
     elsewhere = (torch.rand(count, generator=rng) < LEVEL_SHARE).float()
     by_db = between(rng, -LEVEL_DB, LEVEL_DB, count) * elsewhere + 0.1 * torch.randn(count, generator=rng)
     spectra = spectra + (by_db * np.log(10) / 20)[:, None, None]
-    tones[:, 2] += by_db / 6
+    tones[:, 2] += by_db
     tones[:, 0] += 0.005 * torch.randn(count, generator=rng)
     tilt = torch.linspace(-1, 1, mels) * (0.05 * torch.randn(count, 1, generator=rng))
     floor = between(rng, -11.5, -8.0, count, 1, 1)

@@ -142,7 +142,9 @@ class VoiceReader(nn.Module):
         weights = sounds / sounds.sum(dim=2, keepdim=True)
         mean = (heard * weights).sum(dim=2)
         spread = ((heard - mean[..., None]).square() * weights).sum(dim=2).add(1e-5).sqrt()
-        return self.answer(torch.cat([mean, spread, tone], dim=1))
+        # The world's voices differ by 6 dB at most in level, and that tells moods apart.
+        scaled = torch.stack([2 * tone[:, 0], 2 * tone[:, 1], ((tone[:, 2] + 5) / 1.5).clamp(-4, 4)], dim=1)
+        return self.answer(torch.cat([mean, spread, scaled], dim=1))
 
     @torch.no_grad()
     def read(self, waveform: Float32[np.ndarray, " samples"]) -> Traits:

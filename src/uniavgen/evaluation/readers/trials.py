@@ -81,7 +81,7 @@ def sync_trials(reader: SyncReader, locator: FaceLocator, clips: Iterator[TruthC
         "still picture": _agreements(reader, frozen, sounds),
         "noise for sound": _agreements(reader, seen, noise),
     }
-    truth, wanted = found["truth"], {f"sound {shift:+d} ms": float(shift) for shift in SHIFTS_MS}
+    truth, wanted = found["truth"], {f"sound {shift:+d} ms": -float(shift) for shift in SHIFTS_MS}
     return {name: _sync_row(rows, truth, wanted.get(name, 0.0)) for name, rows in found.items()}
 
 
