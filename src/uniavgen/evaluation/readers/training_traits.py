@@ -38,7 +38,7 @@ FRAMES_A_CLIP, APART = 6, 5
 """Pictures of a clip that are kept, at most, and frames from one to the next, at least half of it."""
 SECONDS = (2.5, 5.0)
 """How long a voice is heard in training."""
-LEVEL_SHARE, LEVEL_DB = 0.25, 12.0
+LEVEL_SHARE, LEVEL_DB = 0.15, 12.0
 """Share of voices that are heard at another level than the world's, and by how much at most."""
 
 

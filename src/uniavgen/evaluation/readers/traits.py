@@ -39,6 +39,8 @@ FACES_PER_S = 8.0
 """How often a face is looked at. [ours]"""
 MOMENT_S = 0.4
 """Deviation of the smoothing over time of what a face shows. [ours]"""
+LEVELS_DB, LEVEL_WIDTH_DB = tuple(-10 + 0.4 * step for step in range(21)), 0.4
+"""Peaks of a voice that are told apart: moods of the world differ by 6 dB at most, some by half a dB. [ours]"""
 MATCH = 0.5
 """Share of probability that voice and face of a moment have in common when they match. [ours]"""
 
@@ -130,7 +132,7 @@ class VoiceReader(nn.Module):
             nn.BatchNorm1d(self.WIDTH),
             nn.ReLU(),
         )
-        self.answer = nn.Sequential(nn.Linear(2 * self.WIDTH + 3, 96), nn.ReLU(), nn.Linear(96, ANSWERS))
+        self.answer = nn.Sequential(nn.Linear(2 * self.WIDTH + 2 + len(LEVELS_DB), 96), nn.ReLU(), nn.Linear(96, ANSWERS))
 
     def forward(self, log_mel: Float[Tensor, "b l mel"], tone: Float[Tensor, "b 3"]) -> Float[Tensor, "b answers"]:
         """Log-odds of male, logits of AGES, logits of KINDS, out of raw log-mel and `Tone.values`."""
@@ -142,9 +144,9 @@ class VoiceReader(nn.Module):
         weights = sounds / sounds.sum(dim=2, keepdim=True)
         mean = (heard * weights).sum(dim=2)
         spread = ((heard - mean[..., None]).square() * weights).sum(dim=2).add(1e-5).sqrt()
-        # The world's voices differ by 6 dB at most in level, and that tells moods apart.
-        scaled = torch.stack([2 * tone[:, 0], 2 * tone[:, 1], ((tone[:, 2] + 5) / 1.5).clamp(-4, 4)], dim=1)
-        return self.answer(torch.cat([mean, spread, scaled], dim=1))
+        pitch, level = 2 * tone[:, :2], tone[:, 2:]
+        levels = torch.exp(-0.5 * ((level - torch.tensor(LEVELS_DB)) / LEVEL_WIDTH_DB) ** 2)
+        return self.answer(torch.cat([mean, spread, pitch, levels], dim=1))
 
     @torch.no_grad()
     def read(self, waveform: Float32[np.ndarray, " samples"]) -> Traits:
