@@ -226,8 +226,9 @@ ENTRIES = {
         Entry(
             name="traits",
             group="open",
+            networks=(traits.FACE,),
             columns=traits.COLUMNS,
-            build=lambda _, options: traits.TraitConsistency(options.places),
+            build=lambda found, options: traits.TraitConsistency(options.places, found[traits.FACE]),
         ),
     )
 }

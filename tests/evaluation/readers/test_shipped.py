@@ -10,13 +10,23 @@ from uniavgen.evaluation.clip import Clip
 from uniavgen.evaluation.metric import NotMeasured
 from uniavgen.evaluation.metrics.sync import Sync
 from uniavgen.evaluation.metrics.traits import TraitConsistency
+from uniavgen.evaluation.networks import Weights
 from uniavgen.evaluation.prompts import Prompt
 from uniavgen.evaluation.readers.places import FacePlaces
-from uniavgen.evaluation.readers.storing import shipped
+from uniavgen.evaluation.readers.storing import shipped, store
+from uniavgen.evaluation.readers.traits import FaceReader, VoiceReader
 
 from .cartoon import FPS, talking_head, voice
 
 PROMPT = Prompt(id="a")
+
+
+@pytest.fixture(scope="module")
+def traits(tmp_path_factory) -> TraitConsistency:
+    """With a face reader that has learned nothing: the package has none."""
+    path = tmp_path_factory.mktemp("readers") / "face_reader.safetensors"
+    store(FaceReader(), path, {})
+    return TraitConsistency(FacePlaces(), Weights(label=path.name, path=path))
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +39,7 @@ def clip(frames: np.ndarray, waveform: np.ndarray | None) -> Clip:
 
 
 def test_the_package_stays_small():
-    names = ("face_locator", "sync_reader", "face_reader", "voice_reader")
+    names = ("face_locator", "sync_reader", "voice_reader")
     assert sum(shipped(name).stat().st_size for name in names) < 2_000_000
 
 
@@ -48,11 +58,15 @@ def test_a_strange_voice_is_less_sure(frames):
     assert own["lips_distance"] < strange["lips_distance"]
 
 
-def test_the_same_clip_gives_the_same_numbers(frames):
-    for metric, again in ((Sync(FacePlaces()), Sync(FacePlaces())), (TraitConsistency(FacePlaces()),) * 2):
-        spoken = clip(frames, voice())
-        assert metric.measure(spoken, PROMPT) == again.measure(spoken, PROMPT)
-        assert set(metric.measure(spoken, PROMPT).scores) == {column.name for column in metric.columns}
+def test_the_same_clip_gives_the_same_numbers(frames, traits):
+    for metric in (Sync(FacePlaces()), traits):
+        found, again = (metric.measure(clip(frames, voice()), PROMPT) for _ in range(2))
+        assert found == again
+        assert set(found.scores) == {column.name for column in metric.columns}
+
+
+def test_a_voice_is_read_without_a_face():
+    assert VoiceReader.load().read(voice()).male > 0.5
 
 
 def test_a_face_is_looked_for_once_a_clip(frames):
@@ -60,8 +74,9 @@ def test_a_face_is_looked_for_once_a_clip(frames):
     assert places.find(spoken) is places.find(spoken)
 
 
-@pytest.mark.parametrize("metric", [Sync(FacePlaces()), TraitConsistency(FacePlaces())])
-def test_what_cannot_be_read_is_a_reason(metric, frames):
+@pytest.mark.parametrize("own", [True, False])
+def test_what_cannot_be_read_is_a_reason(own, frames, traits):
+    metric = Sync(FacePlaces()) if own else traits
     with pytest.raises(NotMeasured, match="no sound track"):
         metric.measure(clip(frames, None), PROMPT)
     with pytest.raises(NotMeasured, match="silent"):

@@ -43,9 +43,9 @@ def same(one: torch.nn.Module, two: torch.nn.Module) -> bool:
 def test_a_locator_learns_where_the_face_is(clips):
     pictures, losses = MaskedPictures.gather(iter(clips)), []
     assert pictures.pictures.shape == (6, 4, 128, 128)
-    locator = train_locator(pictures, Fitting(steps=8), 0, lambda step, loss: losses.append(loss))
+    locator = train_locator(pictures, Fitting(steps=4), 0, lambda step, loss: losses.append(loss))
     assert losses[-1] < losses[0]
-    assert same(locator, train_locator(pictures, Fitting(steps=8)))
+    assert same(locator, train_locator(pictures, Fitting(steps=4)))
 
 
 def test_a_sync_reader_is_trained_in_two_parts_and_reproducibly(clips):

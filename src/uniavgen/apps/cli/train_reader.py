@@ -52,7 +52,7 @@ def train_reader(
 ) -> None:
     """Train one of the networks that read clips, and say how well it does on rendered clips it has not seen.
 
-    Faces are then found with the package's locator; face and voice reader are measured with the package's other one.
+    Faces are then found with the package's locator; a face reader is measured against the package's voice reader.
     """
     from uniavgen.errors import ConfigError
     from uniavgen.evaluation.readers.fitting import Fitting
@@ -107,19 +107,18 @@ def _hearing(count: int, speech: Path | None, heads: Path | None, seed: int) -> 
 def _trials(reader: Reader) -> "Callable[[Any, Iterator[TruthClip]], Mapping[str, Mapping[str, float]]]":
     """How the reader is measured, with the others that this takes."""
     from uniavgen.evaluation.readers.locator import FaceLocator
-    from uniavgen.evaluation.readers.traits import FaceReader, VoiceReader
-    from uniavgen.evaluation.readers.trials import locator_trials, sync_trials, trait_trials
+    from uniavgen.evaluation.readers.traits import VoiceReader
+    from uniavgen.evaluation.readers.trials import locator_trials, sync_trials, trait_trials, voice_trials
 
     if reader is Reader.LOCATOR:
         return locator_trials
+    if reader is Reader.VOICE:
+        return voice_trials
     locator = FaceLocator.load()
     if reader is Reader.SYNC:
-        return lambda reader, clips: sync_trials(reader, locator, clips)
-    if reader is Reader.FACE:
-        voices = VoiceReader.load()
-        return lambda faces, clips: trait_trials(faces, voices, locator, clips)
-    faces = FaceReader.load()
-    return lambda voices, clips: trait_trials(faces, voices, locator, clips)
+        return lambda network, clips: sync_trials(network, locator, clips)
+    voices = VoiceReader.load()
+    return lambda network, clips: trait_trials(network, voices, locator, clips)
 
 
 def _table(rows: "Mapping[str, Mapping[str, float]]") -> str:

@@ -37,20 +37,18 @@ class TraitConsistency:
     columns = COLUMNS
     settings = NOTHING
 
-    def __init__(self, places: FacePlaces) -> None:
-        self._places = places
+    def __init__(self, places: FacePlaces, face: Weights) -> None:
+        """`face`: a face reader; the voice reader is in the package."""
+        self._places, self._face = places, face
 
     @property
     def networks(self) -> Mapping[str, Weights]:
-        own = {FACE: shipped("face_reader"), VOICE: shipped("voice_reader")}
-        return {
-            **self._places.networks,
-            **{name: Weights(label=path.name, path=path) for name, path in own.items()},
-        }
+        voice = shipped("voice_reader")
+        return {**self._places.networks, FACE: self._face, VOICE: Weights(label=voice.name, path=voice)}
 
     @cached_property
     def _readers(self) -> tuple[FaceReader, VoiceReader]:
-        return FaceReader.load(), VoiceReader.load()
+        return FaceReader.load(self._face.path), VoiceReader.load()
 
     def measure(self, clip: Clip, prompt: Prompt) -> Measurement:  # noqa: ARG002
         if clip.waveform is None:

@@ -41,8 +41,6 @@ MOMENT_S = 0.4
 """Deviation of the smoothing over time of what a face shows. [ours]"""
 LEVELS_DB, LEVEL_WIDTH_DB = tuple(-10 + 0.4 * step for step in range(21)), 0.4
 """Peaks of a voice that are told apart: moods of the world differ by 6 dB at most, some by half a dB. [ours]"""
-MATCH = 0.5
-"""Share of probability that voice and face of a moment have in common when they match. [ours]"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,9 +111,9 @@ class FaceReader(nn.Module):
         return to_traits(smooth)
 
     @classmethod
-    def load(cls, path: Path | None = None) -> "FaceReader":
-        """The reader stored at `path`, or the one shipped in the package; CheckpointError if it is none."""
-        return load(cls(), path or shipped("face_reader"), "face reader", "train-reader face")
+    def load(cls, path: Path) -> "FaceReader":
+        """The reader stored at `path`; CheckpointError if it is none. The package has none."""
+        return load(cls(), path, "face reader", "train-reader face")
 
 
 class VoiceReader(nn.Module):
@@ -132,7 +130,9 @@ class VoiceReader(nn.Module):
             nn.BatchNorm1d(self.WIDTH),
             nn.ReLU(),
         )
-        self.answer = nn.Sequential(nn.Linear(2 * self.WIDTH + 2 + len(LEVELS_DB), 96), nn.ReLU(), nn.Linear(96, ANSWERS))
+        self.answer = nn.Sequential(
+            nn.Linear(2 * self.WIDTH + 2 + len(LEVELS_DB), 96), nn.ReLU(), nn.Linear(96, ANSWERS)
+        )
 
     def forward(self, log_mel: Float[Tensor, "b l mel"], tone: Float[Tensor, "b 3"]) -> Float[Tensor, "b answers"]:
         """Log-odds of male, logits of AGES, logits of KINDS, out of raw log-mel and `Tone.values`."""
@@ -170,8 +170,7 @@ def timbre_consistency(voice: Traits, face: Traits) -> float:
 
 def emotion_consistency(voice: Traits, face: Traits) -> float:
     """One of the five grades, by the share of the face's frames whose emotion is the voice's."""
-    common = np.minimum(voice.emotions, face.emotions).sum(axis=-1)
-    return emotion_grade(float((common >= MATCH).mean()))
+    return emotion_grade(float((face.emotions.argmax(axis=-1) == voice.emotions.argmax()).mean()))
 
 
 def kind_of(mood: str, strength: float) -> int:

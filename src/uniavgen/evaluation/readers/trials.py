@@ -112,10 +112,14 @@ def _sync_row(found: Sequence[Agreement], truth: Sequence[Agreement], offset_ms:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Person:
+class _Known:
     male: bool
     age: int
     emotion: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Person(_Known):
     face: Traits
     voices: Mapping[float, Traits]
     """By change of level in dB."""
@@ -137,14 +141,14 @@ def trait_trials(
             where = FacePath.of(locator.mark(clip.frames), FPS)
         except NotMeasured:
             continue
-        sound, facts = at_speech_rate(clip.sample.waveform), clip.sample.facts
+        sound, who = at_speech_rate(clip.sample.waveform), _known(clip)
         people.append(
             _Person(
-                male=facts["gender"] == "male",
-                age=age_of(float(facts["age"])),
-                emotion=facts["mood"],
+                male=who.male,
+                age=who.age,
+                emotion=who.emotion,
                 face=faces.read(clip.frames, FPS, where),
-                voices={db: voices.read(sound * np.float32(10 ** (db / 20))) for db in (0.0, *LEVELS_DB)},
+                voices={db: voices.read(_at_level(sound, db)) for db in (0.0, *LEVELS_DB)},
             )
         )
     pairs = [(a, b) for a in people for b in people]
@@ -179,7 +183,25 @@ def _trait_row(truth: Sequence[float], spoilt: Sequence[float]) -> Row:
     }
 
 
-def _right(found: Sequence[Traits], people: Sequence[_Person]) -> Row:
+def voice_trials(voices: VoiceReader, clips: Iterator[TruthClip]) -> dict[str, Row]:
+    """How often a voice reader is right, also where everything is softer or louder."""
+    heard = [(at_speech_rate(clip.sample.waveform), _known(clip)) for clip in clips]
+    return {
+        f"{db:+.0f} dB": _right([voices.read(_at_level(sound, db)) for sound, _ in heard], [who for _, who in heard])
+        for db in (0.0, *LEVELS_DB)
+    }
+
+
+def _known(clip: TruthClip) -> _Known:
+    facts = clip.sample.facts
+    return _Known(male=facts["gender"] == "male", age=age_of(float(facts["age"])), emotion=facts["mood"])
+
+
+def _at_level(sound: Float32[np.ndarray, " samples"], db: float) -> Float32[np.ndarray, " samples"]:
+    return sound * np.float32(10 ** (db / 20))
+
+
+def _right(found: Sequence[Traits], people: Sequence[_Known]) -> Row:
     grown = [(traits, person) for traits, person in zip(found, people, strict=True) if person.age > 0]
     emotions = [traits.emotions.reshape(-1, len(EMOTIONS)).mean(axis=0) for traits in found]
     return {
