@@ -37,6 +37,7 @@ def rendered(key: str, seed: int) -> RenderedClip:
         strength=0.0,
         place="nowhere",
         framing="close",
+        art="shaded",
         utterance=key,
     )
     return RenderedClip(

@@ -39,7 +39,7 @@ def test_a_set_of_rendered_clips_has_everything_a_task_may_need(prompts):
         "open and close",
         "a bar speaks",
         "calm",
-        "rendered",
+        "shaded",
     )
     assert (first.voice, second.voice) == (second.audio, first.audio)
 

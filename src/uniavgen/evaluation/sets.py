@@ -24,9 +24,10 @@ from uniavgen.timebase import Timebase
 SET_FILE = "prompts.jsonl"
 WORLD_SIZE, WORLD_SEED, WORLD_PEOPLE_PER_VOICE = 100, 4211, 2
 """The built-in set: its own people (they belong to the seed), sentences of the split `val`, two people a voice, so that
-most clips have a reference voice in another clip of the same person. [ours]"""
-RENDERED = "rendered"
-"""Split of every clip that the renderer draws."""
+most clips have a reference voice in another clip of the same person; every second clip is drawn in flat tones, which
+no model here is trained on. [ours; the paper's set is half photos, half drawings]"""
+SHADED = "shaded"
+"""Split of rendered clips that do not say how they are drawn (`synth.Art`)."""
 SOUNDS = (".wav", ".flac", ".mp3", ".m4a")
 
 _GRID_NAME = re.compile(r"([blps])([bgrw])([abiw])([a-z])([0-9z])([anps])")
@@ -91,7 +92,7 @@ def _rendered(folder: Path, key: str, facts: Mapping[str, Mapping[str, Any]]) ->
         truth=folder / "truth" / f"{key}.npz",
         person=own["speaker"],
         emotion=own.get("mood", ""),
-        split=RENDERED,
+        split=own.get("art", SHADED),
         **voice,
     )
 

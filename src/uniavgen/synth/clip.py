@@ -34,6 +34,8 @@ class Truth:
     strength: float
     place: str
     framing: str
+    art: str
+    """How it is drawn (`renderer.Art`)."""
     utterance: str
     """Which utterance of the speech source it is; never in two splits."""
 

@@ -82,6 +82,7 @@ class World:
             strength=strength,
             place=scene.place,
             framing=scene.framing,
+            art=self._art,
             utterance=line.utterance,
         )
         return RenderedClip(

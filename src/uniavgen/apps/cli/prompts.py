@@ -1,5 +1,6 @@
 """`uniavgen prompts`: the built-in set of prompts, and sets out of rendered shards, GRID or EMTD."""
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -60,7 +61,7 @@ def _world(out: Path, clips: int | None, jobs: int, size: int, speech: Path | No
         RenderedFiles,
         finish_rendered,
     )
-    from uniavgen.synth import WorldSettings, check_material, generate
+    from uniavgen.synth import Art, WorldSettings, check_material, generate
 
     settings = WorldSettings(
         split="val", size=size, people_per_voice=WORLD_PEOPLE_PER_VOICE, speech=speech, heads=heads
@@ -68,10 +69,11 @@ def _world(out: Path, clips: int | None, jobs: int, size: int, speech: Path | No
     check_material(settings)
     keys = [f"{number:03d}" for number in range(min(clips or WORLD_SIZE, WORLD_SIZE))]
     files = [RenderedFiles(folder=out, key=key) for key in keys]
-    missing = [number for number, file in enumerate(files) if not file.facts.is_file()]
-    made = generate(WORLD_SEED, missing, settings, jobs)
-    for number, clip in tqdm(zip(missing, made, strict=True), total=len(missing), unit="clip"):
-        files[number].add(pack(clip))
+    for turn, art in enumerate(Art):
+        missing = [number for number in range(turn, len(files), len(Art)) if not files[number].facts.is_file()]
+        made = generate(WORLD_SEED, missing, replace(settings, art=art), jobs)
+        for number, clip in tqdm(zip(missing, made, strict=True), total=len(missing), unit="clip", desc=art):
+            files[number].add(pack(clip))
     return len(finish_rendered(out, keys))
 
 

@@ -143,6 +143,7 @@ def pack(clip: RenderedClip) -> dict[str, bytes]:
         "mood_strength": truth.strength,
         "place": truth.place,
         "framing": truth.framing,
+        "art": truth.art,
         "utterance": truth.utterance,
         "phones": [[symbol, round(start, 4), round(end, 4)] for symbol, start, end in truth.phones],
         "seconds": len(clip.waveform) / clip.sample_rate_hz,
