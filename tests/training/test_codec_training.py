@@ -7,7 +7,9 @@ import av
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKLWan
 
+from uniavgen.codecs.frame_convolution import use_frame_convolutions
 from uniavgen.codecs.video_vae import VideoCodec, VideoVaeShape, to_pixels
 from uniavgen.config import load
 from uniavgen.data.shards import ShardWriter
@@ -28,8 +30,11 @@ from uniavgen.training.codecs.video_vae import (
     VideoVaeTraining,
     finish,
     reconstruction_distance,
+)
+from uniavgen.training.codecs.video_vae_start import (
+    linear_part,
+    start_as_components,
     start_as_pictures,
-    use_picture_convolutions,
 )
 from uniavgen.training.codecs.vocoder import VocoderObjective, VocoderShape, VocoderTraining, spectral_distance
 
@@ -96,7 +101,7 @@ def vocoder(folder: Path) -> Objective:
 
 
 def vae_config() -> VideoVaeTraining:
-    phases = (Phase(share=0.5, num_frames=1, batch_size=2), Phase(share=0.5, num_frames=5, batch_size=1))
+    phases = (Phase(share=0.5, num_frames=1, batch_size=2, linear=True), Phase(share=0.5, num_frames=5, batch_size=1))
     shape = VideoVaeShape(width=4, decoder_width=4, latent_channels=3)
     return VideoVaeTraining(model=shape, loop=loop(), phases=phases, size_px=SIZE)
 
@@ -154,19 +159,25 @@ def test_phases_share_the_steps():
         VideoVaeTraining(loop=loop(), phases=(Phase(share=0.5),))
 
 
-def test_picture_convolutions_change_neither_values_nor_names():
-    vae = VideoVaeShape(width=4, decoder_width=4, latent_channels=3).build().eval()
+def small_vae(*factors: int) -> AutoencoderKLWan:
+    shape = VideoVaeShape(width=12, decoder_width=12, latent_channels=7, width_factors=factors or (1, 1, 1, 1))
+    return shape.build().eval()
+
+
+def test_frame_convolutions_change_neither_values_nor_names_where_frames_are_not_mixed():
+    vae = small_vae()
+    start_as_pictures(vae)
     codec, pixels = VideoCodec(vae), torch.rand(1, 3, 5, 32, 48) * 2 - 1
     names, latents = list(vae.state_dict()), codec.encode(pixels)
     decoded = codec.decode(latents)
-    use_picture_convolutions(vae)
+    use_frame_convolutions(vae)
     assert list(vae.state_dict()) == names
     torch.testing.assert_close(codec.encode(pixels), latents, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(codec.decode(latents), decoded, rtol=1e-4, atol=1e-5)
 
 
 def test_a_clip_starts_as_its_pictures():
-    vae = VideoVaeShape(width=4, decoder_width=4, latent_channels=3).build().eval()
+    vae = small_vae()
     start_as_pictures(vae)
     codec, picture = VideoCodec(vae), torch.rand(1, 3, 1, 32, 48) * 2 - 1
     decoded = codec.decode(codec.encode(picture.expand(-1, -1, 9, -1, -1)))
@@ -174,6 +185,39 @@ def test_a_clip_starts_as_its_pictures():
     torch.testing.assert_close(decoded[:, :, :1], first, rtol=1e-3, atol=1e-4)
     # What was decoded once is only repeated: no frame of a latent frame differs from the others.
     torch.testing.assert_close(decoded[:, :, 5:6].expand(-1, -1, 4, -1, -1), decoded[:, :, 5:9], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("factors", [(1, 1, 1, 1), (1, 2, 2, 2)])
+def test_the_encoder_starts_as_principal_components(factors: tuple[int, ...]):
+    vae = small_vae(*factors)
+    # One block of 16 x 16 pixels: three colours, and three slopes of grey.
+    generator, ramp = torch.Generator().manual_seed(0), torch.linspace(-1, 1, 16)
+    slopes = torch.stack([ramp.expand(16, 16), ramp[:, None].expand(16, 16), ramp * ramp[:, None]])
+    directions = torch.cat(
+        [torch.eye(3)[:, :, None, None].expand(-1, -1, 16, 16), slopes[:, None].expand(-1, 3, 16, 16)]
+    )
+    strengths = torch.randn(400, 6, generator=generator) * torch.tensor([0.5, 0.4, 0.3, 0.3, 0.25, 0.2])
+    pictures = torch.einsum("b k, k c h w -> b c h w", strengths, directions)[:, :, None]
+    start_as_components(vae, pictures)
+    latents = VideoCodec(vae).encode(pictures)[:, :, 0, 0, 0]
+    # Everything that varies is told by the latents, up to the encoder's last norm and activation.
+    told = torch.linalg.lstsq(torch.cat([latents, torch.ones(400, 1)], dim=1), strengths).solution
+    left = strengths - torch.cat([latents, torch.ones(400, 1)], dim=1) @ told
+    assert float((left.var(dim=0) / strengths.var(dim=0)).max()) < 0.2
+    assert torch.allclose(latents.mean(dim=0), torch.zeros(7), atol=0.1)
+
+
+def test_the_linear_part_is_what_the_silenced_autoencoder_does():
+    vae, pixels = small_vae(), torch.rand(2, 3, 5, 32, 32) * 2 - 1
+    start_as_components(vae, pixels[:, :, :1])
+    codec = VideoCodec(vae)
+    whole = codec.decode(codec.encode(pixels))
+    with linear_part(vae):
+        torch.testing.assert_close(codec.decode(codec.encode(pixels)), whole, rtol=1e-4, atol=1e-5)
+    torch.nn.init.ones_(vae.decoder.mid_block.resnets[0].conv2.weight)
+    assert not torch.allclose(codec.decode(codec.encode(pixels)), whole)
+    with linear_part(vae):
+        torch.testing.assert_close(codec.decode(codec.encode(pixels)), whole, rtol=1e-4, atol=1e-5)
 
 
 def test_finished_latents_have_mean_0_and_deviation_1(shards: Path):
@@ -191,11 +235,11 @@ def test_identical_things_have_no_distance():
     assert float(spectral_distance(pixels.reshape(1, -1), pixels.reshape(1, -1), 64)) == 0.0
 
 
-def test_a_brighter_picture_differs_in_pixels_but_not_in_gradients():
+def test_the_distance_of_a_brighter_picture_is_the_step_and_its_square():
     pixels, weights = torch.rand(1, 3, 1, 16, 16), torch.rand(1, 1, 1, 16, 16)
-    pixel, gradient = reconstruction_distance(pixels + 0.25, pixels, weights)
+    pixel, square = reconstruction_distance(pixels + 0.25, pixels, weights)
     assert float(pixel) == pytest.approx(0.25, rel=1e-4)
-    assert float(gradient) < 1e-6
+    assert float(square) == pytest.approx(0.0625, rel=1e-4)
 
 
 def test_pixels_of_face_and_mouth_weigh_more(shards: Path):

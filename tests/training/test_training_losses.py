@@ -9,7 +9,7 @@ from tiny_run import SETTINGS, TIMING, config, model, run
 from uniavgen.tasks.mixture import Draw
 from uniavgen.tasks.table import Task
 from uniavgen.training.config import LossWeights, Ramp
-from uniavgen.training.losses import Losses, face_mask_loss, velocity_loss
+from uniavgen.training.losses import Losses, face_mask_loss, face_weights, velocity_loss
 from uniavgen.training.randomness import StepRandomness
 from uniavgen.training.step import step_losses
 
@@ -37,6 +37,20 @@ def test_velocity_loss_is_the_mean_over_noisy_tokens():
     loss = velocity_loss(predicted, target, carries, dim=1)
     assert float(loss) == pytest.approx(sum(squares) / len(squares), rel=1e-5)
     assert velocity_loss(predicted, target, torch.zeros(5), dim=1) is None
+
+
+def test_faces_weigh_more_where_asked():
+    truth = torch.tensor([[[1.0, 0.0, 0.5, 0.0]], [[float("nan")] * 4]])
+    weights = face_weights(truth, 4.0, rows=4, columns=4)
+    assert weights.shape == (2, 1, 1, 4, 4)
+    assert weights[0, 0, 0].tolist() == [[5.0, 5.0, 1.0, 1.0]] * 2 + [[3.0, 3.0, 1.0, 1.0]] * 2
+    assert (weights[1] == 1).all()
+    # An error inside the face counts by its share of all weight; equal errors everywhere count as without weights.
+    target, inside = torch.zeros(2, 3, 1, 4, 4), torch.zeros(2, 3, 1, 4, 4)
+    inside[0, :, :, :2, :2] = 1
+    loss = velocity_loss(inside, target, torch.ones(1), 2, weights)
+    assert float(loss) == pytest.approx(4 * 5 / float(weights.sum()))
+    assert float(velocity_loss(target + 2, target, torch.ones(1), 2, weights)) == pytest.approx(4.0)
 
 
 def test_face_mask_loss_sums_layers_and_leaves_out_unknown_faces():

@@ -16,6 +16,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from uniavgen.codecs.frame_convolution import use_frame_convolutions
 from uniavgen.codecs.tiles import Blend, Tile, cover
 from uniavgen.config import Config
 from uniavgen.errors import ConfigError, MediaError
@@ -27,7 +28,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class VideoVaeShape(Config):
-    """Size of an AutoencoderKLWan of the Wan2.2 kind; the defaults are nano's [ours]."""
+    """Size of an AutoencoderKLWan of the Wan2.2 kind; the defaults keep its levels [ours]."""
 
     width: int = 16
     decoder_width: int = 16
@@ -69,6 +70,7 @@ class VideoCodec:
     def __init__(self, vae: AutoencoderKLWan, tile_px: int | None = None) -> None:
         """Pictures larger than `tile_px` are worked on in overlapping squares of that side, which differs a little
         from the whole; None is never. Raises ConfigError where a tile is no multiple of the spatial stride."""
+        use_frame_convolutions(vae)
         self.vae = vae
         self.tile_px = tile_px
         if tile_px is not None and (tile_px < 1 or tile_px % self.spatial_stride):

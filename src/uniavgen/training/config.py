@@ -32,6 +32,9 @@ class LossWeights(Config):
     audio: float = 1.0
     face_mask: Ramp = field(default_factory=lambda: Ramp(start=0.0, end=0.0))
     """lambda_m: 0.1 falling to 0 over stage 2. [paper 3.4, 4.1]"""
+    face_focus: float = 0.0
+    """Extra weight of L^v where the face is, against the rest of the picture; 0 in the paper. A small model that sees
+    few clips spends itself on the background otherwise. [ours]"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,9 +3,11 @@
 Letters: b batch, s latent frames or audio tokens of the clip, f latent frames, n video tokens a frame.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -37,14 +39,34 @@ class Losses:
 
 
 def velocity_loss(
-    predicted: Float[Tensor, "b ..."], target: Float[Tensor, "b ..."], carries: Float[Tensor, " s"], dim: int
+    predicted: Float[Tensor, "b ..."],
+    target: Float[Tensor, "b ..."],
+    carries: Float[Tensor, " s"],
+    dim: int,
+    weights: Float[Tensor, "b ..."] | None = None,
 ) -> Float[Tensor, ""] | None:
-    """Mean square error over the places along `dim` where `carries` is 1; None where there is no such place."""
+    """Mean square error over the places along `dim` where `carries` is 1; None where there is no such place.
+
+    weights: of each place (`face_weights`); alike where None.
+    """
     learned = carries.nonzero()[:, 0]
     if len(learned) == 0:
         return None
-    difference = predicted.float().index_select(dim, learned) - target.float().index_select(dim, learned)
-    return difference.square().mean()
+    square = (predicted.float().index_select(dim, learned) - target.float().index_select(dim, learned)).square()
+    if weights is None:
+        return square.mean()
+    chosen = weights.index_select(dim, learned)
+    return (square * chosen).mean() / chosen.mean()
+
+
+def face_weights(
+    truth: Float[Tensor, "b f n"], focus: float, rows: int, columns: int
+) -> Float[Tensor, "b 1 f rows columns"]:
+    """1 + `focus` times the share of face, for each cell of a latent picture; 1 in clips whose face is not known."""
+    patch = math.isqrt(rows * columns // truth.shape[2])
+    grid = rearrange(truth.nan_to_num(0.0), "b f (h w) -> b 1 f h w", h=rows // patch)
+    spread = grid.repeat_interleave(patch, dim=3).repeat_interleave(patch, dim=4)
+    return 1 + focus * spread
 
 
 def face_mask_loss(masks: Float[Tensor, "b layers f n"], truth: Float[Tensor, "b f n"]) -> Float[Tensor, ""] | None:

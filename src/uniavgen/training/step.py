@@ -20,7 +20,7 @@ from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.conditioning import ClipConditions, carries_loss, condition
 from uniavgen.tasks.table import TASKS
 from uniavgen.training.config import StageConfig
-from uniavgen.training.losses import Losses, face_mask_loss, velocity_loss
+from uniavgen.training.losses import Losses, face_mask_loss, face_weights, velocity_loss
 from uniavgen.training.randomness import StepRandomness
 
 
@@ -41,8 +41,11 @@ def step_losses(model: UniAVGenTransformer, batch: Batch, randomness: StepRandom
         return Losses(audio=velocity_loss(heard, target.audio, carries.audio, dim=1))
     prediction = model(video, audio, text, gate=TASKS[batch.draw.task].gate)
     masks, truth = prediction.face_masks, batch.face_mask
+    focus = None
+    if truth is not None and stage.losses.face_focus:
+        focus = face_weights(truth, stage.losses.face_focus, *clean.video.shape[-2:])
     return Losses(
-        video=velocity_loss(prediction.velocity.video, target.video, carries.video, dim=2),
+        video=velocity_loss(prediction.velocity.video, target.video, carries.video, dim=2, weights=focus),
         audio=velocity_loss(prediction.velocity.audio, target.audio, carries.audio, dim=1),
         face_mask=None if masks is None or truth is None else face_mask_loss(masks, truth),
     )

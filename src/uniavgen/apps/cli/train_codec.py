@@ -54,7 +54,7 @@ def _video_vae(name: str, settings: list[str], data: Path, out: Path, device: "t
 
     config = load(VideoVaeTraining, [name], settings)
     objective = VideoVaeObjective.from_folder(config, data, device)
-    _run(objective, config.loop, out)
+    _run(objective, config.loop, out / "run" / Codec.VIDEO_VAE)
     finish(objective.model, objective.pictures)
     objective.model.save_pretrained(out / "vae")
 
@@ -65,7 +65,7 @@ def _vocoder(name: str, settings: list[str], data: Path, out: Path, device: "tor
 
     config = load(VocoderTraining, [name], settings)
     objective = VocoderObjective.from_folder(config, data, device)
-    _run(objective, config.loop, out)
+    _run(objective, config.loop, out / "run" / Codec.VOCODER)
     objective.model.save_pretrained(out / "vocoder")
 
 
@@ -84,17 +84,18 @@ def _caption(name: str, settings: list[str], data: Path | None, out: Path, devic
     else:
         examples = read_descriptions(data, config.bounds)
     objective = CaptionObjective(config, examples, device)
-    _run(objective, config.loop, out)
+    _run(objective, config.loop, out / "run" / Codec.CAPTION)
     objective.encoder.save_pretrained(out / "text_encoder")
     objective.tokenizer.save_pretrained(out / "tokenizer")
 
 
-def _run(objective: "Objective", config: "LoopConfig", out: Path) -> None:
+def _run(objective: "Objective", config: "LoopConfig", folder: Path) -> None:
+    """Train in a folder of the codec's own, so that all codecs may share one --out."""
     from tqdm import tqdm
 
     from uniavgen.training.codecs.loop import train
 
     with tqdm(total=config.steps, unit="step") as bar:
-        for record in train(objective, config, out / "run"):
+        for record in train(objective, config, folder):
             bar.update(record.step - bar.n)
             bar.set_postfix({loss: f"{value:.3g}" for loss, value in record.losses.items()}, refresh=False)

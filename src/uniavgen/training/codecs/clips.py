@@ -29,8 +29,8 @@ class Pictures:
 class RegionWeights(Config):
     """Weight of a pixel: 1, plus this inside the face, plus this around the mouth."""
 
-    face: float = 2.0
-    mouth: float = 6.0
+    face: float = 0.7
+    mouth: float = 1.3
 
 
 class ClipPictures:

@@ -1,0 +1,52 @@
+"""Causal convolutions that see one frame only, run as what they are: convolutions of pictures.
+
+diffusers' video autoencoder gives every convolution three taps in time. Where the earlier two are zero the same values
+come for a third of the work.
+
+Letters: b batch, c channels, F H W frames.
+"""
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKLWan
+from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
+from einops import rearrange
+from torch import Tensor
+
+
+class FrameConvolution(WanCausalConv3d):
+    """The newest tap of a causal convolution, alone.
+
+    Same parameters under the same names as the module it stands for; earlier taps get no gradient, so in training
+    zeros stay zeros.
+    """
+
+    @classmethod
+    def of(cls, other: WanCausalConv3d) -> "FrameConvolution":
+        with torch.device("meta"):
+            made = cls(other.in_channels, other.out_channels, other.kernel_size, other.stride)
+        made.weight, made.bias = other.weight, other.bias
+        made._padding = other._padding
+        return made
+
+    def forward(self, x: Tensor, cache_x: Tensor | None = None) -> Tensor:  # noqa: ARG002 - the module's signature
+        left, _, top, _, _, _ = self._padding
+        pictures = rearrange(x, "b c F H W -> (b F) c H W")
+        made = F.conv2d(pictures, self.weight[:, :, -1], self.bias, self.stride[1:], (top, left))
+        return rearrange(made, "(b F) c H W -> b c F H W", b=x.shape[0])
+
+
+def use_frame_convolutions(vae: AutoencoderKLWan) -> None:
+    """Exchange the convolutions whose earlier taps are all zero; values and state dict stay what they were.
+
+    Those that change the frame rate are left alone: they are there to mix frames, whatever their weights are now.
+    """
+    for name, module in list(vae.named_modules()):
+        if type(module) is WanCausalConv3d and not name.endswith("time_conv") and sees_one_frame(module):
+            vae.set_submodule(name, FrameConvolution.of(module))
+
+
+def sees_one_frame(convolution: WanCausalConv3d) -> bool:
+    """Whether all its taps but the newest are zero."""
+    weight = convolution.weight
+    return not weight.is_meta and not bool(weight[:, :, :-1].any())
