@@ -34,9 +34,11 @@ codec_device=$device
 
 say() { printf '\n== %s\n' "$*"; }
 
+# A new face is worth more than a known one's next sentence.
+world=(--jobs "$jobs" --people-per-voice 40)
 say "world: $train_clips clips to train on, $val_clips held out"
-uniavgen synth --clips "$train_clips" --out "$out/data/train" --seed 1 --split train --jobs "$jobs" "$@"
-uniavgen synth --clips "$val_clips" --out "$out/data/val" --seed 2 --split val --jobs "$jobs" "$@"
+uniavgen synth --clips "$train_clips" --out "$out/data/train" --seed 1 --split train "${world[@]}" "$@"
+uniavgen synth --clips "$val_clips" --out "$out/data/val" --seed 2 --split val "${world[@]}" "$@"
 
 codec() { # NAME PRODUCT OPTIONS: train a codec unless its product is there
     local name=$1 product=$2 made=$out/codecs/$1
@@ -80,4 +82,4 @@ stage 2 "${watch[@]}" "${stage2[@]}"
 stage 3 "${watch[@]}" "${stage3[@]}"
 
 say "model"
-uniavgen export --transformer "$out/stage3" --parts "$parts" --out "$out/model" --steps 16
+uniavgen export --transformer "$out/stage3" --parts "$parts" --out "$out/model" -s steps=16 -s shift=3

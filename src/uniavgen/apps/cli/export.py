@@ -16,7 +16,10 @@ def export(
     size: Annotated[
         int, typer.Option(help="Pixels a side of the model's pictures; 0 keeps the aspect of pictures.")
     ] = 128,
-    steps: Annotated[int, typer.Option(help="Sampling steps that the model takes by default.")] = 50,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", help="How the model samples by default: steps=16, shift=3 ...; repeatable."),
+    ] = None,
 ) -> None:
     """Put a trained transformer and its codecs together."""
     import json
@@ -26,15 +29,17 @@ def export(
     from diffusers.utils import logging
 
     from uniavgen.apps.cli.parts import load_parts
+    from uniavgen.config import load
     from uniavgen.errors import CheckpointError
     from uniavgen.inference.request import SamplingConfig
     from uniavgen.models.transformer import UniAVGenTransformer
 
+    sampling = load(SamplingConfig, [], settings or ())
     logging.set_verbosity_error()
     saved = transformer / "transformer" if (transformer / "transformer").is_dir() else transformer
     if not (saved / "config.json").is_file():
         raise CheckpointError(f"there is no finished transformer in {transformer}; train it to its last step first")
-    pipeline = load_parts(parts).pipeline(UniAVGenTransformer.from_pretrained(saved), size, SamplingConfig(steps=steps))
+    pipeline = load_parts(parts).pipeline(UniAVGenTransformer.from_pretrained(saved), size, sampling)
     partial = out.with_name(f".{out.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
