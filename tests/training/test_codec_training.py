@@ -200,10 +200,11 @@ def test_the_encoder_starts_as_principal_components(factors: tuple[int, ...]):
     pictures = torch.einsum("b k, k c h w -> b c h w", strengths, directions)[:, :, None]
     start_as_components(vae, pictures)
     latents = VideoCodec(vae).encode(pictures)[:, :, 0, 0, 0]
+    regressors = torch.cat([latents, torch.ones(400, 1)], dim=1)
     # Everything that varies is told by the latents, up to the encoder's last norm and activation.
-    told = torch.linalg.lstsq(torch.cat([latents, torch.ones(400, 1)], dim=1), strengths).solution
-    left = strengths - torch.cat([latents, torch.ones(400, 1)], dim=1) @ told
-    assert float((left.var(dim=0) / strengths.var(dim=0)).max()) < 0.2
+    told = torch.linalg.lstsq(regressors, strengths, driver="gelsd").solution
+    left = strengths - regressors @ told
+    assert float((left.var(dim=0) / strengths.var(dim=0)).max()) < 0.15
     assert torch.allclose(latents.mean(dim=0), torch.zeros(7), atol=0.1)
 
 

@@ -55,7 +55,10 @@ def config(*overrides: str) -> TrainConfig:
         "train.batch_size=2",
         "optim.warmup_steps=2",
         "stage.tasks.reference_s=[0.2,0.4]",
-        "stage.losses.face_mask.start=0.1",
+        "stage.tasks.ratios={joint: 4, reference_audio: 1, continuation: 1, dubbing: 2, animation: 2}",
+        "stage.losses={face_mask: {start: 0.1, end: 0.0}, face_focus: 0.0}",
+        "stage.shift=5.0",
+        "optim.lr=5.0e-4",
     ]
     return load(TrainConfig, ["nano/stage3"], [*small, *overrides])
 

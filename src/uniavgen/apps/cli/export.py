@@ -49,9 +49,9 @@ def export(
         pipeline.save_pretrained(partial)
         for config in partial.glob("*/config.json"):
             # Where the parts lay when they were put together is nobody's business.
-            settings = json.loads(config.read_text())
-            settings.pop("_name_or_path", None)
-            config.write_text(json.dumps(settings, indent=2) + "\n")
+            stored = json.loads(config.read_text())
+            stored.pop("_name_or_path", None)
+            config.write_text(json.dumps(stored, indent=2) + "\n")
         shutil.rmtree(out, ignore_errors=True)
         partial.rename(out)
     except OSError as error:

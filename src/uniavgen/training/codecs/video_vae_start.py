@@ -19,12 +19,11 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import (
     WanAttentionBlock,
     WanCausalConv3d,
     WanResidualBlock,
-    WanResidualDownBlock,
     patchify,
 )
 from einops import rearrange
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 _STREAM_RMS = 2.0
 """Length of an average feature vector after each level, over the constant channel below."""
@@ -73,7 +72,8 @@ def start_as_components(vae: AutoencoderKLWan, pictures: Float[Tensor, "b 3 1 H 
             _silence(module.conv2)
         elif isinstance(module, WanAttentionBlock):
             _silence(module.proj)
-    encoder, channels = vae.encoder, vae.config.z_dim
+    encoder: Any = vae.encoder
+    channels = vae.config.z_dim
     for module in encoder.modules():
         if isinstance(module, WanResidualBlock) and isinstance(module.conv_shortcut, WanCausalConv3d):
             _copy_channels(module.conv_shortcut)
@@ -119,8 +119,8 @@ def _unchanged(x: Tensor) -> Tensor:
     return x
 
 
-def _keep_components(level: WanResidualDownBlock, features: Float[Tensor, "b c 1 H W"]) -> Tensor:
-    """Set a level's strided convolution so that the level gives components of blocks; returns its features."""
+def _keep_components(level: Any, features: Float[Tensor, "b c 1 H W"]) -> Tensor:
+    """Set the strided convolution of a `WanResidualDownBlock` to give components of blocks; returns its features."""
     for block in level.resnets:
         features = block.conv_shortcut(features)
     count = level.resnets[0].conv1.in_channels
@@ -144,12 +144,12 @@ def _keep_components(level: WanResidualDownBlock, features: Float[Tensor, "b c 1
     return level.downsampler(features) + level.avg_shortcut(features[:, :count])
 
 
-def _silence(convolution: nn.Module) -> None:
+def _silence(convolution: Any) -> None:
     convolution.weight.zero_()
     convolution.bias.zero_()
 
 
-def _copy_channels(convolution: nn.Module) -> None:
+def _copy_channels(convolution: Any) -> None:
     """Channel i of the output is channel i of the input; outputs that have no such input are 0."""
     _silence(convolution)
     same = torch.arange(min(convolution.weight.shape[:2]))
