@@ -35,6 +35,8 @@ class LossWeights(Config):
     face_focus: float = 0.0
     """Extra weight of L^v where the face is, against the rest of the picture; 0 in the paper. A small model that sees
     few clips spends itself on the background otherwise. [ours]"""
+    mouth_focus: float = 0.0
+    """The same for the lower half of the face, on top: little else there moves but by the sound. [ours]"""
 
 
 @dataclass(frozen=True, kw_only=True)

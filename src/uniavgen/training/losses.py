@@ -60,13 +60,16 @@ def velocity_loss(
 
 
 def face_weights(
-    truth: Float[Tensor, "b f n"], focus: float, rows: int, columns: int
+    truth: Float[Tensor, "b f n"], losses: LossWeights, rows: int, columns: int
 ) -> Float[Tensor, "b 1 f rows columns"]:
-    """1 + `focus` times the share of face, for each cell of a latent picture; 1 in clips whose face is not known."""
+    """For each cell of a latent picture 1, plus the focus on faces times the share of face, plus the focus on mouths
+    where that face lies below its own centre; 1 in clips whose face is not known."""
     patch = math.isqrt(rows * columns // truth.shape[2])
-    grid = rearrange(truth.nan_to_num(0.0), "b f (h w) -> b 1 f h w", h=rows // patch)
-    spread = grid.repeat_interleave(patch, dim=3).repeat_interleave(patch, dim=4)
-    return 1 + focus * spread
+    face = rearrange(truth.nan_to_num(0.0), "b f (h w) -> b f h w", h=rows // patch)
+    row = torch.arange(face.shape[2], device=face.device)[:, None].to(face)
+    centre = (face * row).sum(dim=(2, 3), keepdim=True) / face.sum(dim=(2, 3), keepdim=True).clamp(min=1e-6)
+    grid = 1 + losses.face_focus * face + losses.mouth_focus * face * (row > centre)
+    return grid.repeat_interleave(patch, dim=2).repeat_interleave(patch, dim=3)[:, None]
 
 
 def face_mask_loss(masks: Float[Tensor, "b layers f n"], truth: Float[Tensor, "b f n"]) -> Float[Tensor, ""] | None:

@@ -42,8 +42,8 @@ def step_losses(model: UniAVGenTransformer, batch: Batch, randomness: StepRandom
     prediction = model(video, audio, text, gate=TASKS[batch.draw.task].gate)
     masks, truth = prediction.face_masks, batch.face_mask
     focus = None
-    if truth is not None and stage.losses.face_focus:
-        focus = face_weights(truth, stage.losses.face_focus, *clean.video.shape[-2:])
+    if truth is not None and (stage.losses.face_focus or stage.losses.mouth_focus):
+        focus = face_weights(truth, stage.losses, *clean.video.shape[-2:])
     return Losses(
         video=velocity_loss(prediction.velocity.video, target.video, carries.video, dim=2, weights=focus),
         audio=velocity_loss(prediction.velocity.audio, target.audio, carries.audio, dim=1),

@@ -12,7 +12,9 @@ def export(
         Path, typer.Option(help="Folder with vae, text_encoder, tokenizer and, if there is one, vocoder.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for the model; what it held is replaced.")],
-    dtype: Annotated[Literal["float32", "float16"], typer.Option(help="How the weights are stored.")] = "float16",
+    dtype: Annotated[
+        Literal["float32", "float16", "bfloat16"], typer.Option(help="How the weights are stored.")
+    ] = "float16",
     size: Annotated[
         int, typer.Option(help="Pixels a side of the model's pictures; 0 keeps the aspect of pictures.")
     ] = 128,
