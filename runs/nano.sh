@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From nothing to the weights of nano: draw the world, train the codecs, store features, train three stages, export.
+# From nothing to the weights of nano: draw the world, train the codecs, store features, train four stages, export.
 #
 #   runs/nano.sh [--out DIR] [--device NAME] [--smoke] [-- OPTIONS OF uniavgen synth]
 #
@@ -21,13 +21,14 @@ done
 
 # Clips of the two splits; steps of the codecs; steps and other settings of the stages.
 train_clips=3000 val_clips=40 jobs=${JOBS:-2}
-vae=() vocoder=() caption=() stage1=() stage2=() stage3=()
+vae=() vocoder=() caption=() stage1=() stage2=() stage3=() stage4=()
 if [ -n "$smoke" ]; then
     train_clips=4 val_clips=2
     vae=(-s loop.steps=2) vocoder=(-s loop.steps=2 -s held_out=0) caption=(-s loop.steps=2 -s num_captions=32)
     stage1=(-s train.steps=2 -s train.batch_size=2 -s data.num_frames=17 -s "stage.tasks.reference_s=[0.3,0.6]")
     stage2=(-s train.steps=2 -s train.batch_size=2 -s data.num_frames=17 -s train.sample_every=0)
     stage3=("${stage2[@]}" -s train.steps=4)
+    stage4=("${stage2[@]}")
 fi
 codec_device=$device
 [ "$device" != auto ] || codec_device=$(python -c "import torch; print('cuda' if torch.cuda.is_available() else 'cpu')")
@@ -80,6 +81,7 @@ watch=(--watch "$out/data/val" --parts "$parts")
 stage 1 "${stage1[@]}"
 stage 2 "${watch[@]}" "${stage2[@]}"
 stage 3 "${watch[@]}" "${stage3[@]}"
+stage 4 "${watch[@]}" "${stage4[@]}"
 
 say "model"
-uniavgen export --transformer "$out/stage3" --parts "$parts" --out "$out/model" -s steps=16 -s shift=3
+uniavgen export --transformer "$out/stage4" --parts "$parts" --out "$out/model" --dtype bfloat16 -s steps=4 -s guidance=ma_cfg
