@@ -14,6 +14,7 @@ OWNERS: dict[str, type[Config]] = {
     "stage1": TrainConfig,
     "stage2": TrainConfig,
     "stage3": TrainConfig,
+    "stage4": TrainConfig,
     "video_vae": VideoVaeTraining,
     "vocoder": VocoderTraining,
     "caption": CaptionTraining,
