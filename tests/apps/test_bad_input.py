@@ -204,12 +204,20 @@ def test_a_full_disk_leaves_nothing(capsys, tmp_path, model, inputs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("request_to_stop", [signal.SIGINT, signal.SIGTERM])
-def test_being_stopped_leaves_nothing(request_to_stop, tmp_path, model, inputs):
+@pytest.mark.parametrize(
+    ("ctrl_c", "request_to_stop"),
+    [
+        ("default_int_handler", signal.SIGINT),
+        # A shell lets what runs behind it ignore Ctrl-C.
+        ("SIG_IGN", signal.SIGTERM),
+    ],
+)
+def test_being_stopped_leaves_nothing(ctrl_c, request_to_stop, tmp_path, model, inputs):
     with subprocess.Popen(
         [
             sys.executable,
             "-c",
+            f"import signal; signal.signal(signal.SIGINT, signal.{ctrl_c}); "
             "import sys; from uniavgen.apps.cli import main; sys.exit(main())",
             *_generate(tmp_path, model, inputs, "--steps", "1000"),
         ],

@@ -1,5 +1,7 @@
 """A whole pipeline of random weights, small enough for unit tests; a clip of 17 frames of 32 x 32 px."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -19,13 +21,25 @@ from uniavgen.models.transformer import UniAVGenTransformer
 
 
 def randomise(module: torch.nn.Module, seed: int) -> None:
-    """Weights of no special kind, so that nothing is hidden by an output that starts at zero."""
+    """Weights of no special kind, so that nothing is hidden by an output that starts at zero.
+
+    They are added to those that a module was built with: build it inside `begin`.
+    """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
 
 
+@contextmanager
+def begin() -> Iterator[None]:
+    """Modules that are built inside begin with the same weights whatever ran before."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+@begin()
 def tiny_transformer() -> UniAVGenTransformer:
     settings = load(TransformerConfig, ["tiny/model"])
     speech = replace(settings.audio.speech, num_symbols=len(ASCII_SYMBOLS))
@@ -47,6 +61,7 @@ def fresh_pipeline() -> UniAVGenPipeline:
     return tiny_pipeline()
 
 
+@begin()
 def tiny_pipeline() -> UniAVGenPipeline:
     transformer = tiny_transformer()
     video = transformer.settings.video

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -78,7 +79,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Show the vers
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return the exit code."""
     if argv is None:
-        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+        signal.signal(signal.SIGTERM, _stop)
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="uniavgen", standalone_mode=False)
@@ -94,6 +95,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if code == INTERRUPTED:
         print("uniavgen: stopped on request; no unfinished file was left", file=sys.stderr)
     return code if isinstance(code, int) else 0
+
+
+def _stop(_number: int, frame: FrameType | None) -> None:
+    """As Ctrl-C does, also where a shell has put the process behind itself and lets it ignore Ctrl-C."""
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler):
+        handler = signal.default_int_handler
+    handler(signal.SIGINT, frame)
 
 
 def _failed(sentence: str) -> int:
