@@ -48,7 +48,9 @@ CAPTION, SPEECH = "a woman speaks at a window", "It is late."
 def small_parts(preset: str) -> Parts:
     """Nano's transformer, or a wider one, in which tensors and not their number decide; small encoders."""
     settings = load(TransformerConfig, ["nano/model"])
-    video = replace(settings.video, caption_width=128, caption_tokens=64)
+    autoencoder = VideoVaeShape(width=24, decoder_width=32)
+    latent_channels = autoencoder.latent_channels
+    video = replace(settings.video, latent_channels=latent_channels, caption_width=128, caption_tokens=64)
     if preset == "small":
         video = replace(video, num_heads=4, head_dim=64, ffn_width=1024)
         wider = replace(settings.audio, num_heads=2, head_dim=64, ffn_width=512)
@@ -57,7 +59,7 @@ def small_parts(preset: str) -> Parts:
         torch.manual_seed(0)
         return Parts(
             transformer=UniAVGenTransformer.from_settings(replace(settings, video=video)),
-            vae=VideoVaeShape(width=24, decoder_width=32).build(),
+            vae=autoencoder.build(),
             text_encoder=UMT5EncoderModel(
                 UMT5Config(vocab_size=4096, d_model=128, d_kv=32, d_ff=256, num_layers=2, num_heads=4)
             ),

@@ -10,15 +10,20 @@ from typing import Any
 
 import torch
 
-from clips import SPATIAL_STRIDE, Size
+from clips import Size
 from flops import META, MetaCount
 from record import circumstances, device_name, keep, table
 from timing import best_device, best_dtype, forget_peak, matmul_peak, peak_bytes, timed
 from uniavgen.codecs.tiles import cover
 from uniavgen.codecs.video_vae import VideoCodec, VideoVaeShape
+from uniavgen.config import load
 from uniavgen.timebase import Timebase
+from uniavgen.training.codecs.video_vae import VideoVaeTraining
 
-SHAPES = {"nano": VideoVaeShape(), "base": VideoVaeShape(width=160, decoder_width=256, blocks_per_level=2)}
+SHAPES = {
+    "nano": load(VideoVaeTraining, ["nano/video_vae"]).model,
+    "base": VideoVaeShape(width=160, decoder_width=256, blocks_per_level=2),
+}
 """The second is Wan2.2's. [release]"""
 
 
@@ -35,7 +40,7 @@ def main(words: Sequence[str] | None = None) -> None:
     for text in options.size:
         for tile_px in (None, options.tile):
             work = decode_flops(options.preset, text, options.frames, tile_px)
-            latents = torch.randn(latent_shape(text, options.frames), device=device, dtype=dtype)
+            latents = torch.randn(latent_shape(options.preset, text, options.frames), device=device, dtype=dtype)
             codec = VideoCodec(vae, tile_px)
 
             def decode(codec: VideoCodec = codec, latents: torch.Tensor = latents) -> None:
@@ -60,16 +65,16 @@ def main(words: Sequence[str] | None = None) -> None:
     keep(options.name, result, options.out, page)
 
 
-def latent_shape(text: str, frames: int) -> tuple[int, ...]:
-    size = Size.of(text)
+def latent_shape(preset: str, text: str, frames: int) -> tuple[int, ...]:
+    size, stride = Size.of(text), SHAPES[preset].spatial_stride
     latent_frames = Timebase().clip(frames).num_latent_frames
-    return 1, 48, latent_frames, size.height // SPATIAL_STRIDE, size.width // SPATIAL_STRIDE
+    return 1, SHAPES[preset].latent_channels, latent_frames, size.height // stride, size.width // stride
 
 
 def decode_flops(preset: str, text: str, frames: int, tile_px: int | None) -> int:
     """Operations of one decoding, counted tile by tile; tiles overlap, so that they take more."""
-    *front, height, width = latent_shape(text, frames)
-    tiles = cover(height, width, None if tile_px is None else tile_px // SPATIAL_STRIDE)
+    *front, height, width = latent_shape(preset, text, frames)
+    tiles = cover(height, width, None if tile_px is None else tile_px // SHAPES[preset].spatial_stride)
     with META:
         codec = VideoCodec(SHAPES[preset].build().eval())
     total = 0

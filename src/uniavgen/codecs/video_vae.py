@@ -24,6 +24,8 @@ from uniavgen.timebase import Timebase
 
 Progress = Callable[[int, int], None]
 """Called with (latent frames done, latent frames in all); a latent frame counts once a tile."""
+_PATCH_PX = 2
+"""Pixels a side that become channels before the first level. [Wan2.2]"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +41,13 @@ class VideoVaeShape(Config):
     temporal_levels: tuple[bool, ...] = (False, True, True)
     """Levels that halve the frame rate."""
 
+    @property
+    def spatial_stride(self) -> int:
+        """Pixels per latent cell, each way: every level halves the picture, and so does Wan2.2's patch."""
+        return _PATCH_PX * 2 ** len(self.temporal_levels)
+
     def build(self) -> AutoencoderKLWan:
         """A new autoencoder with random weights; latents are not normalised until their statistics are known."""
-        patch = 2
         return AutoencoderKLWan(
             base_dim=self.width,
             decoder_base_dim=self.decoder_width,
@@ -50,10 +56,10 @@ class VideoVaeShape(Config):
             num_res_blocks=self.blocks_per_level,
             temperal_downsample=list(self.temporal_levels),
             is_residual=True,
-            in_channels=3 * patch**2,
-            out_channels=3 * patch**2,
-            patch_size=patch,
-            scale_factor_spatial=patch * 2 ** len(self.temporal_levels),
+            in_channels=3 * _PATCH_PX**2,
+            out_channels=3 * _PATCH_PX**2,
+            patch_size=_PATCH_PX,
+            scale_factor_spatial=self.spatial_stride,
             scale_factor_temporal=2 ** sum(self.temporal_levels),
             latents_mean=[0.0] * self.latent_channels,
             latents_std=[1.0] * self.latent_channels,
