@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from uniavgen.evaluation.metric import NotMeasured
-from uniavgen.evaluation.readers.blocks import Block
+from uniavgen.evaluation.readers.blocks import picture_features
 from uniavgen.evaluation.readers.storing import load, shipped, store
 
 SHIPPED = shipped("mouth_reader")
@@ -75,20 +75,7 @@ class MouthReader(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(3, 16, 5, stride=2, padding=2, bias=False),
-            nn.BatchNorm2d(16),
-            nn.ReLU(),
-            Block(16),
-            nn.Conv2d(16, 32, 3, stride=2, padding=1),
-            Block(32),
-            nn.Conv2d(32, 64, 3, stride=2, padding=1),
-            Block(64),
-            Block(64),
-            nn.BatchNorm2d(64),
-            nn.ReLU(),
-            nn.Conv2d(64, 8, 1),
-        )
+        self.features = picture_features(3, 64, 8)
         places = 8 * (SIDE_PX // 8) ** 2
         self.opening = nn.Sequential(nn.Linear(places, 64), nn.ReLU(), nn.Linear(64, 1))
 

@@ -26,6 +26,24 @@ class Block(nn.Module):
         return x + self.narrow(F.relu(self.widen(self.norm(self.spatial(x)))))
 
 
+def picture_features(colours: int, width: int, outputs: int) -> nn.Sequential:
+    """Pictures `b colours H W` to a feature map `b outputs H/8 W/8`; the last level is `width` wide."""
+    return nn.Sequential(
+        nn.Conv2d(colours, 16, 5, stride=2, padding=2, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        Block(16),
+        nn.Conv2d(16, 32, 3, stride=2, padding=1),
+        Block(32),
+        nn.Conv2d(32, width, 3, stride=2, padding=1),
+        Block(width),
+        Block(width),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.Conv2d(width, outputs, 1),
+    )
+
+
 class Ripple(nn.Module):
     """A convolution over time with a residual."""
 

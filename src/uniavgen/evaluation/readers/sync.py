@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from uniavgen.evaluation.metric import NotMeasured
-from uniavgen.evaluation.readers.blocks import Block, Ripple
+from uniavgen.evaluation.readers.blocks import Ripple, picture_features
 from uniavgen.evaluation.readers.hearing import LIPS_MEL, MELS_PER_S, mel
 from uniavgen.evaluation.readers.locator import FacePath, to_tensor
 from uniavgen.evaluation.readers.storing import load, shipped
@@ -40,20 +40,7 @@ class LipReader(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(1, 16, 5, stride=2, padding=2, bias=False),
-            nn.BatchNorm2d(16),
-            nn.ReLU(),
-            Block(16),
-            nn.Conv2d(16, 32, 3, stride=2, padding=1),
-            Block(32),
-            nn.Conv2d(32, 48, 3, stride=2, padding=1),
-            Block(48),
-            Block(48),
-            nn.BatchNorm2d(48),
-            nn.ReLU(),
-            nn.Conv2d(48, 10, 1),
-        )
+        self.features = picture_features(1, 48, 10)
         self.lips = nn.Linear(10 * (LIPS_PX // 8) ** 2, FEATURES)
 
     def forward(self, squares: Float[Tensor, "b 1 s s"]) -> Float[Tensor, "b features"]:

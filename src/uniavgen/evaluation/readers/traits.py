@@ -16,7 +16,7 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from uniavgen.evaluation.readers.blocks import Block, Ripple
+from uniavgen.evaluation.readers.blocks import Ripple, picture_features
 from uniavgen.evaluation.readers.hearing import VOICE_MEL, Tone, mel
 from uniavgen.evaluation.readers.locator import FacePath, to_tensor
 from uniavgen.evaluation.readers.rubric import emotion_grade, gap, timbre_grade
@@ -79,20 +79,7 @@ class FaceReader(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(3, 16, 5, stride=2, padding=2, bias=False),
-            nn.BatchNorm2d(16),
-            nn.ReLU(),
-            Block(16),
-            nn.Conv2d(16, 32, 3, stride=2, padding=1),
-            Block(32),
-            nn.Conv2d(32, 64, 3, stride=2, padding=1),
-            Block(64),
-            Block(64),
-            nn.BatchNorm2d(64),
-            nn.ReLU(),
-            nn.Conv2d(64, 12, 1),
-        )
+        self.features = picture_features(3, 64, 12)
         self.answer = nn.Sequential(nn.Linear(12 * (FACE_PX // 8) ** 2, 96), nn.ReLU(), nn.Linear(96, ANSWERS))
 
     def forward(self, squares: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b answers"]:
