@@ -1,6 +1,8 @@
-"""Everyday sentences out of a small grammar with a wide vocabulary.
+"""Everyday sentences out of a grammar with a wide vocabulary.
 
-Sentence `number` of a seed is always the same. Words and sentence patterns stand in `words.txt` and `patterns.txt`.
+Sentence `number` of a seed is always the same. Words and patterns stand in `words.txt` and `patterns.txt`. Half of all
+sentences are talk; half are in the manner of the Harvard sentences [IEEE 297]: plain statements of about five
+key words, which together hold all sounds of English. None is taken from the published lists.
 """
 
 from functools import cache
@@ -11,36 +13,53 @@ import numpy as np
 _LONGEST = 64
 """Letters; what a voice says in a clip of five seconds."""
 _PLURALS = {
+    "buffalo": "buffalo",
+    "child": "children",
+    "deer": "deer",
     "goose": "geese",
+    "moose": "moose",
+    "mosquito": "mosquitoes",
     "mouse": "mice",
-    "sheep": "sheep",
-    "wolf": "wolves",
-    "knife": "knives",
+    "ox": "oxen",
+    "reindeer": "reindeer",
+    "salmon": "salmon",
     "scarf": "scarves",
+    "sheep": "sheep",
+    "trout": "trout",
 }
+_PLURAL_ENDINGS = (
+    ("fish", "fish"), ("man", "men"), ("lf", "lves"), ("ife", "ives"),
+    ("s", "ses"), ("x", "xes"), ("ch", "ches"), ("sh", "shes"),
+)  # fmt: skip
 _OWNERS = ("my", "her", "his", "our", "their", "the", "your")
+
+
+def _blocks(name: str) -> dict[str, str]:
+    """Text under each `[heading]` of a file beside this one."""
+    blocks = (Path(__file__).parent / name).read_text().split("[")[1:]
+    return {kind: text for kind, _, text in (block.partition("]\n") for block in blocks)}
 
 
 @cache
 def _words() -> dict[str, tuple[str, ...]]:
-    kinds: dict[str, tuple[str, ...]] = {}
-    for block in (Path(__file__).parent / "words.txt").read_text().split("[")[1:]:
-        kind, _, words = block.partition("]")
-        kinds[kind] = tuple(word.strip() for word in words.replace("\n", " ").split(",") if word.strip())
-    return kinds
+    return {
+        kind: tuple(word.strip() for word in text.replace("\n", " ").split(",") if word.strip())
+        for kind, text in _blocks("words.txt").items()
+    }
 
 
 @cache
-def _patterns() -> tuple[str, ...]:
-    return tuple((Path(__file__).parent / "patterns.txt").read_text().splitlines())
+def _patterns() -> dict[str, tuple[str, ...]]:
+    return {kind: tuple(text.splitlines()) for kind, text in _blocks("patterns.txt").items()}
 
 
 def plural(noun: str) -> str:
     """More than one of a noun."""
     if noun in _PLURALS:
         return _PLURALS[noun]
-    if noun.endswith(("s", "x", "ch", "sh")):
-        return f"{noun}es"
+    for ending, many in _PLURAL_ENDINGS:
+        if noun.endswith(ending):
+            return noun.removesuffix(ending) + many
     return f"{noun[:-1]}ies" if noun[-1] == "y" and noun[-2] not in "aeiou" else f"{noun}s"
 
 
@@ -70,11 +89,14 @@ class _Draw:
         return words[int(self._rng.integers(len(words)))]
 
 
-def sentence(seed: int, number: int) -> str:
-    """Sentence `number` of a seed: at most 64 letters, the first one large, with its stop."""
+def sentence(seed: int, number: int, manner: str | None = None) -> str:
+    """Sentence `number` of a seed: at most 64 letters, the first one large, with its stop.
+
+    manner: `talk` or `harvard`; None draws one of them.
+    """
     rng = np.random.default_rng([seed, number, 4711])
+    patterns = _patterns()[manner or str(rng.choice(sorted(_patterns())))]
     while True:
-        pattern = _patterns()[int(rng.integers(len(_patterns())))]
-        text = pattern.format_map(_Draw(rng))
+        text = patterns[int(rng.integers(len(patterns)))].format_map(_Draw(rng))
         if len(text) <= _LONGEST:
             return text[0].upper() + text[1:]
