@@ -3,13 +3,13 @@
 import json
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 
 from uniavgen.errors import UniAVGenError
 from uniavgen.synth.assets import cache_folder, find_heads
 from uniavgen.synth.head_data import HeadData, load_head_data
+from uniavgen.synth.recording import write_opus
 from uniavgen.synth.renderer import Renderer
 
 RATE = 24_000
@@ -48,7 +48,7 @@ def speech_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = []
     for number in range(40):
         name, female = f"{number:06d}", bool(number % 2)
-        _write_opus(folder / "opus" / f"{name}.opus", tone)
+        write_opus(folder / "opus" / f"{name}.opus", tone)
         rows.append(
             {
                 "id": name,
@@ -61,14 +61,3 @@ def speech_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     (folder / "index.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     return folder
-
-
-def _write_opus(path: Path, waveform: np.ndarray) -> None:
-    with av.open(str(path), "w", format="ogg") as container:
-        stream = container.add_stream("libopus", rate=RATE)
-        stream.layout = "mono"
-        for start in range(0, len(waveform), 480):
-            frame = av.AudioFrame.from_ndarray(waveform[None, start : start + 480], "flt", "mono")
-            frame.sample_rate, frame.pts = RATE, start
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())

@@ -11,23 +11,35 @@ from uniavgen.synth.assets import find_heads, find_speech, find_voices
 from uniavgen.synth.prosody import colour, place, retune
 from uniavgen.synth.sentences import plural, sentence
 from uniavgen.synth.speech import SAMPLE_RATE_HZ, MadeSpeech, Speech, split_of
-from uniavgen.synth.voices import FliteSpeech, KokoroSpeech
+from uniavgen.synth.voices import FliteSpeech, KokoroSpeech, blends, voice_style
 
 
 def test_sentences_are_fixed_by_their_number_and_seldom_repeat() -> None:
     drawn = [sentence(7, i) for i in range(500)]
     assert drawn == [sentence(7, i) for i in range(500)]
-    assert len(set(drawn)) > 430
+    assert len(set(drawn)) > 490
     words = {word.strip(".,?!").lower() for text in (sentence(8, i) for i in range(2000)) for word in text.split()}
-    assert len(words) > 700
+    assert len(words) > 2300
     for text in drawn:
         assert text[0].isupper()
         assert text[-1] in ".?!"
-        assert "{" not in text
+        assert not set("{}|[]") & set(text)
         assert len(text) <= 64
 
 
-@pytest.mark.parametrize(("one", "many"), [("box", "boxes"), ("mouse", "mice"), ("pony", "ponies"), ("key", "keys")])
+def test_sentences_in_the_manner_of_harvard_are_plain_statements_of_about_five_key_words() -> None:
+    drawn = [sentence(7, i, "harvard") for i in range(400)]
+    small = {*"the a an and or to in on of is was were will had from with for he his her your they as who by".split()}  # noqa: SIM905
+    keys = [sum(word.strip(".,").lower() not in small for word in text.split()) for text in drawn]
+    assert all(text.endswith(".") for text in drawn)
+    assert 4.5 < np.mean(keys) < 6.5
+    assert np.mean([4 <= number <= 7 for number in keys]) > 0.85
+
+
+@pytest.mark.parametrize(
+    ("one", "many"),
+    [("box", "boxes"), ("mouse", "mice"), ("pony", "ponies"), ("key", "keys"), ("wife", "wives"), ("man", "men")],
+)
 def test_plurals(one: str, many: str) -> None:
     assert plural(one) == many
 
@@ -134,3 +146,22 @@ def test_kokoro_phones_lie_where_it_is_loud() -> None:
     assert mean("AIOWYiuæɑɒɔɛʌəɪʊ") > 2 * mean("ptksf")
     assert power[: int((speech.phones[0][1] - 0.05) * SAMPLE_RATE_HZ)].max() < 0.01
     assert power[int(speech.phones[-1][2] * SAMPLE_RATE_HZ) :].max() < 0.01
+
+
+def test_blends_mix_two_voices_of_one_gender_and_language(tmp_path: Path) -> None:
+    voices = ["af_anna", "af_beth", "am_carl", "bf_dora", "bf_ella", "am_finn"]
+    named = blends(voices, 10)
+    assert sorted(named) == sorted(set(named))
+    assert blends(voices, 2) == named[:2]
+    assert {"".join(c for c in name if not c.isdigit()) for name in named} == {
+        "af_anna+af_beth",
+        "am_carl+am_finn",
+        "bf_dora+bf_ella",
+    }
+    (tmp_path / "voices").mkdir()
+    tables = {name: np.random.default_rng(i).normal(size=(5, 1, 256)) for i, name in enumerate(voices)}
+    for name, table in tables.items():
+        table.astype(np.float32).tofile(tmp_path / "voices" / f"{name}.bin")
+    mixed = voice_style(tmp_path, "af_anna35+af_beth65", 3)
+    np.testing.assert_allclose(mixed, 0.35 * tables["af_anna"][3] + 0.65 * tables["af_beth"][3], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(voice_style(tmp_path, "am_carl", 2), tables["am_carl"][2].astype(np.float32))

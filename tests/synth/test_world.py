@@ -3,6 +3,7 @@
 import io
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,9 @@ from uniavgen.synth.hair import wear
 from uniavgen.synth.head import Head, rotations
 from uniavgen.synth.head_data import HeadData
 from uniavgen.synth.identity import draw_identity
+from uniavgen.synth.moods import STRENGTHS
+from uniavgen.synth.speech import SAMPLE_RATE_HZ, MadeSpeech
+from uniavgen.synth.world import World
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +159,24 @@ def test_turning_moves_the_skull_and_leaves_the_shoulders(head_data: HeadData) -
     assert moved[head.face_vertices].mean() > 0.3
     matrix = rotations(angles)[0]
     np.testing.assert_allclose(matrix @ matrix.T, np.eye(3), atol=1e-6)
+
+
+def test_moods_are_heard_by_their_strength(head_data: HeadData, speech_folder: Path) -> None:
+    """The fixture speaks at 180 Hz; what a person adds to it is taken out again."""
+    world = World(head_data, MadeSpeech(speech_folder), people_per_voice=1)
+    pitch: dict[tuple[str, float], float] = {}
+    peak: dict[tuple[str, float], float] = {}
+    length: dict[tuple[str, float], float] = {}
+    for take in (world.take(4, number) for number in range(60)):
+        key = (take.mood.name, take.strength)
+        spectrum = np.abs(np.fft.rfft(take.speech.waveform, 1 << 18))
+        pitch[key] = float(np.argmax(spectrum)) * SAMPLE_RATE_HZ / (1 << 18) / 180 / take.person.pitch
+        peak[key] = float(np.abs(take.speech.waveform).max())
+        length[key] = (take.speech.phones[-1][2] - take.speech.phones[0][1]) * take.person.pitch
+    assert len(pitch) == 7
+    for name, higher, louder in (("happy", 1, 1), ("angry", 1, 1), ("sad", -1, -1)):
+        steps = [("neutral", 0.0), (name, STRENGTHS[0]), (name, STRENGTHS[1])]
+        for weaker, stronger in pairwise(steps):
+            assert higher * (pitch[stronger] - pitch[weaker]) > 0.01
+            assert louder * (peak[stronger] / peak[weaker] - 1) > 0.02
+            assert higher * (length[weaker] - length[stronger]) > 0.01

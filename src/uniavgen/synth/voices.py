@@ -10,7 +10,9 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ _LATE_S = 3 * _FRAME_S
 _DURATIONS = "/encoder/Clip_output_0"
 """Inner output of the published ONNX graph: frames of each symbol."""
 _FASTEST, _SLOWEST = 1.45, 0.75
+_NUM_BLENDS = 24
+_BLEND_PERCENT = (35, 50, 65)
 
 
 def _line(seed: int, number: int, split: str, voices: dict[str, str]) -> Line:
@@ -57,13 +61,35 @@ def _run(command: list[str]) -> str:
         raise DataError(f"{Path(command[0]).name} failed ({error}); try it by hand on the same sentence") from error
 
 
+def blends(voices: Sequence[str], count: int) -> list[str]:
+    """Names of `count` mixtures of two voices of one language and gender, such as `af_bella35+af_sky65` (percent).
+
+    Always the same ones, and a smaller count gives the first of them.
+    """
+    pairs = [(one, other) for one, other in combinations(sorted(voices), 2) if one[:2] == other[:2]]
+    rng = np.random.default_rng(len(pairs))
+    shares = rng.choice(_BLEND_PERCENT, len(pairs))
+    named = [f"{one}{share}+{other}{100 - share}" for (one, other), share in zip(pairs, shares, strict=True)]
+    return [named[i] for i in rng.permutation(len(named))[:count]]
+
+
+def voice_style(folder: Path, voice: str, num_tokens: int) -> Float32[np.ndarray, "1 256"]:
+    """What makes a voice in a line of so many symbols: a row of its table, or the weighted mean of two voices' rows."""
+    style = np.zeros((1, 256), np.float32)
+    for name, percent in re.findall(r"([a-z_]+)(\d*)", voice):
+        table = np.fromfile(folder / "voices" / f"{name}.bin", np.float32).reshape(-1, 1, 256)
+        style += np.float32(int(percent or 100) / 100) * table[num_tokens]
+    return style
+
+
 class KokoroSpeech:
-    """Kokoro-82M with its English voices; phones as espeak-ng gives them, times from the model's own durations."""
+    """Kokoro-82M with its English voices and blends; phones by espeak-ng, times from the model's own durations."""
 
     def __init__(self, folder: Path, split: str = "all") -> None:
         self._folder, self._split = folder, check_split(split)
         # The first letter of a voice is its language (American, British), the second its speaker's gender.
         names = [p.stem for p in sorted((folder / "voices").glob("[ab][fm]_*.bin"))]
+        names += blends(names, _NUM_BLENDS)
         self._voices = {name: "female" if name[1] == "f" else "male" for name in names}
         if not names or not list(folder.glob("*.onnx")):
             raise DataError(f"{folder} needs an ONNX file and English voices (voices/af_*.bin ...); lay them there")
@@ -79,11 +105,10 @@ class KokoroSpeech:
         """Speak a line, `rate` times as fast as usual."""
         symbols = [s for s in phonemes(line.text, british=line.voice[0] == "b") if s in self._vocabulary]
         tokens = [self._vocabulary[s] for s in symbols]
-        styles = np.fromfile(self._folder / "voices" / f"{line.voice}.bin", np.float32).reshape(-1, 1, 256)
         speed = float(np.clip(rate, _SLOWEST, _FASTEST))
         given = {
             "tokens": np.array([[0, *tokens, 0]], np.int64),
-            "style": styles[len(tokens)],
+            "style": voice_style(self._folder, line.voice, len(tokens)),
             "speed": np.array([speed], np.float32),
         }
         waveform, durations = self._session.run(None, given)

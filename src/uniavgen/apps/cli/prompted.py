@@ -1,14 +1,14 @@
 """Clips of a model for every prompt of a set: what `uniavgen evaluate --generate` measures."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from uniavgen.apps.cli.claim import claim
 from uniavgen.apps.cli.making import SHORT_SIDE_PX, read_voice
 from uniavgen.config import dump
-from uniavgen.errors import ConfigError, DataError, MediaError
+from uniavgen.errors import ConfigError, MediaError
 from uniavgen.evaluation.clip import checksum, mask_file
 from uniavgen.evaluation.prompts import Prompt, PromptSet
 from uniavgen.evaluation.protocol import System
@@ -78,7 +78,7 @@ def generate(order: Order, prompts: PromptSet, out: Path) -> list[System]:
             "seed": order.seed,
             **dump(replace(pipeline.sampling, **order.options)),
         }
-        _claim(clips / "settings.json", settings)
+        claim(clips / "settings.json", settings)
         unmade = {}
         for number, prompt in enumerate(tqdm(prompts.prompts, desc=clips.name, unit="clip")):
             try:
@@ -183,16 +183,3 @@ def _needed(prompt: Prompt, name: str, task: str) -> Path:
     if path is None:
         raise ConfigError(f"the prompt has no {name}, which '{task}' needs")
     return path
-
-
-def _claim(path: Path, settings: Mapping[str, Any]) -> None:
-    """Bind a folder of clips to the settings that made them."""
-    text = json.dumps(dict(settings), indent=2, sort_keys=True) + "\n"
-    if path.is_file() and path.read_text() != text:
-        before = json.loads(path.read_text())
-        changed = sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key))
-        raise DataError(
-            f"{path.parent} holds clips made with another {', '.join(changed)}; choose another folder or delete it"
-        )
-    with whole_file(path) as partial:
-        partial.write_text(text)

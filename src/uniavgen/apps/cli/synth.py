@@ -11,8 +11,8 @@ import numpy as np
 import typer
 from PIL import Image
 
+from uniavgen.apps.cli.claim import claim
 from uniavgen.data.shards import ShardWriter
-from uniavgen.errors import DataError
 from uniavgen.synth import Art, RenderedClip, WorldSettings, check_material, generate
 
 _CRF = 12
@@ -77,7 +77,7 @@ def synth(
         people_per_voice=people_per_voice,
         art=art,
     )
-    _claim(out, order)
+    claim(out / _SETTINGS_FILE, asdict(order))
     missing = [n for n in range(clips) if _key(seed, n) not in writer.keys]
     if missing:
         _render(writer, seed, missing, settings, jobs, clips)
@@ -86,22 +86,6 @@ def synth(
 
 def _key(seed: int, number: int) -> str:
     return f"{seed:04d}-{number:06d}"
-
-
-def _claim(out: Path, order: Order) -> None:
-    """Remember in the folder what it is made from; DataError where it was made from something else."""
-    path, text = out / _SETTINGS_FILE, json.dumps(asdict(order), indent=1)
-    try:
-        known = path.read_text() if path.exists() else None
-        if known is None:
-            path.write_text(text)
-    except OSError as error:
-        raise DataError(f"cannot write to {out}: {error.strerror}; choose another folder") from error
-    if known is not None and known != text:
-        raise DataError(
-            f"{out} was made with {' '.join(known.split())}, not {json.dumps(asdict(order))}; "
-            "name another folder or the same options"
-        )
 
 
 def _render(writer: ShardWriter, seed: int, numbers: list[int], settings: WorldSettings, jobs: int, total: int) -> None:
