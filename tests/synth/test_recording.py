@@ -64,3 +64,7 @@ def test_processes_do_not_change_what_is_kept(tmp_path: Path, speech_folder: Pat
         list(recorder(tmp_path / str(jobs), speech_folder).record(5, jobs))
     one, two = ((tmp_path / str(jobs) / "index.jsonl").read_text() for jobs in (1, 2))
     assert one == two
+    alone, parallel = (MadeSpeech(tmp_path / str(jobs)) for jobs in (1, 2))
+    for number in range(5):
+        line = alone.line(0, number)
+        np.testing.assert_array_equal(alone.say(line, 1.0).waveform, parallel.say(line, 1.0).waveform)
