@@ -45,6 +45,8 @@ def check_shared_picture() -> None:
             runs = [model(video, audio, text, gate, (2,)) for model in (together, alone)]
             same(f"{shape}, {gate_name}", *runs)
     video = pictures()["uneven"]
+    kept = together.encode_text(text, keep=("video", "audio"))
+    same("kept text", together(video, audio, kept), alone(video, audio, text))
     same("batch", *(model(video, audio, text, num_interacting=1) for model in (together, alone)))
     clean = TokenTimes(values=torch.zeros(2, 1), index=torch.zeros(2, 5, dtype=torch.long))
     given = replace(video, times=clean, receives=torch.zeros(2, tiny.FRAMES))

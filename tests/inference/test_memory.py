@@ -63,11 +63,11 @@ def taken(run, module, *given) -> int:
     return counter.peak
 
 
-@pytest.mark.parametrize("batch_passes", [False, True])
+@pytest.mark.parametrize(("batch_passes", "room_for_text"), [(False, True), (True, True), (True, False)])
 @pytest.mark.parametrize("task", REQUESTS)
-def test_predicted_activations_are_those_of_a_real_clip(folder, task, batch_passes):
+def test_predicted_activations_are_those_of_a_real_clip(folder, task, batch_passes, room_for_text):
     pipeline, request = UniAVGenPipeline.from_pretrained(folder), REQUESTS[task]
-    pipeline.placement = Placement(batch_passes=batch_passes)
+    pipeline.placement = Placement(batch_passes=batch_passes, room_for_text=room_for_text)
     inputs, sampling = pipeline.check(request), request.sampling(pipeline.sampling)
     planner = Planner(saved_parts(folder, None), work_of(request, inputs, sampling))
     plan = planner._plan(pipeline.placement)
@@ -105,9 +105,9 @@ def test_a_picture_in_tiles_takes_what_a_tile_takes(folder):
 def test_one_block_of_each_kind_takes_what_all_do(folder, monkeypatch):
     parts = saved_parts(folder, None)
     work = largest_work(Task.JOINT, HEIGHT, WIDTH, Timebase().clip(NUM_FRAMES), parts.sampling)
-    few = Planner(parts, work)._sample(batch_passes=False)
+    few = Planner(parts, work)._sample(False, keep_text=False)
     monkeypatch.setattr(memory, "_one_of_each_kind", lambda transformer: transformer)
-    assert few == pytest.approx(Planner(parts, work)._sample(batch_passes=False), rel=0.02)
+    assert few == pytest.approx(Planner(parts, work)._sample(False, keep_text=False), rel=0.02)
 
 
 def test_shapes_and_precisions_come_from_configs_alone(folder):

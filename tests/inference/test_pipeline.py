@@ -1,3 +1,4 @@
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from uniavgen.errors import CheckpointError, ConfigError
 from uniavgen.flow.guidance import Pass
 from uniavgen.inference.clip import Stage
 from uniavgen.inference.pipeline import UniAVGenPipeline
+from uniavgen.inference.placement import Placement
 from uniavgen.inference.prepare import prepare
 from uniavgen.inference.request import Request
 from uniavgen.inference.velocity import ClipVelocity
@@ -113,6 +115,27 @@ def test_a_given_modality_runs_once_and_changes_nothing(pipeline, task, run):
                 assert getattr(ours, name).abs().max() == 0
             else:
                 assert torch.allclose(getattr(ours, name), getattr(full, name), atol=1e-5)
+
+
+@pytest.mark.parametrize("task", Task)
+def test_texts_are_projected_once_and_change_nothing(fresh_pipeline, task):
+    pipeline, projected = fresh_pipeline, []
+    for branch in ("video", "audio"):
+        attention = getattr(pipeline.transformer.blocks[0], branch).attn2
+        attention.to_k.register_forward_hook(lambda *_, branch=branch: projected.append(branch))
+    clips, counts = {}, {}
+    for room in (True, False):
+        pipeline.placement = Placement(room_for_text=room)
+        projected.clear()
+        clips[room] = pipeline(REQUESTS[task])
+        counts[room] = Counter(projected)
+    assert np.array_equal(clips[True].frames, clips[False].frames)
+    assert np.array_equal(clips[True].waveform, clips[False].waveform)
+    # Two steps of two passes. A given branch is run once, and only where the other one reads it.
+    once = {Task.DUBBING: "video", Task.ANIMATION: "audio"}.get(task)
+    for branch in ("video", "audio"):
+        kept, anew = counts[True][branch], counts[False][branch]
+        assert kept == anew <= 2 if branch == once else (kept, anew) == (2, 4)
 
 
 @pytest.mark.parametrize("task", Task)

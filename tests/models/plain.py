@@ -49,7 +49,7 @@ class PlainTransformer(UniAVGenTransformer):
         device = video.values.device
         picture_turn = video_rotary(frames, height, width, heads[0], device)
         sound_turn = line_rotary(tokens, heads[1], device)
-        speech_turn = line_rotary(text.speech.shape[1], heads[1], device)
+        speech, speech_turn = text.speech, line_rotary(text.speech.hidden.shape[1], heads[1], device)
         self.grid = (frames - video.num_reference, height, width)
 
         v, a = self.video_stem.embed(video.values), self.audio_stem.embed(audio.values)
@@ -60,8 +60,8 @@ class PlainTransformer(UniAVGenTransformer):
         for block in self.blocks:
             if block.layer in skip_layers:
                 continue
-            v = run_block(block.video, v, v_modulation, picture_turn, text.caption)
-            a = run_block(block.audio, a, a_modulation, sound_turn, text.speech, speech_turn, text.speech_mask)
+            v = run_block(block.video, v, v_modulation, picture_turn, text.caption.hidden)
+            a = run_block(block.audio, a, a_modulation, sound_turn, speech.hidden, speech_turn, speech.mask)
             if block.interaction is not None and (self.closed_gates or gate.a2v or gate.v2a):
                 v_update, a_update, mask = self._interact(
                     block.interaction, v[:, v_clip:], a[:, a_clip:], v_time[:, v_clip:], gate

@@ -173,8 +173,8 @@ def test_a_text_is_the_same_alone_and_in_a_batch() -> None:
         alone = model.encode_text(
             replace(text, caption=text.caption[1:], speech=text.speech[1:, :6], speech_length=torch.tensor([6]))
         )
-    assert torch.allclose(both.speech[1:, :6], alone.speech, atol=1e-6)
-    assert alone.speech_mask is None
+    assert torch.allclose(both.speech.hidden[1:, :6], alone.speech.hidden, atol=1e-6)
+    assert alone.speech.mask is None
     video, audio = tiny.video(), tiny.audio()
     second = [
         replace(
@@ -223,6 +223,24 @@ def test_memory_equals_the_full_forward(skip: tuple[int, ...]) -> None:
     assert torch.equal(full.face_masks, short.face_masks)
     assert short.velocity.video.shape == full.velocity.video.shape
     assert same(apart, run(model, filmed, audio, CLOSED, skip_layers=skip), "audio")
+
+
+@pytest.mark.parametrize("gate", [OPEN, CLOSED])
+@pytest.mark.parametrize("keep", [("video", "audio"), ("audio",)])
+@torch.no_grad()
+def test_kept_keys_and_values_of_the_texts_change_nothing(gate: Gate, keep: tuple[str, ...]) -> None:
+    model, video, audio, text = tiny.model(), tiny.video(), tiny.audio(reference=3), tiny.text()
+    kept, projected = model.encode_text(text, keep), []
+    for block in model.blocks:
+        for name in keep:
+            getattr(block, name).attn2.to_k.register_forward_hook(lambda *_: projected.append(1))
+    passes = [model(video, audio, kept, gate, skip) for skip in ((), (2,))]
+    assert not projected
+    for ours, skip in zip(passes, ((), (2,)), strict=True):
+        expected = model(video, audio, text, gate, skip)
+        assert same(ours, expected, "video")
+        assert same(ours, expected, "audio")
+    assert projected
 
 
 def test_memory_is_refused_where_it_does_not_hold() -> None:

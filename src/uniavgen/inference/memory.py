@@ -4,10 +4,12 @@ Weights are counted from the configs. Activations are counted by running the ver
 (`tensor_memory`), so that the prediction changes with the code.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
+from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -53,14 +55,16 @@ class Phase(StrEnum):
     DECODE_AUDIO = "decode audio"
 
 
-WAYS: dict[Phase, tuple[int | None, ...]] = {
-    Phase.ENCODE_TEXT: (None,),
-    Phase.ENCODE_PICTURE: TILES_PX,
-    Phase.SAMPLE: (2, 1),
-    Phase.DECODE_VIDEO: TILES_PX,
-    Phase.DECODE_AUDIO: (None,),
+WAYS: dict[Phase, tuple[dict[str, Any], ...]] = {
+    Phase.ENCODE_TEXT: ({},),
+    Phase.ENCODE_PICTURE: tuple({"encode_tile_px": side} for side in TILES_PX),
+    Phase.SAMPLE: tuple(
+        {"batch_passes": batch, "room_for_text": room} for batch, room in product((True, False), repeat=2)
+    ),
+    Phase.DECODE_VIDEO: tuple({"decode_tile_px": side} for side in TILES_PX),
+    Phase.DECODE_AUDIO: ({},),
 }
-"""How a phase may be done, the best way first: passes of a step in one batch, or the side of tiles."""
+"""How a phase may be done, as fields of a placement: the best way first, the smallest last."""
 WORKS_IN: dict[str, tuple[Phase, ...]] = {
     "text_encoder": (Phase.ENCODE_TEXT,),
     "transformer": (Phase.SAMPLE,),
@@ -173,7 +177,7 @@ class Planner:
 
     def __init__(self, parts: Parts, work: Work) -> None:
         self.parts, self.work = parts, work
-        self._counts: dict[tuple[Phase, int | None], int] = {}
+        self._counts: dict[tuple[Any, ...], int] = {}
 
     def choose(self, budget: int, device: torch.device | None = None, mode: str | None = None) -> Plan:
         """The best placement whose phases all fit into `budget` bytes; of one mode where it is named.
@@ -198,22 +202,14 @@ class Planner:
         """Each phase in the best way that fits; None where one fits in none."""
         if self._weights_exceed(mode, budget):
             return None
-        best: dict[Phase, int | None] = {}
+        placement = Placement(mode=mode, device=device)
         for phase in self.work.phases:
-            fitting = (way for way in WAYS[phase] if self._phase(mode, phase, way).needed <= budget)
-            try:
-                best[phase] = next(fitting)
-            except StopIteration:
+            ways = (replace(placement, **way) for way in WAYS[phase])
+            fitting = next((way for way in ways if self._phase(way, phase).needed <= budget), None)
+            if fitting is None:
                 return None
-        return self._plan(
-            Placement(
-                mode=mode,
-                device=device,
-                batch_passes=best[Phase.SAMPLE] == 2,
-                encode_tile_px=best[Phase.ENCODE_PICTURE],
-                decode_tile_px=best.get(Phase.DECODE_VIDEO),
-            )
-        )
+            placement = fitting
+        return self._plan(placement)
 
     def _weights_exceed(self, mode: Mode, budget: int) -> bool:
         """Whether weights alone are too much, so that nothing need be counted."""
@@ -221,15 +217,10 @@ class Planner:
         return any(phase.needed > budget for phase in bare)
 
     def _plan(self, placement: Placement) -> Plan:
-        ways = {
-            Phase.SAMPLE: 2 if placement.batch_passes else 1,
-            Phase.ENCODE_PICTURE: placement.encode_tile_px,
-            Phase.DECODE_VIDEO: placement.decode_tile_px,
-        }
         waits = placement.mode.residency is not Residency.ALL
         return Plan(
             placement=placement,
-            phases=tuple(self._phases(placement.mode, ways)),
+            phases=tuple(self._phase(placement, phase) for phase in self.work.phases),
             waiting=sum(self._stored(placement.mode).values()) if waits else 0,
         )
 
@@ -255,14 +246,11 @@ class Planner:
 
     def _smallest(self, mode: Mode) -> list[PhaseMemory]:
         """Each phase in its smallest way."""
-        tile = TILES_PX[-1]
-        return self._phases(mode, {Phase.SAMPLE: 1, Phase.ENCODE_PICTURE: tile, Phase.DECODE_VIDEO: tile})
+        return [self._phase(Placement(mode=mode, **WAYS[phase][-1]), phase) for phase in self.work.phases]
 
-    def _phases(self, mode: Mode, ways: Mapping[Phase, int | None]) -> list[PhaseMemory]:
-        return [self._phase(mode, phase, ways.get(phase)) for phase in self.work.phases]
-
-    def _phase(self, mode: Mode, phase: Phase, way: int | None) -> PhaseMemory:
-        return PhaseMemory(phase=phase, resident=self._resident(mode, phase), activations=self._activations(phase, way))
+    def _phase(self, placement: Placement, phase: Phase) -> PhaseMemory:
+        resident = self._resident(placement.mode, phase)
+        return PhaseMemory(phase=phase, resident=resident, activations=self._activations(placement, phase))
 
     # Weights.
 
@@ -308,18 +296,18 @@ class Planner:
 
     # Activations.
 
-    def _activations(self, phase: Phase, way: int | None) -> int:
-        """Peak bytes of a phase. `way`: passes of a step in one batch, or the side of tiles in pixels."""
-        if (phase, way) not in self._counts:
-            run = {
-                Phase.ENCODE_TEXT: self._encode_text,
-                Phase.ENCODE_PICTURE: lambda: self._encode_picture(way),
-                Phase.SAMPLE: lambda: self._sample(way == 2),
-                Phase.DECODE_VIDEO: lambda: self._decode_video(way),
-                Phase.DECODE_AUDIO: self._decode_audio,
-            }[phase]
-            self._counts[phase, way] = run()
-        return self._counts[phase, way]
+    def _activations(self, placement: Placement, phase: Phase) -> int:
+        """Peak bytes of a phase."""
+        run, *way = {
+            Phase.ENCODE_TEXT: (self._encode_text,),
+            Phase.ENCODE_PICTURE: (self._encode_picture, placement.encode_tile_px),
+            Phase.SAMPLE: (self._sample, placement.batch_passes, placement.keep_text),
+            Phase.DECODE_VIDEO: (self._decode_video, placement.decode_tile_px),
+            Phase.DECODE_AUDIO: (self._decode_audio,),
+        }[phase]
+        if (phase, *way) not in self._counts:
+            self._counts[phase, *way] = run(*way)
+        return self._counts[phase, *way]
 
     def _count(self, run: Callable[[], object], *parts: nn.Module | None) -> int:
         modules = [part for part in parts if isinstance(part, nn.Module)]
@@ -369,10 +357,11 @@ class Planner:
 
         return self._count(run, self.parts.vocoder)
 
-    def _sample(self, batch_passes: bool) -> int:
+    def _sample(self, batch_passes: bool, keep_text: bool) -> int:
         spec, sampling = TASKS[self.work.task], self.work.sampling
-        # Blocks leave nothing behind but what is remembered of a given modality: elsewhere one of each kind will do.
-        remembers = Part.GIVEN in (spec.video, spec.audio)
+        # Blocks leave nothing behind but what is remembered of a given modality and kept of the texts: elsewhere one of
+        # each kind will do.
+        remembers = keep_text or Part.GIVEN in (spec.video, spec.audio)
         transformer = self.parts.transformer if remembers else _one_of_each_kind(self.parts.transformer)
         plan = sampling.plan(self.work.task)
         passes = set(plan.passes(sampling.steps))
@@ -389,6 +378,7 @@ class Planner:
                 texts={has_text: self._texts() for has_text in (True, False)},
                 reference_time=sampling.reference_time,
                 batch_passes=batch_passes,
+                keep_text=keep_text,
             )
             state = sample(velocity, noise, times, plan, make_solver(sampling.solver, times), lambda _: None)
             impose(state, clean)

@@ -153,6 +153,7 @@ class UniAVGenPipeline(DiffusionPipeline):
             texts=texts,
             reference_time=sampling.reference_time,
             batch_passes=self.placement.batch_passes,
+            keep_text=self.placement.keep_text,
         )
         times = sigmas(sampling.steps, ScheduleConfig(shift=sampling.shift))
 

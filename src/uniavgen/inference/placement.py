@@ -98,9 +98,17 @@ class Placement:
     """Where the work is done; None is where the parts lie."""
     batch_passes: bool = False
     """Whether both guidance passes of a step run as one batch (`ClipVelocity`). On a CPU it gains nothing."""
+    room_for_text: bool = True
+    """Whether the device has room for the keys and values that every block makes of both texts."""
     encode_tile_px: int | None = None
     decode_tile_px: int | None = None
     """Side of the squares in which the autoencoder works (`VideoCodec`); None is the whole picture."""
+
+    @property
+    def keep_text(self) -> bool:
+        """Whether blocks project a text once and not in every pass (`ClipVelocity`). Streamed blocks cannot, since
+        their weights are there only while they run."""
+        return self.room_for_text and self.mode.residency is not Residency.STREAMED
 
 
 def mode_named(name: str) -> Mode:

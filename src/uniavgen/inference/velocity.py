@@ -1,8 +1,8 @@
 """The transformer as the sampler sees it: state, sigma and the passes of a step in, a velocity a pass out.
 
-Texts are encoded once per clip. A modality that is given as a whole does not change from step to step: it is run once
-per text, and passes without interaction do not run it at all. Passes that differ only in their text, or in whether
-there is any interaction, may share one batch.
+Texts are encoded once per clip, and what blocks read of them is projected once. A modality that is given as a whole
+does not change from step to step: it is run once per text, and passes without interaction do not run it at all. Passes
+that differ only in their text, or in whether there is any interaction, may share one batch.
 
 Letters: b batch, f latent frames, l audio tokens, n video tokens a frame.
 """
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +41,9 @@ class ClipVelocity:
     batch_passes: bool = False
     """Whether the passes of a step share one batch where they can: fewer, larger calls for twice the activations. The
     result is the same but for rounding."""
+    keep_text: bool = True
+    """Whether blocks project their keys and values of a text once instead of in every pass; the result is the same.
+    Not for weights that are on the device only while their block runs."""
     face_masks: Float[Tensor, "b layers f n"] | None = None
     """Of the latest pass with text."""
     _contexts: dict[tuple[bool, ...], TextContext] = field(default_factory=dict)
@@ -90,9 +94,16 @@ class ClipVelocity:
             return "video"
         return "audio" if spec.audio is Part.GIVEN else None
 
+    @property
+    def _keeping(self) -> list[Literal["video", "audio"]]:
+        """Branches whose text is kept as keys and values: those that read it in many passes."""
+        once = self._given if self.reuse else None
+        return [branch for branch in ("video", "audio") if branch != once] if self.keep_text else []
+
     def _context(self, has_text: tuple[bool, ...]) -> TextContext:
         if has_text not in self._contexts:
-            self._contexts[has_text] = self.transformer.encode_text(_stacked([self.texts[told] for told in has_text]))
+            texts = _stacked([self.texts[told] for told in has_text])
+            self._contexts[has_text] = self.transformer.encode_text(texts, keep=self._keeping)
         return self._contexts[has_text]
 
     def _memory(

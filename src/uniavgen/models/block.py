@@ -6,7 +6,7 @@ is computed once for every distinct flow time and spread over latent frames or a
 Letters: b batch, s latent frames or audio tokens, n tokens of one of them, k distinct times, d width, m text tokens.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from diffusers.models.attention_dispatch import dispatch_attention_fn
@@ -22,8 +22,24 @@ from uniavgen.models.modulation import spread
 from uniavgen.models.rotary import Rotary, rotate
 
 
+@dataclass(frozen=True)
+class KeyValue:
+    """What attention reads of a sequence: keys, normalised and turned to their positions, and values."""
+
+    key: Float[Tensor, "b m heads head_dim"]
+    value: Float[Tensor, "b m heads head_dim"]
+
+    @classmethod
+    def of(cls, attn: WanAttention, source: Float[Tensor, "b m d"], rotary: Rotary | None) -> "KeyValue":
+        """By the projections of one attention."""
+        key = attn.norm_k(attn.to_k(source)).unflatten(2, (attn.heads, -1))
+        value = attn.to_v(source).unflatten(2, (attn.heads, -1))
+        return cls(key if rotary is None else rotate(key, rotary), value)
+
+
 class RotaryAttnProcessor:
-    """Wan's attention with separate angles for query and key, through diffusers' choice of attention backend."""
+    """Wan's attention through diffusers' choice of attention backend. What is not the sequence itself is read as
+    `KeyValue`, so that it need not be projected in every pass."""
 
     _attention_backend = None
     _parallel_config = None
@@ -32,20 +48,18 @@ class RotaryAttnProcessor:
         self,
         attn: WanAttention,
         hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
+        encoder_hidden_states: KeyValue | None = None,
         attention_mask: Tensor | None = None,
-        rotary_emb: tuple[Rotary, Rotary] | None = None,
+        rotary_emb: Rotary | None = None,
     ) -> Tensor:
-        source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        read = encoder_hidden_states
+        if read is None:
+            read = KeyValue.of(attn, hidden_states, rotary_emb)
         query = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))
-        key = attn.norm_k(attn.to_k(source)).unflatten(2, (attn.heads, -1))
-        value = attn.to_v(source).unflatten(2, (attn.heads, -1))
-        if rotary_emb is not None:
-            query, key = rotate(query, rotary_emb[0]), rotate(key, rotary_emb[1])
         hidden_states = dispatch_attention_fn(
-            query,
-            key,
-            value,
+            query if rotary_emb is None else rotate(query, rotary_emb),
+            read.key,
+            read.value,
             attn_mask=attention_mask,
             backend=self._attention_backend,
             parallel_config=self._parallel_config if encoder_hidden_states is None else None,
@@ -55,18 +69,34 @@ class RotaryAttnProcessor:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Text:
+    """The caption or the speech as the blocks of its branch read it."""
+
+    hidden: Float[Tensor, "b m d"]
+    rotary: Rotary | None
+    """Positions of the symbols; None where neither they nor those who ask are turned: the caption. [release]"""
+    mask: Bool[Tensor, "b 1 1 m"] | None
+    """None where all texts of the batch fill their length."""
+    kept: tuple[KeyValue, ...] | None = None
+    """What each block reads, where that is kept over many passes; else a block makes it anew."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class BranchContext:
-    """What all blocks of one branch share in a forward pass."""
+    """What the blocks of one branch are given in a forward pass; all but `read` is shared by them."""
 
     modulation: Float[Tensor, "b k six d"]
     """Shift, scale and gate of both sub-layers for every distinct time, float32."""
     time_rows: Int[Tensor, "b s"] | None
     """Which time a latent frame or audio token has (`modulation.time_rows`)."""
     rotary: Rotary
-    text: Float[Tensor, "b m d"]
-    text_rotary: tuple[Rotary, Rotary] | None
-    """Angles of query and key in text attention: audio has them, video has not. [release]"""
-    text_mask: Bool[Tensor, "b 1 1 m"] | None
+    text: Text
+    read: KeyValue | None = None
+    """Of the text, by this block, where it is kept."""
+
+    def of_block(self, layer: int) -> "BranchContext":
+        """The same for one block."""
+        return self if self.text.kept is None else replace(self, read=self.text.kept[layer])
 
 
 class Step(Enum):
@@ -111,13 +141,20 @@ class BranchBlock(WanTransformerBlock):
     def attend(self, hidden_states: Float[Tensor, "b s_n d"], context: BranchContext) -> Float[Tensor, "b s_n d"]:
         """Self-attention over the whole sequence, reference included."""
         shift, scale, gate = self._modulation(context, 0)
-        attended = self.attn1(_modulated(self.norm1, hidden_states, shift, scale), None, None, (context.rotary,) * 2)
+        attended = self.attn1(_modulated(self.norm1, hidden_states, shift, scale), rotary_emb=context.rotary)
         return _gated(hidden_states, attended, gate)
 
     def read_text(self, hidden_states: Float[Tensor, "b s_n d"], context: BranchContext) -> Float[Tensor, "b s_n d"]:
         """Cross-attention to the caption or the speech."""
+        text = context.text
+        read = self.project(text) if context.read is None else context.read
         normalised = self.norm2(hidden_states.float()).type_as(hidden_states)
-        return hidden_states + self.attn2(normalised, context.text, context.text_mask, context.text_rotary)
+        rotary = None if text.rotary is None else context.rotary
+        return hidden_states + self.attn2(normalised, read, text.mask, rotary)
+
+    def project(self, text: Text) -> KeyValue:
+        """What `read_text` reads. It does not depend on the flow time."""
+        return KeyValue.of(self.attn2, text.hidden, text.rotary)
 
     def transform(self, hidden_states: Float[Tensor, "b s_n d"], context: BranchContext) -> Float[Tensor, "b s_n d"]:
         """Feed-forward."""

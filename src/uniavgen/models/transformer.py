@@ -8,8 +8,9 @@ Letters: b batch, f latent frames, l audio tokens (both with reference in front)
 """
 
 import math
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -18,14 +19,14 @@ from diffusers.loaders.single_file_model import FromOriginalModelMixin
 from diffusers.models.attention import AttentionMixin
 from diffusers.models.cache_utils import CacheMixin
 from diffusers.models.modeling_utils import ModelMixin
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from uniavgen.batch import CLOSED, OPEN, AVPair, Gate, Prediction, Stream, TextInputs
 from uniavgen.config import dump, parse
 from uniavgen.errors import ConfigError
 from uniavgen.models.audio_branch import AudioStem
-from uniavgen.models.block import BranchContext, UniAVGenBlock
+from uniavgen.models.block import BranchBlock, BranchContext, Text, UniAVGenBlock
 from uniavgen.models.config import TransformerConfig
 from uniavgen.models.initialise import init_weights
 from uniavgen.models.interaction.interpolation import plan_blend
@@ -40,10 +41,8 @@ from uniavgen.models.video_branch import VideoStem
 class TextContext:
     """Both texts as the blocks read them; made once per clip by `encode_text`."""
 
-    caption: Float[Tensor, "b m dv"]
-    speech: Float[Tensor, "b p da"]
-    speech_mask: Bool[Tensor, "b 1 1 p"] | None
-    """None where all texts of the batch fill their length."""
+    caption: Text
+    speech: Text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,16 +154,24 @@ class UniAVGenTransformer(
             timebase_config=data["timebase"],
         )
 
-    def encode_text(self, text: TextInputs) -> TextContext:
-        """Project the caption and encode the speech: once per clip, since neither depends on the flow time."""
-        symbols = text.speech.shape[1]
+    def encode_text(self, text: TextInputs, keep: Collection[Literal["video", "audio"]] = ()) -> TextContext:
+        """Project the caption and encode the speech: once per clip, since neither depends on the flow time.
+
+        keep: branches whose blocks project their keys and values here, and not in every pass. That is for sampling
+            with weights that stay where they are: it reads the blocks outside of their `forward`.
+        """
+        symbols, device = text.speech.shape[1], text.speech.device
         whole = bool((text.speech_length == symbols).all())
-        places = torch.arange(symbols, device=text.speech.device)
-        mask = None if whole else (places < text.speech_length[:, None])[:, None, None]
+        mask = None if whole else (torch.arange(symbols, device=device) < text.speech_length[:, None])[:, None, None]
+        caption = Text(hidden=self.video_stem.read_caption(text.caption), rotary=None, mask=None)
+        speech = Text(
+            hidden=self.audio_stem.read_speech(text.speech, text.speech_length),
+            rotary=line_rotary(symbols, self.settings.audio.head_dim, device),
+            mask=mask,
+        )
         return TextContext(
-            caption=self.video_stem.read_caption(text.caption),
-            speech=self.audio_stem.read_speech(text.speech, text.speech_length),
-            speech_mask=mask,
+            caption=_kept(caption, (block.video for block in self.blocks)) if "video" in keep else caption,
+            speech=_kept(speech, (block.audio for block in self.blocks)) if "audio" in keep else speech,
         )
 
     def forward(
@@ -238,7 +245,8 @@ class UniAVGenTransformer(
             if block.layer in skip_layers:
                 continue
             exchange = run.exchange.of_block(None if run.memory is None else run.memory.records.get(block.layer))
-            inputs = (video, audio, video_context, audio_context, exchange)
+            contexts = (None if c is None else c.of_block(block.layer) for c in (video_context, audio_context))
+            inputs = (video, audio, *contexts, exchange)
             video, audio = block(*inputs) if checkpoint is None else checkpoint(block, *inputs)
             records[block.layer] = exchange.record
         video = video if self.sharing is None else self.sharing.join(video, records)
@@ -308,8 +316,6 @@ class UniAVGenTransformer(
             time_rows=rows,
             rotary=video_rotary(*grid, self.settings.video.head_dim, video.values.device),
             text=text.caption,
-            text_rotary=None,
-            text_mask=None,
         )
         return _Branch(
             hidden=self.video_stem.embed(video.values),
@@ -319,17 +325,13 @@ class UniAVGenTransformer(
         )
 
     def _audio_branch(self, audio: Stream, text: TextContext) -> _Branch:
-        head_dim, device = self.settings.audio.head_dim, audio.values.device
         embedding, modulation = self.audio_stem.condition_embedder(audio.times.values)
         rows = time_rows(audio.times)
-        rotary = line_rotary(audio.values.shape[1], head_dim, device)
         context = BranchContext(
             modulation=modulation,
             time_rows=rows,
-            rotary=rotary,
+            rotary=line_rotary(audio.values.shape[1], self.settings.audio.head_dim, audio.values.device),
             text=text.speech,
-            text_rotary=(rotary, line_rotary(text.speech.shape[1], head_dim, device)),
-            text_mask=text.speech_mask,
         )
         return _Branch(
             hidden=self.audio_stem.embed(audio.values),
@@ -350,6 +352,10 @@ class UniAVGenTransformer(
         if heard is None or tokens is None:
             return torch.zeros_like(audio.values[:, audio.num_reference :], dtype=torch.float32)
         return self.audio_stem.head(tokens[:, audio.num_reference :], heard.time_embedding, heard.clip_time_rows)
+
+
+def _kept(text: Text, blocks: Iterable[BranchBlock]) -> Text:
+    return replace(text, kept=tuple(block.project(text) for block in blocks))
 
 
 def _stacked_masks(records: dict[int, Record]) -> Float[Tensor, "b layers f n"] | None:
