@@ -1,36 +1,38 @@
 """How well does `uniavgen plan` foretell the memory of a clip? Predicted and measured, phase by phase.
 
 On a CUDA GPU the peak of PyTorch's allocator is measured, weights included, in every mode asked for. On a CPU, where
-weights lie in the same memory as everything else, only activations are: the tensors that are made, and beside them all
-that PyTorch's allocator hands out, which holds the scratch of the CPU's kernels too (large in its convolutions; a GPU
-has other kernels). Weights are random.
+weights lie in the same memory as everything else, only activations are: the tensors that are given and made, and beside
+them all that PyTorch's allocator hands out, which holds the scratch of the CPU's kernels too (large in its
+convolutions; a GPU has other kernels). Weights are random.
 
-    python benchmarks/memory.py                                             # a small model, a minute on a CPU
+    python benchmarks/memory.py                                             # a small model, two minutes on a CPU
+    python benchmarks/memory.py --preset cut --size 160x128 --frames 17     # the widths of base; 8 GB of host memory
     python benchmarks/memory.py --preset base --size 1280x736 --frames 81   # on a GPU; 40 GB of host memory
 """
 
 import argparse
 import gc
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
-from transformers import UMT5Config, UMT5EncoderModel
+from transformers import Qwen2_5OmniToken2WavBigVGANModel, UMT5Config, UMT5EncoderModel
+from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniBigVGANConfig
 
 from clips import Size
 from record import circumstances, device_name, keep, table
-from uniavgen.codecs.caption import word_tokenizer
+from uniavgen.codecs.caption import MAX_TOKENS, word_tokenizer
 from uniavgen.codecs.speech_symbols import SpeechSymbols
 from uniavgen.codecs.video_vae import VideoCodec, VideoVaeShape, to_frames, to_pixels
 from uniavgen.codecs.vocoder import NanoVocoder
 from uniavgen.config import dump, load
 from uniavgen.errors import ConfigError
 from uniavgen.inference.memory import Phase, Plan, Planner, work_of
-from uniavgen.inference.parts import WORKING_DTYPE, Parts, base_parts, shapes_of
+from uniavgen.inference.parts import UMT5_XXL, WAN_VAE, WORKING_DTYPE, Parts, base_parts, shapes_of
 from uniavgen.inference.picture import Cover
 from uniavgen.inference.pipeline import UniAVGenPipeline
 from uniavgen.inference.placement import MODES, on_device, place
@@ -51,23 +53,49 @@ def small_parts(preset: str) -> Parts:
     autoencoder = VideoVaeShape(width=24, decoder_width=32)
     latent_channels = autoencoder.latent_channels
     video = replace(settings.video, latent_channels=latent_channels, caption_width=128, caption_tokens=64)
+    text = {"d_model": 128, "d_kv": 32, "d_ff": 256, "num_layers": 2, "num_heads": 4}
     if preset == "small":
-        video = replace(video, num_heads=4, head_dim=64, ffn_width=1024)
-        wider = replace(settings.audio, num_heads=2, head_dim=64, ffn_width=512)
+        video = replace(video, num_heads=8, head_dim=128, ffn_width=4096, caption_width=512, caption_tokens=256)
+        wider = replace(settings.audio, num_heads=4, head_dim=128, ffn_width=2048)
+        text |= {"d_model": 512, "d_kv": 64, "d_ff": 2048, "num_heads": 8}
         settings = replace(settings, num_layers=4, audio=wider)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return Parts(
             transformer=UniAVGenTransformer.from_settings(replace(settings, video=video)),
             vae=autoencoder.build(),
-            text_encoder=UMT5EncoderModel(
-                UMT5Config(vocab_size=4096, d_model=128, d_kv=32, d_ff=256, num_layers=2, num_heads=4)
-            ),
+            text_encoder=UMT5EncoderModel(UMT5Config(vocab_size=4096, **text)),
             vocoder=NanoVocoder(width=256, hidden=768),
-            caption_tokens=64,
+            caption_tokens=video.caption_tokens,
             picture_size=Cover(),
             sampling=SamplingConfig(),
         )
+
+
+def cut_parts() -> Parts:
+    """The base model in float32 with two blocks and two layers of umT5, which are what its activations depend on."""
+    settings = replace(load(TransformerConfig, ["base/model"]), num_layers=2)
+    text = UMT5_XXL | {"vocab_size": 4096, "num_layers": 2}
+    return Parts(
+        transformer=UniAVGenTransformer.from_settings(settings),
+        vae=WAN_VAE.build(),
+        text_encoder=UMT5EncoderModel(UMT5Config(**text, feed_forward_proj="gated-gelu")),
+        vocoder=Qwen2_5OmniToken2WavBigVGANModel(Qwen2_5OmniBigVGANConfig()),
+        caption_tokens=MAX_TOKENS,
+        picture_size=Cover(),
+        sampling=SamplingConfig(),
+    )
+
+
+def parts_of(preset: str) -> Parts:
+    """The networks of a preset with random weights."""
+    match preset:
+        case "base":
+            return base_parts(WORKING_DTYPE, torch.device("cpu"))
+        case "cut":
+            return cut_parts()
+        case _:
+            return small_parts(preset)
 
 
 def pipeline_of(parts: Parts, size: Size) -> UniAVGenPipeline:
@@ -105,15 +133,13 @@ Peaks = dict[str, int]
 """By how they were measured."""
 
 
-def measured(
-    pipeline: UniAVGenPipeline, request: Request, peak_of: Callable[[Callable[[], Any]], Peaks]
-) -> dict[Phase, Peaks]:
+def measured(pipeline: UniAVGenPipeline, request: Request, peak_of: Callable[..., Peaks]) -> dict[Phase, Peaks]:
     """Peaks of each phase, done as the pipeline does it."""
     peaks: dict[Phase, Peaks] = {}
 
-    def phase(name: Phase, run: Callable[[], Any]) -> Any:
+    def phase(name: Phase, run: Callable[[], Any], *given: Any) -> Any:
         made: list[Any] = []
-        peaks[name] = peak_of(lambda: made.append(run()))
+        peaks[name] = peak_of(lambda: made.append(run()), given)
         return made[0]
 
     inputs: Inputs = pipeline.check(request)
@@ -129,7 +155,9 @@ def measured(
     clean = pipeline._conditions(inputs)
     noise = pipeline._noise(request.seed, inputs, clean)
     state, _ = phase(
-        Phase.SAMPLE, lambda: pipeline._sample(request.task, sampling, clean, texts, noise, lambda _: None)
+        Phase.SAMPLE,
+        lambda: pipeline._sample(request.task, sampling, clean, texts, noise, lambda _: None),
+        *(clean, *texts.values(), noise),
     )
 
     def decode() -> None:
@@ -138,14 +166,33 @@ def measured(
                 to_frames(shown).cpu()
 
     if request.task is not Task.DUBBING:
-        phase(Phase.DECODE_VIDEO, decode)
+        phase(Phase.DECODE_VIDEO, decode, state.video)
     if request.task is not Task.ANIMATION:
-        phase(Phase.DECODE_AUDIO, lambda: pipeline._waveform(state.audio, lambda _: None))
+        phase(Phase.DECODE_AUDIO, lambda: pipeline._waveform(state.audio, lambda _: None), state.audio)
     return peaks
 
 
-def taken_on_cpu(run: Callable[[], Any]) -> Peaks:
-    """Most bytes at a time of tensors, and of what PyTorch allocates, while `run` runs."""
+def size_of(given: Any) -> int:
+    """Bytes of tensors, each counted once, however deep in settings and sequences."""
+    found: dict[int, int] = {}
+
+    def look(value: Any) -> None:
+        match value:
+            case torch.Tensor():
+                found[value.untyped_storage()._cdata] = value.untyped_storage().nbytes()
+            case tuple():
+                for part in value:
+                    look(part)
+            case _ if is_dataclass(value):
+                for field in fields(value):
+                    look(getattr(value, field.name))
+
+    look(given)
+    return sum(found.values())
+
+
+def taken_on_cpu(run: Callable[[], Any], given: Any) -> Peaks:
+    """Most bytes at a time of tensors, and of what PyTorch allocates, while `run` works on what is given."""
     with (
         profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded,
         TensorCounter("cpu", ignoring=_there_already()) as counter,
@@ -156,10 +203,11 @@ def taken_on_cpu(run: Callable[[], Any]) -> Peaks:
     for event in sorted(events, key=lambda event: event.start_ns()):
         live += event.nbytes()
         peak = max(peak, live)
-    return {"measured": counter.peak, "with_scratch": peak}
+    there = size_of(given)
+    return {"measured": there + counter.peak, "with_scratch": there + peak}
 
 
-def taken_on_gpu(run: Callable[[], Any]) -> Peaks:
+def taken_on_gpu(run: Callable[[], Any], _given: Any) -> Peaks:
     """Most bytes at a time that PyTorch's allocator hands out while `run` runs, weights included."""
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
@@ -183,10 +231,10 @@ def _there_already() -> list[torch.Tensor]:
 
 def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", choices=("nano", "small", "base"), default="small")
+    parser.add_argument("--preset", choices=("nano", "small", "cut", "base"), default="small")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--size", type=Size.of, default=Size(width=224, height=160))
-    parser.add_argument("--frames", type=int, default=17)
+    parser.add_argument("--size", type=Size.of, default=Size(width=448, height=320))
+    parser.add_argument("--frames", type=int, default=33)
     parser.add_argument("--task", choices=("joint", "dubbing", "animation"), action="append")
     parser.add_argument("--mode", choices=tuple(MODES), action="append", help="on a GPU; all but int8 if left out")
     parser.add_argument("--name", default="memory")
@@ -221,7 +269,7 @@ def main(words: Sequence[str] | None = None) -> None:
 def clip_lines(preset: str, request: Request, size: Size, mode: str, device: torch.device) -> list[dict[str, Any]]:
     """A line a phase of one clip in one mode; none where it does not fit."""
     on_gpu = device.type == "cuda"
-    parts = base_parts(WORKING_DTYPE, torch.device("cpu")) if preset == "base" else small_parts(preset)
+    parts = parts_of(preset)
     pipeline = pipeline_of(parts, size)
     planner = Planner(shapes_of(parts), work_of(request, pipeline.check(request), request.sampling(pipeline.sampling)))
     try:

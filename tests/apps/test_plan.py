@@ -1,7 +1,9 @@
 """`uniavgen plan`, and what --vram and --mode mean where there is no GPU."""
 
 import json
+from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 
@@ -48,6 +50,23 @@ def test_on_a_cpu_everything_stays(capsys):
     told = plan(capsys, "--model", "nano", "--device", "cpu", "--num-frames", 9)
     assert "128x128 px, 9 frames, a CPU, in float32" in told
     assert "mode resident" in told
+
+
+def test_weights_that_wait_are_told(capsys, monkeypatch):
+    for free, told in ((64, "64.0 GB are free here\n"), (8, "8.0 GB are free here: too little\n")):
+        monkeypatch.setattr(psutil, "virtual_memory", lambda free=free: SimpleNamespace(available=free * 2**30))
+        assert plan(capsys, "--vram", 24, "--size", "832x480").endswith(
+            f"26.9 GB of weights wait in the computer's memory; {told}"
+        )
+
+
+def test_a_model_larger_than_the_computers_memory_is_refused(capsys, model, inputs, tmp_path, monkeypatch):
+    out = tmp_path / "a.mp4"
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
+    more = ("--model", model, "--out", out, "--device", "cpu")
+    told = refused(capsys, "generate", "--image", inputs["face.png"], "--speech", "Hi.", *more)
+    assert "GB, and 0.0 GB of this computer's memory are free; close other programs" in told
+    assert not out.exists()
 
 
 def test_what_is_given_is_not_decoded(capsys, model):

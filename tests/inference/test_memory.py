@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -86,11 +87,15 @@ def test_predicted_activations_are_those_of_a_real_clip(folder, task, batch_pass
 
     taken(sample, pipeline.transformer)  # Tables of angles are made once and kept.
     real = {
+        Phase.ENCODE_TEXT: taken(lambda: pipeline._texts(request), pipeline.text_encoder),
         Phase.ENCODE_PICTURE: taken(lambda: codec.encode(pixels), pipeline.vae, pixels),
         Phase.SAMPLE: taken(sample, pipeline.transformer),
     }
     if task is not Task.DUBBING:
         real[Phase.DECODE_VIDEO] = taken(decode, pipeline.vae)
+    if task is not Task.ANIMATION:
+        waveform = partial(pipeline._waveform, noise.audio, lambda _: None)
+        real[Phase.DECODE_AUDIO] = taken(waveform, pipeline.vocoder)
     for phase, peak in real.items():
         assert predicted[phase] == pytest.approx(peak, rel=0.1), phase
 
@@ -102,12 +107,13 @@ def test_a_picture_in_tiles_takes_what_a_tile_takes(folder):
     assert whole._decode_video(256) == tiled._decode_video(None) < whole._decode_video(None) / 1.9
 
 
-def test_one_block_of_each_kind_takes_what_all_do(folder, monkeypatch):
+@pytest.mark.parametrize("keep_text", [True, False])
+def test_one_block_of_each_kind_takes_what_all_do(folder, monkeypatch, keep_text):
     parts = saved_parts(folder, None)
     work = largest_work(Task.JOINT, HEIGHT, WIDTH, Timebase().clip(NUM_FRAMES), parts.sampling)
-    few = Planner(parts, work)._sample(False, keep_text=False)
+    few = Planner(parts, work)._sample(False, keep_text)
     monkeypatch.setattr(memory, "_one_of_each_kind", lambda transformer: transformer)
-    assert few == pytest.approx(Planner(parts, work)._sample(False, keep_text=False), rel=0.02)
+    assert few == pytest.approx(Planner(parts, work)._sample(False, keep_text), rel=0.02)
 
 
 def test_shapes_and_precisions_come_from_configs_alone(folder):
@@ -179,6 +185,18 @@ def test_less_memory_never_takes_more(planner):
 def test_another_mode_would_fit(planner):
     with pytest.raises(ConfigError, match=r"to sample in mode resident, there are 24\.0; mode turns would fit"):
         planner.choose(24 * GB, mode="resident")
+
+
+def test_weights_wait_where_there_is_room_for_them(planner):
+    turns, streamed = (planner.choose(vram * GB).waiting for vram in (24, 12))
+    assert planner.choose(24 * GB, host=turns).placement.mode.name == "turns"
+    assert planner.choose(24 * GB, host=turns - 1).placement.mode.name == "streamed-fp8"
+    told = r"in mode streamed-fp8 20\.6 GB of weights wait in this computer's memory, of which 20\.6 GB are free"
+    with pytest.raises(ConfigError, match=f"{told}; close other programs, or use a GPU with 3"):
+        planner.choose(24 * GB, host=streamed - 1)
+    with pytest.raises(ConfigError, match=r"in mode turns 26\.9 GB .* mode streamed-fp8 would fit"):
+        planner.choose(24 * GB, mode="turns", host=streamed)
+    assert planner.choose(80 * GB, host=0).placement.mode.name == "resident"
 
 
 def test_another_size_would_fit(folder):

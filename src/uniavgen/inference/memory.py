@@ -7,7 +7,7 @@ Weights are counted from the configs. Activations are counted by running the ver
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import product
 from typing import Any
 
@@ -164,7 +164,7 @@ class Plan:
     placement: Placement
     phases: tuple[PhaseMemory, ...]
     waiting: int
-    """Bytes of the weights that wait on the CPU."""
+    """Bytes of the weights that wait in the computer's memory."""
 
     @property
     def peak(self) -> PhaseMemory:
@@ -179,20 +179,31 @@ class Planner:
         self.parts, self.work = parts, work
         self._counts: dict[tuple[Any, ...], int] = {}
 
-    def choose(self, budget: int, device: torch.device | None = None, mode: str | None = None) -> Plan:
+    def choose(
+        self, budget: int, device: torch.device | None = None, mode: str | None = None, host: int | None = None
+    ) -> Plan:
         """The best placement whose phases all fit into `budget` bytes; of one mode where it is named.
 
-        ConfigError with what would fit, where none does.
+        host: bytes of the computer's memory that weights may wait in, None for any. ConfigError with what would fit,
+        where nothing does.
         """
         candidates = [mode_named(mode)] if mode else [row for row in MODES.values() if row.is_automatic]
+        plan = None
         for candidate in candidates:
             plan = self._fitted(candidate, budget, device)
-            if plan is not None:
+            if plan is not None and (host is None or plan.waiting <= host):
                 return plan
         if mode:
-            instead = self.choose(budget, device).placement.mode.name
-            raise ConfigError(f"{self._missing(candidates[-1], budget)}; mode {instead} would fit")
-        raise ConfigError(self._does_not_fit(candidates[-1], budget))
+            instead = self.choose(budget, device, host=host).placement.mode.name
+            missing = self._missing(candidates[-1], budget) if plan is None else _cannot_wait(plan, host)
+            raise ConfigError(f"{missing}; mode {instead} would fit")
+        if plan is None:
+            raise ConfigError(self._does_not_fit(candidates[-1], budget))
+        everything = max(phase.needed for phase in self._smallest(MODES["resident"]))
+        raise ConfigError(
+            f"{_cannot_wait(plan, host)}; close other programs, or use a GPU with {everything / GB:.1f} GB, where "
+            "everything stays"
+        )
 
     def resident(self) -> Plan:
         """Everything on the device, whole pictures, pass by pass: what is done where memory is no question."""
@@ -316,7 +327,8 @@ class Planner:
     def _encode_text(self) -> int:
         def run() -> object:
             tokens = torch.zeros(1, self.parts.caption_tokens, dtype=torch.long, device="meta")
-            return self.parts.text_encoder(input_ids=tokens, attention_mask=torch.ones_like(tokens)).last_hidden_state
+            encode = partial(self.parts.text_encoder, input_ids=tokens, attention_mask=torch.ones_like(tokens))
+            return [encode().last_hidden_state for _ in range(2)]  # The caption and the empty one.
 
         return self._count(run, self.parts.text_encoder)
 
@@ -359,9 +371,9 @@ class Planner:
 
     def _sample(self, batch_passes: bool, keep_text: bool) -> int:
         spec, sampling = TASKS[self.work.task], self.work.sampling
-        # Blocks leave nothing behind but what is remembered of a given modality and kept of the texts: elsewhere one of
-        # each kind will do.
-        remembers = keep_text or Part.GIVEN in (spec.video, spec.audio)
+        # One block of each kind will do, and for the others what they keep of the texts. Where a given modality is
+        # remembered, blocks leave more behind.
+        remembers = Part.GIVEN in (spec.video, spec.audio)
         transformer = self.parts.transformer if remembers else _one_of_each_kind(self.parts.transformer)
         plan = sampling.plan(self.work.task)
         passes = set(plan.passes(sampling.steps))
@@ -369,7 +381,11 @@ class Planner:
         # One more, so that a step has one before it.
         times = sigmas(min(steps + 1, sampling.steps), ScheduleConfig(shift=sampling.shift))
 
+        others = len(self.parts.transformer.blocks) - len(transformer.blocks)
+        kept_by_others = 0
+
         def run() -> None:
+            nonlocal kept_by_others
             clean, noise = self._clean(), self._state()
             velocity = ClipVelocity(
                 transformer=transformer,
@@ -382,8 +398,9 @@ class Planner:
             )
             state = sample(velocity, noise, times, plan, make_solver(sampling.solver, times), lambda _: None)
             impose(state, clean)
+            kept_by_others = others * velocity.kept_bytes // len(transformer.blocks)
 
-        return self._count(run, transformer)
+        return self._count(run, transformer) + kept_by_others
 
     def _grid(self) -> tuple[int, int]:
         stride = self.parts.vae.config["scale_factor_spatial"]
@@ -429,6 +446,13 @@ _KEPT_FINE = ("norm", "face_mask", "v2a.to_k", "v2a.to_v")
 
 def _size(module: nn.Module) -> int:
     return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
+
+
+def _cannot_wait(plan: Plan, host: int | None) -> str:
+    return (
+        f"in mode {plan.placement.mode.name} {plan.waiting / GB:.1f} GB of weights wait in this computer's memory, of "
+        f"which {(host or 0) / GB:.1f} GB are free"
+    )
 
 
 def _saved(block: nn.Module, weights: Weights) -> int:

@@ -56,8 +56,8 @@ class TensorCounter(TorchDispatchMode):
 class ShapesOnly(TorchFunctionMode):
     """Lets code meant for real tensors run on meta tensors.
 
-    Attention makes its output only, as fused kernels do; questions about values are answered with no; moving to the
-    CPU leaves a tensor where it is.
+    Attention makes its output only, as fused kernels do; overlap-add leaves behind what its kernels do; questions about
+    values are answered with no; moving to the CPU leaves a tensor where it is.
     """
 
     def __torch_function__(
@@ -67,6 +67,11 @@ class ShapesOnly(TorchFunctionMode):
         if function is F.scaled_dot_product_attention:
             query, value = (args[i] if len(args) > i else kwargs[name] for i, name in ((0, "query"), (2, "value")))
             return query.new_empty((*query.shape[:-1], value.shape[-1]))
+        if function is F.fold:
+            # Real kernels leave the sum in the memory of a copy of the parts, of which it takes the beginning.
+            parts, summed = args[0], function(*args, **kwargs)
+            room = summed.new_empty(max(parts.numel(), summed.numel()))
+            return room[: summed.numel()].view(summed.shape)
         if function in (Tensor.__bool__, Tensor.cpu) and args[0].is_meta:
             return False if function is Tensor.__bool__ else args[0]
         return function(*args, **kwargs)

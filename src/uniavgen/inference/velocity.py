@@ -100,6 +100,12 @@ class ClipVelocity:
         once = self._given if self.reuse else None
         return [branch for branch in ("video", "audio") if branch != once] if self.keep_text else []
 
+    @property
+    def kept_bytes(self) -> int:
+        """Of keys and values of the texts, in all blocks."""
+        kept = [text.kept or () for said in self._contexts.values() for text in (said.caption, said.speech)]
+        return sum(read.key.nbytes + read.value.nbytes for reads in kept for read in reads)
+
     def _context(self, has_text: tuple[bool, ...]) -> TextContext:
         if has_text not in self._contexts:
             texts = _stacked([self.texts[told] for told in has_text])

@@ -45,7 +45,8 @@ def placed_for(
 ) -> "Placement | None":
     """How a clip is made within the memory of a GPU, told in one line; None on anything else.
 
-    asked: --vram and --mode. Raises ConfigError where the clip does not fit, before weights are read.
+    asked: --vram and --mode. Raises ConfigError where the clip does not fit on the GPU, or the weights into the
+    computer's own memory, before they are read.
     """
     import torch
 
@@ -53,6 +54,7 @@ def placed_for(
 
     place = torch.device(chosen_device(device))
     if place.type != "cuda":
+        check_room(model, folder)
         return None
     from uniavgen.inference.memory import GB, Planner, work_of
     from uniavgen.inference.parts import saved_parts
@@ -64,7 +66,9 @@ def placed_for(
     size = parts.picture_size if request.size is None else asked_size(parts.picture_size, *request.size)
     inputs = prepare(request, parts.transformer.settings.timebase, size)
     budget = free_bytes(place) if vram is None else int(vram * GB)
-    plan = Planner(parts, work_of(request, inputs, request.sampling(parts.sampling))).choose(budget, place, mode)
+    plan = Planner(parts, work_of(request, inputs, request.sampling(parts.sampling))).choose(
+        budget, place, mode, host=free_here()
+    )
     if vram is not None:
         keep_within(budget, place)
     print(
@@ -85,6 +89,26 @@ def too_little_told() -> Iterator[None]:
         raise ConfigError(
             "the GPU ran out of memory; allow less with --vram, so that more is moved away, or use --mode streamed-fp8"
         ) from None
+
+
+def check_room(model: str, folder: Path | None) -> None:
+    """ConfigError where a model's files alone are more than the computer's memory can take now."""
+    from uniavgen.inference.memory import GB
+
+    files = [] if folder is None else folder.rglob("*.safetensors")
+    weights, free = sum(file.stat().st_size for file in files), free_here()
+    if weights > free:
+        raise ConfigError(
+            f"the weights of {model} are {weights / GB:.1f} GB, and {free / GB:.1f} GB of this computer's memory are "
+            "free; close other programs, or use a computer with more memory"
+        )
+
+
+def free_here() -> int:
+    """Bytes of the computer's memory that programs can still have."""
+    import psutil
+
+    return psutil.virtual_memory().available
 
 
 def free_bytes(device: "torch.device") -> int:

@@ -42,7 +42,7 @@ def plan(
     Only configs are read. With --vram the GPU need not be here; without, it is the free memory of the one that is, and
     on a CPU everything stays in memory.
     """
-    from uniavgen.apps.cli.memory import check_memory, described
+    from uniavgen.apps.cli.memory import check_memory, described, free_here
 
     check_memory(vram, mode)
     asked = size_asked(size)
@@ -58,7 +58,9 @@ def plan(
     timing = parts.transformer.settings.timebase.clip(num_frames)
     work = largest_work(_task(task), height, width, timing, parts.sampling)
     planner = Planner(parts, work)
-    found = planner.resident() if budget is None else planner.choose(budget, mode=mode)
+    # A GPU that is asked about with --vram may be in another computer.
+    host = free_here() if vram is None else None
+    found = planner.resident() if budget is None else planner.choose(budget, mode=mode, host=host)
     if as_json:
         told = {"model": model, "task": task, "size": f"{width}x{height}", "num_frames": num_frames}
         print(json.dumps({**told, "vram_gb": budget and round(budget / GB, 2), **_data(found)}, indent=2))
@@ -69,8 +71,12 @@ def plan(
     taken = f"{found.peak.peak / GB:.1f} GB"
     if budget is not None:
         taken = f"{found.peak.needed / GB:.1f} of {budget / GB:.1f} GB, CUDA's own share included"
-    waiting = f"; {found.waiting / GB:.1f} GB of weights wait in the memory of the CPU" if found.waiting else ""
-    print(f"at most {taken} (to {found.peak.phase}){waiting}; predicted, not measured")
+    print(f"at most {taken} (to {found.peak.phase}); predicted, not measured")
+    if found.waiting:
+        free = free_here()
+        enough = "" if found.waiting <= free else ": too little"
+        waiting = f"{found.waiting / GB:.1f} GB of weights wait in the computer's memory"
+        print(f"{waiting}; {free / GB:.1f} GB are free here{enough}")
 
 
 def _folder(model: str, device: str) -> Path | None:
@@ -128,6 +134,7 @@ def _data(found: "Plan") -> dict[str, Any]:
     return {
         "mode": placement.mode.name,
         "batch_passes": placement.batch_passes,
+        "keep_text": placement.keep_text,
         "encode_tile_px": placement.encode_tile_px,
         "decode_tile_px": placement.decode_tile_px,
         "phases": [
