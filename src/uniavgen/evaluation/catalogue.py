@@ -44,13 +44,17 @@ class Options:
     device: str = "cpu"
     mouth_reader: Path | None = None
     judge: Endpoint | None = None
-    places: FacePlaces = field(default_factory=FacePlaces)
-    """Our own finder, for our own metrics: it needs nothing."""
-    _shared: dict[str, FaceFinder] = field(default_factory=dict)
+    _finders: dict[str, FaceFinder] = field(default_factory=dict)
+    _places: dict[str, FacePlaces] = field(default_factory=dict)
 
     def faces(self, found: Found) -> FaceFinder:
         """One finder for all metrics that look at faces."""
-        return self._shared.setdefault("faces", FaceFinder(found))
+        return self._finders.setdefault("faces", FaceFinder(found))
+
+    def places(self, found: Found) -> FacePlaces:
+        """The same for our own readers, which need no network for it and are better off with the face mesh."""
+        at_hand = found.keys() >= {*_FACES} and not any(lacks(module) for module in _FACE_PACKAGES)
+        return self._places.setdefault("faces", FacePlaces(self.faces(found) if at_hand else None))
 
     def endpoint(self) -> Endpoint:
         assert self.judge is not None
@@ -70,6 +74,8 @@ class Entry:
     networks: Sequence[str] = ()
     packages: Mapping[str, str] = field(default_factory=dict)
     """Module to the name it is installed by."""
+    helpers: Sequence[str] = ()
+    """Networks that are used where they are at hand."""
     lack: Callable[[Options], str] = lambda _: ""
     """What else is missing, half a sentence."""
 
@@ -221,14 +227,15 @@ ENTRIES = {
             name="sync",
             group="open",
             columns=sync.COLUMNS,
-            build=lambda _, options: sync.Sync(options.places),
+            helpers=_FACES,
+            build=lambda found, options: sync.Sync(options.places(found)),
         ),
         Entry(
             name="traits",
             group="open",
-            networks=(traits.FACE,),
             columns=traits.COLUMNS,
-            build=lambda found, options: traits.TraitConsistency(options.places, found[traits.FACE]),
+            helpers=_FACES,
+            build=lambda found, options: traits.TraitConsistency(options.places(found)),
         ),
     )
 }
@@ -264,7 +271,8 @@ def choose(wanted: Sequence[str], places: Places, options: Options) -> Chosen:
     missing: list[Missing] = []
     for entry in entries:
         from_hub = entry.name in wanted
-        found = {name: weights for name in entry.networks if (weights := places.find(name, from_hub)) is not None}
+        wanted_networks = (*entry.networks, *entry.helpers)
+        found = {name: weights for name in wanted_networks if (weights := places.find(name, from_hub)) is not None}
         reasons = [how_to_get(name) for name in entry.networks if name not in found]
         reasons += [
             f"the package {package} is missing: {how_to_install(package)}"

@@ -5,11 +5,12 @@ Letters: F pixel frames, H W pixels, f latent frames, h w grid of a latent frame
 
 import hashlib
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
@@ -18,6 +19,8 @@ from uniavgen.errors import DataError, MediaError
 from uniavgen.evaluation.prompts import Prompt
 from uniavgen.media.probe import opened, picture_track, sound_track
 from uniavgen.media.video import at_rate, read_video
+
+T = TypeVar("T")
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi")
 SPEECH_RATE_HZ = 16_000
@@ -56,6 +59,19 @@ class Clip:
         window = min(SPEECH_RATE_HZ // 10, len(self.waveform))
         power = np.convolve(np.square(self.waveform, dtype=np.float64), np.full(window, 1 / window), "valid")
         return bool(power.max() < 10 ** (SILENCE_DB / 10))
+
+
+class Kept(Generic[T]):
+    """What was made of the last clip's frames: several metrics, and spoilt copies of a clip, ask for the same."""
+
+    def __init__(self) -> None:
+        self._last: tuple[np.ndarray, T] | None = None
+
+    def of(self, frames: UInt8[np.ndarray, "F H W 3"], make: Callable[[], T]) -> T:
+        """What `make` gives, or gave when these same frames were asked for last."""
+        if self._last is None or self._last[0] is not frames:
+            self._last = (frames, make())
+        return self._last[1]
 
 
 def mask_file(path: Path) -> Path:

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from uniavgen.errors import CheckpointError
-from uniavgen.evaluation.clip import Clip
+from uniavgen.evaluation.clip import Clip, Kept
 from uniavgen.evaluation.metric import NotMeasured
 from uniavgen.evaluation.networks import Weights
 from uniavgen.evaluation.packages import needed
@@ -54,15 +54,18 @@ class FaceTrack:
     num_faces: int
     """Most faces that a tenth of the frames show."""
 
+    @property
+    def is_seen(self) -> bool:
+        """Whether nearly all frames show a face."""
+        return bool(self.seen.mean() >= SEEN_SHARE)
+
     def check(self) -> None:
         """NotMeasured unless there is one face, and nearly always."""
         if self.num_faces > 1:
             raise NotMeasured(f"{self.num_faces} faces are seen; whose voice it is cannot be known")
-        share = float(self.seen.mean())
-        if share < SEEN_SHARE:
-            raise NotMeasured(
-                "no face is seen" if not self.seen.any() else f"a face is seen in {share:.0%} of the frames only"
-            )
+        if not self.is_seen:
+            share = float(self.seen.mean())
+            raise NotMeasured(f"a face is seen in {share:.0%} of the frames only" if share else "no face is seen")
 
     @property
     def heights(self) -> Float[np.ndarray, " F"]:
@@ -87,14 +90,17 @@ class FaceFinder:
     def __init__(self, found: Mapping[str, Weights]) -> None:
         """`found` holds the two networks."""
         self.networks = {name: found[name] for name in (DETECTOR, MESH)}
-        self._last: tuple[Path, int, FaceTrack] | None = None
+        self._kept = Kept[FaceTrack]()
 
     def track(self, clip: Clip) -> FaceTrack:
         """The face in the clip's own frames; NotMeasured unless there is one."""
-        if self._last is None or self._last[:2] != (clip.path, len(clip.frames)):
-            self._last = (clip.path, len(clip.frames), self.follow(clip.frames))
-        self._last[2].check()
-        return self._last[2]
+        track = self.follow_once(clip)
+        track.check()
+        return track
+
+    def follow_once(self, clip: Clip) -> FaceTrack:
+        """As `follow`; the last clip's is kept."""
+        return self._kept.of(clip.frames, lambda: self.follow(clip.frames))
 
     def follow(self, frames: UInt8[np.ndarray, "F H W 3"]) -> FaceTrack:
         """The largest face, or the one nearest to where it was, in every frame."""

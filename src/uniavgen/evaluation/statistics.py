@@ -7,6 +7,7 @@ from statistics import NormalDist
 
 import numpy as np
 from jaxtyping import Float
+from scipy import stats
 
 RESAMPLES = 10_000
 LEVEL = 0.95
@@ -90,3 +91,10 @@ def _signs(count: int) -> Float[np.ndarray, "draws count"]:
     if count <= MOST_EXACT:
         return np.array(list(product((-1.0, 1.0), repeat=count)))
     return np.random.default_rng(0).choice([-1.0, 1.0], (RESAMPLES, count))
+
+
+def auc(better: Sequence[float], worse: Sequence[float]) -> float:
+    """How often one of `better` is above one of `worse`; a draw counts half."""
+    ranks = stats.rankdata([*better, *worse])
+    count = len(better)
+    return float((ranks[:count].sum() - count * (count + 1) / 2) / (count * len(worse)))

@@ -10,7 +10,8 @@ from uniavgen.evaluation.metric import NotMeasured
 from uniavgen.evaluation.readers.locator import FacePath
 from uniavgen.evaluation.readers.storing import store
 from uniavgen.evaluation.readers.sync import EMBEDDING, FEATURES, MAX_SHIFT, SyncReader, agreement, on_steps
-from uniavgen.evaluation.readers.trials import auc, shifted
+from uniavgen.evaluation.spoiling import shifted
+from uniavgen.evaluation.statistics import auc
 
 
 def streams(count: int = 200, shift: int = 0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -71,7 +71,7 @@ def test_contrast_is_least_where_streams_belong_together():
 
 def test_face_and_voice_readers_learn_who_it_is(clips):
     faces = Faces.gather(iter(clips))
-    assert faces.pictures.shape == (18, 3, 80, 80)
+    assert faces.pictures.shape == (18, 3, 100, 100)
     assert faces.labels.male.tolist() == [1.0] * 6 + [0.0] * 6 + [1.0] * 6
     one, two = (train_face_reader(faces, Fitting(steps=2)) for _ in range(2))
     assert same(one, two)

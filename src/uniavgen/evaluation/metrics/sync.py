@@ -6,13 +6,15 @@ See `evaluation.readers.sync`. Beside SyncNet's LSE-C and LSE-D, on no scale of 
 from collections.abc import Mapping
 from functools import cached_property
 
-from uniavgen.evaluation.clip import Clip
+import numpy as np
+
+from uniavgen.evaluation.clip import Clip, Kept
 from uniavgen.evaluation.metric import NOTHING, Better, Column, Measurement, NotMeasured
 from uniavgen.evaluation.networks import Weights
 from uniavgen.evaluation.prompts import Prompt
 from uniavgen.evaluation.readers.places import FacePlaces
 from uniavgen.evaluation.readers.storing import shipped
-from uniavgen.evaluation.readers.sync import MAX_SHIFT, STEPS_PER_S, SyncReader
+from uniavgen.evaluation.readers.sync import MAX_SHIFT, STEPS_PER_S, SyncReader, agreement
 
 NETWORK = "sync-reader"
 COLUMNS = (
@@ -54,6 +56,7 @@ class Sync:
 
     def __init__(self, places: FacePlaces) -> None:
         self._places = places
+        self._seen = Kept[np.ndarray]()
 
     @property
     def networks(self) -> Mapping[str, Weights]:
@@ -69,7 +72,9 @@ class Sync:
             raise NotMeasured("the clip has no sound track")
         if clip.is_silent:
             raise NotMeasured("the clip is silent")
-        found = self._reader.compare(clip.frames, float(clip.fps), clip.waveform, self._places.find(clip))
+        place = self._places.find(clip)
+        seen = self._seen.of(clip.frames, lambda: self._reader.watch(clip.frames, float(clip.fps), place.path))
+        found = agreement(seen, self._reader.listen(clip.waveform))
         return Measurement(
             scores={
                 "lips_in_time": found.at_zero,
@@ -79,6 +84,7 @@ class Sync:
                 "lips_offset_ms": found.offset_ms,
             },
             details={
+                "face found by": place.found_by,
                 "sync/shifts_ms": [1000 / STEPS_PER_S * shift for shift in range(-MAX_SHIFT, MAX_SHIFT + 1)],
                 "sync/distances": [round(float(value), 4) for value in found.distances],
             },

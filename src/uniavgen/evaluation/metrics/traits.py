@@ -6,13 +6,13 @@ Stands beside TC and EC, which the paper has a large model reader. See `evaluati
 from collections.abc import Mapping
 from functools import cached_property
 
-from uniavgen.evaluation.clip import Clip
+from uniavgen.evaluation.clip import Clip, Kept
 from uniavgen.evaluation.metric import NOTHING, Better, Column, Measurement, NotMeasured
 from uniavgen.evaluation.networks import Weights
 from uniavgen.evaluation.prompts import Prompt
 from uniavgen.evaluation.readers.places import FacePlaces
 from uniavgen.evaluation.readers.storing import shipped
-from uniavgen.evaluation.readers.traits import FaceReader, VoiceReader, emotion_consistency, timbre_consistency
+from uniavgen.evaluation.readers.traits import FaceReader, Traits, VoiceReader, emotion_consistency, timbre_consistency
 
 FACE, VOICE = "face-reader", "voice-reader"
 COLUMNS = (
@@ -24,7 +24,7 @@ COLUMNS = (
     ),
     Column(
         name="emotion_consistency",
-        description="share of the frames whose emotion is the voice's, by readers of our own, on the paper's five "
+        description="share of the frames whose emotion the voice may have, by readers of our own, on the paper's five "
         "grades; 0 to 1; knows the synthetic world only",
         better=Better.HIGHER,
     ),
@@ -37,31 +37,37 @@ class TraitConsistency:
     columns = COLUMNS
     settings = NOTHING
 
-    def __init__(self, places: FacePlaces, face: Weights) -> None:
-        """`face`: a face reader; the voice reader is in the package."""
-        self._places, self._face = places, face
+    def __init__(self, places: FacePlaces) -> None:
+        self._places = places
+        self._seen = Kept[Traits]()
 
     @property
     def networks(self) -> Mapping[str, Weights]:
-        voice = shipped("voice_reader")
-        return {**self._places.networks, FACE: self._face, VOICE: Weights(label=voice.name, path=voice)}
+        paths = {FACE: shipped("face_reader"), VOICE: shipped("voice_reader")}
+        found = {name: Weights(label=path.name, path=path) for name, path in paths.items()}
+        return {**self._places.networks, **found}
 
     @cached_property
     def _readers(self) -> tuple[FaceReader, VoiceReader]:
-        return FaceReader.load(self._face.path), VoiceReader.load()
+        return FaceReader.load(), VoiceReader.load()
 
     def measure(self, clip: Clip, prompt: Prompt) -> Measurement:  # noqa: ARG002
         if clip.waveform is None:
             raise NotMeasured("the clip has no sound track")
         if clip.is_silent:
             raise NotMeasured("the clip is silent")
-        where = self._places.find(clip)
+        place = self._places.find(clip)
         of_face, of_voice = self._readers
-        face, voice = of_face.read(clip.frames, float(clip.fps), where), of_voice.read(clip.waveform)
+        face = self._seen.of(clip.frames, lambda: of_face.read(clip.frames, float(clip.fps), place.path))
+        voice = of_voice.read(clip.waveform)
         return Measurement(
             scores={
                 "timbre_consistency": timbre_consistency(voice, face),
                 "emotion_consistency": emotion_consistency(voice, face),
             },
-            details={"read from the face": face.say(), "read from the voice": voice.say()},
+            details={
+                "face found by": place.found_by,
+                "read from the face": face.say(),
+                "read from the voice": voice.say(),
+            },
         )

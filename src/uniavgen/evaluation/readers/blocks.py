@@ -26,6 +26,24 @@ class Block(nn.Module):
         return x + self.narrow(F.relu(self.widen(self.norm(self.spatial(x)))))
 
 
+class Residual(nn.Module):
+    """Two full 3x3 convolutions with a residual: dearer than `Block`, and better at small differences."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+        )
+        self.last = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return x + self.last(self.layers(x))
+
+
 def picture_features(colours: int, width: int, outputs: int) -> nn.Sequential:
     """Pictures `b colours H W` to a feature map `b outputs H/8 W/8`; the last level is `width` wide."""
     return nn.Sequential(

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from uniavgen.config import Config
 from uniavgen.errors import ConfigError
-from uniavgen.evaluation.readers.blocks import Block, Ripple
+from uniavgen.evaluation.readers.blocks import Block, Residual, Ripple
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ def initialise(network: nn.Module, rng: torch.Generator) -> None:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     for module in network.modules():
-        if isinstance(module, (Block, Ripple)):
+        if isinstance(module, (Block, Residual, Ripple)):
             # A fresh block changes nothing.
             nn.init.zeros_(module.last.weight)
 
@@ -87,10 +87,12 @@ class Distortion(Config):
     shift: float
     """Of its middle, as a share of half a side."""
     mirror: bool = True
+    strength: float = 1.0
+    """Of the change of light, colours and sharpness, as `recoloured` has it."""
 
     def apply(self, pictures: Float[Tensor, "k c h w"], rng: torch.Generator) -> Float[Tensor, "k c side side"]:
         """The same for all pictures, but for the noise; values in [-1, 1]."""
-        return recoloured(self.moved(pictures, rng), rng)
+        return recoloured(self.moved(pictures, rng), rng, self.strength)
 
     def moved(
         self, pictures: Float[Tensor, "k c h w"], rng: torch.Generator, beyond: str = "reflection"
@@ -105,19 +107,25 @@ class Distortion(Config):
         return F.grid_sample(pictures, grid, padding_mode=beyond, align_corners=False)
 
 
-def recoloured(pictures: Float[Tensor, "k c h w"], rng: torch.Generator) -> Float[Tensor, "k c h w"]:
-    """Other light, colours and sharpness, the same for all pictures, and noise."""
+def recoloured(
+    pictures: Float[Tensor, "k c h w"], rng: torch.Generator, strength: float = 1.0
+) -> Float[Tensor, "k c h w"]:
+    """Other light, colours and sharpness, the same for all pictures, and noise; at strength 0 nothing changes."""
     channels, height, width = pictures.shape[1:]
-    gain, offset = between(rng, 0.6, 1.3, 1, 1, 1, 1), between(rng, -0.2, 0.2, 1, 1, 1, 1)
-    tint, tone = between(rng, 0.85, 1.15, 1, channels, 1, 1), between(rng, -0.12, 0.12, 1, channels, 1, 1)
+
+    def about(middle: float, low: float, high: float, *shape: int) -> Tensor:
+        return between(rng, middle + strength * (low - middle), middle + strength * (high - middle), *shape)
+
+    gain, offset = about(1, 0.6, 1.3, 1, 1, 1, 1), about(0, -0.2, 0.2, 1, 1, 1, 1)
+    tint, tone = about(1, 0.85, 1.15, 1, channels, 1, 1), about(0, -0.12, 0.12, 1, channels, 1, 1)
     pictures = (pictures * gain * tint + offset + tone).clamp(-1, 1)
-    softness = float(between(rng, 0.0, 1.0, 1))
+    softness = float(about(0, 0.0, 1.0, 1))
     if softness > 0.3:
         # Down and up again: what a small video codec takes away.
         size = (round(height / (1 + 1.8 * softness)), round(width / (1 + 1.8 * softness)))
         small = F.interpolate(pictures, size, mode="bilinear", antialias=True)
         pictures = F.interpolate(small, (height, width), mode="bilinear")
-    noise = torch.randn(pictures.shape, generator=rng) * between(rng, 0.0, 0.1, 1)
+    noise = torch.randn(pictures.shape, generator=rng) * about(0, 0.0, 0.1, 1)
     return (pictures + noise).clamp(-1, 1)
 
 

@@ -1,4 +1,4 @@
-"""What networks of ours hear of a voice: log-mel spectra, pitch and level.
+"""What networks of ours hear of a voice: log-mel spectra and pitch.
 
 Letters: l mel frames, mel bins, n pitch frames.
 """
@@ -31,26 +31,23 @@ def mel(waveform: Float32[np.ndarray, " samples"], config: MelConfig) -> Float[n
 
 @dataclass(frozen=True, kw_only=True)
 class Tone:
-    """Pitch and level of a voice."""
+    """Pitch of a voice."""
 
     octave: float
     """Median pitch over 200 Hz, in octaves; 0 where nothing is voiced."""
     range: float
     """Distance of its quartiles in octaves."""
-    peak_db: float
-    """Largest sample to full scale."""
 
     @classmethod
     def of(cls, waveform: Float32[np.ndarray, " samples"]) -> "Tone":
         """Of 16 kHz sound."""
         octaves = np.log2(_pitches(waveform) / 200)
         low, middle, high = np.quantile(octaves, [0.25, 0.5, 0.75]) if len(octaves) else (0.0, 0.0, 0.0)
-        peak = float(np.abs(waveform).max(initial=1e-4))
-        return cls(octave=float(middle), range=float(high - low), peak_db=20 * float(np.log10(max(peak, 1e-4))))
+        return cls(octave=float(middle), range=float(high - low))
 
-    def values(self) -> Float32[np.ndarray, " 3"]:
-        """All three."""
-        return np.array([self.octave, self.range, self.peak_db], np.float32)
+    def values(self) -> Float32[np.ndarray, " 2"]:
+        """Both."""
+        return np.array([self.octave, self.range], np.float32)
 
 
 def _pitches(waveform: Float32[np.ndarray, " samples"]) -> Float[np.ndarray, " n"]:

@@ -95,13 +95,22 @@ class FacePath:
             raise NotMeasured("no face is seen")
         if seen.mean() < SEEN_SHARE:
             raise NotMeasured(f"a face is seen in {seen.mean():.0%} of the frames only")
-        places = np.array([spot.place(mark) for spot, mark in zip(found, marks, strict=True) if spot is not None])
-        values = np.stack([np.interp(np.arange(len(seen)), np.flatnonzero(seen), places[:, i]) for i in range(3)], 1)
-        steady = [
-            ndimage.gaussian_filter1d(values[:, i], deviation * fps, mode="nearest")
-            for i, deviation in enumerate((STEADY_S, STEADY_S, STEADY_SIZE_S))
+        places = np.zeros((len(marks), 3))
+        for frame in np.flatnonzero(seen):
+            spot = found[frame]
+            assert spot is not None
+            places[frame] = spot.place(marks[frame])
+        return cls.steady(np.flatnonzero(seen), places, fps)
+
+    @classmethod
+    def steady(cls, seen: Int[np.ndarray, " k"], places: Float[np.ndarray, "F 3"], fps: float) -> "FacePath":
+        """Out of x, y and size of the frames that are `seen`: bridged over the others and smoothed over time."""
+        values = [np.interp(np.arange(len(places)), seen, places[seen, i]) for i in range(3)]
+        smooth = [
+            ndimage.gaussian_filter1d(value, deviation * fps, mode="nearest")
+            for value, deviation in zip(values, (STEADY_S, STEADY_S, STEADY_SIZE_S), strict=True)
         ]
-        return cls(centres=np.stack(steady[:2], axis=1), sizes=steady[2])
+        return cls(centres=np.stack(smooth[:2], axis=1), sizes=smooth[2])
 
     def at(self, picks: Int[np.ndarray, " k"]) -> "FacePath":
         """At some frames only."""

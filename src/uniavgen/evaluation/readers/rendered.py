@@ -38,6 +38,16 @@ def true_path(clip: TruthClip) -> FacePath:
     return FacePath.of(clip.truth.face_mask.astype(np.float32), FPS)
 
 
+def arkit_of(clip: TruthClip) -> Float32[np.ndarray, "F shapes"]:
+    """Weights of the ARKit shapes (`synth.arkit`) in every frame; DataError for clips that do not say."""
+    with np.load(io.BytesIO(clip.npz)) as stored:
+        if "arkit" not in stored:
+            raise DataError(
+                f"sample '{clip.sample.key}' does not say how its face moves; use clips of `uniavgen synth`"
+            )
+        return stored["arkit"][: len(clip.frames)].astype(np.float32)
+
+
 def at_speech_rate(waveform: Float32[np.ndarray, " samples"]) -> Float32[np.ndarray, " samples2"]:
     """Sound of the world at 16 kHz."""
     return signal.resample_poly(waveform, SPEECH_RATE_HZ, Timebase.sample_rate_hz).astype(np.float32)

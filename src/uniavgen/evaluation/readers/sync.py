@@ -86,16 +86,6 @@ class SyncReader(nn.Module):
         """Stream of 16 kHz sound."""
         return self.hear(level(torch.from_numpy(mel(waveform, LIPS_MEL)).T[None]))[0].T.numpy()
 
-    def compare(
-        self,
-        frames: UInt8[np.ndarray, "F H W 3"],
-        fps: float,
-        waveform: Float32[np.ndarray, " samples"],
-        where: FacePath,
-    ) -> "Agreement":
-        """Lips of a clip against 16 kHz sound; NotMeasured for less than a second of both."""
-        return agreement(self.watch(frames, fps, where), self.listen(waveform))
-
     @classmethod
     def load(cls, path: Path | None = None) -> "SyncReader":
         """The reader stored at `path`, or the one shipped in the package; CheckpointError if it is none."""

@@ -7,7 +7,6 @@ among all shifts of it and among the sounds of other clips.
 Letters: F k frames, b batch, s side, n steps, l mel frames, w windows, d embedding.
 """
 
-import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -22,7 +21,7 @@ from uniavgen.errors import DataError
 from uniavgen.evaluation.readers.fitting import Distortion, Fitting, between, fit, initialise
 from uniavgen.evaluation.readers.hearing import LIPS_MEL, mel
 from uniavgen.evaluation.readers.locator import to_tensor
-from uniavgen.evaluation.readers.rendered import FPS, at_speech_rate, true_path
+from uniavgen.evaluation.readers.rendered import FPS, arkit_of, at_speech_rate, true_path
 from uniavgen.evaluation.readers.sync import (
     FEATURES,
     LIPS_BELOW,
@@ -200,12 +199,7 @@ def _noisy(sound: Float[Tensor, "b mel l"], rng: torch.Generator) -> Float[Tenso
 
 
 def _lips(clip: TruthClip) -> Float[Tensor, "F lips"]:
-    with np.load(io.BytesIO(clip.npz)) as stored:
-        if "arkit" not in stored:
-            raise DataError(
-                f"sample '{clip.sample.key}' does not say how its face moves; use clips of `uniavgen synth`"
-            )
-        arkit = stored["arkit"][: len(clip.frames), [INDEX[name] for name in LIPS]].astype(np.float32)
+    arkit = arkit_of(clip)[:, [INDEX[name] for name in LIPS]]
     return torch.from_numpy(np.concatenate([clip.truth.mouth_opening[:, None], arkit], axis=1))
 
 

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Float32
-from scipy import stats
 
-from uniavgen.evaluation.clip import SPEECH_RATE_HZ
 from uniavgen.evaluation.metric import NotMeasured
 from uniavgen.evaluation.readers.locator import FaceLocator, FacePath
 from uniavgen.evaluation.readers.rendered import FPS, at_speech_rate, true_path
@@ -23,21 +21,15 @@ from uniavgen.evaluation.readers.traits import (
     VoiceReader,
     age_of,
     emotion_consistency,
+    plausible,
     timbre_consistency,
 )
+from uniavgen.evaluation.spoiling import SHIFTS_MS, shifted
+from uniavgen.evaluation.statistics import auc
 from uniavgen.evaluation.truth import TruthClip
 
 Row = Mapping[str, float]
-SHIFTS_MS = (-400, -300, -200, -100, 100, 200, 300, 400)
 CLOSE_MS = 40.0
-LEVELS_DB = (-6.0, 6.0)
-
-
-def auc(better: Sequence[float], worse: Sequence[float]) -> float:
-    """How often one of `better` is above one of `worse`; a draw counts half."""
-    ranks = stats.rankdata([*better, *worse])
-    count = len(better)
-    return float((ranks[:count].sum() - count * (count + 1) / 2) / (count * len(worse)))
 
 
 def locator_trials(locator: FaceLocator, clips: Iterator[TruthClip]) -> dict[str, Row]:
@@ -85,13 +77,6 @@ def sync_trials(reader: SyncReader, locator: FaceLocator, clips: Iterator[TruthC
     return {name: _sync_row(rows, truth, wanted.get(name, 0.0)) for name, rows in found.items()}
 
 
-def shifted(waveform: Float32[np.ndarray, " samples"], ms: float) -> Float32[np.ndarray, " samples"]:
-    """Sound that comes `ms` later, or earlier below 0; as long as before, with silence where nothing is left."""
-    by = round(ms * SPEECH_RATE_HZ / 1000)
-    silence = np.zeros(abs(by), np.float32)
-    return np.concatenate([silence, waveform[:-by]] if by > 0 else [waveform[-by:], silence])
-
-
 def _agreements(
     reader: SyncReader, seen: Sequence[Float[np.ndarray, "n d"]], sounds: Sequence[Float32[np.ndarray, " samples"]]
 ) -> list[Agreement]:
@@ -121,8 +106,7 @@ class _Known:
 @dataclass(frozen=True, kw_only=True)
 class _Person(_Known):
     face: Traits
-    voices: Mapping[float, Traits]
-    """By change of level in dB."""
+    voice: Traits
 
     def blatantly_unlike(self, other: "_Person") -> bool:
         """A child's voice for someone else, or the wrong gender."""
@@ -148,24 +132,20 @@ def trait_trials(
                 age=who.age,
                 emotion=who.emotion,
                 face=faces.read(clip.frames, FPS, where),
-                voices={db: voices.read(_at_level(sound, db)) for db in (0.0, *LEVELS_DB)},
+                voice=voices.read(sound),
             )
         )
     pairs = [(a, b) for a in people for b in people]
-    own = {db: [(person.voices[db], person.face) for person in people] for db in (0.0, *LEVELS_DB)}
-    unlike = [(a.voices[0.0], b.face) for a, b in pairs if a.blatantly_unlike(b)]
-    other_mood = [(a.voices[0.0], b.face) for a, b in pairs if a.emotion != b.emotion]
-    timbre, emotion = _grades(timbre_consistency, own[0.0]), _grades(emotion_consistency, own[0.0])
+    own = [(person.voice, person.face) for person in people]
+    unlike = [(a.voice, b.face) for a, b in pairs if a.blatantly_unlike(b)]
+    other_mood = [(a.voice, b.face) for a, b in pairs if a.emotion != b.emotion]
+    timbre, emotion = _grades(timbre_consistency, own), _grades(emotion_consistency, own)
     unlike_timbre, other_emotion = _grades(timbre_consistency, unlike), _grades(emotion_consistency, other_mood)
     return {
         "timbre": _trait_row(timbre, unlike_timbre),
         "emotion": _trait_row(emotion, other_emotion),
-        **{
-            f"emotion at {db:+.0f} dB": _trait_row(_grades(emotion_consistency, own[db]), other_emotion)
-            for db in LEVELS_DB
-        },
         "face is right": _right([person.face for person in people], people),
-        "voice is right": _right([person.voices[0.0] for person in people], people),
+        "voice is right": _right([person.voice for person in people], people),
     }
 
 
@@ -184,21 +164,27 @@ def _trait_row(truth: Sequence[float], spoilt: Sequence[float]) -> Row:
 
 
 def voice_trials(voices: VoiceReader, clips: Iterator[TruthClip]) -> dict[str, Row]:
-    """How often a voice reader is right, also where everything is softer or louder."""
-    heard = [(at_speech_rate(clip.sample.waveform), _known(clip)) for clip in clips]
+    """How often a voice reader is right, and how much it rules out."""
+    heard = [(voices.read(at_speech_rate(clip.sample.waveform)), _known(clip)) for clip in clips]
+    ages = [(plausible(traits.ages), who.age) for traits, who in heard]
+    emotions = [(plausible(traits.emotions), EMOTIONS.index(who.emotion)) for traits, who in heard]
     return {
-        f"{db:+.0f} dB": _right([voices.read(_at_level(sound, db)) for sound, _ in heard], [who for _, who in heard])
-        for db in (0.0, *LEVELS_DB)
+        "voice is right": _right([traits for traits, _ in heard], [who for _, who in heard]),
+        "age may be": _sets(ages),
+        "emotion may be": _sets(emotions),
+    }
+
+
+def _sets(found: Sequence[tuple[np.ndarray, int]]) -> Row:
+    return {
+        "true": float(np.mean([may_be[place] for may_be, place in found])),
+        "others": float(np.mean([(may_be.sum() - may_be[place]) / (len(may_be) - 1) for may_be, place in found])),
     }
 
 
 def _known(clip: TruthClip) -> _Known:
     facts = clip.sample.facts
     return _Known(male=facts["gender"] == "male", age=age_of(float(facts["age"])), emotion=facts["mood"])
-
-
-def _at_level(sound: Float32[np.ndarray, " samples"], db: float) -> Float32[np.ndarray, " samples"]:
-    return sound * np.float32(10 ** (db / 20))
 
 
 def _right(found: Sequence[Traits], people: Sequence[_Known]) -> Row:
