@@ -11,7 +11,7 @@ from jaxtyping import Float32
 
 from uniavgen.evaluation.clip import SPEECH_RATE_HZ, Clip
 
-SHIFTS_MS = (-400, -200, -100, 100, 200, 400)
+SHIFTS_MS = (-400.0, -200.0, -100.0, 100.0, 200.0, 400.0)
 NOISE_LEVEL = 0.1
 """Deviation of the noise that takes the place of sound; speech of the world has about as much."""
 
@@ -52,7 +52,7 @@ def spoilt(clip: Clip, others: Mapping[str, Float32[np.ndarray, " samples"]]) ->
     return [
         Spoilt(name="truth", clip=clip),
         *(
-            Spoilt(name=f"sound {ms:+d} ms", clip=replace(clip, waveform=shifted(sound, float(ms))), early_ms=-float(ms))
+            Spoilt(name=f"sound {ms:+.0f} ms", clip=replace(clip, waveform=shifted(sound, ms)), early_ms=-ms)
             for ms in SHIFTS_MS
         ),
         *(Spoilt(name=name, clip=replace(clip, waveform=other)) for name, other in others.items()),

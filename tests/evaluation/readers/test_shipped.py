@@ -62,7 +62,10 @@ def test_the_same_clip_gives_the_same_numbers(frames, traits):
 
 
 def test_a_voice_is_read_without_a_face():
-    assert VoiceReader.load().read(voice()).male > 0.5
+    found = VoiceReader.load().read(voice())
+    assert 0 <= found.male <= 1
+    assert found.ages.sum() == pytest.approx(1)
+    assert found.emotions.sum() == pytest.approx(1)
 
 
 def test_a_face_is_looked_for_once_a_clip(frames):

@@ -116,16 +116,16 @@ def recoloured(
     def about(middle: float, low: float, high: float, *shape: int) -> Tensor:
         return between(rng, middle + strength * (low - middle), middle + strength * (high - middle), *shape)
 
-    gain, offset = about(1, 0.6, 1.3, 1, 1, 1, 1), about(0, -0.2, 0.2, 1, 1, 1, 1)
-    tint, tone = about(1, 0.85, 1.15, 1, channels, 1, 1), about(0, -0.12, 0.12, 1, channels, 1, 1)
+    gain, offset = about(1.0, 0.6, 1.3, 1, 1, 1, 1), about(0.0, -0.2, 0.2, 1, 1, 1, 1)
+    tint, tone = about(1.0, 0.85, 1.15, 1, channels, 1, 1), about(0.0, -0.12, 0.12, 1, channels, 1, 1)
     pictures = (pictures * gain * tint + offset + tone).clamp(-1, 1)
-    softness = float(about(0, 0.0, 1.0, 1))
+    softness = float(about(0.0, 0.0, 1.0, 1))
     if softness > 0.3:
         # Down and up again: what a small video codec takes away.
         size = (round(height / (1 + 1.8 * softness)), round(width / (1 + 1.8 * softness)))
         small = F.interpolate(pictures, size, mode="bilinear", antialias=True)
         pictures = F.interpolate(small, (height, width), mode="bilinear")
-    noise = torch.randn(pictures.shape, generator=rng) * about(0, 0.0, 0.1, 1)
+    noise = torch.randn(pictures.shape, generator=rng) * about(0.0, 0.0, 0.1, 1)
     return (pictures + noise).clamp(-1, 1)
 
 

@@ -66,14 +66,14 @@ def sync_trials(reader: SyncReader, locator: FaceLocator, clips: Iterator[TruthC
     found = {
         "truth": _agreements(reader, seen, sounds),
         **{
-            f"sound {shift:+d} ms": _agreements(reader, seen, [shifted(sound, float(shift)) for sound in sounds])
+            f"sound {shift:+.0f} ms": _agreements(reader, seen, [shifted(sound, shift) for sound in sounds])
             for shift in SHIFTS_MS
         },
         "sound of the next clip": _agreements(reader, seen, [*sounds[1:], sounds[0]]),
         "still picture": _agreements(reader, frozen, sounds),
         "noise for sound": _agreements(reader, seen, noise),
     }
-    truth, wanted = found["truth"], {f"sound {shift:+d} ms": -float(shift) for shift in SHIFTS_MS}
+    truth, wanted = found["truth"], {f"sound {shift:+.0f} ms": -shift for shift in SHIFTS_MS}
     return {name: _sync_row(rows, truth, wanted.get(name, 0.0)) for name, rows in found.items()}
 
 
