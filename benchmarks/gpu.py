@@ -1,68 +1,105 @@
-"""Everything that waits for a GPU, in one call: one card of 80 GB, about half an hour (estimated, not measured).
+"""Everything that waits for a GPU, in one call: one card of 80 GB, about an hour (estimated, not measured).
 
-Random full-size weights, so nothing is downloaded. `--small` runs the same scripts small on any machine, to see that
-they work.
+Random full-size weights, so nothing is downloaded. Each part is a script of this folder in a process of its own, so
+that one that fails (no memory, a kernel that is not installed) costs no other: it becomes a row with its reason.
+`--small` runs the same scripts small on any machine, to see that they work.
 
     python benchmarks/gpu.py
+    python benchmarks/gpu.py --part step-compile --part step-flash
 """
 
 import argparse
-import gc
-from collections.abc import Callable, Sequence
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
-import interaction
-import memory
-import step
-import vae_decode
-from record import RESULTS
+from record import RESULTS, circumstances, device_name, keep, table
+from timing import best_device
+from uniavgen.inference.speed import Attention
 
-Run = tuple[str, Callable[[Sequence[str]], None], str]
-"""Name of the result, script, options."""
-
-FULL: tuple[Run, ...] = (
-    ("memory", memory.main, "--size 1280x736 --frames 81"),
-    ("step", step.main, "--size 1280x736 --variant eager --variant batch --variant compile --variant compile+batch"),
-    ("step-whole", step.main, "--size 1280x736 --variant compile --guidance release --whole --repeats 2"),
-    ("step-dubbing", step.main, "--size 1280x736 --task dubbing --variant eager --variant compile"),
-    ("step-animation", step.main, "--size 1280x736 --task animation --variant eager --variant compile"),
-    (
-        "scaling",
-        step.main,
-        "--size 832x480 --size 736x736 --size 1120x736 --size 1280x736 --frames 41 --frames 81 --frames 121 "
-        "--variant eager --repeats 2",
-    ),
-    ("interaction", interaction.main, "--size 1280x736"),
-    ("vae_decode", vae_decode.main, "--size 832x480 --size 1280x736 --tile 384"),
-)
+_KERNELS = [kernel for kernel in Attention if kernel is not Attention.SDPA]
+"""The others are measured with torch's own choice."""
+_BIG = "--size 1280x736"
+FULL: dict[str, str] = {
+    "memory": f"memory.py {_BIG} --frames 81",
+    "memory-int8": f"memory.py {_BIG} --frames 81 --mode streamed-int8",
+    "step": f"step.py {_BIG} --variant eager",
+    "step-batch": f"step.py {_BIG} --variant batch",
+    "step-compile": f"step.py {_BIG} --variant compile",
+    "step-compile-batch": f"step.py {_BIG} --variant compile+batch",
+    "step-whole": f"step.py {_BIG} --variant compile --guidance release --whole --repeats 2",
+    "step-dubbing": f"step.py {_BIG} --task dubbing --variant eager --variant compile",
+    "step-animation": f"step.py {_BIG} --task animation --variant eager --variant compile",
+    **{f"step-{kernel}": f"step.py {_BIG} --attention {kernel} --variant eager" for kernel in _KERNELS},
+    "step-fp8": f"step.py {_BIG} --weights fp8 --variant eager",
+    "step-int8": f"step.py {_BIG} --weights int8 --variant eager",
+    "scaling": "step.py --size 832x480 --size 736x736 --size 1120x736 --size 1280x736 --frames 41 --frames 81 "
+    "--frames 121 --variant eager --repeats 2",
+    "interaction": f"interaction.py {_BIG}",
+    "vae_decode": "vae_decode.py --size 832x480 --size 1280x736 --tile 384",
+}
+"""Script and options of each part, by the name of its result."""
 _TINY = "--size 64x64 --frames 5 --repeats 1"
-SMALL: tuple[Run, ...] = (
-    ("memory", memory.main, "--size 64x64 --frames 5 --task joint"),
-    ("step", step.main, f"{_TINY} --steps 2 --variant eager --variant batch"),
-    ("step-whole", step.main, f"{_TINY} --steps 2 --variant batch --whole"),
-    ("step-dubbing", step.main, f"{_TINY} --steps 2 --task dubbing --variant eager"),
-    ("scaling", step.main, f"{_TINY} --size 96x64 --frames 9 --steps 2 --variant eager"),
-    ("interaction", interaction.main, _TINY),
-    ("vae_decode", vae_decode.main, f"{_TINY} --tile 32"),
-)
+SMALL: dict[str, str] = {
+    "memory": "memory.py --size 64x64 --frames 5 --task joint",
+    "step": f"step.py {_TINY} --steps 2 --variant eager --variant batch",
+    "step-whole": f"step.py {_TINY} --steps 2 --variant batch --whole",
+    "step-dubbing": f"step.py {_TINY} --steps 2 --task dubbing --variant eager",
+    **{f"step-{kernel}": f"step.py {_TINY} --steps 2 --attention {kernel} --variant eager" for kernel in _KERNELS},
+    "step-fp8": f"step.py {_TINY} --steps 2 --weights fp8 --variant eager",
+    "step-int8": f"step.py {_TINY} --steps 2 --weights int8 --variant eager",
+    "scaling": f"step.py {_TINY} --size 96x64 --frames 9 --steps 2 --variant eager",
+    "interaction": f"interaction.py {_TINY}",
+    "vae_decode": f"vae_decode.py {_TINY} --tile 32",
+}
 
 
 def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--small", action="store_true")
+    parser.add_argument("--part", action="append", metavar="NAME", help="repeatable; all if left out")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     options = parser.parse_args(words)
     if not options.small and not torch.cuda.is_available():
         raise SystemExit("no CUDA GPU was found; --small runs the same code on this machine")
-    name, preset = ("small", "nano") if options.small else ("gpu", "base")
-    for run, script, more in SMALL if options.small else FULL:
-        print(f"== {run}")
-        kept = ["--name", f"{run}-{name}", "--out", str(options.out / f"{run}-{name}.json")]
-        script(["--preset", preset, *more.split(), *kept])
-        torch.compiler.reset()
-        gc.collect()
+    name, preset, parts = ("small", "nano", SMALL) if options.small else ("gpu", "base", FULL)
+    unknown = sorted({*(options.part or ())} - parts.keys())
+    if unknown:
+        raise SystemExit(f"there is no part {', '.join(unknown)}; use {', '.join(parts)}")
+    result: dict[str, Any] = {
+        "question": "Which measurements ran, and why not the others?",
+        "settings": {"preset": preset},
+        **circumstances(device_name(best_device())),
+        "parts": [],
+    }
+    for part in options.part or parts:
+        print(f"== {part}", flush=True)
+        script, *more = parts[part].split()
+        file = options.out / f"{part}-{name}.json"
+        kept = ["--preset", preset, *more, "--name", file.stem, "--out", str(file)]
+        result["parts"].append({"part": part, **_ran(script, kept, file)})
+        rows = [[line["part"], line["result"], line["seconds"], line["reason"]] for line in result["parts"]]
+        print(table(["part", "result", "s", "reason"], rows))
+        # Written anew each time: what is there stays, whatever happens to the machine.
+        keep(name, result, str(options.out / f"{name}.json"))
+
+
+def _ran(script: str, words: Sequence[str], file: Path) -> dict[str, Any]:
+    """Run a script; what came of it, with the last line of what it said where it failed."""
+    began = time.monotonic()
+    command = [sys.executable, str(Path(__file__).with_name(script)), *words]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    seconds = round(time.monotonic() - began, 1)
+    print(done.stderr, end="", file=sys.stderr, flush=True)
+    if done.returncode == 0:
+        return {"result": file.name, "seconds": seconds, "reason": ""}
+    said = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
+    return {"result": "none", "seconds": seconds, "reason": said[-1][:500]}
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from uniavgen.flow.guidance import Term
 from uniavgen.flow.sampling import guided_velocity, sample
 from uniavgen.flow.schedule import ScheduleConfig, sigmas
 from uniavgen.flow.solver import make_solver
+from uniavgen.inference.placement import Weights, store
 from uniavgen.inference.request import SamplingConfig
 from uniavgen.inference.speed import SpeedConfig, attention_named, check_attention, compile_blocks, use_attention
 from uniavgen.models.transformer import UniAVGenTransformer
@@ -40,6 +41,7 @@ def main(words: Sequence[str] | None = None) -> None:
     dtype = best_dtype(device)
     check_attention(SpeedConfig(attention=attention_named(options.attention)).attention, device.type)
     model = transformer(options.preset, device, dtype)
+    store(model, options.weights)
     use_attention(model, attention_named(options.attention))
     on_paper = transformer(options.preset, META, dtype)
     config = SamplingConfig(steps=options.steps, guidance=options.guidance)
@@ -141,6 +143,7 @@ def parsed(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--frames", action="append", type=int, help="1 + 4n, repeatable; 81 if left out")
     parser.add_argument("--variant", action="append", choices=VARIANTS, help="repeatable; eager and batch if left out")
     parser.add_argument("--attention", default="sdpa")
+    parser.add_argument("--weights", type=Weights, default=Weights.AS_LOADED, choices=list(Weights))
     parser.add_argument("--guidance", default="ma_cfg_interval", help="passes of 'release' cannot share a batch")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--repeats", type=int, default=5)

@@ -90,6 +90,7 @@ TABLE = [
     (f"{GENERATE} --attention sage --device cpu", "runs on CUDA GPUs only"),
     (f"{GENERATE} --cache 2", "between 0 and 1"),
     (f"{GENERATE} --cache 0.1 --compile", "choose one of the two"),
+    (f"{GENERATE} --compile --mode streamed", "leave compiling out, or choose a mode that streams nothing"),
     (f"{ANIMATE} --cache 0.1", "runs one branch only once"),
     (f"{GENERATE} --loud", "--loud"),
     (f"{CONTINUE} --keep 9", "--keep"),

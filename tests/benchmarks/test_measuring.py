@@ -1,6 +1,8 @@
 """The measuring scripts run, small, through the code that a GPU would; no time is judged."""
 
+import importlib
 import json
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import pytest
@@ -14,13 +16,15 @@ from uniavgen.timebase import Timebase
 
 
 @pytest.mark.slow
-def test_all_that_waits_for_a_gpu_runs_small(tmp_path, capsys):
-    gpu.main(["--small", "--out", str(tmp_path)])
-    last = json.loads(capsys.readouterr().out.splitlines()[-1])
-    kept = {file.stem.removesuffix("-small"): json.loads(file.read_text()) for file in tmp_path.iterdir()}
-    assert {name for name, _, _ in gpu.SMALL} == {*kept}
-    assert {name for name, _, _ in gpu.FULL} - {*kept} == {"step-animation"}
-    assert last == kept["vae_decode"]
+def test_all_that_waits_for_a_gpu_runs_small(tmp_path):
+    parts = {part for part in gpu.SMALL if part not in ("step-cudnn", "step-flash", "step-flash3", "step-sage")}
+    if find_spec("torchao") is None:
+        parts.remove("step-int8")
+    for part in parts:
+        script, *words = gpu.SMALL[part].split()
+        run = importlib.import_module(script.removesuffix(".py")).main
+        run(["--preset", "nano", *words, "--out", str(tmp_path / f"{part}.json")])
+    kept = {file.stem: json.loads(file.read_text()) for file in tmp_path.iterdir()}
     for name, result in kept.items():
         assert {"question", "settings", "versions", "device", "commit"} <= set(result)
         assert ("matmul_peak_flops_per_s" in result) == (name != "memory")
@@ -30,9 +34,29 @@ def test_all_that_waits_for_a_gpu_runs_small(tmp_path, capsys):
     # Work is counted from the code, so the same at each variant; two kinds of step make the clip.
     assert eager["clip_flops"] == batch["clip_flops"] > sum(step["flops"] for step in eager["steps"])
     assert kept["step-whole"]["lines"][0]["clip_is"] == "run whole"
+    assert kept["step-fp8"]["settings"]["weights"] == "fp8"
     assert len(kept["scaling"]["lines"]) == 4
     closed, plain = kept["interaction"]["lines"][:2]
     assert closed["flops"] < plain["flops"]
+
+
+@pytest.mark.slow
+def test_a_part_that_fails_is_a_row_and_the_others_go_on(tmp_path, capfd):
+    gpu.main(["--small", "--part", "step-flash", "--part", "step-dubbing", "--out", str(tmp_path)])
+    told = json.loads(capfd.readouterr().out.splitlines()[-1])
+    assert told == json.loads((tmp_path / "small.json").read_text())
+    failed, ran = told["parts"]
+    assert (failed["part"], failed["result"]) == ("step-flash", "none")
+    assert "attention 'flash'" in failed["reason"]
+    assert (ran["part"], ran["result"], ran["reason"]) == ("step-dubbing", "step-dubbing-small.json", "")
+    assert {file.name for file in tmp_path.iterdir()} == {"small.json", "step-dubbing-small.json"}
+
+
+def test_small_and_full_measure_the_same():
+    assert set(gpu.FULL) - set(gpu.SMALL) == {
+        "memory-int8", "step-batch", "step-compile", "step-compile-batch", "step-animation"
+    }  # fmt: skip
+    assert set(gpu.SMALL) < set(gpu.FULL)
 
 
 def test_without_a_gpu_the_full_measurement_says_so():

@@ -7,6 +7,7 @@ import torch
 
 from uniavgen.batch import CLOSED, AVPair, Gate
 from uniavgen.codecs.speech_symbols import SpeechSymbols
+from uniavgen.codecs.video_vae import VideoCodec, to_pixels
 from uniavgen.errors import CheckpointError, ConfigError
 from uniavgen.flow.guidance import Pass
 from uniavgen.inference.clip import Stage
@@ -75,6 +76,14 @@ def test_the_seed_decides(pipeline):
     assert np.array_equal(first.frames, again.frames)
     assert np.array_equal(first.waveform, again.waveform)
     assert not np.array_equal(first.mel, other.mel)
+
+
+@pytest.mark.parametrize("task", Task)
+@torch.no_grad()
+def test_the_reference_image_is_the_first_frame_of_what_is_given(pipeline, task):
+    inputs = prepare(REQUESTS[task], pipeline.transformer.settings.timebase, pipeline.picture_size)
+    first = VideoCodec(pipeline.vae).encode(to_pixels(torch.from_numpy(inputs.frames[:1])[None]))
+    assert torch.allclose(pipeline._conditions(inputs).reference_image, first, atol=1e-5)
 
 
 def test_given_latents_reach_the_decoder_unchanged(pipeline):
@@ -191,6 +200,18 @@ def test_texts_and_interaction_matter(pipeline):
         for second in outputs[i + 1 :]:
             assert not torch.equal(first.audio, second.audio) or not torch.equal(first.video, second.video)
     assert torch.equal(outputs[2].video, outputs[3].video)
+
+
+@pytest.mark.parametrize("task", Task)
+@torch.no_grad()
+def test_texts_are_heard_in_every_task(pipeline, task):
+    inputs = pipeline.check(REQUESTS[task])
+    clean, texts = pipeline._conditions(inputs), pipeline._texts(REQUESTS[task])
+    velocity = ClipVelocity(transformer=pipeline.transformer, task=task, clean=clean, texts=texts)
+    passes = tuple(Pass(text=text, gate=TASKS[task].gate) for text in (True, False))
+    said, silent = velocity(pipeline._noise(0, inputs, clean), torch.tensor([0.5]), passes)
+    for name, part in (("video", TASKS[task].video), ("audio", TASKS[task].audio)):
+        assert torch.equal(getattr(said, name), getattr(silent, name)) == (part is Part.GIVEN)
 
 
 def test_saving_and_loading_gives_the_same_clip(pipeline, tmp_path):

@@ -13,8 +13,9 @@ from diffusers.models.attention_dispatch import AttentionBackendName, _Attention
 from uniavgen.config import dump
 from uniavgen.errors import ConfigError
 from uniavgen.inference.picture import ShortSide
+from uniavgen.inference.placement import HOME, MODES, Placement, place
 from uniavgen.inference.request import Request
-from uniavgen.inference.speed import Attention, SpeedConfig, accelerate, check_attention
+from uniavgen.inference.speed import Attention, SpeedConfig, accelerate, check_attention, check_mode
 from uniavgen.tasks.table import Task
 
 REQUEST = Request(
@@ -110,6 +111,25 @@ def test_a_strict_cache_changes_nothing_and_a_loose_one_skips_blocks(fresh_pipel
     # Each of the three kinds of pass has to run once to be known.
     assert 2 * 3 <= counts[0.9] < counts[1e-9]
     assert not fresh_pipeline.transformer.is_cache_enabled
+
+
+def test_a_strict_cache_changes_nothing_where_blocks_are_streamed(fresh_pipeline):
+    place(fresh_pipeline, Placement(mode=MODES["streamed"], device=HOME))
+    expected = fresh_pipeline(REQUEST)
+    accelerate(fresh_pipeline, SpeedConfig(block_cache=1e-9))
+    for _ in range(2):
+        assert np.array_equal(fresh_pipeline(REQUEST).frames, expected.frames)
+
+
+def test_blocks_that_are_streamed_are_not_compiled(fresh_pipeline):
+    config = SpeedConfig(compile_blocks=True)
+    check_mode(config, MODES["turns"])
+    for mode in ("streamed", "streamed-fp8", "streamed-int8"):
+        with pytest.raises(ConfigError, match=f"the mode '{mode}' streams them .*; leave compiling out, or choose"):
+            check_mode(config, MODES[mode])
+    place(fresh_pipeline, Placement(mode=MODES["streamed-fp8"], device=HOME))
+    with pytest.raises(ConfigError, match="leave compiling out"):
+        accelerate(fresh_pipeline, config)
 
 
 def test_the_cache_is_refused_where_a_branch_is_given(fresh_pipeline):

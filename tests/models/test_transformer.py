@@ -96,6 +96,16 @@ def test_reference_neither_sends_nor_receives() -> None:
         assert same(before, after, "audio")
 
 
+@pytest.mark.parametrize(("gate", "part"), [(A2V, "video"), (V2A, "audio")])
+def test_face_masks_learn_from_the_velocity_that_they_weigh(gate: Gate, part: str) -> None:
+    model = tiny.model()
+    prediction = model(tiny.video(), tiny.audio(), tiny.text(), gate)
+    getattr(prediction.velocity, part).square().sum().backward()
+    heads = [weight for name, weight in model.named_parameters() if "face_mask" in name]
+    assert heads
+    assert all(weight.grad is not None and weight.grad.any() for weight in heads)
+
+
 def test_given_parts_send_but_do_not_receive() -> None:
     model = tiny.model(InteractionConfig(layers=(2,)))
     with torch.no_grad():

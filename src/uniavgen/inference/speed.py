@@ -15,6 +15,7 @@ from uniavgen.errors import ConfigError
 
 if TYPE_CHECKING:
     from uniavgen.inference.pipeline import UniAVGenPipeline
+    from uniavgen.inference.placement import Mode
     from uniavgen.models.transformer import UniAVGenTransformer
 
 
@@ -71,7 +72,11 @@ def attention_named(name: str) -> Attention:
 
 
 def accelerate(pipeline: "UniAVGenPipeline", config: SpeedConfig) -> None:
-    """Give a pipeline all of it, in place; before the first clip, and after it is placed."""
+    """Give a pipeline all of it, in place; before the first clip, and after it is placed.
+
+    Raises ConfigError for what its mode does not allow.
+    """
+    check_mode(config, pipeline.placement.mode)
     use_attention(pipeline.transformer, config.attention)
     if config.compile_blocks:
         compile_blocks(pipeline.transformer)
@@ -90,6 +95,20 @@ def check_attention(attention: Attention, device: str) -> None:
         _check_attention_backend_requirements(_backend(attention))
     except RuntimeError as error:
         raise ConfigError(f"attention '{attention}' is not installed here ({error}); install it or use sdpa") from None
+
+
+def check_mode(config: SpeedConfig, mode: "Mode") -> None:
+    """ConfigError for compiled blocks in a mode that streams them; needs no model.
+
+    What fetches and casts the weights of a block breaks the compiled program, or has it compiled anew for every block.
+    """
+    from uniavgen.inference.placement import Residency
+
+    if config.compile_blocks and mode.residency is Residency.STREAMED:
+        raise ConfigError(
+            f"compiled blocks have to stay where they are, and the mode '{mode.name}' streams them to the device one "
+            "by one; leave compiling out, or choose a mode that streams nothing (turns, resident)"
+        )
 
 
 def use_attention(transformer: "UniAVGenTransformer", attention: Attention) -> None:

@@ -60,11 +60,16 @@ class Common:
 
     def speed(self) -> "SpeedConfig":
         """The part that makes sampling faster; ConfigError for what cannot be."""
-        from uniavgen.inference.speed import SpeedConfig, attention_named
+        from uniavgen.inference.speed import SpeedConfig, attention_named, check_mode
 
-        return SpeedConfig(
+        speed = SpeedConfig(
             attention=attention_named(self.attention), compile_blocks=self.compile_blocks, block_cache=self.cache
         )
+        if self.mode is not None:
+            from uniavgen.inference.placement import mode_named
+
+            check_mode(speed, mode_named(self.mode))
+        return speed
 
 
 def with_common(command: Callable[..., None]) -> Callable[..., None]:
@@ -153,7 +158,7 @@ def _load(common: Common, folder: Path | None, device: str | None, request: "Req
     from uniavgen.apps.cli.memory import placed_for
     from uniavgen.apps.cli.models import chosen_device, load
     from uniavgen.inference.parallel import Processes
-    from uniavgen.inference.speed import accelerate, check_attention
+    from uniavgen.inference.speed import accelerate, check_attention, check_mode
 
     speed = common.speed()
     if device is not None and speed.block_cache is not None:
@@ -162,6 +167,8 @@ def _load(common: Common, folder: Path | None, device: str | None, request: "Req
     placement = None
     if device is None:
         placement = placed_for(request, common.model, folder, common.device, (common.vram, common.mode))
+        if placement is not None:
+            check_mode(speed, placement.mode)
     elif common.vram is not None or common.mode is not None:
         raise ConfigError("processes that share a clip keep all parts on their GPUs; leave --vram and --mode out")
     pipeline = load(common.model, folder, device or common.device, placement)
