@@ -20,7 +20,7 @@ import torch
 
 from record import RESULTS, circumstances, device_name, keep, table
 from timing import best_device
-from uniavgen.inference.speed import Attention
+from uniavgen.models.kernels import Attention
 
 _KERNELS = [kernel for kernel in Attention if kernel is not Attention.SDPA]
 """The others are measured with torch's own choice."""

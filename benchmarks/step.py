@@ -26,7 +26,8 @@ from uniavgen.flow.schedule import ScheduleConfig, sigmas
 from uniavgen.flow.solver import make_solver
 from uniavgen.inference.placement import Weights, store
 from uniavgen.inference.request import SamplingConfig
-from uniavgen.inference.speed import SpeedConfig, attention_named, check_attention, compile_blocks, use_attention
+from uniavgen.inference.speed import SpeedConfig
+from uniavgen.models.kernels import attention_named, check_attention, compile_blocks, use_attention
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.table import Task
 from uniavgen.timebase import ClipTiming, Timebase

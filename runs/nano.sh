@@ -25,8 +25,8 @@ vae=() vocoder=() caption=() stage1=() stage2=() stage3=() stage4=()
 if [ -n "$smoke" ]; then
     train_clips=4 val_clips=2
     vae=(-s loop.steps=2) vocoder=(-s loop.steps=2 -s held_out=0) caption=(-s loop.steps=2 -s num_captions=32)
-    stage1=(-s train.steps=2 -s train.batch_size=2 -s data.num_frames=17 -s "stage.tasks.reference_s=[0.3,0.6]")
-    stage2=(-s train.steps=2 -s train.batch_size=2 -s data.num_frames=17 -s train.sample_every=0)
+    stage1=(-s train.steps=2 -s train.compile=false -s train.batch_size=2 -s data.num_frames=17 -s "stage.tasks.reference_s=[0.3,0.6]")
+    stage2=(-s train.steps=2 -s train.compile=false -s train.batch_size=2 -s data.num_frames=17 -s train.sample_every=0)
     stage3=("${stage2[@]}" -s train.steps=4)
     stage4=("${stage2[@]}")
 fi

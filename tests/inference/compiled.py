@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 import tiny
 
 from uniavgen.batch import CLOSED, OPEN
-from uniavgen.inference.speed import compile_blocks
+from uniavgen.models.kernels import compile_blocks
 from uniavgen.models.transformer import UniAVGenTransformer
 
 

@@ -15,7 +15,8 @@ from uniavgen.errors import ConfigError
 from uniavgen.inference.picture import ShortSide
 from uniavgen.inference.placement import HOME, MODES, Placement, place
 from uniavgen.inference.request import Request
-from uniavgen.inference.speed import Attention, SpeedConfig, accelerate, check_attention, check_mode
+from uniavgen.inference.speed import SpeedConfig, accelerate, check_mode
+from uniavgen.models.kernels import Attention, check_attention
 from uniavgen.tasks.table import Task
 
 REQUEST = Request(
@@ -63,7 +64,7 @@ def test_kernels_agree_on_a_gpu(attention: Attention):
     query, key, value = (torch.randn(shape, generator=generator, device="cuda").bfloat16() for _ in range(3))
     from diffusers.models.attention_dispatch import dispatch_attention_fn
 
-    from uniavgen.inference.speed import _backend
+    from uniavgen.models.kernels import _backend
 
     ours = dispatch_attention_fn(query, key, value, backend=_backend(attention)).float()
     expected = torch.nn.functional.scaled_dot_product_attention(

@@ -58,7 +58,14 @@ def model(tmp_path_factory) -> str:
 
 
 def command(features, model, out, *more: str) -> list[str]:
-    small = [f"model={model}", "train.batch_size=2", "data.num_frames=17", "stage.tasks.reference_s=[0.2,0.4]"]
+    small = [
+        f"model={model}",
+        "train.compile=false",
+        "train.precision=fp32",
+        "train.batch_size=2",
+        "data.num_frames=17",
+        "stage.tasks.reference_s=[0.2,0.4]",
+    ]
     settings = [part for setting in small for part in ("-s", setting)]
     return [
         "train",

@@ -53,6 +53,8 @@ def config(*overrides: str) -> TrainConfig:
         f"data.num_frames={FRAMES}",
         "train.steps=6",
         "train.batch_size=2",
+        "train.precision=fp32",
+        "train.compile=false",
         "optim.warmup_steps=2",
         "stage.tasks.reference_s=[0.2,0.4]",
         "stage.tasks.ratios={joint: 4, reference_audio: 1, continuation: 1, dubbing: 2, animation: 2}",

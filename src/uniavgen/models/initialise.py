@@ -3,7 +3,8 @@
 | what | how |
 |---|---|
 | linear and patch layers | Xavier uniform, bias 0 [Wan] |
-| time and caption embedding layers, speech symbols | normal, std 0.02, bias 0 [Wan] |
+| time and caption embedding layers | normal, std 0.02, bias 0 [Wan] |
+| speech symbols | normal, std 1, as large as the positions they are added to [F5-TTS] |
 | modulation tables | normal, std width^-0.5 [Wan] |
 | output heads of both branches | 0, so that the first velocity is 0 [Wan] |
 | interaction output projections | 0, so that the joint model starts as its two branches [paper 3.3] |
@@ -25,7 +26,7 @@ def init_weights(model: nn.Module) -> None:
             case nn.Linear() if ".time_embedder." in name or ".text_embedder." in name:
                 _normal(module)
             case nn.Embedding():
-                nn.init.normal_(module.weight, std=EMBEDDING_STD)
+                nn.init.normal_(module.weight)
             case nn.Linear() | nn.Conv3d():
                 _xavier(module)
     for name, parameter in model.named_parameters():

@@ -104,6 +104,7 @@ class RunConfig(Config):
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 is autocast; weights, moments and losses stay float32."""
     compile: bool = False
+    """Blocks go through `torch.compile`: a minute once, then faster steps."""
     checkpoint_every: int = 500
     keep_checkpoints: int = 2
     log_every: int = 10

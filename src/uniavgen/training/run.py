@@ -12,6 +12,7 @@ from uniavgen.data.dataset import Batch, CaptionShape, TrainingData
 from uniavgen.data.features import FeatureSet
 from uniavgen.errors import ConfigError
 from uniavgen.models.config import TransformerConfig
+from uniavgen.models.kernels import Attention, compile_blocks, use_attention
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.training.config import TrainConfig
 from uniavgen.training.ema import Ema
@@ -76,6 +77,10 @@ def build_run(
     """A run at step 0 that trains `model`, which is moved to `device`."""
     freeze_others(model, config.stage.trainable)
     model.to(device)
+    if device.type == "cpu":
+        use_attention(model, Attention.MATH)  # The fused kernel's backward pass takes twice as long on a CPU.
+    if config.train.compile:
+        compile_blocks(model)
     state = TrainState(
         model=model,
         optimizer=build_optimizer(model, config.optim),

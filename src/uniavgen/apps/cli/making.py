@@ -60,7 +60,8 @@ class Common:
 
     def speed(self) -> "SpeedConfig":
         """The part that makes sampling faster; ConfigError for what cannot be."""
-        from uniavgen.inference.speed import SpeedConfig, attention_named, check_mode
+        from uniavgen.inference.speed import SpeedConfig, check_mode
+        from uniavgen.models.kernels import attention_named
 
         speed = SpeedConfig(
             attention=attention_named(self.attention), compile_blocks=self.compile_blocks, block_cache=self.cache
@@ -158,7 +159,8 @@ def _load(common: Common, folder: Path | None, device: str | None, request: "Req
     from uniavgen.apps.cli.memory import placed_for
     from uniavgen.apps.cli.models import chosen_device, load
     from uniavgen.inference.parallel import Processes
-    from uniavgen.inference.speed import accelerate, check_attention, check_mode
+    from uniavgen.inference.speed import accelerate, check_mode
+    from uniavgen.models.kernels import check_attention
 
     speed = common.speed()
     if device is not None and speed.block_cache is not None:

@@ -62,8 +62,12 @@ def train(
 
     check_device(device)
 
+    import warnings
+
     import torch
 
+    # Norms keep float32 weights under autocast; torch says once that this has no fused kernel.
+    warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
     place = torch.device(chosen_device(device))
     symbols = _symbols(vocab, chosen)
     run = _assemble(chosen, [str(folder) for folder in data], symbols, out, init or [], resume, place)
