@@ -122,7 +122,7 @@ class Code:
         return _plain(self) if self.plain else _ours()
 
 
-OURS = Code(reuse=True)
+OURS = Code(reuse=True, keep_text=True)
 PLAIN = Code(plain=True)
 
 
@@ -243,6 +243,7 @@ def saved(size: str) -> list[dict[str, Any]]:
         "v2a in closed form": (replace(none, v2a_per_token=True), none, Task.JOINT),
         "closed directions not computed": (replace(none, closed_gates=True), none, Task.JOINT),
         "time embedded once per distinct time": (replace(none, time_per_token=True), none, Task.JOINT),
+        "keys and values of texts kept": (replace(OURS, keep_text=False), OURS, Task.JOINT),
         "dubbing: video branch run once": (replace(OURS, reuse=False), OURS, Task.DUBBING),
         "animation: audio branch run once": (replace(OURS, reuse=False), OURS, Task.ANIMATION),
     }
