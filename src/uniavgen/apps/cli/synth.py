@@ -2,7 +2,7 @@
 
 import io
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -20,19 +20,8 @@ _CRF = 12
 _PER_SHARD = 50
 _PREVIEW_ROWS, _PREVIEW_FRAMES = 12, 8
 _SETTINGS_FILE = "world.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Order:
-    """What a folder of clips is made from; a folder holds the clips of one order only."""
-
-    seed: int
-    source: str
-    split: str
-    size: int
-    num_frames: int
-    people_per_voice: int
-    art: Art
+_MATERIAL = {"heads", "voices", "speech"}
+"""Settings that say where things lie, not what a folder of clips is made of."""
 
 
 def synth(
@@ -68,16 +57,8 @@ def synth(
     )
     check_material(settings)
     writer = ShardWriter(out, samples_per_shard=_PER_SHARD)
-    order = Order(
-        seed=seed,
-        source=source,
-        split=split,
-        size=size,
-        num_frames=num_frames,
-        people_per_voice=people_per_voice,
-        art=art,
-    )
-    claim(out / _SETTINGS_FILE, asdict(order))
+    order = {name: value for name, value in asdict(settings).items() if name not in _MATERIAL}
+    claim(out / _SETTINGS_FILE, {"seed": seed, **order})
     missing = [n for n in range(clips) if _key(seed, n) not in writer.keys]
     if missing:
         _render(writer, seed, missing, settings, jobs, clips)
