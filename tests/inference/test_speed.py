@@ -114,8 +114,11 @@ def test_a_strict_cache_changes_nothing_and_a_loose_one_skips_blocks(fresh_pipel
     assert not fresh_pipeline.transformer.is_cache_enabled
 
 
-def test_a_strict_cache_changes_nothing_where_blocks_are_streamed(fresh_pipeline):
-    place(fresh_pipeline, Placement(mode=MODES["streamed"], device=HOME))
+@pytest.mark.parametrize("mode", ["streamed", "streamed-fp8", "streamed-int8"])
+def test_a_strict_cache_changes_nothing_where_blocks_are_streamed(fresh_pipeline, mode):
+    if mode == "streamed-int8":
+        pytest.importorskip("torchao", reason="the extra 'quant' is not installed")
+    place(fresh_pipeline, Placement(mode=MODES[mode], device=HOME))
     expected = fresh_pipeline(REQUEST)
     accelerate(fresh_pipeline, SpeedConfig(block_cache=1e-9))
     for _ in range(2):
