@@ -130,6 +130,13 @@ def test_a_picture_of_the_right_size_is_untouched():
     assert np.array_equal(resize(frames, SIZE), frames)
 
 
+def test_a_long_picture_needs_a_size():
+    long = picture(40, 160)[None]
+    with pytest.raises(MediaError, match="at most 3 times the other; crop it, or give the size"):
+        resize(long, ShortSide(short_side_px=32))
+    assert resize(long, Cover(height=32, width=128)).shape == (1, 32, 128, 3)
+
+
 GOOD = {"picture": picture(), "speech": "hello"}
 
 
@@ -178,7 +185,7 @@ def test_requests_that_cannot_be_made(changes, text):
         (Task.CONTINUATION, {"audio": sound(1)}, "sound lasts 1.00 s but its video 2.56 s"),
         (Task.ANIMATION, {"audio": sound(6)}, "sound lasts 6.00 s, the clip 5.06 s"),
         (Task.REFERENCE_AUDIO, {"voice": sound(6)}, "voice lasts 6.00 s"),
-        (Task.JOINT, {"picture": picture(100, 20)}, "at most 3 times"),
+        (Task.JOINT, {"picture": picture(100, 20)}, "is 20x100 px, of which a clip of 32x32 px shows less than 33%"),
     ],
 )
 def test_inputs_of_impossible_length_or_shape(task, changes, text):

@@ -13,7 +13,8 @@ from uniavgen.config import Config, parse
 from uniavgen.errors import ConfigError, MediaError
 
 MAX_ASPECT = 3.0
-"""Longer side over shorter side; beyond it neither resizing nor cropping keeps a person. [ours]"""
+"""Longer side over shorter side of a picture, measured against the shape of the clip where that is given: beyond it
+cropping keeps no person, and a clip of the picture's own shape is larger than anybody wants. [ours]"""
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels of the source."""
 
@@ -75,10 +76,6 @@ def asked_size(own: PictureSize, width: int, height: int) -> PictureSize:
                 raise ConfigError(
                     f"both sides of a clip are multiples of {multiple} px, got {width}x{height}; use {fitting}"
                 )
-            if max(width, height) > MAX_ASPECT * min(width, height):
-                raise ConfigError(
-                    f"one side of a clip may be at most {MAX_ASPECT:g} times the other, got {width}x{height}"
-                )
             return Cover(height=height, width=width)
 
 
@@ -90,10 +87,7 @@ def parse_size(data: Mapping[str, Any]) -> PictureSize:
 def resize(frames: UInt8[np.ndarray, "f h w 3"], size: PictureSize) -> UInt8[np.ndarray, "f h2 w2 3"]:
     """Frames at the model's size, filtered so that fine detail does not alias; MediaError for too long a shape."""
     height, width = frames.shape[1:3]
-    if max(height, width) > MAX_ASPECT * min(height, width):
-        raise MediaError(
-            f"the picture is {width}x{height} px; one side may be at most {MAX_ASPECT:g} times the other; crop it"
-        )
+    _check_shape(height, width, size)
     target_height, target_width, box = size.fit(height, width)
     if (target_height, target_width) == (height, width):
         return frames
@@ -102,3 +96,21 @@ def resize(frames: UInt8[np.ndarray, "f h w 3"], size: PictureSize) -> UInt8[np.
         for frame in frames
     ]
     return np.stack([np.asarray(picture) for picture in scaled])
+
+
+def _check_shape(height: int, width: int, size: PictureSize) -> None:
+    """MediaError for a picture that is too long."""
+    match size:
+        case Cover():
+            stretch = Fraction(height * size.width, width * size.height)
+            if max(stretch, 1 / stretch) > MAX_ASPECT:
+                raise MediaError(
+                    f"the picture is {width}x{height} px, of which a clip of {size.width}x{size.height} px shows less "
+                    f"than {1 / MAX_ASPECT:.0%}; crop it"
+                )
+        case ShortSide():
+            if max(height, width) > MAX_ASPECT * min(height, width):
+                raise MediaError(
+                    f"the picture is {width}x{height} px; one side may be at most {MAX_ASPECT:g} times the other; "
+                    "crop it, or give the size of the clip"
+                )
