@@ -131,6 +131,7 @@ def request_of(task: Task, size: Size, num_frames: int) -> Request:
 
 Peaks = dict[str, int]
 """By how they were measured."""
+WHOLE = "whole clip"
 
 
 def measured(pipeline: UniAVGenPipeline, request: Request, peak_of: Callable[..., Peaks]) -> dict[Phase, Peaks]:
@@ -217,12 +218,15 @@ def taken_on_gpu(run: Callable[[], Any], _given: Any) -> Peaks:
 
 
 def compared(plan: Plan, peaks: dict[Phase, Peaks], with_weights: bool) -> list[dict[str, Any]]:
-    """A line a phase."""
+    """A line a phase, and one for the whole clip, whose peak has weights in it whether or not they were measured."""
     lines = []
     for memory in plan.phases:
         predicted = memory.peak if with_weights else memory.activations
         lines.append({"phase": str(memory.phase), "predicted": predicted, **peaks[memory.phase]})
-    return lines
+    unmeasured = {memory.phase: 0 if with_weights else memory.weights for memory in plan.phases}
+    kinds = next(iter(peaks.values()))
+    clip = {kind: max(peaks[phase][kind] + unmeasured[phase] for phase in unmeasured) for kind in kinds}
+    return [*lines, {"phase": WHOLE, "predicted": max(memory.peak for memory in plan.phases), **clip}]
 
 
 def _there_already() -> list[torch.Tensor]:
@@ -255,7 +259,10 @@ def main(words: Sequence[str] | None = None) -> None:
         for line in lines
     ]  # fmt: skip
     print(table(["task", "mode", "phase", "predicted MB", "measured MB", "difference", "with scratch"], rows))
-    on_cpu = "tensors counted, without weights; with_scratch: all that torch's allocator gives, by torch.profiler"
+    on_cpu = (
+        "tensors counted, without weights but for the whole clip, to which they are added; with_scratch: all that "
+        "torch's allocator gives, by torch.profiler"
+    )
     result = {
         "question": "How well is the memory of a clip foretold?",
         "settings": {"preset": asked.preset, "size": str(asked.size), "frames": asked.frames},

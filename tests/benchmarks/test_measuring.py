@@ -10,6 +10,8 @@ import torch
 
 import gpu
 import interaction
+from memory import WHOLE
+from record import RESULTS
 from uniavgen.models.interaction.config import WindowAligner
 from uniavgen.models.interaction.windows import ClipGrid, attend_windows, plan_windows
 from uniavgen.timebase import Timebase
@@ -29,6 +31,10 @@ def test_all_that_waits_for_a_gpu_runs_small(tmp_path):
         assert {"question", "settings", "versions", "device", "commit"} <= set(result)
         assert ("matmul_peak_flops_per_s" in result) == (name != "memory")
         assert str(tmp_path) not in json.dumps(result)
+    *phases, clip = kept["memory"]["phases"]
+    # Weights are in the clip's line only: all of them are there in every phase.
+    assert clip["phase"] == WHOLE
+    assert len({clip[kind] - max(line[kind] for line in phases) for kind in ("predicted", "measured")}) == 1
     eager, batch = kept["step"]["lines"]
     assert (eager["variant"], batch["variant"]) == ("eager", "batch")
     # Work is counted from the code, so the same at each variant; two kinds of step make the clip.
@@ -50,6 +56,12 @@ def test_a_part_that_fails_is_a_row_and_the_others_go_on(tmp_path, capfd):
     assert "attention 'flash'" in failed["reason"]
     assert (ran["part"], ran["result"], ran["reason"]) == ("step-dubbing", "step-dubbing-small.json", "")
     assert {file.name for file in tmp_path.iterdir()} == {"small.json", "step-dubbing-small.json"}
+
+
+def test_the_peak_of_a_clip_was_foretold_within_a_tenth():
+    clips = [line for line in json.loads((RESULTS / "memory.json").read_text())["phases"] if line["phase"] == WHOLE]
+    assert [line["task"] for line in clips] == ["joint", "dubbing", "animation"]
+    assert all(line["predicted"] == pytest.approx(line["measured"], rel=0.1) for line in clips)
 
 
 def test_small_and_full_measure_the_same():
