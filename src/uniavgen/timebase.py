@@ -96,21 +96,6 @@ class ClipTiming:
         """Audio tokens that end within the first `num_latent_frames` latent frames (a continuation's given part)."""
         return math.floor(self.base.frames_in(num_latent_frames) / self.base.fps * self.base.tokens_per_second)
 
-    def token_of_frame(self, frame: int) -> tuple[int, int]:
-        """Audio tokens [start, stop) that sound while a pixel frame is shown, at the clip's own rate l / F."""
-        rate = Fraction(self.num_audio_tokens, self.num_frames)
-        return math.floor(frame * rate), math.ceil((frame + 1) * rate)
-
-    def audio_windows(self, side_frames: int = 2, source: Source = Source.RELEASE) -> list[list[int]]:
-        """Audio tokens each latent frame attends to (see the function of the same name)."""
-        return audio_windows(
-            self.num_latent_frames, self.num_audio_tokens, side_frames, self.base.temporal_stride, source
-        )
-
-    def video_weights(self, ramp: "Ramp", source: Source = Source.RELEASE) -> list[tuple[int, float, float]]:
-        """Latent frames each audio token attends to (see the function of the same name)."""
-        return video_weights(self.num_audio_tokens, self.num_latent_frames, self.base.temporal_stride, ramp, source)
-
 
 def audio_windows(
     num_latent_frames: int,

@@ -2,7 +2,6 @@
 
 import math
 from fractions import Fraction
-from itertools import pairwise
 
 import pytest
 
@@ -39,16 +38,9 @@ def test_a_continuation_of_the_authors_is_given_11_latents_and_two_and_a_half_se
     assert CLIP.tokens_before(21) == CLIP.num_audio_tokens
 
 
-def test_tokens_of_frames_cover_the_clip_in_order():
-    spans = [CLIP.token_of_frame(frame) for frame in range(81)]
-    assert spans[0][0] == 0
-    assert spans[-1][1] == 506
-    assert all(a[0] < b[0] <= a[1] for a, b in pairwise(spans))
-
-
 def test_a2v_windows_named_in_the_text():
     """51 tokens: two segments of about 25; latents 0, 1, 2 and 20 as the release computes them."""
-    windows = CLIP.audio_windows()
+    windows = audio_windows(CLIP.num_latent_frames, CLIP.num_audio_tokens)
     assert {len(window) for window in windows} == {51}
     for latent, first in {0: -37, 1: -6, 2: 19, 20: 469}.items():
         assert windows[latent] == [min(max(token, 0), 505) for token in range(first, first + 51)]
@@ -59,7 +51,7 @@ def test_a2v_windows_named_in_the_text():
 def test_a2v_windows_hold_the_latents_own_sound_and_two_frames_on_either_side(num_frames, source):
     clip = Timebase().clip(num_frames)
     rate = clip.num_audio_tokens / clip.num_frames
-    for latent, window in enumerate(clip.audio_windows(source=source)):
+    for latent, window in enumerate(audio_windows(clip.num_latent_frames, clip.num_audio_tokens, source=source)):
         start, stop = clip.frame_span(latent)
         if source is Source.RELEASE and latent == 0:
             stop = Fraction(1, math.ceil(rate))  # the release ends it one token, not one frame, after its start
@@ -92,7 +84,8 @@ def _weights_by_repetition(num_tokens: int, num_latents: int) -> list[dict[int, 
 def test_v2a_weights_are_interpolation_over_repeated_latents(num_frames):
     clip = Timebase().clip(num_frames)
     expected = _weights_by_repetition(clip.num_audio_tokens, clip.num_latent_frames)
-    for (latent, own, following), row in zip(clip.video_weights(Ramp.LAST_FRAME, Source.PAPER), expected, strict=True):
+    weights = video_weights(clip.num_audio_tokens, clip.num_latent_frames, source=Source.PAPER)
+    for (latent, own, following), row in zip(weights, expected, strict=True):
         got = {place: weight for place, weight in ((latent, own), (latent + 1, following)) if weight > 0}
         assert got == pytest.approx(row)
 

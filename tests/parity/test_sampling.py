@@ -20,11 +20,8 @@ from uniavgen.tasks.conditioning import ClipConditions
 from uniavgen.tasks.table import TASKS, Part, Task
 from uniavgen.timebase import Source
 
-NAMES = {
-    "joint": Task.JOINT,
+NAMES = {task.value: task for task in Task} | {
     "joint_reference_audio": Task.REFERENCE_AUDIO,
-    "reference_audio": Task.REFERENCE_AUDIO,
-    "dubbing": Task.DUBBING,
     "audio_driven": Task.ANIMATION,
 }
 CASES = [
