@@ -78,7 +78,9 @@ bench: setup-dev
 		--repeats 2 --name scaling
 	$(BIN)/python benchmarks/memory.py
 
+# Where torchao (extra quant) cannot be had, the parts that need it become rows that say so.
 bench-gpu: setup-dev
+	-$(PIP) install --quiet -e ".[quant]"
 	$(BIN)/python benchmarks/gpu.py
 
 DATA ?= data/val

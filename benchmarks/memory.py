@@ -3,16 +3,17 @@
 On a CUDA GPU the peak of PyTorch's allocator is measured, weights included, in every mode asked for. On a CPU, where
 weights lie in the same memory as everything else, only activations are: the tensors that are given and made, and beside
 them all that PyTorch's allocator hands out, which holds the scratch of the CPU's kernels too (large in its
-convolutions; a GPU has other kernels). Weights are random.
+convolutions; a GPU has other kernels). Weights are there, with no values of interest.
 
     python benchmarks/memory.py                                             # a small model, two minutes on a CPU
     python benchmarks/memory.py --preset cut --size 160x128 --frames 17     # the widths of base; 8 GB of host memory
-    python benchmarks/memory.py --preset base --size 1280x736 --frames 81   # on a GPU; 40 GB of host memory
+    python benchmarks/memory.py --preset base --size 1280x736 --frames 81   # on a GPU; 30 GB of host memory
 """
 
 import argparse
 import gc
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from uniavgen.codecs.vocoder import NanoVocoder
 from uniavgen.config import dump, load
 from uniavgen.errors import ConfigError
 from uniavgen.inference.memory import Phase, Plan, Planner, work_of
-from uniavgen.inference.parts import UMT5_XXL, WAN_VAE, WORKING_DTYPE, Parts, base_parts, shapes_of
+from uniavgen.inference.parts import META, UMT5_XXL, WAN_VAE, Parts, base_parts
 from uniavgen.inference.picture import Cover
 from uniavgen.inference.pipeline import UniAVGenPipeline
 from uniavgen.inference.placement import MODES, on_device, place
@@ -59,17 +60,15 @@ def small_parts(preset: str) -> Parts:
         wider = replace(settings.audio, num_heads=4, head_dim=128, ffn_width=2048)
         text |= {"d_model": 512, "d_kv": 64, "d_ff": 2048, "num_heads": 8}
         settings = replace(settings, num_layers=4, audio=wider)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return Parts(
-            transformer=UniAVGenTransformer.from_settings(replace(settings, video=video)),
-            vae=autoencoder.build(),
-            text_encoder=UMT5EncoderModel(UMT5Config(vocab_size=4096, **text)),
-            vocoder=NanoVocoder(width=256, hidden=768),
-            caption_tokens=video.caption_tokens,
-            picture_size=Cover(),
-            sampling=SamplingConfig(),
-        )
+    return Parts(
+        transformer=UniAVGenTransformer.from_settings(replace(settings, video=video)),
+        vae=autoencoder.build(),
+        text_encoder=UMT5EncoderModel(UMT5Config(vocab_size=4096, **text)),
+        vocoder=NanoVocoder(width=256, hidden=768),
+        caption_tokens=video.caption_tokens,
+        picture_size=Cover(),
+        sampling=SamplingConfig(),
+    )
 
 
 def cut_parts() -> Parts:
@@ -88,14 +87,29 @@ def cut_parts() -> Parts:
 
 
 def parts_of(preset: str) -> Parts:
-    """The networks of a preset with random weights."""
-    match preset:
-        case "base":
-            return base_parts(WORKING_DTYPE, torch.device("cpu"))
-        case "cut":
-            return cut_parts()
-        case _:
-            return small_parts(preset)
+    """The networks of a preset, without weights."""
+    with META:
+        match preset:
+            case "base":
+                return base_parts()
+            case "cut":
+                return cut_parts()
+            case _:
+                return small_parts(preset)
+
+
+def filled(parts: Parts) -> Parts:
+    """The same with weights, all of one value: memory does not depend on it, and random ones take minutes.
+
+    It is not zero, since convolutions whose earlier taps are zero are run in another way (`codecs.frame_convolution`).
+    """
+    parts = deepcopy(parts)
+    for part in parts.networks.values():
+        part.to_empty(device="cpu")
+        for tensor in (*part.parameters(), *part.buffers()):
+            tensor.detach().fill_(0.01)
+    parts.text_encoder.tie_weights()
+    return parts
 
 
 def pipeline_of(parts: Parts, size: Size) -> UniAVGenPipeline:
@@ -277,8 +291,8 @@ def clip_lines(preset: str, request: Request, size: Size, mode: str, device: tor
     """A line a phase of one clip in one mode; none where it does not fit."""
     on_gpu = device.type == "cuda"
     parts = parts_of(preset)
-    pipeline = pipeline_of(parts, size)
-    planner = Planner(shapes_of(parts), work_of(request, pipeline.check(request), request.sampling(pipeline.sampling)))
+    pipeline = pipeline_of(filled(parts), size)
+    planner = Planner(parts, work_of(request, pipeline.check(request), request.sampling(pipeline.sampling)))
     try:
         plan = planner.choose(torch.cuda.mem_get_info(device)[0], device, mode) if on_gpu else planner.resident()
     except ConfigError as error:

@@ -10,7 +10,7 @@ import torch
 
 import gpu
 import interaction
-from memory import WHOLE
+from memory import WHOLE, filled, parts_of
 from record import RESULTS
 from uniavgen.models.interaction.config import WindowAligner
 from uniavgen.models.interaction.windows import ClipGrid, attend_windows, plan_windows
@@ -56,6 +56,14 @@ def test_a_part_that_fails_is_a_row_and_the_others_go_on(tmp_path, capfd):
     assert "attention 'flash'" in failed["reason"]
     assert (ran["part"], ran["result"], ran["reason"]) == ("step-dubbing", "step-dubbing-small.json", "")
     assert {file.name for file in tmp_path.iterdir()} == {"small.json", "step-dubbing-small.json"}
+
+
+def test_what_is_measured_is_as_large_as_what_is_planned():
+    """Tables that two layers share are one table in both."""
+    planned, measured = parts_of("nano").networks, filled(parts_of("nano")).networks
+    assert planned.keys() == measured.keys()
+    for name, part in planned.items():
+        assert sum(p.nbytes for p in part.parameters()) == sum(p.nbytes for p in measured[name].parameters())
 
 
 def test_the_peak_of_a_clip_was_foretold_within_a_tenth():

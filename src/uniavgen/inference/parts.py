@@ -1,8 +1,7 @@
-"""The networks of a model, as a rule without their weights: shapes and precisions from its configs alone."""
+"""The networks of a model without their weights: shapes and precisions from its configs alone."""
 
-import copy
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +59,9 @@ class Parts:
         return self.vae.config["scale_factor_spatial"] * max(self.transformer.settings.video.patch[1:])
 
 
-def base_parts(dtype: torch.dtype | None = WORKING_DTYPE, device: torch.device = META) -> Parts:
-    """The paper's model; with random weights on any other device. [release]"""
-    with torch.device(device):
+def base_parts(dtype: torch.dtype | None = WORKING_DTYPE) -> Parts:
+    """The paper's model. [release]"""
+    with META:
         parts = Parts(
             transformer=UniAVGenTransformer.from_settings(load(TransformerConfig, ["base/model"])),
             vae=WAN_VAE.build(),
@@ -73,12 +72,6 @@ def base_parts(dtype: torch.dtype | None = WORKING_DTYPE, device: torch.device =
             sampling=SamplingConfig(),
         )
     return _at_work(parts, dtype)
-
-
-def shapes_of(parts: Parts) -> Parts:
-    """The same without its weights."""
-    without = {name: copy.deepcopy(part).to(META) for name, part in parts.networks.items()}
-    return replace(parts, **without)
 
 
 def saved_parts(folder: Path, dtype: torch.dtype | None = WORKING_DTYPE) -> Parts:
