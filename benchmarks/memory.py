@@ -116,12 +116,12 @@ def pipeline_of(parts: Parts, size: Size) -> UniAVGenPipeline:
     """A pipeline for pictures of one size."""
     symbols = "".join(chr(0x20 + i) for i in range(parts.transformer.settings.audio.speech.num_symbols))
     pipeline = UniAVGenPipeline(
-        transformer=parts.transformer.eval(),
-        vae=parts.vae.eval(),
-        text_encoder=parts.text_encoder.eval(),
+        transformer=parts.transformer,
+        vae=parts.vae,
+        text_encoder=parts.text_encoder,
         tokenizer=word_tokenizer([CAPTION], max_tokens=parts.caption_tokens),
         speech_tokenizer=SpeechSymbols.of(symbols),
-        vocoder=parts.vocoder.eval(),
+        vocoder=parts.vocoder,
         picture_config=dump(Cover(height=size.height, width=size.width)),
         sampling_config=dump(replace(parts.sampling, steps=2)),
     )

@@ -37,7 +37,7 @@ WORKING_DTYPE = torch.bfloat16
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """Meta tensors all over; `transformer` and `text_encoder` in the precision that they will work in."""
+    """Meta tensors all over, in evaluation; `transformer` and `text_encoder` in the precision that they work in."""
 
     transformer: UniAVGenTransformer
     vae: AutoencoderKLWan
@@ -46,6 +46,10 @@ class Parts:
     caption_tokens: int
     picture_size: PictureSize
     sampling: SamplingConfig
+
+    def __post_init__(self) -> None:
+        for part in self.networks.values():
+            part.eval()
 
     @property
     def networks(self) -> dict[str, nn.Module]:
