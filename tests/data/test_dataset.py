@@ -1,5 +1,7 @@
 """Batches: what a clip says, who is heard before it, and that nothing depends on who reads it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -182,3 +184,33 @@ def test_face_mask_on_the_token_grid_is_a_mean_over_frames_and_pixels():
             for column in range(2):
                 cell = mask[start:stop, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
                 assert grid[latent, 2 * row + column] == pytest.approx(cell.mean(), abs=1e-6)
+
+
+def test_symbols_due_spell_the_words_at_their_times(folder):
+    batch = data(folder).batch(drawn(), [0, 1])
+    rate = Timebase().tokens_per_second
+    for row, text in enumerate(said(batch.text, row) for row in range(2)):
+        for k in range(len(WORDS)):
+            letters = batch.text.due[row, int((0.4 * k + 0.005) * rate) : int((0.4 * k + 0.295) * rate)]
+            heard = dict.fromkeys(text[int(place)] for place in letters.round().clamp(0, len(text) - 1))
+            assert set(text.split()[k]) == set(heard) - {" "}
+    assert batch.no_text.due.isnan().all()
+
+
+def test_symbols_due_count_from_the_reference_transcript_on(folder):
+    batch = data(folder).batch(drawn(reference_tokens=75, task=Task.REFERENCE_AUDIO), [0])
+    reference = batch.reference_audio.shape[1]
+    before, due = said(batch.no_text, 0), batch.text.due[0]
+    assert due.shape[0] == reference + batch.mel.shape[1]
+    assert due[0] < 1
+    heard = due[:reference]
+    assert heard[~heard.isnan()].max() < len(before.rstrip())
+    first = due[reference:]
+    assert first[~first.isnan()].min() == pytest.approx(len(before.rstrip()) + 1, abs=0.6)
+    assert torch.equal(batch.no_text.due[0, :reference].nan_to_num(-9.0), heard.nan_to_num(-9.0))
+    assert batch.no_text.due[0, reference:].isnan().all()
+
+
+def test_symbols_are_due_only_where_they_can_be_counted(folder):
+    pairs = replace(data(folder), symbols=lambda text: [1] * (len(text) // 2))
+    assert pairs.batch(drawn(), [0]).text.due.isnan().all()

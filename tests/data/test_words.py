@@ -1,10 +1,11 @@
 """Word times out of phone times."""
 
+import math
 from itertools import pairwise
 
 import pytest
 
-from uniavgen.data.words import word_times
+from uniavgen.data.words import Word, due_symbols, word_times
 
 
 def phones(*groups):
@@ -50,3 +51,11 @@ def test_far_fewer_groups_than_words_still_cover_the_spoken_time():
 @pytest.mark.parametrize(("text", "listed"), [("", [("a", 0.0, 1.0)]), ("hello", []), ("hello", [(".", 0.0, 1.0)])])
 def test_without_words_or_phones_there_are_no_times(text, listed):
     assert word_times(text, listed) == ()
+
+
+def test_the_symbol_due_moves_evenly_through_each_word():
+    words = (Word(text="hi,", start_s=0.1, end_s=0.4), Word(text="you", start_s=0.5, end_s=0.8))
+    due = due_symbols(words, tokens_per_second=20.0, num_tokens=18).tolist()
+    assert due[2:8] == pytest.approx([-0.25, 0.25, 0.75, 1.25, 1.75, 2.25])  # two tokens a letter, from its middle
+    assert due[10:16] == pytest.approx([3.75, 4.25, 4.75, 5.25, 5.75, 6.25])  # the blank between is symbol 3
+    assert all(math.isnan(d) for d in [*due[:2], *due[8:10], *due[16:]])

@@ -24,6 +24,12 @@ def test_complex_and_compiled_forms_agree() -> None:
     assert torch.allclose(rotate(x, rotary), expected, atol=1e-6)
 
 
+def test_symbols_stand_a_stride_apart() -> None:
+    line, wide = line_rotary(22, 14, CPU), line_rotary(4, 14, CPU, stride=7.0)
+    assert torch.equal(wide.cos, line.cos[::7])
+    assert torch.equal(wide.sin, line.sin[::7])
+
+
 def test_only_distances_matter() -> None:
     q, k, rotary = normal(1, 1, 14, seed=1), normal(1, 1, 14, seed=2), line_rotary(40, 14, CPU)
 

@@ -201,6 +201,25 @@ def test_a_text_is_the_same_alone_and_in_a_batch() -> None:
     assert torch.allclose(together.velocity.video[1:], single.velocity.video, atol=1e-5)
 
 
+def test_fresh_weights_with_a_pace_read_the_symbol_that_is_due() -> None:
+    settings = tiny.settings()
+    stride, onset = 6.0, 9.0
+    paced = replace(settings.audio, speech=replace(settings.audio.speech, stride=stride, onset=onset))
+    torch.manual_seed(0)
+    fresh = UniAVGenTransformer.from_settings(replace(settings, audio=paced)).eval()
+    due = (torch.arange(tiny.TOKENS) - onset) / stride
+    said = replace(tiny.text(), speech_length=torch.tensor([11, 11]))
+    inside = (due >= 0) & (due <= 10)
+
+    def read(shift: float) -> torch.Tensor:
+        told = replace(said, due=(due + shift).expand(tiny.BATCH, -1))
+        return fresh(None, tiny.audio(), told, gate=CLOSED).due_attention[:, :, inside].detach()
+
+    assert read(0.0).shape[1] == len(fresh.blocks)
+    assert read(0.0).mean() > 1.5 * read(4.0).mean()
+    assert read(0.0).mean() > 1.5 * read(-4.0).mean()
+
+
 def test_speech_order_and_places_count() -> None:
     model, text = tiny.model(), tiny.text()
     turned = replace(text, speech=text.speech.flip(1), speech_length=torch.tensor([11, 11]))

@@ -18,7 +18,7 @@ from uniavgen.batch import TextInputs
 from uniavgen.codecs import mel
 from uniavgen.data.features import Features, FeatureSet
 from uniavgen.data.sampler import Sampler
-from uniavgen.data.words import Word
+from uniavgen.data.words import Word, due_symbols
 from uniavgen.errors import DataError
 from uniavgen.tasks.mixture import Draw, silence_tokens
 from uniavgen.tasks.wording import pad_symbols, spoken, unspoken
@@ -55,6 +55,7 @@ class Batch:
                 caption=text.caption.to(device),
                 speech=text.speech.to(device),
                 speech_length=text.speech_length.to(device),
+                due=moved(text.due),
             )
 
         return Batch(
@@ -66,6 +67,14 @@ class Batch:
             face_mask=moved(self.face_mask),
             reference_audio=moved(self.reference_audio),
         )
+
+
+@dataclass(frozen=True)
+class Said:
+    """A transcript with the times of its words from the start of the sound; no words where times are unknown."""
+
+    text: str
+    words: tuple[Word, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,32 +128,34 @@ class TrainingData:
         """The clips with the global sample numbers `numbers`; DataError where one does not fit."""
         drawn = [self.sampler.draw(number) for number in numbers]
         clips = [self.sources[d.source][d.index] for d in drawn]
-        transcripts = [self._transcript(clip) for clip in clips]
+        said = [self._transcript(clip) for clip in clips]
         references = None
-        before: list[str | None] = [None] * len(clips)
+        before: list[Said | None] = [None] * len(clips)
         if draw.reference_tokens:
             pairs = [
                 self._reference(d.source, d.index, number, draw.reference_tokens)
                 for d, number in zip(drawn, numbers, strict=True)
             ]
             references = torch.stack([values for values, _ in pairs])
-            before = [said for _, said in pairs]
+            before = [transcript for _, transcript in pairs]
+        reference_tokens = 0 if references is None else references.shape[1]
         captions = torch.stack([self._caption(clip.caption) for clip in clips])
         empty = torch.stack([self._caption(self.sources[d.source].empty_caption) for d in drawn])
         return Batch(
             draw=draw,
             mel=torch.stack([self._mel(clip) for clip in clips]),
-            text=self._texts(captions, [spoken(said, ref) for said, ref in zip(transcripts, before, strict=True)]),
-            no_text=self._texts(empty, [unspoken(ref) for ref in before]),
+            text=self._texts(captions, said, before, reference_tokens),
+            no_text=self._texts(empty, [None] * len(clips), before, reference_tokens),
             latents=torch.stack([self._latents(clip) for clip in clips]) if self.with_video else None,
             face_mask=self._face_masks(clips) if self.with_video else None,
             reference_audio=references,
         )
 
-    def _transcript(self, clip: Features) -> str:
+    def _transcript(self, clip: Features) -> Said:
         if clip.mel.shape[0] <= self.timing.num_audio_tokens:
-            return clip.text
-        return " ".join(word.text for word in clip.words if word.end_s <= self.timing.duration_s)
+            return Said(clip.text, clip.words)
+        words = tuple(word for word in clip.words if word.end_s <= self.timing.duration_s)
+        return Said(_joined(words), words)
 
     def _mel(self, clip: Features) -> Float[Tensor, "l mel"]:
         length = self.timing.num_audio_tokens
@@ -178,11 +189,30 @@ class TrainingData:
             padded[: features.shape[0]] = features
         return padded
 
-    def _texts(self, captions: Float[Tensor, "b m d"], texts: Sequence[str]) -> TextInputs:
+    def _texts(
+        self,
+        captions: Float[Tensor, "b m d"],
+        said: Sequence[Said | None],
+        before: Sequence[Said | None],
+        reference_tokens: int,
+    ) -> TextInputs:
+        """Of clips that say `said` (None: not told) after a reference of so many tokens that says `before`."""
+        texts, due = [], []
+        for clip, reference in zip(said, before, strict=True):
+            first = unspoken(None if reference is None else reference.text)
+            texts.append(first if clip is None else spoken(clip.text, None if reference is None else reference.text))
+            heard = self._due(clip, self.timing.num_audio_tokens) + len(first)
+            due.append(torch.cat([self._due(reference, reference_tokens), heard]))
         symbols, lengths = pad_symbols([self.symbols(text) for text in texts])
-        return TextInputs(caption=captions, speech=symbols, speech_length=lengths)
+        return TextInputs(caption=captions, speech=symbols, speech_length=lengths, due=torch.stack(due))
 
-    def _reference(self, source: int, index: int, number: int, length: int) -> tuple[Float[Tensor, "r mel"], str]:
+    def _due(self, said: Said | None, num_tokens: int) -> Float[Tensor, " l"]:
+        # Symbols are counted by characters, so there must be as many.
+        if said is None or said.text != _joined(said.words) or len(self.symbols(said.text)) != len(said.text):
+            return torch.full((num_tokens,), torch.nan)
+        return due_symbols(said.words, float(self.timing.base.tokens_per_second), num_tokens)
+
+    def _reference(self, source: int, index: int, number: int, length: int) -> tuple[Float[Tensor, "r mel"], Said]:
         """Sound of the same speaker out of another clip, and what is said in it: whole words that fit into `length`
         tokens, then silence. A speaker with one clip only refers to that. [Harmony, paper 14.12]"""
         clips = self.sources[source]
@@ -194,8 +224,18 @@ class TrainingData:
         start, stop = (round(first * rate), round(last * rate)) if last else (0, length)
         sound = clip.mel[start:stop][:length].float()
         silence = silent_mel(length + silence_tokens(self.timing) - sound.shape[0], sound.shape[1])
-        said = [word.text for word in clip.words if word.start_s >= first and word.end_s <= last]
-        return torch.cat([sound, silence]), " ".join(said) if clip.words else clip.text
+        if not clip.words:
+            return torch.cat([sound, silence]), Said(clip.text, ())
+        words = tuple(
+            Word(text=word.text, start_s=word.start_s - first, end_s=word.end_s - first)
+            for word in clip.words
+            if word.start_s >= first and word.end_s <= last
+        )
+        return torch.cat([sound, silence]), Said(_joined(words), words)
+
+
+def _joined(words: Sequence[Word]) -> str:
+    return " ".join(word.text for word in words)
 
 
 def _some_words(words: Sequence[Word], seconds: float, rng: np.random.Generator) -> tuple[float, float]:

@@ -1,10 +1,16 @@
-"""When which word is spoken, so that a part of a clip has a transcript of its own."""
+"""When which word is spoken: a part of a clip has a transcript of its own, and every audio token a symbol.
+
+Letters: l audio tokens.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 Phone = tuple[str, float, float]
 """Symbol, start and end in seconds; a blank symbol stands between words."""
@@ -38,6 +44,21 @@ def word_times(text: str, phones: Sequence[Phone]) -> tuple[Word, ...]:
         times = [float(time) for time in np.interp(letters * len(sounds), np.arange(len(edges)), edges)]
         timed += [Word(text=w, start_s=a, end_s=b) for w, a, b in zip(shared, times[:-1], times[1:], strict=True)]
     return tuple(timed)
+
+
+def due_symbols(words: Sequence[Word], tokens_per_second: float, num_tokens: int) -> Float[Tensor, " l"]:
+    """Which character of the words, joined by blanks, is spoken at each audio token, counted from 0.
+
+    The characters of a word share its time evenly. NaN between words and outside of them.
+    """
+    times = (torch.arange(num_tokens) + 0.5) / tokens_per_second
+    due, first = torch.full((num_tokens,), torch.nan), 0
+    for word in words:
+        share = (times - word.start_s) / max(word.end_s - word.start_s, 1e-6)
+        inside = (share >= 0) & (share < 1)
+        due[inside] = first + share[inside] * len(word.text) - 0.5
+        first += len(word.text) + 1
+    return due
 
 
 def _matched(words: list[str], groups: list[list[Phone]]) -> list[tuple[list[str], list[Phone]]]:

@@ -43,6 +43,17 @@ class SpeechTextConfig(Config):
     width: int = 512
     num_layers: int = 4
     expansion: int = 2
+    stride: float = 1.0
+    """Audio tokens from one symbol to the next in the rotary positions of text attention; 1 counts symbols [release].
+    At the pace of speech, fresh weights begin by reading the symbol that is due (`initialise`). [ours]"""
+    onset: float = 0.0
+    """Rotary position of the first symbol, in audio tokens: the silence before speech. [release: 0]"""
+
+    def __post_init__(self) -> None:
+        if self.stride <= 0 or self.onset < 0:
+            raise ConfigError(
+                f"speech positions need a stride > 0 and an onset >= 0 audio tokens, got {self.stride} and {self.onset}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

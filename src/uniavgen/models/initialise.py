@@ -9,16 +9,23 @@
 | output heads of both branches | 0, so that the first velocity is 0 [Wan] |
 | interaction output projections | 0, so that the joint model starts as its two branches [paper 3.3] |
 | norms | identity; global response norm off [ConvNeXtV2] |
+| speech attention with a stride | query and key almost alike, so that their rotary positions decide [ours] |
 """
+
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+if TYPE_CHECKING:
+    from uniavgen.models.transformer import UniAVGenTransformer
+
 EMBEDDING_STD = 0.02
+CONTENT_SHARE = 0.1
 
 
-def init_weights(model: nn.Module) -> None:
-    """Set every parameter of a `UniAVGenTransformer`; nothing happens on the meta device."""
+def init_weights(model: "UniAVGenTransformer") -> None:
+    """Set every parameter; nothing happens on the meta device."""
     if any(parameter.is_meta for parameter in model.parameters()):
         return
     for name, module in model.named_modules():
@@ -34,6 +41,10 @@ def init_weights(model: nn.Module) -> None:
             nn.init.normal_(parameter, std=parameter.shape[-1] ** -0.5)
         elif name.endswith(("proj_out.weight", "proj_out.bias")) or (".interaction." in name and ".to_out." in name):
             nn.init.zeros_(parameter)
+    if model.settings.audio.speech.stride != 1:
+        for block in model.blocks:
+            _attend_by_position(block.audio.attn2.to_q)
+            _attend_by_position(block.audio.attn2.to_k)
 
 
 def _normal(linear: nn.Linear) -> None:
@@ -46,3 +57,10 @@ def _xavier(layer: nn.Linear | nn.Conv3d) -> None:
         nn.init.xavier_uniform_(layer.weight.flatten(1))
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
+
+
+@torch.no_grad()
+def _attend_by_position(projection: nn.Linear) -> None:
+    """The same vector for every input but for a small share, its channel pairs all at angle 0."""
+    projection.weight *= CONTENT_SHARE
+    projection.bias[0::2] = 1.0

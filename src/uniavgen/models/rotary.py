@@ -43,9 +43,9 @@ def axis_pairs(head_dim: int) -> tuple[int, int, int]:
     return head_dim // 2 - 2 * side, side, side
 
 
-def line_rotary(length: int, head_dim: int, device: torch.device) -> Rotary:
-    """One index over the whole head: audio tokens and speech symbols. [release]"""
-    return _made_once(_line, device, length, head_dim)
+def line_rotary(length: int, head_dim: int, device: torch.device, stride: float = 1.0, onset: float = 0.0) -> Rotary:
+    """One index over the whole head: audio tokens, and speech symbols, `stride` apart from `onset` on. [release]"""
+    return _made_once(_line, device, tuple(onset + i * stride for i in range(length)), head_dim)
 
 
 def video_rotary(frames: int, height: int, width: int, head_dim: int, device: torch.device) -> Rotary:
@@ -85,8 +85,8 @@ def _turns(positions: int | tuple[float, ...], channels: int, pairs: int | None 
     return torch.outer(places.double(), _speeds(channels)[:pairs])
 
 
-def _line(length: int, head_dim: int) -> Float[Tensor, "s r"]:
-    return _turns(length, head_dim)
+def _line(times: tuple[float, ...], head_dim: int) -> Float[Tensor, "s r"]:
+    return _turns(times, head_dim)
 
 
 def _video(frames: int, height: int, width: int, head_dim: int) -> Float[Tensor, "s r"]:

@@ -164,10 +164,12 @@ class UniAVGenTransformer(
         whole = bool((text.speech_length == symbols).all())
         mask = None if whole else (torch.arange(symbols, device=device) < text.speech_length[:, None])[:, None, None]
         caption = Text(hidden=self.video_stem.read_caption(text.caption), rotary=None, mask=None)
+        positions = self.settings.audio.speech
         speech = Text(
             hidden=self.audio_stem.read_speech(text.speech, text.speech_length),
-            rotary=line_rotary(symbols, self.settings.audio.head_dim, device),
+            rotary=line_rotary(symbols, self.settings.audio.head_dim, device, positions.stride, positions.onset),
             mask=mask,
+            due=text.due,
         )
         return TextContext(
             caption=_kept(caption, (block.video for block in self.blocks)) if "video" in keep else caption,
@@ -207,7 +209,11 @@ class UniAVGenTransformer(
             video=0.0 if video is None else self._video_velocity(video, run.video, video_tokens),
             audio=0.0 if audio is None else self._audio_velocity(audio, run.audio, audio_tokens),
         )
-        return Prediction(velocity=velocity, face_masks=_stacked_masks(records))
+        return Prediction(
+            velocity=velocity,
+            face_masks=_stacked(record.face_mask for record in records.values()),
+            due_attention=_stacked(record.due_attention for record in records.values()),
+        )
 
     def remember(
         self,
@@ -358,7 +364,7 @@ def _kept(text: Text, blocks: Iterable[BranchBlock]) -> Text:
     return replace(text, kept=tuple(block.project(text) for block in blocks))
 
 
-def _stacked_masks(records: dict[int, Record]) -> Float[Tensor, "b layers f n"] | None:
-    """Masks in the order of the blocks; None if there are none."""
-    masks = [record.face_mask for record in records.values() if record.face_mask is not None]
-    return torch.stack(masks, dim=1) if masks else None
+def _stacked(recorded: Iterable[Float[Tensor, "b ..."] | None]) -> Float[Tensor, "b layers ..."] | None:
+    """What blocks recorded, in their order; None if none did."""
+    there = [value for value in recorded if value is not None]
+    return torch.stack(there, dim=1) if there else None

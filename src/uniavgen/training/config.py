@@ -26,7 +26,7 @@ class Ramp(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class LossWeights(Config):
-    """L = video L^v + audio L^a + face_mask L^m. [paper 4.1]"""
+    """L = video L^v + audio L^a + face_mask L^m + speech_guide L^g. [paper 4.1; L^g ours]"""
 
     video: float = 1.0
     audio: float = 1.0
@@ -37,6 +37,9 @@ class LossWeights(Config):
     few clips spends itself on the background otherwise. [ours]"""
     mouth_focus: float = 0.0
     """The same for the lower half of the face, on top: little else there moves but by the sound. [ours]"""
+    speech_guide: float = 0.0
+    """Weight of L^g, which shows the audio branch where in its text it is; 0 in the paper. Without it a small model
+    learns to babble long before it learns to read. [ours, after DC-TTS's guided attention]"""
 
 
 @dataclass(frozen=True, kw_only=True)

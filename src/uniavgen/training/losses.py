@@ -1,6 +1,8 @@
-"""What a step is judged by: velocities of what was noisy [paper eq. (1), (2)], and face masks [paper 3.4].
+"""What a step is judged by: velocities of what was noisy [paper eq. (1), (2)], face masks [paper 3.4], and where in
+its text the audio branch reads [ours].
 
-Letters: b batch, s latent frames or audio tokens of the clip, f latent frames, n video tokens a frame.
+Letters: b batch, s latent frames or audio tokens of the clip, f latent frames, l audio tokens with reference in front,
+n video tokens a frame.
 """
 
 import math
@@ -13,6 +15,9 @@ from torch import Tensor
 
 from uniavgen.training.config import LossWeights
 
+LEAST_ATTENTION = 1e-4
+"""Below this share of attention L^g pulls no harder. [ours]"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Losses:
@@ -21,6 +26,7 @@ class Losses:
     video: Float[Tensor, ""] | None = None
     audio: Float[Tensor, ""] | None = None
     face_mask: Float[Tensor, ""] | None = None
+    speech_guide: Float[Tensor, ""] | None = None
 
     def total(self, weights: LossWeights, step: int, num_steps: int) -> Float[Tensor, ""]:
         """The weighted sum that is minimised; the only place where parts meet."""
@@ -28,13 +34,19 @@ class Losses:
             (self.video, weights.video),
             (self.audio, weights.audio),
             (self.face_mask, weights.face_mask.at(step, num_steps)),
+            (self.speech_guide, weights.speech_guide),
         ]
         # A weight of 0 leaves its part out: the mask head then learns from the velocities only.
         return torch.stack([weight * part for part, weight in weighted if part is not None and weight != 0]).sum()
 
     def named(self) -> dict[str, Tensor]:
         """The parts there are."""
-        parts = {"video": self.video, "audio": self.audio, "face_mask": self.face_mask}
+        parts = {
+            "video": self.video,
+            "audio": self.audio,
+            "face_mask": self.face_mask,
+            "speech_guide": self.speech_guide,
+        }
         return {name: part for name, part in parts.items() if part is not None}
 
 
@@ -82,3 +94,14 @@ def face_mask_loss(masks: Float[Tensor, "b layers f n"], truth: Float[Tensor, "b
         return None
     difference = masks.float()[known] - truth.float()[known].unsqueeze(1)
     return difference.square().mean(dim=(2, 3)).sum(dim=1).mean()
+
+
+def speech_guide_loss(attention: Float[Tensor, "b blocks l"], due: Float[Tensor, "b l"]) -> Float[Tensor, ""] | None:
+    """L^g: -log of the attention to the symbols due, mean over blocks and over the tokens that say a known one. [ours]
+
+    None where no token does.
+    """
+    known = ~due.isnan()
+    if not bool(known.any()):
+        return None
+    return -attention.clamp(min=LEAST_ATTENTION).log().mean(dim=1)[known].mean()

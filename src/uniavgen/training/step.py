@@ -6,12 +6,14 @@ that guidance runs: without texts, and without texts and interaction.
 Letters: b batch, c latent channels, h w latent grid, l audio tokens, p speech symbols.
 """
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from uniavgen.batch import CLOSED, AVPair, TextInputs
+from uniavgen.batch import CLOSED, AVPair, Prediction, TextInputs
 from uniavgen.data.dataset import Batch
 from uniavgen.errors import DataError
 from uniavgen.flow.path import interpolate, velocity
@@ -20,7 +22,7 @@ from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.conditioning import ClipConditions, carries_loss, condition
 from uniavgen.tasks.table import TASKS
 from uniavgen.training.config import StageConfig
-from uniavgen.training.losses import Losses, face_mask_loss, face_weights, velocity_loss
+from uniavgen.training.losses import Losses, face_mask_loss, face_weights, speech_guide_loss, velocity_loss
 from uniavgen.training.randomness import StepRandomness
 
 
@@ -35,10 +37,15 @@ def step_losses(model: UniAVGenTransformer, batch: Batch, randomness: StepRandom
     state = interpolate(clean, noise, sigma)
     video, audio = condition(batch.draw.task, state, given, sigma, interact)
     text = choose_text(batch.text, batch.no_text, keeps_text)
+    if not stage.losses.speech_guide:
+        text = replace(text, due=None)
     target, carries = velocity(clean, noise), carries_loss(given, state)
     if stage.branches == "audio":
-        heard = model(None, audio, text, gate=CLOSED).velocity.audio
-        return Losses(audio=velocity_loss(heard, target.audio, carries.audio, dim=1))
+        heard = model(None, audio, text, gate=CLOSED)
+        return Losses(
+            audio=velocity_loss(heard.velocity.audio, target.audio, carries.audio, dim=1),
+            speech_guide=_guide(heard, text),
+        )
     prediction = model(video, audio, text, gate=TASKS[batch.draw.task].gate)
     masks, truth = prediction.face_masks, batch.face_mask
     focus = None
@@ -48,7 +55,14 @@ def step_losses(model: UniAVGenTransformer, batch: Batch, randomness: StepRandom
         video=velocity_loss(prediction.velocity.video, target.video, carries.video, dim=2, weights=focus),
         audio=velocity_loss(prediction.velocity.audio, target.audio, carries.audio, dim=1),
         face_mask=None if masks is None or truth is None else face_mask_loss(masks, truth),
+        speech_guide=_guide(prediction, text),
     )
+
+
+def _guide(prediction: Prediction, text: TextInputs) -> Float[Tensor, ""] | None:
+    if prediction.due_attention is None or text.due is None:
+        return None
+    return speech_guide_loss(prediction.due_attention, text.due)
 
 
 def choose_text(told: TextInputs, silent: TextInputs, keeps_text: Float[Tensor, " b"]) -> TextInputs:
@@ -59,6 +73,7 @@ def choose_text(told: TextInputs, silent: TextInputs, keeps_text: Float[Tensor, 
         caption=torch.where(keep[:, None, None], told.caption, silent.caption),
         speech=torch.where(keep[:, None], _widened(told.speech, length), _widened(silent.speech, length)),
         speech_length=torch.where(keep, told.speech_length, silent.speech_length),
+        due=None if told.due is None or silent.due is None else torch.where(keep[:, None], told.due, silent.due),
     )
 
 

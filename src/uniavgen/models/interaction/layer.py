@@ -30,9 +30,10 @@ class Reading:
 
 @dataclass
 class Record:
-    """What the interaction of one block leaves behind, beside its updates."""
+    """What one block leaves behind, beside its updates."""
 
     face_mask: Float[Tensor, "b f n"] | None = None
+    due_attention: Float[Tensor, "b l"] | None = None
     reading: Reading | None = None
 
 
