@@ -26,7 +26,7 @@ class Ramp(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class LossWeights(Config):
-    """L = video L^v + audio L^a + face_mask L^m + speech_guide L^g. [paper 4.1; L^g ours]"""
+    """L = video L^v + audio L^a + face_mask L^m + guides. [paper 4.1; guides ours]"""
 
     video: float = 1.0
     audio: float = 1.0
@@ -38,8 +38,11 @@ class LossWeights(Config):
     mouth_focus: float = 0.0
     """The same for the lower half of the face, on top: little else there moves but by the sound. [ours]"""
     speech_guide: float = 0.0
-    """Weight of L^g, which shows the audio branch where in its text it is; 0 in the paper. Without it a small model
-    learns to babble long before it learns to read. [ours, after DC-TTS's guided attention]"""
+    """Shows the audio branch where in its text it is; 0 in the paper. Without it a small model learns to babble long
+    before it learns to read. [ours, after DC-TTS's guided attention]"""
+    lip_guide: float = 0.0
+    """Looks at the velocity where mouths open (`lip_reader`); 0 in the paper. Without it a small model hears nothing of
+    the sound for very long. [ours; supervision by a lip reader as in LatentSync]"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,5 @@
-"""What a step is judged by: velocities of what was noisy [paper eq. (1), (2)], face masks [paper 3.4], and where in
-its text the audio branch reads [ours].
+"""What a step is judged by: velocities of what was noisy [paper eq. (1), (2)], face masks [paper 3.4], where in its
+text the audio branch reads, and how mouths move [ours].
 
 Letters: b batch, s latent frames or audio tokens of the clip, f latent frames, l audio tokens with reference in front,
 n video tokens a frame.
@@ -14,9 +14,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from uniavgen.training.config import LossWeights
+from uniavgen.training.lip_reader import LipReader
 
 LEAST_ATTENTION = 1e-4
-"""Below this share of attention L^g pulls no harder. [ours]"""
+"""Below this share of attention the speech guide pulls no harder. [ours]"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,7 @@ class Losses:
     audio: Float[Tensor, ""] | None = None
     face_mask: Float[Tensor, ""] | None = None
     speech_guide: Float[Tensor, ""] | None = None
+    lip_guide: Float[Tensor, ""] | None = None
 
     def total(self, weights: LossWeights, step: int, num_steps: int) -> Float[Tensor, ""]:
         """The weighted sum that is minimised; the only place where parts meet."""
@@ -35,6 +37,7 @@ class Losses:
             (self.audio, weights.audio),
             (self.face_mask, weights.face_mask.at(step, num_steps)),
             (self.speech_guide, weights.speech_guide),
+            (self.lip_guide, weights.lip_guide),
         ]
         # A weight of 0 leaves its part out: the mask head then learns from the velocities only.
         return torch.stack([weight * part for part, weight in weighted if part is not None and weight != 0]).sum()
@@ -46,6 +49,7 @@ class Losses:
             "audio": self.audio,
             "face_mask": self.face_mask,
             "speech_guide": self.speech_guide,
+            "lip_guide": self.lip_guide,
         }
         return {name: part for name, part in parts.items() if part is not None}
 
@@ -97,7 +101,7 @@ def face_mask_loss(masks: Float[Tensor, "b layers f n"], truth: Float[Tensor, "b
 
 
 def speech_guide_loss(attention: Float[Tensor, "b blocks l"], due: Float[Tensor, "b l"]) -> Float[Tensor, ""] | None:
-    """L^g: -log of the attention to the symbols due, mean over blocks and over the tokens that say a known one. [ours]
+    """-log of the attention to the symbols due, mean over blocks and over the tokens that say a known one. [ours]
 
     None where no token does.
     """
@@ -105,3 +109,23 @@ def speech_guide_loss(attention: Float[Tensor, "b blocks l"], due: Float[Tensor,
     if not bool(known.any()):
         return None
     return -attention.clamp(min=LEAST_ATTENTION).log().mean(dim=1)[known].mean()
+
+
+def lip_guide_loss(
+    predicted: Float[Tensor, "b c f h w"],
+    target: Float[Tensor, "b c f h w"],
+    sigma: Float[Tensor, " b"],
+    carries: Float[Tensor, " f"],
+    truth: Float[Tensor, "b f n"],
+    reader: LipReader,
+) -> Float[Tensor, ""] | None:
+    """Mean square of what the reader sees in the error of the clip that a velocity leads to, sigma times the error of
+    the velocity, over frames with a known face. [ours]
+
+    None where no such frame carries loss.
+    """
+    known = (truth.sum(dim=2) > 0) & (carries > 0)
+    if not bool(known.any()):
+        return None
+    error = sigma[:, None, None, None, None] * (predicted.float() - target.float())
+    return reader.read(error, truth)[known].square().mean()

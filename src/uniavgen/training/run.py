@@ -17,6 +17,7 @@ from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.training.config import TrainConfig
 from uniavgen.training.ema import Ema
 from uniavgen.training.feed import Steps
+from uniavgen.training.lip_reader import LipReader
 from uniavgen.training.listeners import Checkpoints
 from uniavgen.training.loop import StepFunction
 from uniavgen.training.losses import Losses
@@ -26,6 +27,7 @@ from uniavgen.training.randomness import StepRandomness
 from uniavgen.training.state import TrainState
 from uniavgen.training.step import step_losses
 
+LIP_READER_CLIPS = 512
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
 
 
@@ -97,7 +99,7 @@ def build_run(
             batch_size=config.train.batch_size,
             world=world,
         ),
-        step_function=step_function(config, model, device, world),
+        step_function=step_function(config, model, device, world, lip_reader(config, data)),
         checkpoints=Checkpoints(
             folder=out / "checkpoints",
             settings=settings,
@@ -107,7 +109,18 @@ def build_run(
     )
 
 
-def step_function(config: TrainConfig, model: UniAVGenTransformer, device: torch.device, world: World) -> StepFunction:
+def lip_reader(config: TrainConfig, data: TrainingData) -> LipReader | None:
+    """Fitted on clips of every feature set; None where the stage has no lip guide."""
+    if not config.stage.losses.lip_guide:
+        return None
+    each = -(-LIP_READER_CLIPS // len(data.sources))
+    clips = (source[i] for source in data.sources for i in range(min(each, len(source))))
+    return LipReader.fit(clips, data.timing.base)
+
+
+def step_function(
+    config: TrainConfig, model: UniAVGenTransformer, device: torch.device, world: World, lips: LipReader | None
+) -> StepFunction:
     """Batch and step to losses, in the run's precision."""
     dtype = PRECISIONS[config.train.precision]
 
@@ -115,6 +128,6 @@ def step_function(config: TrainConfig, model: UniAVGenTransformer, device: torch
         randomness = StepRandomness(seed=config.train.seed, step=step, rank=world.rank)
         precision = nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
         with precision:
-            return step_losses(model, batch.to(device), randomness, config.stage)
+            return step_losses(model, batch.to(device), randomness, config.stage, lips)
 
     return losses

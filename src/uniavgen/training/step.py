@@ -22,12 +22,29 @@ from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.conditioning import ClipConditions, carries_loss, condition
 from uniavgen.tasks.table import TASKS
 from uniavgen.training.config import StageConfig
-from uniavgen.training.losses import Losses, face_mask_loss, face_weights, speech_guide_loss, velocity_loss
+from uniavgen.training.lip_reader import LipReader
+from uniavgen.training.losses import (
+    Losses,
+    face_mask_loss,
+    face_weights,
+    lip_guide_loss,
+    speech_guide_loss,
+    velocity_loss,
+)
 from uniavgen.training.randomness import StepRandomness
 
 
-def step_losses(model: UniAVGenTransformer, batch: Batch, randomness: StepRandomness, stage: StageConfig) -> Losses:
-    """Losses of one batch; the same inputs give the same losses."""
+def step_losses(
+    model: UniAVGenTransformer,
+    batch: Batch,
+    randomness: StepRandomness,
+    stage: StageConfig,
+    lips: LipReader | None = None,
+) -> Losses:
+    """Losses of one batch; the same inputs give the same losses.
+
+    lips: where the stage has a lip guide.
+    """
     device, count = batch.mel.device, batch.mel.shape[0]
     sigma = shift(randomness.times(count), stage.shift).to(device)
     keeps_text, interact = (mask.to(device) for mask in stage.dropout.masks(randomness.dropout(count)))
@@ -56,6 +73,9 @@ def step_losses(model: UniAVGenTransformer, batch: Batch, randomness: StepRandom
         audio=velocity_loss(prediction.velocity.audio, target.audio, carries.audio, dim=1),
         face_mask=None if masks is None or truth is None else face_mask_loss(masks, truth),
         speech_guide=_guide(prediction, text),
+        lip_guide=None
+        if lips is None or truth is None
+        else lip_guide_loss(prediction.velocity.video, target.video, sigma, carries.video, truth, lips),
     )
 
 
