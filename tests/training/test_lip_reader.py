@@ -79,7 +79,7 @@ def test_the_guide_counts_errors_at_mouths_of_known_faces_only(reader):
     def loss(*wrong: slice) -> float:
         predicted = target.clone()
         predicted[wrong] = 1.0
-        return float(lip_guide_loss(predicted, target, torch.tensor([0.5, 1.0]), carries, truth, reader))
+        return float(lip_guide_loss(predicted, target, torch.ones(2), carries, truth, reader))
 
     everything, mouth = slice(None), (slice(6, 9), slice(3, 7))
     assert loss(slice(0, 1), slice(1, 2), everything, *mouth) > 0.1
