@@ -71,7 +71,7 @@ def test_a_face_that_moves_takes_its_mouth_along():
     assert torch.allclose(here, there, atol=1e-5)
 
 
-def test_the_guide_counts_errors_at_mouths_of_known_faces_only(reader):
+def test_the_guide_counts_movements_of_the_mouths_of_known_faces_only(reader):
     truth = torch.stack([face(1, 1), face(1, 1) * torch.nan])
     target, carries = torch.zeros(2, CHANNELS, FRAMES, 2 * ROWS, 2 * COLUMNS), torch.ones(FRAMES)
     carries[0] = 0
@@ -82,10 +82,11 @@ def test_the_guide_counts_errors_at_mouths_of_known_faces_only(reader):
         return float(lip_guide_loss(predicted, target, torch.ones(2), carries, truth, reader))
 
     everything, mouth = slice(None), (slice(6, 9), slice(3, 7))
-    assert loss(slice(0, 1), slice(1, 2), everything, *mouth) > 0.1
+    assert loss(slice(0, 1), slice(1, 2), slice(2, 5), *mouth) > 0.1
+    assert loss(slice(0, 1), slice(1, 2), everything, *mouth) == pytest.approx(0, abs=1e-9)  # It does not move.
     assert loss(slice(0, 1), everything, everything, slice(13, 16)) == 0
     assert loss(slice(0, 1), everything, slice(0, 1)) == 0
-    assert loss(slice(1, 2)) == 0
+    assert loss(slice(1, 2), everything, slice(2, 5)) == 0
     assert lip_guide_loss(target, target, torch.ones(2), carries, truth * torch.nan, reader) is None
 
 

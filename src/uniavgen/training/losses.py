@@ -119,13 +119,15 @@ def lip_guide_loss(
     truth: Float[Tensor, "b f n"],
     reader: LipReader,
 ) -> Float[Tensor, ""] | None:
-    """Mean square of what the reader sees in the error of the clip that a velocity leads to, sigma times the error of
-    the velocity, over frames with a known face. [ours]
+    """How differently mouths move in the clip that a velocity leads to: variance over a clip's frames of what the reader
+    sees in sigma times the error of the velocity. [ours]
 
-    None where no such frame carries loss.
+    Frames with a known face count, and clips with several of them; None where there are none.
     """
-    known = (truth.sum(dim=2) > 0) & (carries > 0)
-    if not bool(known.any()):
+    known = ((truth.sum(dim=2) > 0) & (carries > 0)).float()[..., None]
+    count = known.sum(dim=1, keepdim=True)
+    if not bool((count > 1).any()):
         return None
-    error = sigma[:, None, None, None, None] * (predicted.float() - target.float())
-    return reader.read(error, truth)[known].square().mean()
+    error = reader.read(sigma[:, None, None, None, None] * (predicted.float() - target.float()), truth) * known
+    moved = (error - error.sum(dim=1, keepdim=True) / count.clamp(min=1)) * known * (count > 1)
+    return moved.square().sum() / (known * (count > 1)).sum() / moved.shape[2]
