@@ -119,8 +119,8 @@ def lip_guide_loss(
     truth: Float[Tensor, "b f n"],
     reader: LipReader,
 ) -> Float[Tensor, ""] | None:
-    """How differently mouths move in the clip that a velocity leads to: variance over a clip's frames of what the reader
-    sees in sigma times the error of the velocity. [ours]
+    """How differently mouths move in the clip that a velocity leads to: variance over a clip's frames of what the
+    reader sees in sigma times the error of the velocity. [ours]
 
     Frames with a known face count, and clips with several of them; None where there are none.
     """
