@@ -5,7 +5,7 @@ needs no truth is spoilt. For every way: mean of each score, and how often the t
 chance); of an offset the share within 40 ms of the planted one, and the median error.
 
     python benchmarks/metrics.py set/truth --prompts set/prompts.jsonl --assets DIR
-    python benchmarks/metrics.py clips --prompts clips/prompts.jsonl --assets DIR --metrics wer_base,speaker --clips 12
+    python benchmarks/metrics.py clips --prompts clips/prompts.jsonl --metrics wer_base --clips 12 --no-shifts
 """
 
 import argparse
@@ -24,8 +24,7 @@ from uniavgen.evaluation.clip import Clip, find_clips, read_clip
 from uniavgen.evaluation.metric import Better, Column, NotMeasured
 from uniavgen.evaluation.networks import Places
 from uniavgen.evaluation.prompts import Prompt, read_prompts
-from uniavgen.evaluation.readers.traits import AGES, age_of
-from uniavgen.evaluation.spoiling import Known, Spoilt, partners, spoilt
+from uniavgen.evaluation.spoiling import Known, Spoilt, as_long, partners, spoilt
 from uniavgen.evaluation.statistics import auc
 
 CLOSE_MS = 40.0
@@ -43,7 +42,8 @@ def main() -> None:
     chosen = choose(names, Places(weights={}, assets=arguments.assets), Options())
     scores: Scores = {}
     for prompt, way in tqdm(_ways(prompts, files), desc="measure", unit="variant", file=sys.stderr):
-        _measure(chosen, prompt, way, scores)
+        if not (arguments.no_shifts and way.early_ms):
+            _measure(chosen, prompt, way, scores)
     columns = [column for metric in chosen.metrics for column in metric.columns]
     rows = {name: _row(found, scores["truth"], columns) for name, found in scores.items()}
     result = {"clips": len(prompts), "networks": chosen.checksums, **circumstances("cpu"), "rows": rows}
@@ -58,6 +58,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--assets", type=Path)
     parser.add_argument("--metrics", default="sync,traits", help="names or groups as of uniavgen evaluate")
     parser.add_argument("--clips", type=int, help="only the first ones")
+    parser.add_argument("--no-shifts", action="store_true", help="for metrics that do not hear when a sound comes")
     parser.add_argument("--out", help="file for the result instead of benchmarks/results/metrics.json")
     return parser.parse_args()
 
@@ -67,17 +68,17 @@ def _ways(prompts: Sequence[Prompt], files: Mapping[str, Path]) -> Iterator[tupl
     for place, prompt in enumerate(prompts):
         others = {name: found for name, of_all in chosen.items() if (found := of_all[place]) is not None}
         clip = read_clip(files[prompt.id], prompt)
-        sounds = {name: _as_long(read_clip(files[prompts[k].id], prompts[k]), clip) for name, k in others.items()}
+        sounds = {name: _sound(files, prompts[k], clip) for name, k in others.items()}
         for way in spoilt(clip, sounds):
             yield prompt, way
 
 
-def _as_long(other: Clip, clip: Clip) -> np.ndarray:
-    """Sound of `other`, cut or filled up with silence to that of `clip`."""
-    assert other.waveform is not None
+def _sound(files: Mapping[str, Path], other: Prompt, clip: Clip) -> np.ndarray:
+    """That of the clip of `other`, as long as that of `clip`."""
+    found = read_clip(files[other.id], other).waveform
+    assert found is not None
     assert clip.waveform is not None
-    length = len(clip.waveform)
-    return np.pad(other.waveform[:length], (0, max(length - len(other.waveform), 0)))
+    return as_long(found, len(clip.waveform))
 
 
 def _known(prompt: Prompt) -> Known:
@@ -85,8 +86,7 @@ def _known(prompt: Prompt) -> Known:
     facts = prompt.truth.with_suffix(".json") if prompt.truth else None
     if facts is None or not facts.is_file():
         return Known()
-    found = json.loads(facts.read_text())
-    return Known(gender=found["gender"], age=AGES[age_of(float(found["age"]))], emotion=found["mood"])
+    return Known.of(json.loads(facts.read_text()))
 
 
 def _measure(chosen: Chosen, prompt: Prompt, way: Spoilt, scores: Scores) -> None:

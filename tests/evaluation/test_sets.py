@@ -1,12 +1,17 @@
 """Sets out of rendered clips, GRID and EMTD, on tiny made-up folders."""
 
+import json
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
 from uniavgen.errors import DataError
-from uniavgen.evaluation.sets import emtd_prompts, grid_prompts, grid_sentence
+from uniavgen.evaluation.sets import emtd_prompts, finish_rendered, grid_prompts, grid_sentence
 from uniavgen.media.audio import read_audio, write_wav
-from uniavgen.media.image import read_image
+from uniavgen.media.container import read_metadata
+from uniavgen.media.image import read_image, write_image
+from uniavgen.media.video import read_video
 
 from .builders import write_noise
 
@@ -60,3 +65,23 @@ def test_emtd_gives_first_frames_and_sounds(tmp_path):
     assert read_image(one.image).shape == (32, 32, 3)
     with pytest.raises(DataError, match="holds no clips"):
         list(emtd_prompts(tmp_path, out, 17))
+
+
+def test_a_twin_has_the_pictures_of_its_clip_and_a_voice_that_cannot_be_its_own(tmp_path):
+    people = {"a": ("male", 40, "sad"), "b": ("male", 30, "happy"), "c": ("female", 30, "happy")}
+    for number, (key, (gender, age, mood)) in enumerate(people.items()):
+        write_noise(tmp_path / "truth" / f"{key}.mp4", seed=number)
+        sound = read_audio(tmp_path / "truth" / f"{key}.mp4", 24_000)
+        write_wav(tmp_path / "truth" / f"{key}.wav", sound, 24_000)
+        (tmp_path / "truth" / f"{key}.npz").touch()
+        write_image(tmp_path / "images" / f"{key}.png", np.zeros((8, 8, 3), np.uint8))
+        facts = {"gender": gender, "age": age, "mood": mood, "caption": "", "text": "", "speaker": key}
+        (tmp_path / "truth" / f"{key}.json").write_text(json.dumps(facts))
+    finish_rendered(tmp_path, [*people])
+    twins = {path.stem: path for path in (tmp_path / "twins").iterdir()}
+    assert {key: read_metadata(path)["sound"] for key, path in twins.items()} == {"a": "c", "c": "a"}
+    clip, twin = (read_video(path, Fraction(16), rate_hz=24_000) for path in (tmp_path / "truth/a.mp4", twins["a"]))
+    strange = read_audio(tmp_path / "truth" / "c.wav", 24_000)[: len(twin.waveform)]
+    assert np.array_equal(clip.frames, twin.frames)
+    assert np.corrcoef(strange, twin.waveform[: len(strange)])[0, 1] > 0.9
+    assert abs(np.corrcoef(clip.waveform[: len(strange)], twin.waveform[: len(strange)])[0, 1]) < 0.1

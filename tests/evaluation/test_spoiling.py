@@ -8,7 +8,7 @@ import pytest
 
 from uniavgen.evaluation.clip import Clip, Kept
 from uniavgen.evaluation.prompts import Prompt
-from uniavgen.evaluation.spoiling import SHIFTS_MS, Known, partners, shifted, spoilt
+from uniavgen.evaluation.spoiling import SHIFTS_MS, TWIN, Known, as_long, partners, shifted, spoilt
 
 WOMAN, MAN = Known(gender="female", age="grown", emotion="sad"), Known(gender="male", age="old", emotion="sad")
 GIRL, BOY = (Known(gender=gender, age="child", emotion="happy") for gender in ("female", "male"))
@@ -19,6 +19,7 @@ def test_partners_differ_as_they_should():
     assert found["sound of the next clip"] == [1, 2, 3, 0]
     assert found["another voice"] == [1, 3, 3, 0]
     assert found["another emotion"] == [1, 3, 3, 1]
+    assert found[TWIN] == [1, 3, 3, 1]
     assert partners([GIRL, BOY])["another voice"] == [None, None]
 
 
@@ -29,6 +30,12 @@ def test_a_shift_and_its_opposite_leave_the_middle():
     assert shifted(sound, -100.0)[0] == 1601
     assert np.array_equal(shifted(sound, 0.0), sound)
     assert not shifted(sound[:100], 400.0).any()
+
+
+def test_a_sound_is_cut_or_filled_up():
+    sound = np.ones(4, np.float32)
+    assert as_long(sound, 2).tolist() == [1, 1]
+    assert as_long(sound, 5).tolist() == [1, 1, 1, 1, 0]
 
 
 @pytest.mark.parametrize("others", [0, 2])

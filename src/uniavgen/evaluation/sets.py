@@ -15,7 +15,9 @@ from uniavgen.data.sample import decode_frames, decode_sound
 from uniavgen.errors import DataError
 from uniavgen.evaluation.clip import SUFFIXES, find_clips
 from uniavgen.evaluation.prompts import Prompt, write_prompts
+from uniavgen.evaluation.spoiling import TWIN, Known, as_long, partners
 from uniavgen.media.audio import read_audio, write_wav
+from uniavgen.media.container import write_dubbed
 from uniavgen.media.files import whole_file
 from uniavgen.media.image import write_image
 from uniavgen.media.video import read_video
@@ -24,8 +26,8 @@ from uniavgen.timebase import Timebase
 SET_FILE = "prompts.jsonl"
 WORLD_SIZE, WORLD_SEED, WORLD_PEOPLE_PER_VOICE = 100, 4211, 2
 """The built-in set: its own people (they belong to the seed), sentences of the split `val`, two people a voice, so that
-most clips have a reference voice in another clip of the same person; every second clip is drawn in flat tones, which
-no model here is trained on. [ours; the paper's set is half photos, half drawings]"""
+most clips have a reference voice in another clip of the same person; every second clip is drawn in flat tones, of which
+only the face reader of `readers.traits` has seen any. [ours; the paper's set is half photos, half drawings]"""
 SHADED = "shaded"
 """Split of rendered clips that do not say how they are drawn (`synth.Art`)."""
 SOUNDS = (".wav", ".flac", ".mp3", ".m4a")
@@ -67,14 +69,25 @@ class RenderedFiles:
 
 
 def finish_rendered(folder: Path, keys: Sequence[str]) -> list[Prompt]:
-    """Write the prompts of clips that were added, in the order of `keys`.
+    """Write the prompts of clips that were added, in the order of `keys`, and the twins of the clips.
 
-    The reference voice of a clip is the sound of the next one of the same speaker, where there is another.
+    The reference voice of a clip is the sound of the next one of the same speaker, where there is another. A twin has
+    the pictures of its clip and the sound of the next one with a blatantly other voice in another emotion.
     """
     facts = {key: json.loads(RenderedFiles(folder=folder, key=key).facts.read_text()) for key in keys}
+    for key, other in zip(keys, partners([Known.of(found) for found in facts.values()])[TWIN], strict=True):
+        if other is not None:
+            _write_twin(folder, key, keys[other])
     prompts = [_rendered(folder, key, facts) for key in keys]
     write_prompts(folder / SET_FILE, prompts)
     return prompts
+
+
+def _write_twin(folder: Path, key: str, other: str) -> None:
+    rate_hz = Timebase.sample_rate_hz
+    own, strange = (read_audio(folder / "truth" / f"{name}.wav", rate_hz) for name in (key, other))
+    twin, clip = (folder / part / f"{key}.mp4" for part in ("twins", "truth"))
+    write_dubbed(twin, clip, as_long(strange, len(own)), rate_hz, {"sound": other})
 
 
 def _rendered(folder: Path, key: str, facts: Mapping[str, Mapping[str, Any]]) -> Prompt:

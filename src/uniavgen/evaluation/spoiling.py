@@ -5,13 +5,17 @@ Letters: F frames, H W pixels.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 
 from uniavgen.evaluation.clip import SPEECH_RATE_HZ, Clip
+from uniavgen.evaluation.readers.traits import AGES, age_of
 
 SHIFTS_MS = (-400.0, -200.0, -100.0, 100.0, 200.0, 400.0)
+TWIN = "another voice and emotion"
+"""The partner whose sound a twin of the built-in set has."""
 NOISE_LEVEL = 0.1
 """Deviation of the noise that takes the place of sound; speech of the world has about as much."""
 
@@ -23,6 +27,12 @@ class Known:
     gender: str = ""
     age: str = ""
     emotion: str = ""
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> "Known":
+        """Out of what stands beside the truth of a rendered clip; what it does not say stays empty."""
+        age = AGES[age_of(float(facts["age"]))] if "age" in facts else ""
+        return cls(gender=facts.get("gender", ""), age=age, emotion=facts.get("mood", ""))
 
     def has_other_voice(self, other: "Known") -> bool:
         """Whether the voices blatantly belong to other people: one of a child, or of the other gender."""
@@ -62,13 +72,19 @@ def spoilt(clip: Clip, others: Mapping[str, Float32[np.ndarray, " samples"]]) ->
 
 
 def partners(known: Sequence[Known]) -> dict[str, list[int | None]]:
-    """For every clip the next one, the next with a blatantly other voice, and the next in another emotion."""
+    """For every clip the next one, the next with a blatantly other voice, in another emotion, and with both."""
     ways: dict[str, Callable[[Known, Known], bool]] = {
         "sound of the next clip": lambda *_: True,
         "another voice": Known.has_other_voice,
         "another emotion": Known.has_other_emotion,
+        TWIN: lambda own, other: own.has_other_voice(other) and own.has_other_emotion(other),
     }
     return {name: [_next(known, place, differs) for place in range(len(known))] for name, differs in ways.items()}
+
+
+def as_long(waveform: Float32[np.ndarray, " samples"], length: int) -> Float32[np.ndarray, " length"]:
+    """Cut, or filled up with silence."""
+    return np.pad(waveform[:length], (0, max(length - len(waveform), 0)))
 
 
 def shifted(waveform: Float32[np.ndarray, " samples"], ms: float) -> Float32[np.ndarray, " samples"]:

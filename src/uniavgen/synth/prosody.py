@@ -9,6 +9,8 @@ from scipy import signal
 from uniavgen.synth.speech import SAMPLE_RATE_HZ, Speech
 
 _SHELF_HZ = 1500.0
+NEUTRAL_PEAK = 0.55
+"""Highest sample of a voice without a mood."""
 _PEAK = 0.9
 _QUIETEST_DB = -8.0
 
@@ -27,12 +29,12 @@ def retune(speech: Speech, pitch: float) -> Speech:
 def colour(
     waveform: Float32[np.ndarray, " samples"], gain_db: float, brightness_db: float
 ) -> Float32[np.ndarray, " samples"]:
-    """Louder or softer, and brighter or duller above 1.5 kHz; 0 dB is a peak of half the full scale."""
+    """Louder or softer, and brighter or duller above 1.5 kHz; 0 dB is a peak of NEUTRAL_PEAK."""
     treble = waveform - signal.sosfilt(signal.butter(1, _SHELF_HZ, fs=SAMPLE_RATE_HZ, output="sos"), waveform)
     shaped = waveform + (10 ** (brightness_db / 20) - 1) * treble
     gain = 10 ** (max(gain_db, _QUIETEST_DB) / 20)
     peak = max(float(np.abs(shaped).max(initial=0)), 1e-6)
-    return np.clip(0.55 * gain / peak * shaped, -_PEAK, _PEAK).astype(np.float32)
+    return np.clip(NEUTRAL_PEAK * gain / peak * shaped, -_PEAK, _PEAK).astype(np.float32)
 
 
 def place(speech: Speech, start_s: float, num_samples: int) -> Speech:

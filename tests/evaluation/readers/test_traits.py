@@ -1,5 +1,7 @@
 """What is read of a person from face and voice, and how it is compared."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,15 +14,20 @@ from uniavgen.evaluation.readers.traits import (
     ANSWERS,
     EMOTIONS,
     KINDS,
+    LOST_DB,
+    VOICE_MAY,
     FaceReader,
     Traits,
     VoiceReader,
     age_of,
+    doubt,
     emotion_consistency,
     kind_of,
     timbre_consistency,
     to_traits,
 )
+from uniavgen.synth.moods import MOODS
+from uniavgen.synth.prosody import NEUTRAL_PEAK
 
 
 def person(male: float, age: str, *emotions: str) -> Traits:
@@ -123,6 +130,37 @@ def test_a_voice_in_doubt_is_no_mismatch():
     for emotion, grade in (("happy", 1.0), ("angry", 1.0), ("sad", 0.0), ("neutral", 0.0)):
         assert emotion_consistency(voice, person(1.0, "old", emotion, emotion)) == grade
     assert [timbre_consistency(voice, person(1.0, age, "sad")) for age in AGES] == [0.0, 1.0, 1.0]
+
+
+def test_a_face_in_doubt_is_no_mismatch():
+    def face(child: float, male: float) -> Traits:
+        return replace(person(male, "grown", "sad", "sad"), ages=np.array([child, 1 - child, 0.0]))
+
+    girl, man = person(0.0, "child", "sad"), person(1.0, "grown", "sad")
+    assert [timbre_consistency(girl, face(child, 0.0)) for child in (0.0, 0.5, 1.0)] == [0.0, 1.0, 1.0]
+    grades = [timbre_consistency(girl, face(child, 0.0)) for child in np.linspace(0, 0.5, 20)]
+    assert grades == sorted(grades)
+    assert {0.0, 0.5, 0.75, 1.0} <= {*grades}
+    assert [timbre_consistency(man, face(0.0, male)) for male in (0.0, 0.45, 1.0)] == [0.0, 1.0, 1.0]
+    moods = np.stack([np.eye(len(KINDS))[kind_of(name, 1.0)] for name in ("happy", "angry")])
+    torn = replace(man, kinds=np.stack([moods.mean(axis=0), moods[0]]))
+    assert [emotion_consistency(person(1.0, "grown", mood), torn) for mood in ("happy", "angry", "sad")] == [1, 0.5, 0]
+
+
+def test_loudness_tells_moods_apart_only_where_it_is_asked():
+    unsure = replace(person(1.0, "grown", "sad"), kinds=np.full(len(KINDS), 1 / len(KINDS)))
+    said = {}
+    for mood in MOODS:
+        peak = NEUTRAL_PEAK * 10 ** ((mood.gain_db - LOST_DB) / 20)
+        heard = unsure.at_level(np.array([0.1, -peak, 0.0], np.float32))
+        assert heard.kinds.sum() == pytest.approx(1)
+        said[mood.name] = dict(zip(EMOTIONS, doubt(heard.emotions, VOICE_MAY) == 0, strict=True))
+    assert all(said[name][name] for name in EMOTIONS)
+    assert [name for name, may in said["sad"].items() if may] == ["sad"]
+    assert not said["neutral"]["sad"]
+    far_off = unsure.at_level(np.full(3, 0.05, np.float32))
+    np.testing.assert_allclose(far_off.kinds, unsure.kinds)
+    assert emotion_consistency(unsure, person(1.0, "grown", "happy", "happy")) == 1
 
 
 def test_silence_around_a_voice_does_not_change_what_is_heard():

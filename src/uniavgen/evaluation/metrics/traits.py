@@ -15,6 +15,7 @@ from uniavgen.evaluation.readers.storing import shipped
 from uniavgen.evaluation.readers.traits import FaceReader, Traits, VoiceReader, emotion_consistency, timbre_consistency
 
 FACE, VOICE = "face-reader", "voice-reader"
+AT_LEVEL = "emotion_consistency_at_level"
 COLUMNS = (
     Column(
         name="timbre_consistency",
@@ -25,10 +26,17 @@ COLUMNS = (
     Column(
         name="emotion_consistency",
         description="share of the frames whose emotion the voice may have, by readers of our own, on the paper's five "
-        "grades; 0 to 1; knows the synthetic world only",
+        "grades, however loud the voice is; 0 to 1; knows the synthetic world only",
+        better=Better.HIGHER,
+    ),
+    Column(
+        name=AT_LEVEL,
+        description="the same where loudness has a say: moods of the synthetic world are louder and softer. For clips "
+        "that keep its level to 1 dB",
         better=Better.HIGHER,
     ),
 )
+NO_LEVEL = "the prompt is not of the synthetic world, so nobody knows how loud its moods should be"
 
 
 class TraitConsistency:
@@ -51,7 +59,7 @@ class TraitConsistency:
     def _readers(self) -> tuple[FaceReader, VoiceReader]:
         return FaceReader.load(), VoiceReader.load()
 
-    def measure(self, clip: Clip, prompt: Prompt) -> Measurement:  # noqa: ARG002
+    def measure(self, clip: Clip, prompt: Prompt) -> Measurement:
         if clip.waveform is None:
             raise NotMeasured("the clip has no sound track")
         if clip.is_silent:
@@ -60,14 +68,19 @@ class TraitConsistency:
         of_face, of_voice = self._readers
         face = self._seen.of(clip.frames, lambda: of_face.read(clip.frames, float(clip.fps), place.path))
         voice = of_voice.read(clip.waveform)
+        scores = {
+            "timbre_consistency": timbre_consistency(voice, face),
+            "emotion_consistency": emotion_consistency(voice, face),
+        }
+        details = {
+            "face found by": place.found_by,
+            "read from the face": face.say(),
+            "read from the voice": voice.say(),
+        }
+        if prompt.truth is None:
+            return Measurement(scores=scores, reasons={AT_LEVEL: NO_LEVEL}, details=details)
+        at_level = voice.at_level(clip.waveform)
         return Measurement(
-            scores={
-                "timbre_consistency": timbre_consistency(voice, face),
-                "emotion_consistency": emotion_consistency(voice, face),
-            },
-            details={
-                "face found by": place.found_by,
-                "read from the face": face.say(),
-                "read from the voice": voice.say(),
-            },
+            scores={**scores, AT_LEVEL: emotion_consistency(at_level, face)},
+            details={**details, "read from the voice with its loudness": at_level.say()},
         )

@@ -6,20 +6,22 @@ four emotions, two strengths of each but neutral.
 Letters: F frames, s side, b batch, l mel frames.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float, Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
 from uniavgen.evaluation.readers.blocks import Residual
 from uniavgen.evaluation.readers.hearing import VOICE_MEL, Tone, mel
 from uniavgen.evaluation.readers.locator import FacePath, to_tensor
-from uniavgen.evaluation.readers.rubric import emotion_grade, gap, timbre_grade
+from uniavgen.evaluation.readers.rubric import Gap, emotion_grade, gap, timbre_grade
 from uniavgen.evaluation.readers.storing import load, shipped
+from uniavgen.synth.moods import MOODS, STRENGTHS
+from uniavgen.synth.prosody import NEUTRAL_PEAK
 
 AGES = ("child", "grown", "old")
 CHILD_BELOW, OLD_FROM = 16.0, 62.5
@@ -31,6 +33,7 @@ STRONG_FROM = 0.8
 """Strength of a mood from which it is strong. [ours]"""
 KINDS = (("neutral", False), *((name, strong) for name in EMOTIONS[1:] for strong in (False, True)))
 """Emotion, and whether it is strong."""
+_GAINS_DB = np.array([{mood.name: mood.gain_db for mood in MOODS}[name] * STRENGTHS[strong] for name, strong in KINDS])
 ANSWERS = 1 + len(AGES) + len(KINDS)
 FACE_PX, FACE_SHARE = 80, 1.5
 """The square around a face: its side in pixels, and in sizes of the face. [ours]"""
@@ -38,8 +41,11 @@ FACES_PER_S = 8.0
 """How often a face is looked at. [ours]"""
 MOMENT_S = 0.4
 """Deviation of the smoothing over time of what a face shows. [ours]"""
-PLAUSIBLE = 0.08
-"""Probability over the likeliest answer's from which a voice may be so. [ours, measured: docs/evaluation.md]"""
+VOICE_MAY, FACE_MAY_BE, FACE_MAY_FEEL = 0.05, 0.6, 0.25
+"""Probability over the likeliest answer's from which a voice may be so, and a face: of a gender and age, in an emotion.
+[ours, measured: docs/evaluation.md]"""
+LOUDNESS_DB, LOST_DB = 0.4, 0.2
+"""Deviation of a voice's peak from what its mood says, and what AAC and 16 kHz take off it. [ours, measured]"""
 HEARD = 0.03
 """Power over the loudest moment's from which something sounds. [ours]"""
 
@@ -58,6 +64,15 @@ class Traits:
         """Of EMOTIONS, whatever their strength."""
         groups = [[i for i, (kind, _) in enumerate(KINDS) if kind == name] for name in EMOTIONS]
         return np.stack([self.kinds[..., group].sum(axis=-1) for group in groups], axis=-1)
+
+    def at_level(self, waveform: Float32[np.ndarray, " samples"]) -> "Traits":
+        """What is thought of a voice when its loudness has a say, as moods of the world are louder and softer.
+
+        A loudness that no mood has says nothing.
+        """
+        peak_db = 20 * np.log10(max(float(np.abs(waveform).max(initial=0)), 1e-6) / NEUTRAL_PEAK) + LOST_DB
+        kinds = self.kinds * np.maximum(np.exp(-0.5 * ((peak_db - _GAINS_DB) / LOUDNESS_DB) ** 2), 1e-9)
+        return replace(self, kinds=kinds / kinds.sum(axis=-1, keepdims=True))
 
     def say(self) -> str:
         """In words, such as 'female, child, sad'."""
@@ -178,25 +193,34 @@ def heard(log_mel: Float[Tensor, "b l mel"], tone: Float[Tensor, "b 2"]) -> Floa
     return torch.cat([mean - level, spread, loud - level, tone], dim=1)
 
 
-def plausible(probabilities: Float[np.ndarray, " k"]) -> Bool[np.ndarray, " k"]:
-    """What may be so; a voice that is unsure rules out little."""
-    return probabilities >= PLAUSIBLE * probabilities.max()
+def doubt(probabilities: Float[np.ndarray, "*n k"], may: float) -> Float[np.ndarray, "*n k"]:
+    """0 from `may` times the likeliest on, for what may be so, to 1 for what is ruled out; doubt rules out little."""
+    return np.clip(1 - probabilities / (may * probabilities.max(axis=-1, keepdims=True)), 0, 1)
 
 
 def timbre_consistency(voice: Traits, face: Traits) -> float:
-    """One of the five grades. Gender counts as far as both are grown up: a boy sounds like a girl.
+    """One of the five grades: the best for any age of the voice and any of the face.
 
-    Age is as far off as from the nearest age that the voice may have.
+    Ages are as far apart as they are, or as one is in doubt. Gender counts if both are grown up: a boy sounds like a
+    girl.
     """
-    grown = float((1 - voice.ages[0]) * (1 - face.ages[0]))
-    gender = abs(voice.male - face.male) * grown
-    age = np.abs(AGE_PLACES[plausible(voice.ages)] - AGE_PLACES @ face.ages).min()
-    return timbre_grade(gap(gender), gap(float(age)))
+    of_voice, of_face = (
+        doubt(np.array([1 - of.male, of.male]), may) for of, may in ((voice, VOICE_MAY), (face, FACE_MAY_BE))
+    )
+    gender = gap(float(np.maximum(of_voice, of_face).min()))
+    doubts = np.maximum(doubt(voice.ages, VOICE_MAY)[:, None], doubt(face.ages, FACE_MAY_BE))
+    ages = np.maximum(np.abs(AGE_PLACES[:, None] - AGE_PLACES), doubts)
+    return max(
+        timbre_grade(gender if heard and seen else Gap.FINE, gap(float(ages[heard, seen])))
+        for heard in range(len(AGES))
+        for seen in range(len(AGES))
+    )
 
 
 def emotion_consistency(voice: Traits, face: Traits) -> float:
-    """One of the five grades, by the share of the face's frames whose emotion the voice may have."""
-    return emotion_grade(float(plausible(voice.emotions)[face.emotions.argmax(axis=-1)].mean()))
+    """One of the five grades, by the share of the face's frames that may have an emotion which the voice may have."""
+    shared = (doubt(voice.emotions, VOICE_MAY) == 0) & (doubt(face.emotions, FACE_MAY_FEEL) == 0)
+    return emotion_grade(float(shared.any(axis=-1).mean()))
 
 
 def kind_of(mood: str, strength: float) -> int:

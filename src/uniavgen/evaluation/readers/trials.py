@@ -16,12 +16,13 @@ from uniavgen.evaluation.readers.sync import Agreement, SyncReader, agreement
 from uniavgen.evaluation.readers.traits import (
     AGES,
     EMOTIONS,
+    VOICE_MAY,
     FaceReader,
     Traits,
     VoiceReader,
     age_of,
+    doubt,
     emotion_consistency,
-    plausible,
     timbre_consistency,
 )
 from uniavgen.evaluation.spoiling import SHIFTS_MS, shifted
@@ -107,6 +108,8 @@ class _Known:
 class _Person(_Known):
     face: Traits
     voice: Traits
+    loud: Traits
+    """The voice where its loudness has a say."""
 
     def blatantly_unlike(self, other: "_Person") -> bool:
         """A child's voice for someone else, or the wrong gender."""
@@ -126,34 +129,36 @@ def trait_trials(
         except NotMeasured:
             continue
         sound, who = at_speech_rate(clip.sample.waveform), _known(clip)
+        voice = voices.read(sound)
         people.append(
             _Person(
                 male=who.male,
                 age=who.age,
                 emotion=who.emotion,
                 face=faces.read(clip.frames, FPS, where),
-                voice=voices.read(sound),
+                voice=voice,
+                loud=voice.at_level(sound),
             )
         )
     pairs = [(a, b) for a in people for b in people]
-    own = [(person.voice, person.face) for person in people]
-    unlike = [(a.voice, b.face) for a, b in pairs if a.blatantly_unlike(b)]
-    other_mood = [(a.voice, b.face) for a, b in pairs if a.emotion != b.emotion]
-    timbre, emotion = _grades(timbre_consistency, own), _grades(emotion_consistency, own)
-    unlike_timbre, other_emotion = _grades(timbre_consistency, unlike), _grades(emotion_consistency, other_mood)
+    unlike = [(a, b) for a, b in pairs if a.blatantly_unlike(b)]
+    other_mood = [(a, b) for a, b in pairs if a.emotion != b.emotion]
+    own = [(person, person) for person in people]
     return {
-        "timbre": _trait_row(timbre, unlike_timbre),
-        "emotion": _trait_row(emotion, other_emotion),
+        "timbre": _trait_row(own, unlike, lambda a, b: timbre_consistency(a.voice, b.face)),
+        "emotion": _trait_row(own, other_mood, lambda a, b: emotion_consistency(a.voice, b.face)),
+        "emotion at its level": _trait_row(own, other_mood, lambda a, b: emotion_consistency(a.loud, b.face)),
         "face is right": _right([person.face for person in people], people),
         "voice is right": _right([person.voice for person in people], people),
     }
 
 
-def _grades(grade: Callable[[Traits, Traits], float], pairs: Sequence[tuple[Traits, Traits]]) -> list[float]:
-    return [grade(voice, face) for voice, face in pairs]
-
-
-def _trait_row(truth: Sequence[float], spoilt: Sequence[float]) -> Row:
+def _trait_row(
+    own: Sequence[tuple[_Person, _Person]],
+    other: Sequence[tuple[_Person, _Person]],
+    grade: Callable[[_Person, _Person], float],
+) -> Row:
+    truth, spoilt = ([grade(a, b) for a, b in pairs] for pairs in (own, other))
     return {
         "clips": len(truth),
         "truth": float(np.mean(truth)),
@@ -166,8 +171,8 @@ def _trait_row(truth: Sequence[float], spoilt: Sequence[float]) -> Row:
 def voice_trials(voices: VoiceReader, clips: Iterator[TruthClip]) -> dict[str, Row]:
     """How often a voice reader is right, and how much it rules out."""
     heard = [(voices.read(at_speech_rate(clip.sample.waveform)), _known(clip)) for clip in clips]
-    ages = [(plausible(traits.ages), who.age) for traits, who in heard]
-    emotions = [(plausible(traits.emotions), EMOTIONS.index(who.emotion)) for traits, who in heard]
+    ages = [(doubt(traits.ages, VOICE_MAY) == 0, who.age) for traits, who in heard]
+    emotions = [(doubt(traits.emotions, VOICE_MAY) == 0, EMOTIONS.index(who.emotion)) for traits, who in heard]
     return {
         "voice is right": _right([traits for traits, _ in heard], [who for _, who in heard]),
         "age may be": _sets(ages),
