@@ -1,6 +1,7 @@
 """Word error rate: the counting, the names of columns, and Whisper's real class with random weights."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,21 @@ def test_whisper_of_random_weights_says_the_same_twice(is_multilingual, tmp_path
         rates.append((found.scores["wer_tiny"], found.details["transcript/wer_tiny"]["heard"]))
     assert rates[0] == rates[1]
     assert np.isfinite(rates[0][0])
+
+
+def test_what_is_heard_belongs_to_the_sound_and_not_to_the_file(tmp_path):
+    pytest.importorskip("whisper_normalizer", reason="whisper-normalizer is not installed (extra eval)")
+    _save_whisper(tmp_path / "tiny", is_multilingual=True)
+    prompt = Prompt(id="a", speech="some words to say")
+    metric = WordErrorRate("whisper", Weights(label="tiny", path=tmp_path / "tiny"))
+    clip = plain_clip(prompt)
+    assert clip.waveform is not None
+    sounds = (clip.waveform, np.zeros_like(clip.waveform), clip.waveform)
+    heard = [
+        metric.measure(replace(clip, waveform=sound), prompt).details["transcript/wer_tiny"]["heard"]
+        for sound in sounds
+    ]
+    assert heard[0] == heard[2] != heard[1] == ""
 
 
 def _save_whisper(folder: Path, is_multilingual: bool) -> None:
