@@ -35,7 +35,7 @@ TABLE = [
     ("generate --image drive.wav --speech Hi", "not a picture"),
     ("generate --image thin.png --speech Hi", "at least 16 px"),
     ("generate --image huge.png --speech Hi", "at most 8192 px"),
-    ("generate --image strip.png --speech Hi", "at most 3 times"),
+    ("generate --image strip.png --speech Hi", "less than 33%"),
     ("dub none.mp4 --speech Hi", "none.mp4 does not exist"),
     ("dub empty.mp4 --speech Hi", "is empty"),
     ("dub cut.mp4 --speech Hi", "incomplete|damaged"),
