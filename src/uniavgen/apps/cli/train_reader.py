@@ -28,7 +28,7 @@ class Reader(StrEnum):
     VOICE = "voice"
 
 
-_STEPS = {Reader.LOCATOR: 400, Reader.SYNC: 600, Reader.FACE: 2000, Reader.VOICE: 2500}
+_STEPS = {Reader.LOCATOR: 400, Reader.SYNC: 600, Reader.FACE: 6000, Reader.VOICE: 2500}
 _PEOPLE_PER_VOICE = 400
 """So many that hardly anybody is heard twice."""
 

@@ -20,7 +20,7 @@ COLUMNS = (
     Column(
         name="timbre_consistency",
         description="gender and age of the voice against those of the face, by readers of our own, on the paper's five "
-        "grades; 0 to 1",
+        "grades; 0 to 1; knows the synthetic world only",
         better=Better.HIGHER,
     ),
     Column(

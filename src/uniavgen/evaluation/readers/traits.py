@@ -41,9 +41,8 @@ FACES_PER_S = 8.0
 """How often a face is looked at. [ours]"""
 MOMENT_S = 0.4
 """Deviation of the smoothing over time of what a face shows. [ours]"""
-VOICE_MAY, FACE_MAY_BE, FACE_MAY_FEEL = 0.05, 0.6, 0.25
-"""Probability over the likeliest answer's from which a voice may be so, and a face: of a gender and age, in an emotion.
-[ours, measured: docs/evaluation.md]"""
+VOICE_MAY, FACE_MAY = 0.03, 0.1
+"""Probability over the likeliest answer's from which a voice, a face may be so. [ours, measured: docs/evaluation.md]"""
 LOUDNESS_DB, LOST_DB = 0.4, 0.2
 """Deviation of a voice's peak from what its mood says, and what AAC and 16 kHz take off it. [ours, measured]"""
 HEARD = 0.03
@@ -205,10 +204,10 @@ def timbre_consistency(voice: Traits, face: Traits) -> float:
     girl.
     """
     of_voice, of_face = (
-        doubt(np.array([1 - of.male, of.male]), may) for of, may in ((voice, VOICE_MAY), (face, FACE_MAY_BE))
+        doubt(np.array([1 - of.male, of.male]), may) for of, may in ((voice, VOICE_MAY), (face, FACE_MAY))
     )
     gender = gap(float(np.maximum(of_voice, of_face).min()))
-    doubts = np.maximum(doubt(voice.ages, VOICE_MAY)[:, None], doubt(face.ages, FACE_MAY_BE))
+    doubts = np.maximum(doubt(voice.ages, VOICE_MAY)[:, None], doubt(face.ages, FACE_MAY))
     ages = np.maximum(np.abs(AGE_PLACES[:, None] - AGE_PLACES), doubts)
     return max(
         timbre_grade(gender if heard and seen else Gap.FINE, gap(float(ages[heard, seen])))
@@ -219,7 +218,7 @@ def timbre_consistency(voice: Traits, face: Traits) -> float:
 
 def emotion_consistency(voice: Traits, face: Traits) -> float:
     """One of the five grades, by the share of the face's frames that may have an emotion which the voice may have."""
-    shared = (doubt(voice.emotions, VOICE_MAY) == 0) & (doubt(face.emotions, FACE_MAY_FEEL) == 0)
+    shared = (doubt(voice.emotions, VOICE_MAY) == 0) & (doubt(face.emotions, FACE_MAY) == 0)
     return emotion_grade(float(shared.any(axis=-1).mean()))
 
 
