@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 EMBEDDING_STD = 0.02
 CONTENT_SHARE = 0.1
+"""Of the usual weights, where speech attention has to begin by position."""
 
 
 def init_weights(model: "UniAVGenTransformer") -> None:

@@ -6,6 +6,8 @@ clips of nano's world read so correlate by 0.79 with the true opening (docs/log.
 fitted in closed form on a run's own features and needs no truth but the face mask: latents around the mouth, minus
 their mean over the clip, to the sound's level in each pixel frame.
 
+Its direction is not quite how latents change when a mouth opens: a model can please the reader and keep its mouth shut.
+
 Letters: b batch, c latent channels, f latent frames, h w latent grid, n video tokens a frame, l audio tokens,
 o pixel frames of a latent frame, p cells around a mouth.
 """

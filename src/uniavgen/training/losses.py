@@ -124,10 +124,11 @@ def lip_guide_loss(
 
     Frames with a known face count, and clips with several of them; None where there are none.
     """
-    known = ((truth.sum(dim=2) > 0) & (carries > 0)).float()[..., None]
-    count = known.sum(dim=1, keepdim=True)
-    if not bool((count > 1).any()):
+    known = (truth.sum(dim=2) > 0) & (carries > 0)
+    known = (known & (known.sum(dim=1, keepdim=True) > 1))[..., None].float()
+    if not bool(known.any()):
         return None
     error = reader.read(sigma[:, None, None, None, None] * (predicted.float() - target.float()), truth) * known
-    moved = (error - error.sum(dim=1, keepdim=True) / count.clamp(min=1)) * known * (count > 1)
-    return moved.square().sum() / (known * (count > 1)).sum() / moved.shape[2]
+    mean = error.sum(dim=1, keepdim=True) / known.sum(dim=1, keepdim=True).clamp(min=1)
+    moved = (error - mean) * known
+    return moved.square().sum() / known.expand_as(moved).sum()

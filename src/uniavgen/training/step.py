@@ -61,25 +61,25 @@ def step_losses(
         heard = model(None, audio, text, gate=CLOSED)
         return Losses(
             audio=velocity_loss(heard.velocity.audio, target.audio, carries.audio, dim=1),
-            speech_guide=_guide(heard, text),
+            speech_guide=_speech_guide(heard, text),
         )
     prediction = model(video, audio, text, gate=TASKS[batch.draw.task].gate)
     masks, truth = prediction.face_masks, batch.face_mask
-    focus = None
+    focus, lip_guide = None, None
     if truth is not None and (stage.losses.face_focus or stage.losses.mouth_focus):
         focus = face_weights(truth, stage.losses, *clean.video.shape[-2:])
+    if truth is not None and lips is not None:
+        lip_guide = lip_guide_loss(prediction.velocity.video, target.video, sigma, carries.video, truth, lips)
     return Losses(
         video=velocity_loss(prediction.velocity.video, target.video, carries.video, dim=2, weights=focus),
         audio=velocity_loss(prediction.velocity.audio, target.audio, carries.audio, dim=1),
         face_mask=None if masks is None or truth is None else face_mask_loss(masks, truth),
-        speech_guide=_guide(prediction, text),
-        lip_guide=None
-        if lips is None or truth is None
-        else lip_guide_loss(prediction.velocity.video, target.video, sigma, carries.video, truth, lips),
+        speech_guide=_speech_guide(prediction, text),
+        lip_guide=lip_guide,
     )
 
 
-def _guide(prediction: Prediction, text: TextInputs) -> Float[Tensor, ""] | None:
+def _speech_guide(prediction: Prediction, text: TextInputs) -> Float[Tensor, ""] | None:
     if prediction.due_attention is None or text.due is None:
         return None
     return speech_guide_loss(prediction.due_attention, text.due)

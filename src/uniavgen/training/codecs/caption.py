@@ -156,18 +156,6 @@ class CaptionObjective(Objective):
         total = fact_loss + self.config.word_weight * word_loss
         return {"total": total, "facts": fact_loss.detach(), "words": word_loss.detach()}
 
-    @torch.no_grad()
-    def accuracy(self, examples: Sequence[Described]) -> dict[str, float]:
-        """Share of examples whose fact is read off the caption, per fact."""
-        ids, mask = self._tokens([example.caption for example in examples])
-        guesses, _ = self.model(ids.to(self.device), mask.to(self.device))
-        truth = self.classes_of(examples).to(self.device)
-        right = {}
-        for i, (fact, guess) in enumerate(zip(self.values, guesses, strict=True)):
-            told = truth[:, i] != UNTOLD
-            right[fact] = float((guess.argmax(dim=-1) == truth[:, i])[told].float().mean())
-        return right
-
     def classes_of(self, examples: Sequence[Described]) -> Int[Tensor, "b facts"]:
         """Class of each fact of each example, UNTOLD where it has none or one that the training data lacks."""
         numbers = {fact: {value: i for i, value in enumerate(values)} for fact, values in self.values.items()}
