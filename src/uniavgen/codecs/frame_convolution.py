@@ -1,7 +1,7 @@
-"""Causal convolutions that see one frame only, run as what they are: convolutions of pictures.
+"""Causal convolutions whose newest tap alone matters, run as what they are: convolutions of pictures.
 
-diffusers' video autoencoder gives every convolution three taps in time. Where the earlier two are zero the same values
-come for a third of the work.
+diffusers' video autoencoder gives every convolution three taps in time. The same values come for a third of the work
+where the earlier two are zero, and in a first frame, before which there is nothing.
 
 Letters: b batch, c channels, F H W frames.
 """
@@ -15,11 +15,14 @@ from torch import Tensor
 
 
 class FrameConvolution(WanCausalConv3d):
-    """The newest tap of a causal convolution, alone.
+    """A causal convolution that uses its newest tap alone wherever that is all it needs.
 
-    Same parameters under the same names as the module it stands for; earlier taps get no gradient, so in training
-    zeros stay zeros.
+    Same parameters under the same names as the module it stands for; taps that see nothing get no gradient, so in
+    training zeros stay zeros.
     """
+
+    sees_one_frame: bool
+    """Whether the newest tap is all there is, in every frame."""
 
     @classmethod
     def of(cls, other: WanCausalConv3d) -> "FrameConvolution":
@@ -27,9 +30,13 @@ class FrameConvolution(WanCausalConv3d):
             made = cls(other.in_channels, other.out_channels, other.kernel_size, other.stride)
         made.weight, made.bias = other.weight, other.bias
         made._padding = other._padding
+        made.sees_one_frame = sees_one_frame(other)
         return made
 
-    def forward(self, x: Tensor, cache_x: Tensor | None = None) -> Tensor:  # noqa: ARG002 - the module's signature
+    def forward(self, x: Tensor, cache_x: Tensor | None = None) -> Tensor:
+        is_first = cache_x is None and x.shape[2] == 1
+        if not (self.sees_one_frame or is_first):
+            return super().forward(x, cache_x)
         left, _, top, _, _, _ = self._padding
         pictures = rearrange(x, "b c F H W -> (b F) c H W")
         made = F.conv2d(pictures, self.weight[:, :, -1], self.bias, self.stride[1:], (top, left))
@@ -37,16 +44,16 @@ class FrameConvolution(WanCausalConv3d):
 
 
 def use_frame_convolutions(vae: AutoencoderKLWan) -> None:
-    """Exchange the convolutions whose earlier taps are all zero; values and state dict stay what they were.
+    """Exchange the convolutions; values and state dict stay what they were.
 
     Those that change the frame rate are left alone: they are there to mix frames, whatever their weights are now.
     """
     for name, module in list(vae.named_modules()):
-        if type(module) is WanCausalConv3d and not name.endswith("time_conv") and sees_one_frame(module):
+        if type(module) is WanCausalConv3d and not name.endswith("time_conv"):
             vae.set_submodule(name, FrameConvolution.of(module))
 
 
 def sees_one_frame(convolution: WanCausalConv3d) -> bool:
-    """Whether all its taps but the newest are zero."""
+    """Whether all its taps but the newest are zero; not known, and so False, on meta tensors."""
     weight = convolution.weight
     return not weight.is_meta and not bool(weight[:, :, :-1].any())
