@@ -8,6 +8,7 @@ import pytest
 
 from uniavgen.errors import ConfigError, DataError
 from uniavgen.synth.assets import find_heads, find_speech, find_voices
+from uniavgen.synth.moods import ANGRY, HAPPY, SAD
 from uniavgen.synth.prosody import colour, place, retune
 from uniavgen.synth.sentences import plural, sentence
 from uniavgen.synth.speech import SAMPLE_RATE_HZ, MadeSpeech, Speech, split_of
@@ -107,9 +108,22 @@ def test_placing_keeps_length_and_cuts_phones() -> None:
 
 def test_moods_change_loudness() -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, 4800).astype(np.float32)
-    soft, plain = colour(noise, -6.0, 0.0), colour(noise, 0.0, 0.0)
+    soft, plain = colour(noise, -6.0, {}), colour(noise, 0.0, {})
     assert np.abs(plain).max() == pytest.approx(0.55, rel=1e-3)
     assert np.abs(soft).max() == pytest.approx(0.55 / 2, rel=0.01)
+
+
+def test_moods_change_tone_by_as_much_as_they_say_and_no_times() -> None:
+    """Gain at a frequency against that at 1 kHz, since the peak is kept."""
+    click = np.zeros(SAMPLE_RATE_HZ, np.float32)
+    click[SAMPLE_RATE_HZ // 2] = 1
+    for mood in (HAPPY, ANGRY, SAD):
+        heard = colour(click, 0.0, mood.tone_db)
+        assert np.abs(heard).argmax() == SAMPLE_RATE_HZ // 2
+        gains_db = 20 * np.log10(np.abs(np.fft.rfft(heard)))
+        between = np.interp(np.log(1000), np.log(list(mood.tone_db)), list(mood.tone_db.values()))
+        for hz, gain_db in mood.tone_db.items():
+            assert gains_db[round(hz)] - gains_db[1000] == pytest.approx(gain_db - between, abs=0.5)
 
 
 def test_flite_times_cover_its_sound() -> None:

@@ -45,6 +45,7 @@ class FeatureExtractor:
             mel=self._mel(sample),
             latents=latents,
             face_mask=None if latents is None else self._face_mask(sample, latents),
+            mouth_opening=None if latents is None else self._mouth_opening(sample),
             caption=None if self.caption is None else self.caption.encode([sample.caption])[0].float().cpu(),
         )
 
@@ -69,6 +70,11 @@ class FeatureExtractor:
             return None
         rows, columns = latents.shape[-2] // self.patch, latents.shape[-1] // self.patch
         return face_mask_on_grid(sample.face_mask, self.timing, rows, columns)
+
+    def _mouth_opening(self, sample: Sample) -> Float[Tensor, " F"] | None:
+        if sample.mouth_opening is None:
+            return None
+        return torch.from_numpy(sample.mouth_opening[: self.timing.num_frames])
 
 
 def face_mask_on_grid(

@@ -3,8 +3,8 @@
 Training never decodes media: it reads video latents, normalised mel, the face mask on the token grid, and caption
 features, all float16, with the transcript beside them. About 130 kB a sample at nano size.
 
-Letters: c latent channels, f latent frames, h w latent grid, l audio tokens, n video tokens a frame, m caption
-tokens, d caption width.
+Letters: F pixel frames, c latent channels, f latent frames, h w latent grid, l audio tokens, n video tokens a frame,
+m caption tokens, d caption width.
 """
 
 import json
@@ -34,11 +34,13 @@ class Features:
     latents: Float[Tensor, "c f h w"] | None = None
     face_mask: Float[Tensor, "f n"] | None = None
     """Share of each token's pixels and frames that the face covers."""
+    mouth_opening: Float[Tensor, " F"] | None = None
+    """Distance of the inner lips over face height in each pixel frame."""
     caption: Float[Tensor, "m d"] | None = None
 
     def to_parts(self) -> dict[str, bytes]:
         """Parts of a shard's sample."""
-        tensors = {name: getattr(self, name) for name in ("mel", "latents", "face_mask", "caption")}
+        tensors = {name: getattr(self, name) for name in ("mel", "latents", "face_mask", "mouth_opening", "caption")}
         halves = {name: value.to(torch.float16).contiguous() for name, value in tensors.items() if value is not None}
         facts = {"text": self.text, "speaker": self.speaker, "words": [asdict(word) for word in self.words]}
         return {"json": json.dumps(facts).encode(), "safetensors": save_tensors(halves)}

@@ -37,6 +37,8 @@ class Sample:
     frames: UInt8[np.ndarray, "F H W 3"] | None = None
     """None for speech alone."""
     face_mask: Bool[np.ndarray, "F H W"] | None = None
+    mouth_opening: Float32[np.ndarray, " F"] | None = None
+    """Distance of the inner lips over face height."""
     words: tuple[Word, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Everything else the json says."""
@@ -62,6 +64,7 @@ def read_sample(shards: ShardSet, i: int, timebase: Timebase) -> Sample:
             waveform=decode_sound(shards.read(i, sound), timebase.sample_rate_hz),
             frames=decode_frames(shards.read(i, "mp4")) if "mp4" in parts else None,
             face_mask=decode_face_mask(shards.read(i, "npz")) if "npz" in parts else None,
+            mouth_opening=decode_mouth_opening(shards.read(i, "npz")) if "npz" in parts else None,
             words=timed,
             facts=facts,
         )
@@ -91,6 +94,12 @@ def decode_face_mask(content: bytes) -> Bool[np.ndarray, "F H W"] | None:
             return None
         shape = tuple(int(size) for size in truth["face_mask_shape"])
         return np.unpackbits(truth["face_mask"], count=int(np.prod(shape))).reshape(shape).astype(bool)
+
+
+def decode_mouth_opening(content: bytes) -> Float32[np.ndarray, " F"] | None:
+    """The mouth's opening out of the bytes of a clip's npz, None where it holds none."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as truth:
+        return truth["mouth_opening"].astype(np.float32) if "mouth_opening" in truth else None
 
 
 def _facts(key: str, content: bytes) -> dict[str, Any]:

@@ -22,8 +22,8 @@ class Mood:
     rate: float = 1.0
     """Speed of a voice that can change it apart from pitch."""
     gain_db: float = 0.0
-    brightness_db: float = 0.0
-    """Gain of the treble."""
+    tone_db: Mapping[float, float] = field(default_factory=dict)
+    """Gain of the voice's spectrum at frequencies in Hz, on a line of log frequency between them."""
     pitch_down: float = 0.0
     """How far the head hangs, radians."""
 
@@ -42,7 +42,8 @@ HAPPY = Mood(
     pitch=1.06,
     rate=1.06,
     gain_db=0.5,
-    brightness_db=1.5,
+    # A smile shortens the vocal tract: a ring around 3 kHz.
+    tone_db={1000.0: -1.0, 1800.0: 0.0, 3000.0: 9.5, 4200.0: 6.0, 7000.0: 0.0},
     pitch_down=-0.03,
 )
 ANGRY = Mood(
@@ -60,7 +61,8 @@ ANGRY = Mood(
     pitch=1.03,
     rate=1.08,
     gain_db=2.0,
-    brightness_db=3.0,
+    # A pressed voice: little of the lowest partials, much treble.
+    tone_db={250.0: -7.0, 600.0: -1.0, 1500.0: 4.0, 3000.0: 5.0, 8000.0: 8.0},
     pitch_down=0.05,
 )
 SAD = Mood(
@@ -71,7 +73,8 @@ SAD = Mood(
     pitch=0.94,
     rate=0.9,
     gain_db=-4.0,
-    brightness_db=-4.0,
+    # A lax voice: dull.
+    tone_db={250.0: 2.0, 800.0: 0.0, 1500.0: -5.0, 3000.0: -10.0, 8000.0: -13.0},
     pitch_down=0.11,
 )
 MOODS: tuple[Mood, ...] = (NEUTRAL, HAPPY, ANGRY, SAD)

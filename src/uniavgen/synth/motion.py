@@ -45,13 +45,13 @@ def perform(
     arkit = speech.astype(np.float64) + _AT_EASE
     _add_mood(arkit, mood, strength, time, rng)
     nods = _nods(phones, time, energy, rng)
-    arkit[:, INDEX["browInnerUp"]] += 3.0 * np.abs(nods) * (mood.name != "angry")
-    rotation = energy * _sway(time, np.array([0.10, 0.045, 0.035]), rng)
+    arkit[:, INDEX["browInnerUp"]] += 6.0 * np.abs(nods) * (mood.name != "angry")
+    rotation = energy * _sway(time, np.array([0.035, 0.018, 0.014]), rng)
     rotation += rng.normal(0, [0.13, 0.05, 0.035])
     rotation[:, 1] += nods + strength * mood.pitch_down
     _add_gaze(arkit, rotation, time, rng)
     _add_blinks(arkit, time, rng)
-    lean = _sway(time, np.array([0.05, 0.03, 0.05]), rng)
+    lean = _sway(time, np.array([0.018, 0.012, 0.018]), rng)
     return Performance(
         arkit=np.clip(arkit, 0, 1).astype(np.float32),
         rotation=rotation.astype(np.float32),
@@ -72,7 +72,7 @@ def _nods(phones: Sequence[Phone], time: np.ndarray, energy: float, rng: np.rand
     nods = np.zeros_like(time)
     for moment in stressed(phones):
         if rng.random() < 0.6:
-            nods += rng.uniform(0.02, 0.06) * energy * np.exp(-(((time - moment - 0.06) / 0.11) ** 2))
+            nods += rng.uniform(0.01, 0.03) * energy * np.exp(-(((time - moment - 0.06) / 0.11) ** 2))
     return nods
 
 

@@ -1,5 +1,6 @@
-"""Mood and age in a voice: pitch, loudness and brightness of finished speech."""
+"""Mood and age in a voice: pitch, loudness and tone of finished speech."""
 
+from collections.abc import Mapping
 from fractions import Fraction
 
 import numpy as np
@@ -8,7 +9,7 @@ from scipy import signal
 
 from uniavgen.synth.speech import SAMPLE_RATE_HZ, Speech
 
-_SHELF_HZ = 1500.0
+_TONE_TAPS = 511
 NEUTRAL_PEAK = 0.55
 """Highest sample of a voice without a mood."""
 _PEAK = 0.9
@@ -27,14 +28,21 @@ def retune(speech: Speech, pitch: float) -> Speech:
 
 
 def colour(
-    waveform: Float32[np.ndarray, " samples"], gain_db: float, brightness_db: float
+    waveform: Float32[np.ndarray, " samples"], gain_db: float, tone_db: Mapping[float, float]
 ) -> Float32[np.ndarray, " samples"]:
-    """Louder or softer, and brighter or duller above 1.5 kHz; 0 dB is a peak of NEUTRAL_PEAK."""
-    treble = waveform - signal.sosfilt(signal.butter(1, _SHELF_HZ, fs=SAMPLE_RATE_HZ, output="sos"), waveform)
-    shaped = waveform + (10 ** (brightness_db / 20) - 1) * treble
+    """Louder or softer, and with another spectrum: `tone_db` as in `Mood`; 0 dB is a peak of NEUTRAL_PEAK."""
+    shaped = signal.oaconvolve(waveform, _tone_filter(tone_db), mode="same") if tone_db else waveform
     gain = 10 ** (max(gain_db, _QUIETEST_DB) / 20)
     peak = max(float(np.abs(shaped).max(initial=0)), 1e-6)
     return np.clip(NEUTRAL_PEAK * gain / peak * shaped, -_PEAK, _PEAK).astype(np.float32)
+
+
+def _tone_filter(tone_db: Mapping[float, float]) -> Float32[np.ndarray, " taps"]:
+    """A filter of no delay when convolved in mode "same"."""
+    grid = np.linspace(0, SAMPLE_RATE_HZ / 2, 257)
+    known = np.log(sorted(tone_db))
+    gains_db = np.interp(np.log(np.maximum(grid, 1.0)), known, [tone_db[hz] for hz in sorted(tone_db)])
+    return signal.firwin2(_TONE_TAPS, grid, 10 ** (gains_db / 20), fs=SAMPLE_RATE_HZ).astype(np.float32)
 
 
 def place(speech: Speech, start_s: float, num_samples: int) -> Speech:

@@ -38,7 +38,7 @@ class Scene:
     @property
     def framing(self) -> str:
         """How a caption calls the distance."""
-        return "close-up" if self.face_share > 0.66 else "medium shot" if self.face_share < 0.54 else "portrait"
+        return "close-up" if self.face_share > 0.70 else "medium shot" if self.face_share < 0.60 else "portrait"
 
     def shot(self, head: Head) -> Shot:
         """The camera that frames a head as the scene says."""
@@ -59,12 +59,12 @@ def draw_scene(num_frames: int, fps: float, rng: np.random.Generator, art: Art =
     """A place, a camera and how they move."""
     time = np.arange(num_frames) / fps
     place = str(rng.choice(PLACES, p=[0.3, 0.18, 0.2, 0.14, 0.12, 0.06]))
-    share = float(np.clip(rng.normal(0.61, 0.07), 0.42, 0.76))
+    share = float(np.clip(rng.normal(0.66, 0.06), 0.48, 0.78))
     room = max(0.0, 0.84 - share)
     centre = np.array([rng.uniform(-1, 1) * room, rng.uniform(-0.35, 0.05) * room - 0.08])
-    shake = 0.012 * np.sin(2 * np.pi * time[:, None] * rng.uniform(0.2, 0.9, 2) + rng.uniform(0, 6, 2))
+    shake = 0.005 * np.sin(2 * np.pi * time[:, None] * rng.uniform(0.2, 0.9, 2) + rng.uniform(0, 6, 2))
     size = rng.uniform(0.55, 0.8)
-    pan = rng.normal(0, 0.025, 2) * (rng.random() < 0.6)
+    pan = rng.normal(0, 0.015, 2) * (rng.random() < 0.3)
     start = rng.uniform(0, 1 - size, 2)
     view = np.column_stack([start + pan * time[:, None] - shake * 0.4, np.full(num_frames, size)])
     layer_size = rng.uniform(0.9, 1.6)
@@ -80,7 +80,7 @@ def draw_scene(num_frames: int, fps: float, rng: np.random.Generator, art: Art =
         drift=shake.astype(np.float32),
         background=_background(place, rng, art),
         background_view=view.astype(np.float32),
-        layer=_passer(rng) if rng.random() < 0.55 and place not in ("studio",) else np.zeros((4, 4, 4), np.uint8),
+        layer=_passer(rng) if rng.random() < 0.4 and place not in ("studio",) else np.zeros((4, 4, 4), np.uint8),
         layer_view=layer_view.astype(np.float32),
     )
 

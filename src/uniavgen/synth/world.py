@@ -122,6 +122,7 @@ class World:
         # Tuning up also shortens, so the source speaks as much slower.
         raw = self._speech.say(line, rate=(1 + strength * (mood.rate - 1)) / pitch)
         spoken = retune(raw, max(pitch, raw.duration_s / (room_s - 0.05)))
-        loud = colour(spoken.waveform, strength * mood.gain_db, strength * mood.brightness_db)
+        tone_db = {hz: strength * gain_db for hz, gain_db in mood.tone_db.items()}
+        loud = colour(spoken.waveform, strength * mood.gain_db, tone_db)
         start_s = rng.uniform(0, max(0.0, min(_LATEST_START_S, room_s - spoken.duration_s)))
         return place(Speech(waveform=loud, phones=spoken.phones), start_s, samples)

@@ -41,8 +41,8 @@ class LossWeights(Config):
     """Shows the audio branch where in its text it is; 0 in the paper. Without it a small model learns to babble long
     before it learns to read. [ours, after DC-TTS's guided attention]"""
     lip_guide: float = 0.0
-    """Looks at the movement of mouths through a linear reader (`lip_reader`); 0 in the paper. With it the video branch
-    begins to use the sound; that decoded mouths gain is not shown. [ours; supervision by a reader as in LatentSync]"""
+    """Looks along the direction in which each face opens its mouth (`losses.lip_guide_loss`); 0 in the paper. Without
+    it a small model that sees few clips hears nothing for a long time. [ours]"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,19 +2,20 @@
 text the audio branch reads, and how mouths move [ours].
 
 Letters: b batch, s latent frames or audio tokens of the clip, f latent frames, l audio tokens with reference in front,
-n video tokens a frame.
+n video tokens a frame, p cells around a mouth.
 """
 
 import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
 from uniavgen.training.config import LossWeights
-from uniavgen.training.lip_reader import LipReader
+from uniavgen.training.lip_reader import LipReader, mouths
 
 LEAST_ATTENTION = 1e-4
 """Below this share of attention the speech guide pulls no harder. [ours]"""
@@ -112,23 +113,29 @@ def speech_guide_loss(attention: Float[Tensor, "b blocks l"], due: Float[Tensor,
 
 
 def lip_guide_loss(
-    predicted: Float[Tensor, "b c f h w"],
-    target: Float[Tensor, "b c f h w"],
-    sigma: Float[Tensor, " b"],
+    error: Float[Tensor, "b c f h w"],
+    clean: Float[Tensor, "b c f h w"],
     carries: Float[Tensor, " f"],
     truth: Float[Tensor, "b f n"],
     reader: LipReader,
 ) -> Float[Tensor, ""] | None:
-    """How differently mouths move in the clip that a velocity leads to: variance over a clip's frames of what the
-    reader sees in sigma times the error of the velocity. [ours]
+    """How much of the mouths' movement is missed: over the frames of each clip, along the direction in which its own
+    latents change as its mouth opens, squared error over squared movement; 1 for mouths that keep still. [ours]
 
-    Frames with a known face count, and clips with several of them; None where there are none.
+    error: of the predicted clean latents. Frames with a known face count, and clips with several of them; None where
+    there are none.
     """
     known = (truth.sum(dim=2) > 0) & (carries > 0)
-    known = (known & (known.sum(dim=1, keepdim=True) > 1))[..., None].float()
+    known = (known & (known.sum(dim=1, keepdim=True) > 1)).float()[..., None]
     if not bool(known.any()):
         return None
-    error = reader.read(sigma[:, None, None, None, None] * (predicted.float() - target.float()), truth) * known
-    mean = error.sum(dim=1, keepdim=True) / known.sum(dim=1, keepdim=True).clamp(min=1)
-    moved = (error - mean) * known
-    return moved.square().sum() / known.expand_as(moved).sum()
+
+    def moved(values: Float[Tensor, "b f d"]) -> Float[Tensor, "b f d"]:
+        mean = (values * known).sum(dim=1, keepdim=True) / known.sum(dim=1, keepdim=True).clamp(min=1)
+        return (values - mean) * known
+
+    around = moved(mouths(clean.float(), truth))
+    pattern = F.normalize(torch.einsum("b f, b f p -> b p", reader.read(around), around), dim=1)
+    missed = torch.einsum("b f p, b p -> b f", moved(mouths(error.float(), truth)), pattern)
+    movement = torch.einsum("b f p, b p -> b f", around, pattern)
+    return missed.square().sum() / movement.square().sum().clamp(min=1e-6)

@@ -69,7 +69,8 @@ def step_losses(
     if truth is not None and (stage.losses.face_focus or stage.losses.mouth_focus):
         focus = face_weights(truth, stage.losses, *clean.video.shape[-2:])
     if truth is not None and lips is not None:
-        lip_guide = lip_guide_loss(prediction.velocity.video, target.video, sigma, carries.video, truth, lips)
+        error = sigma[:, None, None, None, None] * (prediction.velocity.video.float() - target.video.float())
+        lip_guide = lip_guide_loss(error, clean.video, carries.video, truth, lips)
     return Losses(
         video=velocity_loss(prediction.velocity.video, target.video, carries.video, dim=2, weights=focus),
         audio=velocity_loss(prediction.velocity.audio, target.audio, carries.audio, dim=1),

@@ -61,14 +61,6 @@ def test_the_same_clip_gives_the_same_numbers(frames, traits):
         assert {*found.scores, *found.reasons} == {column.name for column in metric.columns}
 
 
-def test_loudness_has_a_say_where_the_prompt_is_of_the_world(frames, traits):
-    spoken = clip(frames, voice())
-    assert "emotion_consistency_at_level" in traits.measure(spoken, PROMPT).reasons
-    of_world = traits.measure(spoken, Prompt(id="a", truth=Path("a.npz")))
-    assert not of_world.reasons
-    assert 0 <= of_world.scores["emotion_consistency_at_level"] <= 1
-
-
 def test_a_voice_is_read_without_a_face():
     found = VoiceReader.load().read(voice())
     assert 0 <= found.male <= 1

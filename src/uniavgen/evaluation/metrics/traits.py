@@ -15,7 +15,6 @@ from uniavgen.evaluation.readers.storing import shipped
 from uniavgen.evaluation.readers.traits import FaceReader, Traits, VoiceReader, emotion_consistency, timbre_consistency
 
 FACE, VOICE = "face-reader", "voice-reader"
-AT_LEVEL = "emotion_consistency_at_level"
 COLUMNS = (
     Column(
         name="timbre_consistency",
@@ -29,14 +28,7 @@ COLUMNS = (
         "grades, however loud the voice is; 0 to 1; knows the synthetic world only",
         better=Better.HIGHER,
     ),
-    Column(
-        name=AT_LEVEL,
-        description="the same where loudness has a say: moods of the synthetic world are louder and softer. For clips "
-        "that keep its level to 1 dB",
-        better=Better.HIGHER,
-    ),
 )
-NO_LEVEL = "the prompt is not of the synthetic world, so nobody knows how loud its moods should be"
 
 
 class TraitConsistency:
@@ -60,6 +52,7 @@ class TraitConsistency:
         return FaceReader.load(), VoiceReader.load()
 
     def measure(self, clip: Clip, prompt: Prompt) -> Measurement:
+        del prompt
         if clip.waveform is None:
             raise NotMeasured("the clip has no sound track")
         if clip.is_silent:
@@ -77,10 +70,4 @@ class TraitConsistency:
             "read from the face": face.say(),
             "read from the voice": voice.say(),
         }
-        if prompt.truth is None:
-            return Measurement(scores=scores, reasons={AT_LEVEL: NO_LEVEL}, details=details)
-        at_level = voice.at_level(clip.waveform)
-        return Measurement(
-            scores={**scores, AT_LEVEL: emotion_consistency(at_level, face)},
-            details={**details, "read from the voice with its loudness": at_level.say()},
-        )
+        return Measurement(scores=scores, details=details)

@@ -6,7 +6,7 @@ four emotions, two strengths of each but neutral.
 Letters: F frames, s side, b batch, l mel frames.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +20,6 @@ from uniavgen.evaluation.readers.hearing import VOICE_MEL, Tone, mel
 from uniavgen.evaluation.readers.locator import FacePath, to_tensor
 from uniavgen.evaluation.readers.rubric import Gap, emotion_grade, gap, timbre_grade
 from uniavgen.evaluation.readers.storing import load, shipped
-from uniavgen.synth.moods import MOODS, STRENGTHS
-from uniavgen.synth.prosody import NEUTRAL_PEAK
 
 AGES = ("child", "grown", "old")
 CHILD_BELOW, OLD_FROM = 16.0, 62.5
@@ -33,7 +31,6 @@ STRONG_FROM = 0.8
 """Strength of a mood from which it is strong. [ours]"""
 KINDS = (("neutral", False), *((name, strong) for name in EMOTIONS[1:] for strong in (False, True)))
 """Emotion, and whether it is strong."""
-_GAINS_DB = np.array([{mood.name: mood.gain_db for mood in MOODS}[name] * STRENGTHS[strong] for name, strong in KINDS])
 ANSWERS = 1 + len(AGES) + len(KINDS)
 FACE_PX, FACE_SHARE = 80, 1.5
 """The square around a face: its side in pixels, and in sizes of the face. [ours]"""
@@ -41,10 +38,8 @@ FACES_PER_S = 8.0
 """How often a face is looked at. [ours]"""
 MOMENT_S = 0.4
 """Deviation of the smoothing over time of what a face shows. [ours]"""
-VOICE_MAY, FACE_MAY = 0.03, 0.1
-"""Probability over the likeliest answer's from which a voice, a face may be so. [ours, measured: docs/evaluation.md]"""
-LOUDNESS_DB, LOST_DB = 0.4, 0.2
-"""Deviation of a voice's peak from what its mood says, and what AAC and 16 kHz take off it. [ours, measured]"""
+MAY = 0.1
+"""Probability over the likeliest answer's from which a person may be so. [ours, measured: docs/evaluation.md]"""
 HEARD = 0.03
 """Power over the loudest moment's from which something sounds. [ours]"""
 
@@ -63,15 +58,6 @@ class Traits:
         """Of EMOTIONS, whatever their strength."""
         groups = [[i for i, (kind, _) in enumerate(KINDS) if kind == name] for name in EMOTIONS]
         return np.stack([self.kinds[..., group].sum(axis=-1) for group in groups], axis=-1)
-
-    def at_level(self, waveform: Float32[np.ndarray, " samples"]) -> "Traits":
-        """What is thought of a voice when its loudness has a say, as moods of the world are louder and softer.
-
-        A loudness that no mood has says nothing.
-        """
-        peak_db = 20 * np.log10(max(float(np.abs(waveform).max(initial=0)), 1e-6) / NEUTRAL_PEAK) + LOST_DB
-        kinds = self.kinds * np.maximum(np.exp(-0.5 * ((peak_db - _GAINS_DB) / LOUDNESS_DB) ** 2), 1e-9)
-        return replace(self, kinds=kinds / kinds.sum(axis=-1, keepdims=True))
 
     def say(self) -> str:
         """In words, such as 'female, child, sad'."""
@@ -192,9 +178,9 @@ def heard(log_mel: Float[Tensor, "b l mel"], tone: Float[Tensor, "b 2"]) -> Floa
     return torch.cat([mean - level, spread, loud - level, tone], dim=1)
 
 
-def doubt(probabilities: Float[np.ndarray, "*n k"], may: float) -> Float[np.ndarray, "*n k"]:
-    """0 from `may` times the likeliest on, for what may be so, to 1 for what is ruled out; doubt rules out little."""
-    return np.clip(1 - probabilities / (may * probabilities.max(axis=-1, keepdims=True)), 0, 1)
+def doubt(probabilities: Float[np.ndarray, "*n k"]) -> Float[np.ndarray, "*n k"]:
+    """0 from MAY times the likeliest on, for what may be so, to 1 for what is ruled out; doubt rules out little."""
+    return np.clip(1 - probabilities / (MAY * probabilities.max(axis=-1, keepdims=True)), 0, 1)
 
 
 def timbre_consistency(voice: Traits, face: Traits) -> float:
@@ -203,11 +189,9 @@ def timbre_consistency(voice: Traits, face: Traits) -> float:
     Ages are as far apart as they are, or as one is in doubt. Gender counts if both are grown up: a boy sounds like a
     girl.
     """
-    of_voice, of_face = (
-        doubt(np.array([1 - of.male, of.male]), may) for of, may in ((voice, VOICE_MAY), (face, FACE_MAY))
-    )
+    of_voice, of_face = (doubt(np.array([1 - of.male, of.male])) for of in (voice, face))
     gender = gap(float(np.maximum(of_voice, of_face).min()))
-    doubts = np.maximum(doubt(voice.ages, VOICE_MAY)[:, None], doubt(face.ages, FACE_MAY))
+    doubts = np.maximum(doubt(voice.ages)[:, None], doubt(face.ages))
     ages = np.maximum(np.abs(AGE_PLACES[:, None] - AGE_PLACES), doubts)
     return max(
         timbre_grade(gender if heard and seen else Gap.FINE, gap(float(ages[heard, seen])))
@@ -218,7 +202,7 @@ def timbre_consistency(voice: Traits, face: Traits) -> float:
 
 def emotion_consistency(voice: Traits, face: Traits) -> float:
     """One of the five grades, by the share of the face's frames that may have an emotion which the voice may have."""
-    shared = (doubt(voice.emotions, VOICE_MAY) == 0) & (doubt(face.emotions, FACE_MAY) == 0)
+    shared = (doubt(voice.emotions) == 0) & (doubt(face.emotions) == 0)
     return emotion_grade(float(shared.any(axis=-1).mean()))
 
 

@@ -16,7 +16,6 @@ from uniavgen.evaluation.readers.sync import Agreement, SyncReader, agreement
 from uniavgen.evaluation.readers.traits import (
     AGES,
     EMOTIONS,
-    VOICE_MAY,
     FaceReader,
     Traits,
     VoiceReader,
@@ -108,8 +107,6 @@ class _Known:
 class _Person(_Known):
     face: Traits
     voice: Traits
-    loud: Traits
-    """The voice where its loudness has a say."""
 
     def blatantly_unlike(self, other: "_Person") -> bool:
         """A child's voice for someone else, or the wrong gender."""
@@ -137,7 +134,6 @@ def trait_trials(
                 emotion=who.emotion,
                 face=faces.read(clip.frames, FPS, where),
                 voice=voice,
-                loud=voice.at_level(sound),
             )
         )
     pairs = [(a, b) for a in people for b in people]
@@ -147,7 +143,6 @@ def trait_trials(
     return {
         "timbre": _trait_row(own, unlike, lambda a, b: timbre_consistency(a.voice, b.face)),
         "emotion": _trait_row(own, other_mood, lambda a, b: emotion_consistency(a.voice, b.face)),
-        "emotion at its level": _trait_row(own, other_mood, lambda a, b: emotion_consistency(a.loud, b.face)),
         "face is right": _right([person.face for person in people], people),
         "voice is right": _right([person.voice for person in people], people),
     }
@@ -171,8 +166,8 @@ def _trait_row(
 def voice_trials(voices: VoiceReader, clips: Iterator[TruthClip]) -> dict[str, Row]:
     """How often a voice reader is right, and how much it rules out."""
     heard = [(voices.read(at_speech_rate(clip.sample.waveform)), _known(clip)) for clip in clips]
-    ages = [(doubt(traits.ages, VOICE_MAY) == 0, who.age) for traits, who in heard]
-    emotions = [(doubt(traits.emotions, VOICE_MAY) == 0, EMOTIONS.index(who.emotion)) for traits, who in heard]
+    ages = [(doubt(traits.ages) == 0, who.age) for traits, who in heard]
+    emotions = [(doubt(traits.emotions) == 0, EMOTIONS.index(who.emotion)) for traits, who in heard]
     return {
         "voice is right": _right([traits for traits, _ in heard], [who for _, who in heard]),
         "age may be": _sets(ages),
