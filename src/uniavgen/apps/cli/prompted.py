@@ -66,7 +66,7 @@ def generate(order: Order, prompts: PromptSet, out: Path) -> list[System]:
     name = Path(order.model).name
     systems = []
     pipeline: UniAVGenPipeline | None = None
-    plans = {kind: out / "clips" / f"{name}-{kind}" for kind in order.kinds}
+    plans = {kind: out / "clips" / name / kind for kind in order.kinds}
     for kind, clips in plans.items():
         if pipeline is None:
             pipeline = load(order.model, folder, order.device)
@@ -80,12 +80,14 @@ def generate(order: Order, prompts: PromptSet, out: Path) -> list[System]:
         }
         claim(clips / "settings.json", settings)
         unmade = {}
-        for number, prompt in enumerate(tqdm(prompts.prompts, desc=clips.name, unit="clip")):
+        for number, prompt in enumerate(tqdm(prompts.prompts, desc=f"{name}/{kind}", unit="clip")):
             try:
                 _make(pipeline, order, kind, prompt, order.seed + number, clips / f"{prompt.id}.mp4", settings)
             except (ConfigError, MediaError) as error:
                 unmade[prompt.id] = f"it could not be made: {_without_folders(str(error), prompt)}"
-        systems.append(System(name=clips.name, folder=clips, description=_said(kind), unmade=unmade, settings=settings))
+        systems.append(
+            System(name=f"{name}/{kind}", folder=clips, description=_said(kind), unmade=unmade, settings=settings)
+        )
     return systems
 
 
