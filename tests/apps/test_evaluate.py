@@ -58,7 +58,7 @@ def test_a_model_is_generated_measured_resumed_and_the_same_twice(model, prompts
     command += " --task joint,animation,reconstruction"
     assert main([*command.split(), "--out", str(tmp_path / "a")]) == 0
     data = json.loads((tmp_path / "a" / "report.json").read_text())
-    made = [f"{model.name}-{kind}" for kind in ("joint", "animation", "reconstruction")]
+    made = [f"{model.name}/{kind}" for kind in ("joint", "animation", "reconstruction")]
     assert [*data["systems"]] == [*made, *(f"{name} (chance)" for name in made)]
     assert {*data["systems"][made[1]]["metrics"]["mouth_correlation"]} == {"mean", "low", "high", "n"}
     assert data["systems"][made[1]]["metrics"]["face_mask_iou"]["n"] == 2
