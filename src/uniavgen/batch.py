@@ -67,8 +67,9 @@ class TextInputs:
     speech: Int[Tensor, "b p"]
     """Speech symbols, 0 is the filler. With reference audio its transcript stands in front [release]."""
     speech_length: Int[Tensor, " b"]
-    due: Float[Tensor, "b l"] | None = None
-    """In training that guides text attention: which symbol each audio token says, counted from 0; NaN where unknown."""
+    times: Float[Tensor, "b p"] | None = None
+    """Audio token, reference counted, at which each symbol is spoken, where that is known; NaN where it is not. A model
+    that counts symbols [release] does not look; one with a pace foretells what is unknown. [ours]"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,5 +103,5 @@ class Prediction:
     """eps - x_0 [paper eq. (1), (2)]."""
     face_masks: Float[Tensor, "b layers f_clip n"] | None
     """Face-aware modulation's masks in (0, 1), one per interaction [paper eq. (8)]; None without any."""
-    due_attention: Float[Tensor, "b blocks l"] | None = None
-    """Share of each block's speech attention that goes to the symbols due (`TextInputs.due`); None where not asked."""
+    pace: Float[Tensor, "b p"] | None = None
+    """Audio tokens from the symbol before to each, as the text alone foretells; None of a model that counts symbols."""

@@ -186,31 +186,36 @@ def test_face_mask_on_the_token_grid_is_a_mean_over_frames_and_pixels():
                 assert grid[latent, 2 * row + column] == pytest.approx(cell.mean(), abs=1e-6)
 
 
-def test_symbols_due_spell_the_words_at_their_times(folder):
+def test_symbols_have_the_times_of_their_words(folder):
     batch = data(folder).batch(drawn(), [0, 1])
-    rate = Timebase().tokens_per_second
+    rate = float(Timebase().tokens_per_second)
     for row, text in enumerate(said(batch.text, row) for row in range(2)):
-        for k in range(len(WORDS)):
-            letters = batch.text.due[row, int((0.4 * k + 0.005) * rate) : int((0.4 * k + 0.295) * rate)]
-            heard = dict.fromkeys(text[int(place)] for place in letters.round().clamp(0, len(text) - 1))
-            assert set(text.split()[k]) == set(heard) - {" "}
-    assert batch.no_text.due.isnan().all()
+        first = 0
+        for k, word in enumerate(text.split()):
+            inside = batch.text.times[row, first : first + len(word)]
+            assert ((inside + 0.5) / rate).tolist() == pytest.approx(
+                [0.4 * k + 0.3 * (i + 0.5) / len(word) for i in range(len(word))], abs=1e-3
+            )
+            first += len(word) + 1
+        assert batch.text.times[row, len(text) :].isnan().all()
+    assert batch.no_text.times.isnan().all()
 
 
-def test_symbols_due_count_from_the_reference_transcript_on(folder):
+def test_times_behind_a_reference_count_its_tokens(folder):
     batch = data(folder).batch(drawn(reference_tokens=75, task=Task.REFERENCE_AUDIO), [0])
-    reference = batch.reference_audio.shape[1]
-    before, due = said(batch.no_text, 0), batch.text.due[0]
-    assert due.shape[0] == reference + batch.mel.shape[1]
-    assert due[0] < 1
-    heard = due[:reference]
-    assert heard[~heard.isnan()].max() < len(before.rstrip())
-    first = due[reference:]
-    assert first[~first.isnan()].min() == pytest.approx(len(before.rstrip()) + 1, abs=0.6)
-    assert torch.equal(batch.no_text.due[0, :reference].nan_to_num(-9.0), heard.nan_to_num(-9.0))
-    assert batch.no_text.due[0, reference:].isnan().all()
+    reference, alone = batch.reference_audio.shape[1], data(folder).batch(drawn(), [0])
+    before, times = said(batch.no_text, 0).rstrip(), batch.text.times[0]
+    assert times[0] >= 0
+    assert times[len(before) - 1] < reference
+    assert times[len(before)].isnan()
+    clip = alone.text.times[0][~alone.text.times[0].isnan()]
+    assert torch.allclose(times[len(before) + 1 :][: len(clip)], clip + reference)
+    assert torch.equal(batch.no_text.times[0, : len(before)], times[: len(before)])
+    assert batch.no_text.times[0, len(before) :].isnan().all()
 
 
-def test_symbols_are_due_only_where_they_can_be_counted(folder):
+def test_times_are_told_only_where_symbols_can_be_counted_and_sound_is_made(folder):
     pairs = replace(data(folder), symbols=lambda text: [1] * (len(text) // 2))
-    assert pairs.batch(drawn(), [0]).text.due.isnan().all()
+    assert pairs.batch(drawn(), [0]).text.times.isnan().all()
+    given = replace(drawn(task=Task.CONTINUATION), given_frames=2, given_tokens=25)
+    assert data(folder).batch(given, [0]).text.times.isnan().all()

@@ -1,11 +1,10 @@
 """Word times out of phone times."""
 
-import math
 from itertools import pairwise
 
 import pytest
 
-from uniavgen.data.words import Word, due_symbols, word_times
+from uniavgen.data.words import Word, symbol_times, word_times
 
 
 def phones(*groups):
@@ -53,9 +52,8 @@ def test_without_words_or_phones_there_are_no_times(text, listed):
     assert word_times(text, listed) == ()
 
 
-def test_the_symbol_due_moves_evenly_through_each_word():
+def test_symbols_share_the_time_of_their_word_and_blanks_stand_between():
     words = (Word(text="hi,", start_s=0.1, end_s=0.4), Word(text="you", start_s=0.5, end_s=0.8))
-    due = due_symbols(words, tokens_per_second=20.0, num_tokens=18).tolist()
-    assert due[2:8] == pytest.approx([-0.25, 0.25, 0.75, 1.25, 1.75, 2.25])  # two tokens a letter, from its middle
-    assert due[10:16] == pytest.approx([3.75, 4.25, 4.75, 5.25, 5.75, 6.25])  # the blank between is symbol 3
-    assert all(math.isnan(d) for d in [*due[:2], *due[8:10], *due[16:]])
+    times = (symbol_times(words, tokens_per_second=20.0) + 0.5) / 20.0
+    assert times.tolist() == pytest.approx([0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75])
+    assert len(symbol_times((), 20.0)) == 0

@@ -4,7 +4,7 @@ import torch
 from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed
 from tiny import normal
 
-from uniavgen.models.rotary import Rotary, line_rotary, rotate, video_rotary
+from uniavgen.models.rotary import Rotary, line_rotary, rotate, timed_rotary, video_rotary
 
 CPU = torch.device("cpu")
 
@@ -24,10 +24,10 @@ def test_complex_and_compiled_forms_agree() -> None:
     assert torch.allclose(rotate(x, rotary), expected, atol=1e-6)
 
 
-def test_symbols_stand_a_stride_apart() -> None:
-    line, wide = line_rotary(22, 14, CPU), line_rotary(4, 14, CPU, stride=7.0)
-    assert torch.equal(wide.cos, line.cos[::7])
-    assert torch.equal(wide.sin, line.sin[::7])
+def test_symbols_turn_like_the_audio_tokens_that_say_them() -> None:
+    line, wide = line_rotary(22, 14, CPU), timed_rotary(torch.tensor([[0.0, 7.0, 14.0, 21.0]]), 14)
+    assert torch.equal(wide.cos[0], line.cos[::7])
+    assert torch.equal(wide.sin[0], line.sin[::7])
 
 
 def test_only_distances_matter() -> None:

@@ -1,5 +1,6 @@
 """What the joint transformer promises: independence, exact short cuts, round trips, the paper's size."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -13,8 +14,11 @@ from uniavgen.config import dump, load, parse
 from uniavgen.errors import ConfigError
 from uniavgen.models.config import TransformerConfig
 from uniavgen.models.interaction.config import InteractionConfig
+from uniavgen.models.rotary import line_rotary, rotate
+from uniavgen.models.speech_text import spoken_at
 from uniavgen.models.transformer import UniAVGenTransformer
 
+CPU = torch.device("cpu")
 A2V, V2A = Gate(v2a=False), Gate(a2v=False)
 
 
@@ -201,23 +205,44 @@ def test_a_text_is_the_same_alone_and_in_a_batch() -> None:
     assert torch.allclose(together.velocity.video[1:], single.velocity.video, atol=1e-5)
 
 
-def test_fresh_weights_with_a_pace_read_the_symbol_that_is_due() -> None:
+def paced(pace: float, onset: float) -> UniAVGenTransformer:
     settings = tiny.settings()
-    stride, onset = 6.0, 9.0
-    paced = replace(settings.audio, speech=replace(settings.audio.speech, stride=stride, onset=onset))
+    speech = replace(settings.audio.speech, pace=pace, onset=onset)
     torch.manual_seed(0)
-    fresh = UniAVGenTransformer.from_settings(replace(settings, audio=paced)).eval()
-    due = (torch.arange(tiny.TOKENS) - onset) / stride
-    said = replace(tiny.text(), speech_length=torch.tensor([11, 11]))
-    inside = (due >= 0) & (due <= 10)
+    return UniAVGenTransformer.from_settings(replace(settings, audio=replace(settings.audio, speech=speech))).eval()
 
-    def read(shift: float) -> torch.Tensor:
-        told = replace(said, due=(due + shift).expand(tiny.BATCH, -1))
-        return fresh(None, tiny.audio(), told, gate=CLOSED).due_attention[:, :, inside].detach()
 
-    assert read(0.0).shape[1] == len(fresh.blocks)
-    assert read(0.0).mean() > 1.5 * read(4.0).mean()
-    assert read(0.0).mean() > 1.5 * read(-4.0).mean()
+def test_symbols_are_read_where_they_are_told_to_be_spoken() -> None:
+    fresh, said = paced(6.0, 9.0), replace(tiny.text(), speech_length=torch.tensor([11, 11]))
+    at = torch.rand(tiny.BATCH, 11).cumsum(dim=1) * 7
+    context = fresh.encode_text(replace(said, times=at)).speech
+    attention = fresh.blocks[1].audio.attn2
+    # Fresh queries are almost alike, so what a token reads most is what stands near.
+    asking = attention.norm_q(attention.to_q(torch.zeros(1, 40, fresh.settings.audio.width)))
+    query = rotate(asking.unflatten(2, (attention.heads, -1)), line_rotary(40, fresh.settings.audio.head_dim, CPU))
+    key = fresh.blocks[1].audio.project(context).key
+    read = torch.einsum("slhc,bmhc->blm", query, key).argmax(dim=2)
+    distance = (torch.arange(40)[None, :, None] - at[:, None]).abs()
+    inside = (torch.arange(40) > at[:, :1]) & (torch.arange(40) < at[:, -1:])
+    assert distance.gather(2, read[..., None])[inside].mean() < 0.25 * distance[inside].mean()
+
+
+def test_untold_symbols_follow_at_the_foretold_pace() -> None:
+    pace = torch.tensor([[3.0, 2.0, 4.0, 5.0, 6.0]])
+    nan = math.nan
+    assert spoken_at(pace, None, 9.0).tolist() == [[9, 11, 15, 20, 26]]
+    assert spoken_at(pace, torch.tensor([[nan, nan, nan, nan, nan]]), 9.0).tolist() == [[9, 11, 15, 20, 26]]
+    assert spoken_at(pace, torch.tensor([[nan, 1.0, nan, 7.0, nan]]), 9.0).tolist() == [[9, 1, 5, 7, 13]]
+
+
+def test_a_fresh_pace_is_even_and_a_text_alone_is_paced_as_in_a_batch() -> None:
+    model, text = paced(6.0, 9.0), tiny.text()
+    assert torch.equal(model.encode_text(text).speech.pace, torch.full((tiny.BATCH, 11), 6.0))
+    torch.nn.init.normal_(model.audio_stem.speech_encoder.pace_head.weight, std=0.1)
+    alone = replace(text, caption=text.caption[1:], speech=text.speech[1:, :6], speech_length=text.speech_length[1:])
+    together = model.encode_text(text).speech.pace[1:, :6]
+    assert torch.allclose(together, model.encode_text(alone).speech.pace, atol=1e-5)
+    assert together.std() > 0.1
 
 
 def test_speech_order_and_places_count() -> None:

@@ -9,17 +9,11 @@ import torch
 from tiny_run import SETTINGS, TIMING, config, model, run
 
 from uniavgen.flow.guidance import Dropout
+from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.mixture import Draw
 from uniavgen.tasks.table import Task
 from uniavgen.training.config import LossWeights, Ramp
-from uniavgen.training.losses import (
-    LEAST_ATTENTION,
-    Losses,
-    face_mask_loss,
-    face_weights,
-    speech_guide_loss,
-    velocity_loss,
-)
+from uniavgen.training.losses import Losses, face_mask_loss, face_weights, pace_loss, velocity_loss
 from uniavgen.training.randomness import StepRandomness
 from uniavgen.training.step import step_losses
 
@@ -85,7 +79,7 @@ def test_given_parts_carry_no_loss(folder, task):
     from uniavgen.tasks.conditioning import ClipConditions, condition
     from uniavgen.tasks.table import TASKS
 
-    settings = config("stage.dropout={alone: 0.0, no_text: 0.0}", "stage.losses.speech_guide=0").stage
+    settings = config("stage.dropout={alone: 0.0, no_text: 0.0}", "stage.losses.pace=0").stage
     clips, tiny = batch(folder, task), model()
     randomness = StepRandomness(seed=0, step=4)
     losses = step_losses(tiny, clips, randomness, settings)
@@ -166,28 +160,26 @@ def test_the_branches_are_both_trained_by_every_two_way_task(folder):
     assert SETTINGS.num_layers == 3
 
 
-def test_guide_is_the_surprise_over_tokens_that_say_something_known():
-    attention = torch.tensor([[[0.5, 0.25, 0.9], [0.5, 1.0, 0.1]], [[0.0, 0.3, 0.3], [1.0, 0.3, 0.3]]])
-    due = torch.tensor([[0.0, 1.0, math.nan], [2.0, math.nan, math.nan]])
-    expected = [math.log(2), (math.log(4) + 0) / 2, -math.log(LEAST_ATTENTION) / 2]
-    assert float(speech_guide_loss(attention, due)) == pytest.approx(sum(expected) / 3)
-    assert speech_guide_loss(attention, torch.full((2, 3), math.nan)) is None
+def test_pace_is_judged_between_symbols_whose_times_are_known():
+    pace = torch.tensor([[9.0, 4.0, 5.0, 6.0]])
+    assert float(pace_loss(pace, torch.tensor([[1.0, 4.0, 11.0, math.nan]]))) == pytest.approx((1 + 4) / 2)
+    assert pace_loss(pace, torch.tensor([[1.0, math.nan, 11.0, math.nan]])) is None
 
 
-@pytest.mark.parametrize("task", [Task.JOINT, Task.REFERENCE_AUDIO])
-def test_the_guide_teaches_speech_attention_where_to_read(folder, task):
-    guided = config("stage.losses.speech_guide=1.0", "stage.losses.video=0", "stage.losses.audio=0").stage
-    guided = replace(guided, dropout=Dropout(alone=0.0, no_text=0.0))
-    randomness = StepRandomness(seed=0, step=0)
-    made, clips = model(), batch(folder, task)
-    attention = [p for name, p in made.named_parameters() if ".audio.attn2.to_q" in name or ".audio.attn2.to_k" in name]
-    optimizer = torch.optim.Adam(attention, lr=0.02)
+def test_the_pace_of_a_text_is_learned_from_its_times_alone(folder):
+    paced = config("stage.losses.pace=1.0", "stage.losses.video=0", "stage.losses.audio=0").stage
+    paced = replace(paced, dropout=Dropout(alone=0.0, no_text=0.0))
+    speech = replace(SETTINGS.audio.speech, pace=20.0, onset=2.0)
+    made = UniAVGenTransformer.from_settings(replace(SETTINGS, audio=replace(SETTINGS.audio, speech=speech)))
+    clips, randomness = batch(folder, Task.REFERENCE_AUDIO), StepRandomness(seed=0, step=0)
+    optimizer = torch.optim.Adam(made.parameters(), lr=0.02)
     values = []
     for _ in range(30):
-        losses = step_losses(made, clips, randomness, guided)
+        losses = step_losses(made, clips, randomness, paced)
         optimizer.zero_grad()
-        losses.total(guided.losses, 0, 1).backward()
+        losses.total(paced.losses, 0, 1).backward()
         optimizer.step()
-        values.append(losses.speech_guide.item())
-    assert values[-1] < 0.6 * values[0]
-    assert step_losses(made, clips, randomness, config("stage.losses.speech_guide=0").stage).speech_guide is None
+        values.append(losses.pace.item())
+    assert values[-1] < 0.1 * values[0]
+    assert step_losses(made, batch(folder, Task.ANIMATION), randomness, paced).pace is None
+    assert step_losses(model(), clips, randomness, paced).pace is None

@@ -18,7 +18,7 @@ from uniavgen.batch import TextInputs
 from uniavgen.codecs import mel
 from uniavgen.data.features import Features, FeatureSet
 from uniavgen.data.sampler import Sampler
-from uniavgen.data.words import Word, due_symbols
+from uniavgen.data.words import Word, symbol_times
 from uniavgen.errors import DataError
 from uniavgen.tasks.mixture import Draw, silence_tokens
 from uniavgen.tasks.wording import pad_symbols, spoken, unspoken
@@ -55,7 +55,7 @@ class Batch:
                 caption=text.caption.to(device),
                 speech=text.speech.to(device),
                 speech_length=text.speech_length.to(device),
-                due=moved(text.due),
+                times=moved(text.times),
             )
 
         return Batch(
@@ -144,7 +144,7 @@ class TrainingData:
         return Batch(
             draw=draw,
             mel=torch.stack([self._mel(clip) for clip in clips]),
-            text=self._texts(captions, said, before, reference_tokens),
+            text=self._texts(captions, said, before, reference_tokens, timed=draw.given_tokens == 0),
             no_text=self._texts(empty, [None] * len(clips), before, reference_tokens),
             latents=torch.stack([self._latents(clip) for clip in clips]) if self.with_video else None,
             face_mask=self._face_masks(clips) if self.with_video else None,
@@ -195,22 +195,28 @@ class TrainingData:
         said: Sequence[Said | None],
         before: Sequence[Said | None],
         reference_tokens: int,
+        timed: bool = True,
     ) -> TextInputs:
-        """Of clips that say `said` (None: not told) after a reference of so many tokens that says `before`."""
-        texts, due = [], []
+        """Of clips that say `said` (None: not told) after a reference of so many tokens that says `before`.
+
+        timed: whether the times of what is said are told. Of sound that is given nobody tells them in sampling either.
+        """
+        texts, times, rate = [], [], float(self.timing.base.tokens_per_second)
         for clip, reference in zip(said, before, strict=True):
             first = unspoken(None if reference is None else reference.text)
             texts.append(first if clip is None else spoken(clip.text, None if reference is None else reference.text))
-            heard = self._due(clip, self.timing.num_audio_tokens) + len(first)
-            due.append(torch.cat([self._due(reference, reference_tokens), heard]))
+            told = torch.full((len(texts[-1]),), torch.nan)
+            for part, begins, after in ((reference, 0, 0), (clip if timed else None, len(first), reference_tokens)):
+                if part is not None and part.text == _joined(part.words):
+                    told[begins : begins + len(part.text)] = symbol_times(part.words, rate) + after
+            times.append(told)
         symbols, lengths = pad_symbols([self.symbols(text) for text in texts])
-        return TextInputs(caption=captions, speech=symbols, speech_length=lengths, due=torch.stack(due))
-
-    def _due(self, said: Said | None, num_tokens: int) -> Float[Tensor, " l"]:
-        # Symbols are counted by characters, so there must be as many.
-        if said is None or said.text != _joined(said.words) or len(self.symbols(said.text)) != len(said.text):
-            return torch.full((num_tokens,), torch.nan)
-        return due_symbols(said.words, float(self.timing.base.tokens_per_second), num_tokens)
+        padded = torch.full(symbols.shape, torch.nan)
+        for row, text, told in zip(padded, texts, times, strict=True):
+            # Times are of characters, so each must be a symbol.
+            if len(self.symbols(text)) == len(text):
+                row[: len(told)] = told
+        return TextInputs(caption=captions, speech=symbols, speech_length=lengths, times=padded)
 
     def _reference(self, source: int, index: int, number: int, length: int) -> tuple[Float[Tensor, "r mel"], Said]:
         """Sound of the same speaker out of another clip, and what is said in it: whole words that fit into `length`

@@ -1,6 +1,6 @@
-"""When which word is spoken: a part of a clip has a transcript of its own, and every audio token a symbol.
+"""When which word is spoken: a part of a clip has a transcript of its own, and every symbol its time.
 
-Letters: l audio tokens.
+Letters: p characters.
 """
 
 from collections.abc import Sequence
@@ -46,19 +46,19 @@ def word_times(text: str, phones: Sequence[Phone]) -> tuple[Word, ...]:
     return tuple(timed)
 
 
-def due_symbols(words: Sequence[Word], tokens_per_second: float, num_tokens: int) -> Float[Tensor, " l"]:
-    """Which character of the words, joined by blanks, is spoken at each audio token, counted from 0.
+def symbol_times(words: Sequence[Word], tokens_per_second: float) -> Float[Tensor, " p"]:
+    """The audio token at which each character of the words, joined by blanks, is spoken.
 
-    The characters of a word share its time evenly. NaN between words and outside of them.
+    The characters of a word share its time evenly; a blank stands halfway between its words.
     """
-    times = (torch.arange(num_tokens) + 0.5) / tokens_per_second
-    due, first = torch.full((num_tokens,), torch.nan), 0
-    for word in words:
-        share = (times - word.start_s) / max(word.end_s - word.start_s, 1e-6)
-        inside = (share >= 0) & (share < 1)
-        due[inside] = first + share[inside] * len(word.text) - 0.5
-        first += len(word.text) + 1
-    return due
+    times: list[Tensor] = []
+    for before, word in zip((None, *words), words, strict=False):
+        if before is not None:
+            times.append(torch.tensor([(before.end_s + word.start_s) / 2]))
+        share = (torch.arange(len(word.text)) + 0.5) / len(word.text)
+        times.append(word.start_s + share * (word.end_s - word.start_s))
+    # Token k holds the sound around (k + 0.5) / rate.
+    return torch.cat([torch.empty(0), *times]) * tokens_per_second - 0.5
 
 
 def _matched(words: list[str], groups: list[list[Phone]]) -> list[tuple[list[str], list[Phone]]]:

@@ -3,6 +3,7 @@
 Letters: b batch (always 1), c latent channels, f latent frames, h w latent grid, l audio tokens.
 """
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -34,8 +35,10 @@ from uniavgen.inference.speed import first_block_cache
 from uniavgen.inference.velocity import ClipVelocity
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.conditioning import ClipConditions, check, impose
+from uniavgen.tasks.mixture import silence_tokens
 from uniavgen.tasks.table import TASKS, Part, Task
-from uniavgen.tasks.wording import pad_symbols, spoken, unspoken
+from uniavgen.tasks.wording import pad_symbols, spoken, told_times, unspoken
+from uniavgen.timebase import ClipTiming
 
 
 class UniAVGenPipeline(DiffusionPipeline):
@@ -126,6 +129,8 @@ class UniAVGenPipeline(DiffusionPipeline):
         texts = self._texts(request)
         progress(Progress(stage=Stage.ENCODE, step=1, total=2))
         clean = self._conditions(inputs)
+        if clean.reference_audio is not None:
+            texts = self._timed(texts, request, inputs.timing, clean.reference_audio.shape[1])
         progress(Progress(stage=Stage.ENCODE, step=2, total=2))
         noise = self._noise(request.seed, inputs, clean)
         check(request.task, clean, noise.video.shape[2], noise.audio.shape[1])
@@ -201,6 +206,19 @@ class UniAVGenPipeline(DiffusionPipeline):
                 speech_length=length.to(device),
             )
         return texts
+
+    def _timed(
+        self, texts: dict[bool, TextInputs], request: Request, timing: ClipTiming, reference_tokens: int
+    ) -> dict[bool, TextInputs]:
+        """The same texts with what is known of when they are said."""
+        transcript = len(self.speech_tokenizer.encode(_tidy(request.voice_text)))
+        onset, silence = self.transformer.settings.audio.speech.onset, silence_tokens(timing)
+
+        def times(text: TextInputs) -> Tensor:
+            known = told_times(text.speech.shape[1], transcript, reference_tokens, silence, onset)
+            return known.to(text.speech.device)
+
+        return {has_text: replace(text, times=times(text)) for has_text, text in texts.items()}
 
     def _noise(self, seed: int, inputs: Inputs, clean: ClipConditions) -> AVPair:
         """Drawn on the CPU, so that a seed means the same on every device."""

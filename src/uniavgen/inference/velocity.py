@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from math import nan
 from typing import Literal
 
 import torch
@@ -152,10 +153,16 @@ def _stacked(texts: Sequence[TextInputs]) -> TextInputs:
     """Texts of several passes as one batch, filled up to the longest of each kind."""
     tokens = max(text.caption.shape[1] for text in texts)
     symbols = max(text.speech.shape[1] for text in texts)
+    times = [text.times for text in texts]
     return TextInputs(
         caption=torch.cat([F.pad(text.caption, (0, 0, 0, tokens - text.caption.shape[1])) for text in texts]),
         speech=torch.cat([F.pad(text.speech, (0, symbols - text.speech.shape[1]), value=FILLER) for text in texts]),
         speech_length=torch.cat([text.speech_length for text in texts]),
+        times=None
+        if any(known is None for known in times)
+        else torch.cat(
+            [F.pad(known, (0, symbols - known.shape[1]), value=nan) for known in times if known is not None]
+        ),
     )
 
 

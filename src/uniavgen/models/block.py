@@ -9,14 +9,12 @@ Letters: b batch, s latent frames or audio tokens, n tokens of one of them, k di
 from dataclasses import dataclass, replace
 from enum import Enum
 
-import torch
 from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.transformers.transformer_wan import WanAttention, WanTransformerBlock
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from uniavgen.errors import ConfigError
 from uniavgen.models.config import AudioConfig, TransformerConfig, VideoConfig
 from uniavgen.models.interaction.config import Position
 from uniavgen.models.interaction.layer import Interaction, InteractionContext
@@ -79,8 +77,8 @@ class Text:
     """Positions of the symbols; None where neither they nor those who ask are turned: the caption. [release]"""
     mask: Bool[Tensor, "b 1 1 m"] | None
     """None where all texts of the batch fill their length."""
-    due: Float[Tensor, "b s"] | None = None
-    """Which symbol each audio token says, where the attention it gets is wanted (`TextInputs.due`)."""
+    pace: Float[Tensor, "b m"] | None = None
+    """Of the speech, as foretold (`SpeechTextEncoder.pace`)."""
     kept: tuple[KeyValue, ...] | None = None
     """What each block reads, where that is kept over many passes; else a block makes it anew."""
 
@@ -101,10 +99,6 @@ class BranchContext:
     def of_block(self, layer: int) -> "BranchContext":
         """The same for one block."""
         return self if self.text.kept is None else replace(self, read=self.text.kept[layer])
-
-
-DUE_REACH = 1.5
-"""Symbols on either side of the one that is due which may be read instead: the coarseness of times by word. [ours]"""
 
 
 class Step(Enum):
@@ -159,22 +153,6 @@ class BranchBlock(WanTransformerBlock):
         rotary = None if text.rotary is None else context.rotary
         return hidden_states + self.attn2(self._asking(hidden_states), read, text.mask, rotary)
 
-    def due_attention(self, hidden_states: Float[Tensor, "b s d"], context: BranchContext) -> Float[Tensor, "b s"]:
-        """How much of `read_text`'s attention, averaged over heads, goes to the symbols within `DUE_REACH` of the one
-        that is due; of no meaning where that is unknown."""
-        attn, text = self.attn2, context.text
-        if text.due is None or text.rotary is None:
-            raise ConfigError("which symbols are due was not told, see TextInputs.due")
-        query = rotate(
-            attn.norm_q(attn.to_q(self._asking(hidden_states))).unflatten(2, (attn.heads, -1)), context.rotary
-        )
-        logits = torch.einsum("bshc,bmhc->bhsm", query, self.project(text).key).float() * query.shape[-1] ** -0.5
-        if text.mask is not None:
-            logits = logits.masked_fill(~text.mask, -torch.inf)
-        place = torch.arange(logits.shape[3], device=logits.device)
-        near = (place - text.due[..., None]).abs() <= DUE_REACH
-        return (logits.softmax(dim=3).mean(dim=1) * near).sum(dim=2)
-
     def project(self, text: Text) -> KeyValue:
         """What `read_text` reads. It does not depend on the flow time."""
         return KeyValue.of(self.attn2, text.hidden, text.rotary)
@@ -215,15 +193,13 @@ class UniAVGenBlock(nn.Module):
     ) -> tuple[Tensor | None, Tensor | None]:
         """Video (`hidden_states`) and audio (`encoder_hidden_states`); the names are those of diffusers' cache hooks.
 
-        A branch that is None is not run. Face masks and attention to symbols due go to `interaction.record`.
+        A branch that is None is not run. Face masks go to `interaction.record`.
         """
         video_hidden, audio_hidden = hidden_states, encoder_hidden_states
         for step in Step:
             if video_hidden is not None and video is not None:
                 video_hidden = self.video.step(step, video_hidden, video)
             if audio_hidden is not None and audio is not None:
-                if step is Step.TEXT_ATTENTION and audio.text.due is not None:
-                    interaction.record.due_attention = self.audio.due_attention(audio_hidden, audio)
                 audio_hidden = self.audio.step(step, audio_hidden, audio)
             if self.interaction is not None and step is self.last_step_before and not interaction.idle:
                 video_hidden, audio_hidden = self.interaction(video_hidden, audio_hidden, interaction)

@@ -43,17 +43,16 @@ class SpeechTextConfig(Config):
     width: int = 512
     num_layers: int = 4
     expansion: int = 2
-    stride: float = 1.0
-    """Audio tokens from one symbol to the next in the rotary positions of text attention; 1 counts symbols [release].
-    At the pace of speech, fresh weights begin by reading the symbol that is due (`initialise`). [ours]"""
+    pace: float | None = None
+    """Audio tokens a symbol takes before anything is learned. With a pace, text attention's rotary positions are where
+    symbols are spoken (`TextInputs.times`), which the encoder learns to foretell, and fresh weights begin by reading
+    the symbol that is due (`initialise`) [ours]. None counts symbols [release]."""
     onset: float = 0.0
-    """Rotary position of the first symbol, in audio tokens: the silence before speech. [release: 0]"""
+    """With a pace: audio token at which the first symbol is expected, after the silence before speech."""
 
     def __post_init__(self) -> None:
-        if self.stride <= 0 or self.onset < 0:
-            raise ConfigError(
-                f"speech positions need a stride > 0 and an onset >= 0 audio tokens, got {self.stride} and {self.onset}"
-            )
+        if (self.pace is not None and self.pace <= 0) or self.onset < 0:
+            raise ConfigError(f"speech needs a pace > 0 and an onset >= 0 audio tokens, got {self.pace}, {self.onset}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,8 @@
 | output heads of both branches | 0, so that the first velocity is 0 [Wan] |
 | interaction output projections | 0, so that the joint model starts as its two branches [paper 3.3] |
 | norms | identity; global response norm off [ConvNeXtV2] |
-| speech attention with a stride | query and key almost alike, so that their rotary positions decide [ours] |
+| speech attention with a pace | query and key almost alike, so that their rotary positions decide [ours] |
+| pace of speech | the same for every symbol [ours] |
 """
 
 from typing import TYPE_CHECKING
@@ -42,7 +43,8 @@ def init_weights(model: "UniAVGenTransformer") -> None:
             nn.init.normal_(parameter, std=parameter.shape[-1] ** -0.5)
         elif name.endswith(("proj_out.weight", "proj_out.bias")) or (".interaction." in name and ".to_out." in name):
             nn.init.zeros_(parameter)
-    if model.settings.audio.speech.stride != 1:
+    if model.settings.audio.speech.pace is not None:
+        nn.init.zeros_(model.audio_stem.speech_encoder.pace_head.weight)
         for block in model.blocks:
             _attend_by_position(block.audio.attn2.to_q)
             _attend_by_position(block.audio.attn2.to_k)

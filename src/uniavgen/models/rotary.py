@@ -43,9 +43,15 @@ def axis_pairs(head_dim: int) -> tuple[int, int, int]:
     return head_dim // 2 - 2 * side, side, side
 
 
-def line_rotary(length: int, head_dim: int, device: torch.device, stride: float = 1.0, onset: float = 0.0) -> Rotary:
-    """One index over the whole head: audio tokens, and speech symbols, `stride` apart from `onset` on. [release]"""
-    return _made_once(_line, device, tuple(onset + i * stride for i in range(length)), head_dim)
+def line_rotary(length: int, head_dim: int, device: torch.device) -> Rotary:
+    """One index over the whole head: audio tokens, and speech symbols where they are counted. [release]"""
+    return _made_once(_turns, device, length, head_dim)
+
+
+def timed_rotary(times: Float[Tensor, "b s"], head_dim: int) -> Rotary:
+    """`b s r`: symbols at the audio tokens `times`, which differ from text to text, at the speeds of `line_rotary`."""
+    angles = times.double()[..., None] * _speeds(head_dim).to(times.device)
+    return Rotary(angles.cos().float(), angles.sin().float())
 
 
 def video_rotary(frames: int, height: int, width: int, head_dim: int, device: torch.device) -> Rotary:
@@ -83,10 +89,6 @@ def _speeds(channels: int) -> Float[Tensor, " r"]:
 def _turns(positions: int | tuple[float, ...], channels: int, pairs: int | None = None) -> Float[Tensor, "s r"]:
     places = torch.arange(positions) if isinstance(positions, int) else torch.tensor(positions)
     return torch.outer(places.double(), _speeds(channels)[:pairs])
-
-
-def _line(times: tuple[float, ...], head_dim: int) -> Float[Tensor, "s r"]:
-    return _turns(times, head_dim)
 
 
 def _video(frames: int, height: int, width: int, head_dim: int) -> Float[Tensor, "s r"]:

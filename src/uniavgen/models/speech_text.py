@@ -52,6 +52,8 @@ class SpeechTextEncoder(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(config.num_symbols + 1, config.width)
         self.blocks = nn.ModuleList(ConvNeXtBlock(config.width, config.expansion) for _ in range(config.num_layers))
+        self.config = config
+        self.pace_head = None if config.pace is None else nn.Linear(config.width, 1, bias=False)
 
     def forward(self, symbols: Int[Tensor, "b p"], length: Int[Tensor, " b"]) -> Float[Tensor, "b p d"]:
         """Fillers inside a text and everything past its length are zero before and after every block."""
@@ -63,6 +65,25 @@ class SpeechTextEncoder(nn.Module):
         for block in self.blocks:
             x = block(x, inside) * spoken
         return x
+
+    def pace(self, features: Float[Tensor, "b p d"]) -> Float[Tensor, "b p"] | None:
+        """Audio tokens from the symbol before to each, out of what `forward` gives; None where symbols are counted. [ours]"""
+        if self.pace_head is None or self.config.pace is None:
+            return None
+        return self.config.pace * self.pace_head(features)[..., 0].float().exp()
+
+
+def spoken_at(pace: Float[Tensor, "b p"], told: Float[Tensor, "b p"] | None, onset: float) -> Float[Tensor, "b p"]:
+    """The audio token at which each symbol is spoken: as told, and where that is NaN, behind the known symbol before it
+    at the foretold pace. Without any before it, the first symbol stands at `onset`. [ours]"""
+    passed = pace.cumsum(dim=1)
+    if told is None:
+        return onset + passed - passed[:, :1]
+    index = torch.arange(pace.shape[1], device=pace.device).expand_as(pace)
+    known = ~told.isnan()
+    last = torch.where(known, index, -1).cummax(dim=1).values
+    start = torch.where(last < 0, onset - passed[:, :1], (told - passed).gather(1, last.clamp(min=0)))
+    return torch.where(known, told, start + passed)
 
 
 def _positions(length: int, width: int, device: torch.device) -> Float[Tensor, "p d"]:

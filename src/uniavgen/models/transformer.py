@@ -33,7 +33,8 @@ from uniavgen.models.interaction.interpolation import plan_blend
 from uniavgen.models.interaction.layer import BranchMemory, Hearing, InteractionContext, Record, Seeing, VideoTime
 from uniavgen.models.interaction.windows import ClipGrid, plan_windows
 from uniavgen.models.modulation import time_rows
-from uniavgen.models.rotary import line_rotary, video_rotary
+from uniavgen.models.rotary import Rotary, line_rotary, timed_rotary, video_rotary
+from uniavgen.models.speech_text import spoken_at
 from uniavgen.models.video_branch import VideoStem
 
 
@@ -164,17 +165,19 @@ class UniAVGenTransformer(
         whole = bool((text.speech_length == symbols).all())
         mask = None if whole else (torch.arange(symbols, device=device) < text.speech_length[:, None])[:, None, None]
         caption = Text(hidden=self.video_stem.read_caption(text.caption), rotary=None, mask=None)
-        positions = self.settings.audio.speech
-        speech = Text(
-            hidden=self.audio_stem.read_speech(text.speech, text.speech_length),
-            rotary=line_rotary(symbols, self.settings.audio.head_dim, device, positions.stride, positions.onset),
-            mask=mask,
-            due=text.due,
-        )
+        hidden, pace = self.audio_stem.read_speech(text.speech, text.speech_length)
+        speech = Text(hidden=hidden, rotary=self._speech_rotary(symbols, pace, text), mask=mask, pace=pace)
         return TextContext(
             caption=_kept(caption, (block.video for block in self.blocks)) if "video" in keep else caption,
             speech=_kept(speech, (block.audio for block in self.blocks)) if "audio" in keep else speech,
         )
+
+    def _speech_rotary(self, symbols: int, pace: Float[Tensor, "b p"] | None, text: TextInputs) -> Rotary:
+        """Where symbols stand among audio tokens. How they are paced is learned by its own loss, not through here."""
+        audio = self.settings.audio
+        if pace is None:
+            return line_rotary(symbols, audio.head_dim, text.speech.device)
+        return timed_rotary(spoken_at(pace.detach(), text.times, audio.speech.onset), audio.head_dim)
 
     def forward(
         self,
@@ -212,7 +215,7 @@ class UniAVGenTransformer(
         return Prediction(
             velocity=velocity,
             face_masks=_stacked(record.face_mask for record in records.values()),
-            due_attention=_stacked(record.due_attention for record in records.values()),
+            pace=text.speech.pace,
         )
 
     def remember(

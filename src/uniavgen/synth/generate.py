@@ -1,9 +1,10 @@
 """Many clips in order, drawn by as many processes as asked."""
 
 import multiprocessing
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from uniavgen.errors import ConfigError
 from uniavgen.synth.assets import cache_folder, find_heads, find_speech, find_voices
@@ -11,8 +12,10 @@ from uniavgen.synth.clip import RenderedClip
 from uniavgen.synth.head_data import load_head_data
 from uniavgen.synth.renderer import Art
 from uniavgen.synth.speech import MadeSpeech, SpeechSource, check_split
-from uniavgen.synth.world import World
+from uniavgen.synth.world import Take, World
 from uniavgen.timebase import Timebase
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,16 +74,27 @@ def open_world(settings: WorldSettings) -> World:
 
 def generate(seed: int, numbers: Iterable[int], settings: WorldSettings, jobs: int = 1) -> Iterator[RenderedClip]:
     """Clips of the world `seed` in the order of `numbers`; the same whatever `jobs`."""
+    yield from _made(_draw, seed, numbers, settings, jobs)
+
+
+def speak(seed: int, numbers: Iterable[int], settings: WorldSettings, jobs: int = 1) -> Iterator[Take]:
+    """What one hears in the clips that `generate` gives, without drawing them."""
+    yield from _made(_speak, seed, numbers, settings, jobs)
+
+
+def _made(
+    make: Callable[[tuple[int, int]], Made], seed: int, numbers: Iterable[int], settings: WorldSettings, jobs: int
+) -> Iterator[Made]:
     if jobs < 1:
         raise ConfigError(f"at least one process is needed, got {jobs}")
+    clips = ((seed, number) for number in numbers)
     if jobs == 1:
-        world = open_world(settings)
-        for number in numbers:
-            yield world.clip(seed, number)
+        _worlds[:] = [open_world(settings)]
+        yield from map(make, clips)
         return
     context = multiprocessing.get_context("spawn")
     with context.Pool(jobs, initializer=_start, initargs=(settings,)) as pool:
-        yield from pool.imap(_draw, ((seed, number) for number in numbers))
+        yield from pool.imap(make, clips)
 
 
 _worlds: list[World] = []
@@ -90,5 +104,9 @@ def _start(settings: WorldSettings) -> None:
     _worlds.append(open_world(settings))
 
 
-def _draw(job: tuple[int, int]) -> RenderedClip:
-    return _worlds[0].clip(*job)
+def _draw(clip: tuple[int, int]) -> RenderedClip:
+    return _worlds[0].clip(*clip)
+
+
+def _speak(clip: tuple[int, int]) -> Take:
+    return _worlds[0].take(*clip)

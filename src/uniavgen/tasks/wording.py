@@ -1,4 +1,4 @@
-"""What the audio branch is told to say [release].
+"""What the audio branch is told to say [release], and when, as far as a task knows it.
 
 Letters: b batch, p speech symbols.
 """
@@ -6,7 +6,7 @@ Letters: b batch, p speech symbols.
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 MIN_SYMBOLS = 10
@@ -22,6 +22,20 @@ def spoken(speech: str, reference_transcript: str | None = None) -> str:
 def unspoken(reference_transcript: str | None = None) -> str:
     """Speech text of a pass without text: nothing, or the reference's transcript, since its audio is still there."""
     return f"{reference_transcript} " if reference_transcript else ""
+
+
+def told_times(
+    num_symbols: int, transcript: int, reference_tokens: int, silence_tokens: int, onset: float
+) -> Float[Tensor, "1 p"]:
+    """Audio tokens of `num_symbols` symbols, the first `transcript` of them said by a reference of `reference_tokens`
+    audio tokens that ends in silence: its symbols evenly over its sound, what comes first after them `onset` tokens
+    after it, and NaN behind that. [ours]"""
+    times = torch.full((num_symbols,), torch.nan)
+    sounding = reference_tokens - silence_tokens
+    times[:transcript] = (torch.arange(transcript) + 0.5) / max(transcript, 1) * sounding
+    # The blank between the two texts belongs to neither.
+    times[transcript + 1 : transcript + 2] = reference_tokens + onset
+    return times[None]
 
 
 def pad_symbols(texts: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "b p"], Int[Tensor, " b"]]:

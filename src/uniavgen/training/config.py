@@ -37,9 +37,8 @@ class LossWeights(Config):
     few clips spends itself on the background otherwise. [ours]"""
     mouth_focus: float = 0.0
     """The same for the lower half of the face, on top: little else there moves but by the sound. [ours]"""
-    speech_guide: float = 0.0
-    """Shows the audio branch where in its text it is; 0 in the paper. Without it a small model learns to babble long
-    before it learns to read. [ours, after DC-TTS's guided attention]"""
+    pace: float = 0.0
+    """Of the foretold pace of speech, for models that have one (`SpeechTextConfig.pace`); none in the paper. [ours]"""
     lip_guide: float = 0.0
     """Looks along the direction in which each face opens its mouth (`losses.lip_guide_loss`); 0 in the paper. Without
     it a small model that sees few clips hears nothing for a long time. [ours]"""

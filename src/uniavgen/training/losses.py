@@ -1,8 +1,8 @@
-"""What a step is judged by: velocities of what was noisy [paper eq. (1), (2)], face masks [paper 3.4], where in its
-text the audio branch reads, and how mouths move [ours].
+"""What a step is judged by: velocities of what was noisy [paper eq. (1), (2)], face masks [paper 3.4], the foretold
+pace of speech, and how mouths move [ours].
 
-Letters: b batch, s latent frames or audio tokens of the clip, f latent frames, l audio tokens with reference in front,
-n video tokens a frame, p cells around a mouth.
+Letters: b batch, s latent frames or audio tokens of the clip, f latent frames, m speech symbols, n video tokens of a
+frame, p cells around a mouth.
 """
 
 import math
@@ -17,9 +17,6 @@ from torch import Tensor
 from uniavgen.training.config import LossWeights
 from uniavgen.training.lip_reader import LipReader, mouths
 
-LEAST_ATTENTION = 1e-4
-"""Below this share of attention the speech guide pulls no harder. [ours]"""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Losses:
@@ -28,7 +25,7 @@ class Losses:
     video: Float[Tensor, ""] | None = None
     audio: Float[Tensor, ""] | None = None
     face_mask: Float[Tensor, ""] | None = None
-    speech_guide: Float[Tensor, ""] | None = None
+    pace: Float[Tensor, ""] | None = None
     lip_guide: Float[Tensor, ""] | None = None
 
     def total(self, weights: LossWeights, step: int, num_steps: int) -> Float[Tensor, ""]:
@@ -37,7 +34,7 @@ class Losses:
             (self.video, weights.video),
             (self.audio, weights.audio),
             (self.face_mask, weights.face_mask.at(step, num_steps)),
-            (self.speech_guide, weights.speech_guide),
+            (self.pace, weights.pace),
             (self.lip_guide, weights.lip_guide),
         ]
         # A weight of 0 leaves its part out: the mask head then learns from the velocities only.
@@ -49,7 +46,7 @@ class Losses:
             "video": self.video,
             "audio": self.audio,
             "face_mask": self.face_mask,
-            "speech_guide": self.speech_guide,
+            "pace": self.pace,
             "lip_guide": self.lip_guide,
         }
         return {name: part for name, part in parts.items() if part is not None}
@@ -101,15 +98,16 @@ def face_mask_loss(masks: Float[Tensor, "b layers f n"], truth: Float[Tensor, "b
     return difference.square().mean(dim=(2, 3)).sum(dim=1).mean()
 
 
-def speech_guide_loss(attention: Float[Tensor, "b blocks l"], due: Float[Tensor, "b l"]) -> Float[Tensor, ""] | None:
-    """-log of the attention to the symbols due, mean over blocks and over the tokens that say a known one. [ours]
+def pace_loss(pace: Float[Tensor, "b m"], times: Float[Tensor, "b m"]) -> Float[Tensor, ""] | None:
+    """Mean square error, in audio tokens, from one symbol to the next where the times of both are known. [ours]
 
-    None where no token does.
+    None where they nowhere are.
     """
-    known = ~due.isnan()
+    told = times.diff(dim=1)
+    known = ~told.isnan()
     if not bool(known.any()):
         return None
-    return -attention.clamp(min=LEAST_ATTENTION).log().mean(dim=1)[known].mean()
+    return (pace[:, 1:] - told)[known].square().mean()
 
 
 def lip_guide_loss(

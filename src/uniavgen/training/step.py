@@ -6,7 +6,7 @@ that guidance runs: without texts, and without texts and interaction.
 Letters: b batch, c latent channels, h w latent grid, l audio tokens, p speech symbols.
 """
 
-from dataclasses import replace
+from math import nan
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,7 @@ from uniavgen.flow.schedule import shift
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.conditioning import ClipConditions, carries_loss, condition
 from uniavgen.tasks.table import TASKS
+from uniavgen.tasks.wording import FILLER
 from uniavgen.training.config import StageConfig
 from uniavgen.training.lip_reader import LipReader
 from uniavgen.training.losses import (
@@ -28,7 +29,7 @@ from uniavgen.training.losses import (
     face_mask_loss,
     face_weights,
     lip_guide_loss,
-    speech_guide_loss,
+    pace_loss,
     velocity_loss,
 )
 from uniavgen.training.randomness import StepRandomness
@@ -54,14 +55,12 @@ def step_losses(
     state = interpolate(clean, noise, sigma)
     video, audio = condition(batch.draw.task, state, given, sigma, interact)
     text = choose_text(batch.text, batch.no_text, keeps_text)
-    if not stage.losses.speech_guide:
-        text = replace(text, due=None)
     target, carries = velocity(clean, noise), carries_loss(given, state)
     if stage.branches == "audio":
         heard = model(None, audio, text, gate=CLOSED)
         return Losses(
             audio=velocity_loss(heard.velocity.audio, target.audio, carries.audio, dim=1),
-            speech_guide=_speech_guide(heard, text),
+            pace=_pace(heard, text),
         )
     prediction = model(video, audio, text, gate=TASKS[batch.draw.task].gate)
     masks, truth = prediction.face_masks, batch.face_mask
@@ -75,15 +74,13 @@ def step_losses(
         video=velocity_loss(prediction.velocity.video, target.video, carries.video, dim=2, weights=focus),
         audio=velocity_loss(prediction.velocity.audio, target.audio, carries.audio, dim=1),
         face_mask=None if masks is None or truth is None else face_mask_loss(masks, truth),
-        speech_guide=_speech_guide(prediction, text),
+        pace=_pace(prediction, text),
         lip_guide=lip_guide,
     )
 
 
-def _speech_guide(prediction: Prediction, text: TextInputs) -> Float[Tensor, ""] | None:
-    if prediction.due_attention is None or text.due is None:
-        return None
-    return speech_guide_loss(prediction.due_attention, text.due)
+def _pace(prediction: Prediction, text: TextInputs) -> Float[Tensor, ""] | None:
+    return None if prediction.pace is None or text.times is None else pace_loss(prediction.pace, text.times)
 
 
 def choose_text(told: TextInputs, silent: TextInputs, keeps_text: Float[Tensor, " b"]) -> TextInputs:
@@ -94,12 +91,14 @@ def choose_text(told: TextInputs, silent: TextInputs, keeps_text: Float[Tensor, 
         caption=torch.where(keep[:, None, None], told.caption, silent.caption),
         speech=torch.where(keep[:, None], _widened(told.speech, length), _widened(silent.speech, length)),
         speech_length=torch.where(keep, told.speech_length, silent.speech_length),
-        due=None if told.due is None or silent.due is None else torch.where(keep[:, None], told.due, silent.due),
+        times=None
+        if told.times is None or silent.times is None
+        else torch.where(keep[:, None], _widened(told.times, length, nan), _widened(silent.times, length, nan)),
     )
 
 
-def _widened(speech: Tensor, length: int) -> Tensor:
-    return F.pad(speech, (0, length - speech.shape[1]))
+def _widened(symbols: Tensor, length: int, filler: float = FILLER) -> Tensor:
+    return F.pad(symbols, (0, length - symbols.shape[1]), value=filler)
 
 
 def _latents(batch: Batch, stage: StageConfig) -> Float[Tensor, "b c f h w"]:

@@ -13,7 +13,9 @@ from PIL import Image
 
 from uniavgen.apps.cli.claim import claim
 from uniavgen.data.shards import ShardWriter
-from uniavgen.synth import Art, RenderedClip, WorldSettings, check_material, generate
+from uniavgen.synth import Art, RenderedClip, Take, WorldSettings, check_material, generate, speak
+from uniavgen.synth.speech import SAMPLE_RATE_HZ
+from uniavgen.synth.visemes import Phone
 
 _CRF = 12
 """Training reads these pictures: near transparent. [ours]"""
@@ -39,6 +41,9 @@ def synth(
     art: Annotated[
         Art, typer.Option(help="How it is drawn: shaded, or drawn with flat tones and outlines.")
     ] = Art.SHADED,
+    sound_only: Annotated[
+        bool, typer.Option("--sound-only", help="Draw nothing, for training the audio branch alone: far quicker.")
+    ] = False,
     speech: Annotated[Path | None, typer.Option(help="Made-ahead speech: index.jsonl and opus/.")] = None,
     heads: Annotated[Path | None, typer.Option(help="Head data: mpfb2/ and faceunits01/.")] = None,
     voices: Annotated[Path | None, typer.Option(help="Kokoro: *.onnx, vocab.json and voices/.")] = None,
@@ -58,11 +63,13 @@ def synth(
     check_material(settings)
     writer = ShardWriter(out, samples_per_shard=_PER_SHARD)
     order = {name: value for name, value in asdict(settings).items() if name not in _MATERIAL}
-    claim(out / _SETTINGS_FILE, {"seed": seed, **order})
+    claim(out / _SETTINGS_FILE, {"seed": seed, **order, **({"sound_only": True} if sound_only else {})})
     missing = [n for n in range(clips) if _key(seed, n) not in writer.keys]
-    if missing:
+    if missing and sound_only:
+        _speak(writer, seed, missing, settings, jobs, clips)
+    elif missing:
         _render(writer, seed, missing, settings, jobs, clips)
-    typer.echo(f"{clips} clips in {out}, preview in {out / 'preview.png'}")
+    typer.echo(f"{clips} clips in {out}" + ("" if sound_only else f", preview in {out / 'preview.png'}"))
 
 
 def _key(seed: int, number: int) -> str:
@@ -81,6 +88,16 @@ def _render(writer: ShardWriter, seed: int, numbers: list[int], settings: WorldS
             if number < _PREVIEW_ROWS:
                 rows.append(_strip(clip))
                 Image.fromarray(np.concatenate(rows)).save(writer.folder / "preview.png")
+    writer.finish_shard()
+
+
+def _speak(writer: ShardWriter, seed: int, numbers: list[int], settings: WorldSettings, jobs: int, total: int) -> None:
+    from tqdm import tqdm
+
+    with tqdm(total=total, initial=total - len(numbers), unit="clip", smoothing=0.05) as progress:
+        for number, take in zip(numbers, speak(seed, numbers, settings, jobs), strict=True):
+            writer.write(_key(seed, number), _pack_sound(take))
+            progress.update()
     writer.finish_shard()
 
 
@@ -110,7 +127,7 @@ def pack(clip: RenderedClip) -> dict[str, bytes]:
         "framing": truth.framing,
         "art": truth.art,
         "utterance": truth.utterance,
-        "phones": [[symbol, round(start, 4), round(end, 4)] for symbol, start, end in truth.phones],
+        "phones": _rounded(truth.phones),
         "seconds": len(clip.waveform) / clip.sample_rate_hz,
         "fps": clip.fps,
     }
@@ -129,6 +146,28 @@ def pack(clip: RenderedClip) -> dict[str, bytes]:
         "flac": _flac(clip.waveform, clip.sample_rate_hz),
         "npz": stored.getvalue(),
     }
+
+
+def _pack_sound(take: Take) -> dict[str, bytes]:
+    """The parts of a clip that nobody sees: json, flac."""
+    facts = {
+        "text": take.line.text,
+        "speaker": take.person.name,
+        "voice": take.line.voice,
+        "mood": take.mood.name,
+        "mood_strength": take.strength,
+        "utterance": take.line.utterance,
+        "phones": _rounded(take.speech.phones),
+        "seconds": take.speech.duration_s,
+    }
+    return {
+        "json": json.dumps(facts, ensure_ascii=False).encode(),
+        "flac": _flac(take.speech.waveform, SAMPLE_RATE_HZ),
+    }
+
+
+def _rounded(phones: tuple[Phone, ...]) -> list[list[str | float]]:
+    return [[symbol, round(start, 4), round(end, 4)] for symbol, start, end in phones]
 
 
 def _mp4(clip: RenderedClip) -> bytes:

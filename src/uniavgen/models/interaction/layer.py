@@ -33,7 +33,6 @@ class Record:
     """What one block leaves behind, beside its updates."""
 
     face_mask: Float[Tensor, "b f n"] | None = None
-    due_attention: Float[Tensor, "b l"] | None = None
     reading: Reading | None = None
 
 
