@@ -69,6 +69,18 @@ def test_colours_survive(tmp_path):
     assert np.abs(got.astype(int) - frames).max() <= 6
 
 
+def test_the_same_frames_make_the_same_file_whatever_lies_in_memory(tmp_path, rng):
+    # 160 x 96 pixels are 10 x 6 macroblocks, see `REPEATABLE`.
+    frames = np.repeat(np.repeat(rng.integers(0, 256, (17, 12, 20, 3), dtype=np.uint8), 8, axis=1), 8, axis=2)
+    files = set()
+    for number in range(5):
+        memory = [rng.bytes(int(size)) for size in rng.integers(100, 200_000, 200)]
+        del memory
+        write_clip(tmp_path / f"{number}.mp4", frames, FPS, tone(1.0), RATE_HZ, {})
+        files.add((tmp_path / f"{number}.mp4").read_bytes())
+    assert len(files) == 1
+
+
 def test_odd_sides_are_refused(tmp_path):
     with pytest.raises(MediaError, match="must be even"):
         write_clip(tmp_path / "a.mp4", moving_bar(3, 31, 48), FPS, tone(0.2), RATE_HZ, {})

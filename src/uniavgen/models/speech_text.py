@@ -67,7 +67,7 @@ class SpeechTextEncoder(nn.Module):
         return x
 
     def pace(self, features: Float[Tensor, "b p d"]) -> Float[Tensor, "b p"] | None:
-        """Audio tokens from the symbol before to each, out of what `forward` gives; None where symbols are counted. [ours]"""
+        """Audio tokens from one symbol to the next, of `forward`'s features; None where they are counted. [ours]"""
         if self.pace_head is None or self.config.pace is None:
             return None
         return self.config.pace * self.pace_head(features)[..., 0].float().exp()

@@ -13,6 +13,7 @@ from PIL import Image
 
 from uniavgen.apps.cli.claim import claim
 from uniavgen.data.shards import ShardWriter
+from uniavgen.media.container import REPEATABLE
 from uniavgen.synth import Art, RenderedClip, Take, WorldSettings, check_material, generate, speak
 from uniavgen.synth.speech import SAMPLE_RATE_HZ
 from uniavgen.synth.visemes import Phone
@@ -176,7 +177,7 @@ def _mp4(clip: RenderedClip) -> bytes:
         video = container.add_stream("libx264", rate=round(clip.fps))
         video.height, video.width = clip.frames.shape[1:3]
         video.pix_fmt = "yuv420p"
-        video.options = {"crf": str(_CRF), "preset": "veryfast", "threads": "1"}
+        video.options = {"crf": str(_CRF), "preset": "veryfast", "threads": "1", **REPEATABLE}
         audio = container.add_stream("aac", rate=clip.sample_rate_hz)
         audio.layout = "mono"
         for picture in clip.frames:
