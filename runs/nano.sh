@@ -19,11 +19,11 @@ while [ $# -gt 0 ]; do
     esac
 done
 
-# Clips of the two splits; steps of the codecs; steps and other settings of the stages.
-train_clips=3000 val_clips=40 jobs=${JOBS:-2}
+# Clips to hear only, and of the two splits; steps of the codecs; steps and other settings of the stages.
+sound_clips=6000 train_clips=3000 val_clips=40 jobs=${JOBS:-2}
 vae=() vocoder=() caption=() stage1=() stage2=() stage3=() stage4=()
 if [ -n "$smoke" ]; then
-    train_clips=4 val_clips=2
+    sound_clips=6 train_clips=4 val_clips=2
     vae=(-s loop.steps=2) vocoder=(-s loop.steps=2 -s held_out=0) caption=(-s loop.steps=2 -s num_captions=32)
     stage1=(-s train.steps=2 -s train.compile=false -s train.batch_size=2 -s data.num_frames=17 -s "stage.tasks.reference_s=[0.3,0.6]")
     stage2=(-s train.steps=2 -s train.compile=false -s train.batch_size=2 -s data.num_frames=17 -s train.sample_every=0)
@@ -37,8 +37,10 @@ say() { printf '\n== %s\n' "$*"; }
 
 # A new face is worth more than a known one's next sentence.
 world=(--jobs "$jobs" --people-per-voice 40)
-say "world: $train_clips clips to train on, $val_clips held out"
+say "world: $train_clips clips to train on, $sound_clips of sound alone, $val_clips held out"
 uniavgen synth --clips "$train_clips" --out "$out/data/train" --seed 1 --split train "${world[@]}" "$@"
+# Who is heard often serves as reference voice.
+uniavgen synth --clips "$sound_clips" --out "$out/data/sound" --seed 3 --split train --sound-only --jobs "$jobs" --people-per-voice 4 "$@"
 uniavgen synth --clips "$val_clips" --out "$out/data/val" --seed 2 --split val "${world[@]}" "$@"
 
 codec() { # NAME PRODUCT OPTIONS: train a codec unless its product is there
@@ -59,22 +61,24 @@ for part in video-vae/vae vocoder/vocoder caption/text_encoder caption/tokenizer
 done
 
 say "features"
+uniavgen prepare --data "$out/data/sound" --out "$out/features/sound"
 for split in train val; do
     uniavgen prepare --data "$out/data/$split" --out "$out/features/$split" --parts "$parts" --device "$codec_device"
 done
 
 stage() { # NUMBER OPTIONS: train a stage unless it is done
-    local number=$1 run=$out/stage$1
+    local number=$1 run=$out/stage$1 data=train
     shift
     if [ ! -d "$run/transformer" ]; then
         say "stage $number"
+        [ "$number" -gt 1 ] || data=sound
         # --init begins a run; a run that was stopped goes on with --resume.
         if [ -n "$(ls -d "$run"/checkpoints/step-* 2>/dev/null)" ]; then
             set -- --resume "$@"
         elif [ "$number" -gt 1 ]; then
             set -- --init "$out/stage$((number - 1))" "$@"
         fi
-        uniavgen train -c "nano/stage$number" --data "$out/features/train" --out "$run" --device "$device" "$@"
+        uniavgen train -c "nano/stage$number" --data "$out/features/$data" --out "$run" --device "$device" "$@"
     fi
 }
 watch=(--watch "$out/data/val" --parts "$parts")
