@@ -88,4 +88,4 @@ stage 3 "${watch[@]}" "${stage3[@]}"
 stage 4 "${watch[@]}" "${stage4[@]}"
 
 say "model"
-uniavgen export --transformer "$out/stage4" --parts "$parts" --out "$out/model" --dtype bfloat16 -s steps=8 -s guidance=ma_cfg -s video_guidance=1
+uniavgen export --transformer "$out/stage4" --parts "$parts" --out "$out/model" --dtype bfloat16 -s steps=8 -s guidance=ma_cfg -s video_guidance=1 -s audio_guidance=3
