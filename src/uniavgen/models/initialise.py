@@ -43,8 +43,9 @@ def init_weights(model: "UniAVGenTransformer") -> None:
             nn.init.normal_(parameter, std=parameter.shape[-1] ** -0.5)
         elif name.endswith(("proj_out.weight", "proj_out.bias")) or (".interaction." in name and ".to_out." in name):
             nn.init.zeros_(parameter)
-    if model.settings.audio.speech.pace is not None:
-        nn.init.zeros_(model.audio_stem.speech_encoder.pace_head.weight)
+    pace = model.audio_stem.speech_encoder.pace_head
+    if pace is not None:
+        nn.init.zeros_(pace.weight)
         for block in model.blocks:
             _attend_by_position(block.audio.attn2.to_q)
             _attend_by_position(block.audio.attn2.to_k)
