@@ -103,5 +103,5 @@ class Prediction:
     """eps - x_0 [paper eq. (1), (2)]."""
     face_masks: Float[Tensor, "b layers f_clip n"] | None
     """Face-aware modulation's masks in (0, 1), one per interaction [paper eq. (8)]; None without any."""
-    pace: Float[Tensor, "b p"] | None = None
-    """Audio tokens from the symbol before to each, as the text alone foretells; None of a model that counts symbols."""
+    pace: Float[Tensor, "texts p"] | None = None
+    """Audio tokens from one symbol to the next, as each text alone foretells; None of a model that counts symbols."""
