@@ -210,11 +210,12 @@ class TrainingData:
                 if part is not None and part.text == _joined(part.words):
                     told[begins : begins + len(part.text)] = symbol_times(part.words, rate) + after
             times.append(told)
-        symbols, lengths = pad_symbols([self.symbols(text) for text in texts])
+        encoded = [self.symbols(text) for text in texts]
+        symbols, lengths = pad_symbols(encoded)
         padded = torch.full(symbols.shape, torch.nan)
-        for row, text, told in zip(padded, texts, times, strict=True):
+        for row, ids, told in zip(padded, encoded, times, strict=True):
             # Times are of characters, so each must be a symbol.
-            if len(self.symbols(text)) == len(text):
+            if len(ids) == len(told):
                 row[: len(told)] = told
         return TextInputs(caption=captions, speech=symbols, speech_length=lengths, times=padded)
 

@@ -50,8 +50,8 @@ def line_rotary(length: int, head_dim: int, device: torch.device) -> Rotary:
 
 def timed_rotary(times: Float[Tensor, "b s"], head_dim: int) -> Rotary:
     """`b s r`: symbols at the audio tokens `times`, which differ from text to text, at the speeds of `line_rotary`."""
-    angles = times.double()[..., None] * _speeds(head_dim).to(times.device)
-    return Rotary(angles.cos().float(), angles.sin().float())
+    angles = times.float()[..., None] * _speeds(head_dim).float().to(times.device)
+    return Rotary(angles.cos(), angles.sin())
 
 
 def video_rotary(frames: int, height: int, width: int, head_dim: int, device: torch.device) -> Rotary:
