@@ -70,7 +70,7 @@ def test_colours_survive(tmp_path):
 
 
 def test_the_same_frames_make_the_same_file_whatever_lies_in_memory(tmp_path, rng):
-    # 160 x 96 pixels are 10 x 6 macroblocks, see `REPEATABLE`.
+    # 160 x 96 pixels, see `REPEATABLE`.
     frames = np.repeat(np.repeat(rng.integers(0, 256, (17, 12, 20, 3), dtype=np.uint8), 8, axis=1), 8, axis=2)
     files = set()
     for number in range(5):
