@@ -39,7 +39,7 @@ say() { printf '\n== %s\n' "$*"; }
 world=(--jobs "$jobs" --people-per-voice 40)
 say "world: $train_clips clips to train on, $sound_clips of sound alone, $val_clips held out"
 uniavgen synth --clips "$train_clips" --out "$out/data/train" --seed 1 --split train "${world[@]}" "$@"
-# Who is heard often serves as reference voice.
+# Few people a voice, so that everyone has other clips that can serve as reference voice.
 uniavgen synth --clips "$sound_clips" --out "$out/data/sound" --seed 3 --split train --sound-only --jobs "$jobs" --people-per-voice 4 "$@"
 uniavgen synth --clips "$val_clips" --out "$out/data/val" --seed 2 --split val "${world[@]}" "$@"
 

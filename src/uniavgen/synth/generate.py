@@ -74,27 +74,27 @@ def open_world(settings: WorldSettings) -> World:
 
 def generate(seed: int, numbers: Iterable[int], settings: WorldSettings, jobs: int = 1) -> Iterator[RenderedClip]:
     """Clips of the world `seed` in the order of `numbers`; the same whatever `jobs`."""
-    yield from _made(_draw, seed, numbers, settings, jobs)
+    yield from _made(World.clip, seed, numbers, settings, jobs)
 
 
 def speak(seed: int, numbers: Iterable[int], settings: WorldSettings, jobs: int = 1) -> Iterator[Take]:
     """What one hears in the clips that `generate` gives, without drawing them."""
-    yield from _made(_speak, seed, numbers, settings, jobs)
+    yield from _made(World.take, seed, numbers, settings, jobs)
 
 
 def _made(
-    make: Callable[[tuple[int, int]], Made], seed: int, numbers: Iterable[int], settings: WorldSettings, jobs: int
+    make: Callable[[World, int, int], Made], seed: int, numbers: Iterable[int], settings: WorldSettings, jobs: int
 ) -> Iterator[Made]:
     if jobs < 1:
         raise ConfigError(f"at least one process is needed, got {jobs}")
-    clips = ((seed, number) for number in numbers)
     if jobs == 1:
-        _worlds[:] = [open_world(settings)]
-        yield from map(make, clips)
+        world = open_world(settings)
+        for number in numbers:
+            yield make(world, seed, number)
         return
     context = multiprocessing.get_context("spawn")
     with context.Pool(jobs, initializer=_start, initargs=(settings,)) as pool:
-        yield from pool.imap(make, clips)
+        yield from pool.imap(_make, ((make, seed, number) for number in numbers))
 
 
 _worlds: list[World] = []
@@ -104,9 +104,6 @@ def _start(settings: WorldSettings) -> None:
     _worlds.append(open_world(settings))
 
 
-def _draw(clip: tuple[int, int]) -> RenderedClip:
-    return _worlds[0].clip(*clip)
-
-
-def _speak(clip: tuple[int, int]) -> Take:
-    return _worlds[0].take(*clip)
+def _make(job: tuple[Callable[[World, int, int], Made], int, int]) -> Made:
+    make, seed, number = job
+    return make(_worlds[0], seed, number)
