@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -67,9 +68,9 @@ def synth(
     claim(out / _SETTINGS_FILE, {"seed": seed, **order, **({"sound_only": True} if sound_only else {})})
     missing = [n for n in range(clips) if _key(seed, n) not in writer.keys]
     if missing and sound_only:
-        _speak(writer, seed, missing, settings, jobs, clips)
+        _store(writer, seed, missing, map(_pack_sound, speak(seed, missing, settings, jobs)), clips)
     elif missing:
-        _render(writer, seed, missing, settings, jobs, clips)
+        _store(writer, seed, missing, _drawn(generate(seed, missing, settings, jobs), missing, out), clips)
     typer.echo(f"{clips} clips in {out}" + ("" if sound_only else f", preview in {out / 'preview.png'}"))
 
 
@@ -77,29 +78,25 @@ def _key(seed: int, number: int) -> str:
     return f"{seed:04d}-{number:06d}"
 
 
-def _render(writer: ShardWriter, seed: int, numbers: list[int], settings: WorldSettings, jobs: int, total: int) -> None:
+def _store(writer: ShardWriter, seed: int, numbers: list[int], packed: Iterator[dict[str, bytes]], total: int) -> None:
     from tqdm import tqdm
 
-    rows: list[np.ndarray] = []
     # An unfinished shard is left out when something stops the work, so that a second run gives the same bytes.
     with tqdm(total=total, initial=total - len(numbers), unit="clip", smoothing=0.05) as progress:
-        for number, clip in zip(numbers, generate(seed, numbers, settings, jobs), strict=True):
-            writer.write(clip.key, pack(clip))
-            progress.update()
-            if number < _PREVIEW_ROWS:
-                rows.append(_strip(clip))
-                Image.fromarray(np.concatenate(rows)).save(writer.folder / "preview.png")
-    writer.finish_shard()
-
-
-def _speak(writer: ShardWriter, seed: int, numbers: list[int], settings: WorldSettings, jobs: int, total: int) -> None:
-    from tqdm import tqdm
-
-    with tqdm(total=total, initial=total - len(numbers), unit="clip", smoothing=0.05) as progress:
-        for number, take in zip(numbers, speak(seed, numbers, settings, jobs), strict=True):
-            writer.write(_key(seed, number), _pack_sound(take))
+        for number, parts in zip(numbers, packed, strict=True):
+            writer.write(_key(seed, number), parts)
             progress.update()
     writer.finish_shard()
+
+
+def _drawn(clips: Iterator[RenderedClip], numbers: list[int], folder: Path) -> Iterator[dict[str, bytes]]:
+    """The parts of each clip; the first ones are added to the folder's preview."""
+    rows: list[np.ndarray] = []
+    for number, clip in zip(numbers, clips, strict=True):
+        yield pack(clip)
+        if number < _PREVIEW_ROWS:
+            rows.append(_strip(clip))
+            Image.fromarray(np.concatenate(rows)).save(folder / "preview.png")
 
 
 def _strip(clip: RenderedClip) -> np.ndarray:
