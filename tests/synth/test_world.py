@@ -120,6 +120,16 @@ def test_sound_alone_is_that_of_the_drawn_clips(tmp_path: Path, settings: WorldS
     assert len(sound) == 2
 
 
+def test_without_movement_only_faces_move(settings: WorldSettings, clips: list[RenderedClip]) -> None:
+    still = next(generate(11, [0], replace(settings, movement=0.0)))
+    assert np.ptp(still.truth.head_pose, axis=0).max() == 0
+    assert np.ptp(still.frames[:, :6].astype(int), axis=0).max() == 0
+    assert np.ptp(clips[0].frames[:, :6].astype(int), axis=0).max() > 0
+    assert np.ptp(still.frames.astype(int), axis=0).max() > 0
+    np.testing.assert_array_equal(still.truth.mouth_opening, clips[0].truth.mouth_opening)
+    np.testing.assert_array_equal(still.waveform, clips[0].waveform)
+
+
 def test_a_drawing_shows_the_same_scene_in_flat_tones(settings: WorldSettings, clips: list[RenderedClip]) -> None:
     drawn = next(generate(11, [0], replace(settings, art=Art.DRAWN)))
     # Outlines take a pixel here and there from the face.
@@ -138,7 +148,7 @@ def test_a_drawing_shows_the_same_scene_in_flat_tones(settings: WorldSettings, c
 
 
 def test_settings_are_checked() -> None:
-    for wrong in ({"split": "test"}, {"size": 65}, {"size": 8}, {"source": "radio"}):
+    for wrong in ({"split": "test"}, {"size": 65}, {"size": 8}, {"source": "radio"}, {"movement": -1.0}):
         with pytest.raises(ConfigError):
             replace(WorldSettings(), **wrong)
 

@@ -31,6 +31,8 @@ class WorldSettings:
     num_frames: int = 81
     people_per_voice: int = 8
     art: Art = Art.SHADED
+    movement: float = 1.0
+    """How much heads, camera and backgrounds move, times the usual; at 0 only faces do."""
     heads: Path | None = None
     voices: Path | None = None
     speech: Path | None = None
@@ -39,6 +41,8 @@ class WorldSettings:
         check_split(self.split)
         if not 32 <= self.size <= 1024 or self.size % 2:
             raise ConfigError(f"clips are 32 to 1024 pixels a side and even, got {self.size}")
+        if not 0 <= self.movement <= 2:
+            raise ConfigError(f"movement is 0 (only faces move) to 2 times the usual, got {self.movement}")
         if self.source not in ("made", "kokoro", "flite"):
             raise ConfigError(f"the speech source is made, kokoro or flite, got '{self.source}'")
 
@@ -69,6 +73,7 @@ def open_world(settings: WorldSettings) -> World:
         Timebase().clip(settings.num_frames),
         settings.people_per_voice,
         settings.art,
+        settings.movement,
     )
 
 

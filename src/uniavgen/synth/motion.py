@@ -37,8 +37,9 @@ def perform(
     num_frames: int,
     fps: float,
     rng: np.random.Generator,
+    movement: float = 1.0,
 ) -> Performance:
-    """Face and head of a speaker in a mood; `rng` draws what speech does not fix."""
+    """Face and head of a speaker in a mood; `rng` draws what speech does not fix. `movement` scales the head's."""
     time = (np.arange(num_frames) + 0.5) / fps
     energy = 1 + strength * (mood.energy - 1)
     speech = speech_shapes(phones, num_frames, fps, openness=rng.uniform(1.45, 1.7) * (0.85 + 0.15 * energy))
@@ -46,12 +47,12 @@ def perform(
     _add_mood(arkit, mood, strength, time, rng)
     nods = _nods(phones, time, energy, rng)
     arkit[:, INDEX["browInnerUp"]] += 6.0 * np.abs(nods) * (mood.name != "angry")
-    rotation = energy * _sway(time, np.array([0.035, 0.018, 0.014]), rng)
+    rotation = movement * energy * _sway(time, np.array([0.035, 0.018, 0.014]), rng)
     rotation += rng.normal(0, [0.13, 0.05, 0.035])
-    rotation[:, 1] += nods + strength * mood.pitch_down
+    rotation[:, 1] += movement * nods + strength * mood.pitch_down
     _add_gaze(arkit, rotation, time, rng)
     _add_blinks(arkit, time, rng)
-    lean = _sway(time, np.array([0.018, 0.012, 0.018]), rng)
+    lean = movement * _sway(time, np.array([0.018, 0.012, 0.018]), rng)
     return Performance(
         arkit=np.clip(arkit, 0, 1).astype(np.float32),
         rotation=rotation.astype(np.float32),

@@ -55,23 +55,25 @@ class Scene:
         )
 
 
-def draw_scene(num_frames: int, fps: float, rng: np.random.Generator, art: Art = Art.SHADED) -> Scene:
-    """A place, a camera and how they move."""
+def draw_scene(
+    num_frames: int, fps: float, rng: np.random.Generator, art: Art = Art.SHADED, movement: float = 1.0
+) -> Scene:
+    """A place, a camera and how they move, `movement` times as much as usual."""
     time = np.arange(num_frames) / fps
     place = str(rng.choice(PLACES, p=[0.3, 0.18, 0.2, 0.14, 0.12, 0.06]))
     share = float(np.clip(rng.normal(0.66, 0.06), 0.48, 0.78))
     room = max(0.0, 0.84 - share)
     centre = np.array([rng.uniform(-1, 1) * room, rng.uniform(-0.35, 0.05) * room - 0.08])
-    shake = 0.005 * np.sin(2 * np.pi * time[:, None] * rng.uniform(0.2, 0.9, 2) + rng.uniform(0, 6, 2))
+    shake = movement * 0.005 * np.sin(2 * np.pi * time[:, None] * rng.uniform(0.2, 0.9, 2) + rng.uniform(0, 6, 2))
     size = rng.uniform(0.55, 0.8)
-    pan = rng.normal(0, 0.015, 2) * (rng.random() < 0.3)
+    pan = movement * rng.normal(0, 0.015, 2) * (rng.random() < 0.3)
     start = rng.uniform(0, 1 - size, 2)
     view = np.column_stack([start + pan * time[:, None] - shake * 0.4, np.full(num_frames, size)])
     layer_size = rng.uniform(0.9, 1.6)
     speed = rng.choice([-1, 1]) * rng.uniform(0.25, 0.9)
     begin = -layer_size * 0.5 - speed * rng.uniform(0.5, 4.5)
     top = np.full(num_frames, rng.uniform(-0.5, 0.0))
-    layer_view = np.column_stack([begin + speed * time + 0.2, top, np.full(num_frames, layer_size)])
+    layer_view = np.column_stack([begin + movement * speed * time + 0.2, top, np.full(num_frames, layer_size)])
     return Scene(
         place=place,
         face_share=share,

@@ -48,8 +48,9 @@ class World:
         timing: ClipTiming | None = None,
         people_per_voice: int = 8,
         art: Art = Art.SHADED,
+        movement: float = 1.0,
     ) -> None:
-        self._data, self._speech, self._size, self._art = data, speech, size, art
+        self._data, self._speech, self._size, self._art, self._movement = data, speech, size, art, movement
         self.timing = timing or Timebase().clip(81)
         self._people_per_voice = people_per_voice
         self._person = lru_cache(maxsize=None)(self._draw_person)
@@ -60,9 +61,9 @@ class World:
         take = self._take(seed, number, rng)
         line, person, mood, strength, speech = take.line, take.person, take.mood, take.strength, take.speech
         frames, fps = self.timing.num_frames, float(self.timing.base.fps)
-        performance = perform(speech.phones, mood, strength, frames, fps, rng)
+        performance = perform(speech.phones, mood, strength, frames, fps, rng, self._movement)
         look = draw_look(person.style, rng)
-        scene = draw_scene(frames, fps, rng, self._art)
+        scene = draw_scene(frames, fps, rng, self._art, self._movement)
         head = person.head(self._data)
         posed = head.pose(performance.arkit, performance.rotation, performance.lean)
         pictures, masks = self._renderer.draw(head, posed, look, scene.shot(head))

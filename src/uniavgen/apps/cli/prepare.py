@@ -42,7 +42,7 @@ def prepare(
     source = open_source(data, timing)
     keys = source.keys[:limit]
     extract = _extractor(timing, settings.video.patch[1], parts, device)
-    with ShardWriter(out, samples_per_shard=256) as writer:
+    with ShardWriter(out) as writer:
         order = {"num_frames": num_frames, "patch": extract.patch, "codecs": _identity(parts)}
         _claim(out, order, is_new=not writer.keys)
         missing = [key for key in keys if key not in writer.keys]

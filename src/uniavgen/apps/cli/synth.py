@@ -43,6 +43,9 @@ def synth(
     art: Annotated[
         Art, typer.Option(help="How it is drawn: shaded, or drawn with flat tones and outlines.")
     ] = Art.SHADED,
+    movement: Annotated[
+        float, typer.Option(help="How much heads, camera and backgrounds move, times the usual; at 0 only faces do.")
+    ] = 1.0,
     sound_only: Annotated[
         bool, typer.Option("--sound-only", help="Draw nothing, for training the audio branch alone: far quicker.")
     ] = False,
@@ -58,6 +61,7 @@ def synth(
         num_frames=num_frames,
         people_per_voice=people_per_voice,
         art=art,
+        movement=movement,
         speech=speech,
         heads=heads,
         voices=voices,
