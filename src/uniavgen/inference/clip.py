@@ -14,10 +14,11 @@ class Clip:
     """One finished clip; frame 0 and sample 0 belong to the same time."""
 
     frames: UInt8[np.ndarray, "frames height width 3"]
-    """Dubbing returns the given frames, as the model saw them."""
+    """Dubbing returns the given frames, as the model saw them; a continuation begins with them."""
     fps: Fraction
     waveform: Float32[np.ndarray, " samples"]
-    """Mono in [-1, 1]. Animation returns the given sound, with silence behind it where it was shorter."""
+    """Mono in [-1, 1]. Animation returns the given sound, with silence behind it where it was shorter; a continuation
+    begins with it, but for the last 10 ms of the given part."""
     sample_rate_hz: int
     mel: Float32[np.ndarray, "tokens mel"]
     """Raw log-mel, given parts included."""

@@ -31,6 +31,7 @@ from uniavgen.inference.picture import PictureSize, ShortSide, asked_size, parse
 from uniavgen.inference.placement import Placement, on_device
 from uniavgen.inference.prepare import Inputs, prepare
 from uniavgen.inference.request import Request, SamplingConfig, check_symbols
+from uniavgen.inference.seam import join_frames, join_sound
 from uniavgen.inference.speed import first_block_cache
 from uniavgen.inference.velocity import ClipVelocity
 from uniavgen.models.transformer import UniAVGenTransformer
@@ -241,9 +242,13 @@ class UniAVGenPipeline(DiffusionPipeline):
         spec, base = TASKS[request.task], inputs.timing.base
         log_mel = mel.denormalise(state.audio)
         frames = inputs.frames if spec.video is Part.GIVEN else self._frames(state.video, progress)
+        if spec.video is Part.PREFIX:
+            frames = join_frames(inputs.frames, frames)
         waveform = (
             inputs.audio if inputs.audio is not None and spec.audio is Part.GIVEN else self._waveform(log_mel, progress)
         )
+        if inputs.audio is not None and spec.audio is Part.PREFIX:
+            waveform = join_sound(inputs.audio, waveform, inputs.given_tokens * base.hop)
         return Clip(
             frames=frames,
             fps=base.fps,

@@ -1,0 +1,52 @@
+"""A continuation takes over without a step, and soon says what was made."""
+
+import numpy as np
+
+from uniavgen.codecs.mel import PEAK
+from uniavgen.inference.seam import FADE_FRAMES, FADE_SAMPLES, join_frames, join_sound
+
+
+def test_a_step_in_the_picture_becomes_a_slope():
+    given = np.full((5, 2, 2, 3), 100, np.uint8)
+    decoded = np.full((5 + FADE_FRAMES + 3, 2, 2, 3), 190, np.uint8)
+    joined = join_frames(given, decoded)
+    assert np.array_equal(joined[:5], given)
+    assert np.array_equal(joined[5 + FADE_FRAMES :], decoded[5 + FADE_FRAMES :])
+    steps = np.diff(joined[4 : 6 + FADE_FRAMES].astype(int), axis=0)
+    assert np.array_equal(np.unique(steps), [90 // (FADE_FRAMES + 1)])
+
+
+def test_what_moves_behind_the_seam_still_moves():
+    rng = np.random.default_rng(0)
+    decoded = rng.integers(100, 150, (12, 4, 4, 3), dtype=np.uint8)
+    given = decoded[:5] + np.uint8(27)
+    joined = join_frames(given, decoded)
+    # A decoder that is off by one constant is mended exactly: what is left is that constant, fading.
+    left = joined[5:].astype(float) - decoded[5:]
+    rest = given[-1].astype(float) - decoded[5]
+    shares = np.clip(1 - np.arange(1, 8) / (FADE_FRAMES + 1), 0, None)
+    np.testing.assert_allclose(left, shares[:, None, None, None] * rest, atol=0.5)
+
+
+def test_a_short_rest_is_no_error():
+    joined = join_frames(np.zeros((1, 2, 2, 3), np.uint8), np.full((3, 2, 2, 3), 90, np.uint8))
+    assert joined[:, 0, 0, 0].tolist() == [0, 10, 20]
+
+
+def test_a_sound_that_comes_back_louder_goes_on_as_it_was():
+    given = 0.25 * np.sin(np.arange(4_800) * 0.05, dtype=np.float32)
+    heard = np.concatenate([given, 0.25 * np.sin(np.arange(4_800, 9_600) * 0.05, dtype=np.float32)])
+    decoded = heard * np.float32(PEAK / np.abs(given).max())
+    joined = join_sound(given, decoded, 4_800)
+    np.testing.assert_allclose(joined, heard, atol=1e-6)
+    other = join_sound(given, np.zeros_like(decoded), 4_800)
+    assert np.array_equal(other[: 4_800 - FADE_SAMPLES], given[: 4_800 - FADE_SAMPLES])
+    assert np.all(np.diff(np.abs(other[4_800:])) == 0)
+    assert np.abs(np.diff(other)).max() < 0.02
+
+
+def test_silence_has_no_level():
+    decoded = np.full(960, 0.5, np.float32)
+    joined = join_sound(np.zeros(480, np.float32), decoded, 480)
+    assert np.all(joined[480:] == 0.5)
+    assert np.all(joined[:240] == 0)
