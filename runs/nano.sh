@@ -19,11 +19,11 @@ while [ $# -gt 0 ]; do
     esac
 done
 
-# Clips to hear only, and of the two splits; steps of the codecs; steps and other settings of the stages.
-sound_clips=6000 train_clips=3000 val_clips=40 jobs=${JOBS:-2}
+# Clips to hear only, of the two splits, and of people who keep still; steps of the codecs; steps and other settings of the stages.
+sound_clips=6000 train_clips=3000 still_clips=1500 val_clips=40 jobs=${JOBS:-2}
 vae=() vocoder=() caption=() stage1=() stage2=() stage3=() stage4=()
 if [ -n "$smoke" ]; then
-    sound_clips=6 train_clips=4 val_clips=2
+    sound_clips=6 train_clips=4 still_clips=2 val_clips=2
     vae=(-s loop.steps=2) vocoder=(-s loop.steps=2 -s held_out=0) caption=(-s loop.steps=2 -s num_captions=32)
     stage1=(-s train.steps=2 -s train.compile=false -s train.batch_size=2 -s data.num_frames=17 -s "stage.tasks.reference_s=[0.3,0.6]")
     stage2=(-s train.steps=2 -s train.compile=false -s train.batch_size=2 -s data.num_frames=17 -s train.sample_every=0)
@@ -37,8 +37,10 @@ say() { printf '\n== %s\n' "$*"; }
 
 # A new face is worth more than a known one's next sentence.
 world=(--jobs "$jobs" --people-per-voice 40)
-say "world: $train_clips clips to train on, $sound_clips of sound alone, $val_clips held out"
+say "world: $train_clips clips to train on, $still_clips of people who keep still, $sound_clips of sound alone, $val_clips held out"
 uniavgen synth --clips "$train_clips" --out "$out/data/train" --seed 1 --split train "${world[@]}" "$@"
+# Where only faces move, a model soon sees what a sound does to a mouth.
+uniavgen synth --clips "$still_clips" --out "$out/data/still" --seed 4 --split train --movement 0 "${world[@]}" "$@"
 # Few people a voice, so that everyone has other clips that can serve as reference voice.
 uniavgen synth --clips "$sound_clips" --out "$out/data/sound" --seed 3 --split train --sound-only --jobs "$jobs" --people-per-voice 4 "$@"
 uniavgen synth --clips "$val_clips" --out "$out/data/val" --seed 2 --split val "${world[@]}" "$@"
@@ -62,16 +64,15 @@ done
 
 say "features"
 uniavgen prepare --data "$out/data/sound" --out "$out/features/sound"
-for split in train val; do
+for split in train still val; do
     uniavgen prepare --data "$out/data/$split" --out "$out/features/$split" --parts "$parts" --device "$codec_device"
 done
 
-stage() { # NUMBER OPTIONS: train a stage unless it is done
-    local number=$1 run=$out/stage$1 data=train
-    shift
+stage() { # NUMBER DATA OPTIONS: train a stage unless it is done
+    local number=$1 run=$out/stage$1 data=$2
+    shift 2
     if [ ! -d "$run/transformer" ]; then
         say "stage $number"
-        [ "$number" -gt 1 ] || data=sound
         # --init begins a run; a run that was stopped goes on with --resume.
         if [ -n "$(ls -d "$run"/checkpoints/step-* 2>/dev/null)" ]; then
             set -- --resume "$@"
@@ -82,10 +83,10 @@ stage() { # NUMBER OPTIONS: train a stage unless it is done
     fi
 }
 watch=(--watch "$out/data/val" --parts "$parts")
-stage 1 "${stage1[@]}"
-stage 2 "${watch[@]}" "${stage2[@]}"
-stage 3 "${watch[@]}" "${stage3[@]}"
-stage 4 "${watch[@]}" "${stage4[@]}"
+stage 1 sound "${stage1[@]}"
+stage 2 train "${watch[@]}" "${stage2[@]}"
+stage 3 train "${watch[@]}" "${stage3[@]}"
+stage 4 still "${watch[@]}" "${stage4[@]}"
 
 say "model"
-uniavgen export --transformer "$out/stage4" --parts "$parts" --out "$out/model" --dtype bfloat16 -s steps=8 -s guidance=ma_cfg -s video_guidance=1 -s audio_guidance=3
+uniavgen export --transformer "$out/stage4" --parts "$parts" --out "$out/model" --dtype bfloat16 -s steps=8 -s guidance=ma_cfg -s video_guidance=2 -s audio_guidance=3
