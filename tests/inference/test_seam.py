@@ -1,9 +1,17 @@
 """A continuation takes over without a step, and soon says what was made."""
 
 import numpy as np
+import pytest
 
 from uniavgen.codecs.mel import PEAK
-from uniavgen.inference.seam import FADE_FRAMES, FADE_SAMPLES, join_frames, join_sound
+from uniavgen.inference.seam import (
+    FADE_FRAMES,
+    FADE_SAMPLES,
+    LEVEL_FADE_SAMPLES,
+    LEVEL_STEP_DB,
+    join_frames,
+    join_sound,
+)
 
 
 def test_a_step_in_the_picture_becomes_a_slope():
@@ -34,8 +42,9 @@ def test_a_short_rest_is_no_error():
 
 
 def test_a_sound_that_comes_back_louder_goes_on_as_it_was():
-    given = 0.25 * np.sin(np.arange(4_800) * 0.05, dtype=np.float32)
-    heard = np.concatenate([given, 0.25 * np.sin(np.arange(4_800, 9_600) * 0.05, dtype=np.float32)])
+    # Whole periods in 20 ms, so that its level is one everywhere.
+    heard = 0.25 * np.sin(np.arange(9_600) * (2 * np.pi / 96), dtype=np.float32)
+    given = heard[:4_800]
     decoded = heard * np.float32(PEAK / np.abs(given).max())
     joined = join_sound(given, decoded, 4_800)
     np.testing.assert_allclose(joined, heard, atol=1e-6)
@@ -43,6 +52,22 @@ def test_a_sound_that_comes_back_louder_goes_on_as_it_was():
     assert np.array_equal(other[: 4_800 - FADE_SAMPLES], given[: 4_800 - FADE_SAMPLES])
     assert np.all(np.diff(np.abs(other[4_800:])) == 0)
     assert np.abs(np.diff(other)).max() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("made_db", "begins_db"), [(-8, 0), (8, 0), (-30, LEVEL_STEP_DB - 30), (30, 30 - LEVEL_STEP_DB)]
+)
+def test_a_step_in_loudness_becomes_a_slope(made_db: float, begins_db: float):
+    # Noise of one level: 20 ms of it are loud as all of it.
+    hiss = np.tile(np.random.default_rng(0).uniform(-0.1, 0.1, 480).astype(np.float32), 20)
+    given = hiss[:4_800].copy()
+    given[0] = PEAK
+    joined = join_sound(given, hiss * np.float32(10 ** (made_db / 20)), 4_800)
+    heard_db = 20 * np.log10(joined[4_800:] / hiss[4_800:])
+    assert heard_db[0] == pytest.approx(begins_db, abs=1e-3)
+    slope = np.diff(heard_db[:LEVEL_FADE_SAMPLES])
+    np.testing.assert_allclose(slope, (made_db - begins_db) / LEVEL_FADE_SAMPLES, atol=1e-4)
+    np.testing.assert_allclose(heard_db[LEVEL_FADE_SAMPLES:], made_db, atol=1e-3)
 
 
 def test_silence_has_no_level():

@@ -7,6 +7,7 @@ the release]
 Letters: g given frames, F frames of the clip, h w pixels, s given samples, S samples of the clip.
 """
 
+import math
 from typing import Final
 
 import numpy as np
@@ -18,6 +19,14 @@ FADE_FRAMES: Final = 8
 """Frames over which the step in the picture fades: half a second."""
 FADE_SAMPLES: Final = 240
 """Samples over which the sounds are faded into each other, the last given ones: 10 ms."""
+LEVEL_SAMPLES: Final = 480
+"""Samples on either side whose levels make the step in loudness: 20 ms."""
+LEVEL_FADE_SAMPLES: Final = 2_400
+"""Samples over which the step in loudness fades: 100 ms."""
+LEVEL_STEP_DB: Final = 12.0
+"""The largest step that is mended. A larger one is a word that begins or ends there, which may be heard."""
+QUIET: Final = 1e-3
+"""Level below which all is silence, of full scale: -60 dB."""
 
 
 def join_frames(
@@ -37,15 +46,25 @@ def join_frames(
 def join_sound(
     given: Float32[np.ndarray, " s"], decoded: Float32[np.ndarray, " S"], samples: int
 ) -> Float32[np.ndarray, " S"]:
-    """`samples` of the given sound, then the decoded one at the level of the given, faded into each other.
+    """`samples` of the given sound, then the decoded one at the level of the given, faded into each other; the step in
+    loudness between the two fades too.
 
     given: at its own level, all that was peak-normalised for the model; silence has no level, and then the decoded
     sound keeps its own.
     """
     loudest = float(np.abs(given).max(initial=0.0))
     joined = decoded * np.float32(loudest / PEAK if loudest else 1.0)
+    made = joined[samples:]
+    if loudest and samples and len(made):
+        step_db = _level_db(given[:samples][-LEVEL_SAMPLES:]) - _level_db(made[:LEVEL_SAMPLES])
+        slope = np.maximum(1 - np.arange(len(made)) / LEVEL_FADE_SAMPLES, 0)
+        made *= (10 ** (np.clip(step_db, -LEVEL_STEP_DB, LEVEL_STEP_DB) * slope / 20)).astype(np.float32)
     fade = min(FADE_SAMPLES, samples)
     share = np.ones(samples, np.float32)
     share[samples - fade :] = 1 - (np.arange(fade, dtype=np.float32) + 1) / (fade + 1)
     joined[:samples] = share * given[:samples] + (1 - share) * joined[:samples]
     return joined
+
+
+def _level_db(sound: Float32[np.ndarray, " n"]) -> float:
+    return 20 * math.log10(max(float(np.sqrt(np.mean(sound**2))), QUIET))
