@@ -54,7 +54,7 @@ codec() { # NAME PRODUCT OPTIONS: train a codec unless its product is there
     fi
 }
 codec video-vae vae --data "$out/data/train" "${vae[@]}"
-codec vocoder vocoder --data "$out/data/train" "${vocoder[@]}"
+codec vocoder vocoder --data "$out/data/sound" "${vocoder[@]}"
 codec caption tokenizer "${caption[@]}"
 parts=$out/parts
 mkdir -p "$parts"

@@ -12,8 +12,10 @@ from diffusers import AutoencoderKLWan
 from uniavgen.codecs.frame_convolution import use_frame_convolutions
 from uniavgen.codecs.video_vae import VideoCodec, VideoVaeShape, to_pixels
 from uniavgen.config import load
+from uniavgen.data.extract import mouth_region
 from uniavgen.data.shards import ShardWriter
 from uniavgen.errors import CheckpointError, ConfigError, DataError
+from uniavgen.training.codecs.adversary import AdversaryConfig
 from uniavgen.training.codecs.caption import (
     CaptionObjective,
     CaptionShape,
@@ -21,7 +23,7 @@ from uniavgen.training.codecs.caption import (
     read_descriptions,
     world_descriptions,
 )
-from uniavgen.training.codecs.clips import ClipPictures, RegionWeights, mouth_region
+from uniavgen.training.codecs.clips import ClipPictures, RegionWeights
 from uniavgen.training.codecs.loop import LoopConfig, Objective, train
 from uniavgen.training.codecs.sounds import read_sounds
 from uniavgen.training.codecs.video_vae import (
@@ -91,6 +93,8 @@ def loop(steps: int = 4) -> LoopConfig:
 def vocoder(folder: Path) -> Objective:
     config = VocoderTraining(
         model=VocoderShape(width=8, hidden=9, num_layers=1),
+        # Resumed on both sides of the judges' first step.
+        adversary=AdversaryConfig(start=0.7, periods=(2,), fft_sizes=(64,), width=2),
         loop=loop(),
         batch_size=2,
         crop_frames=11,
@@ -129,6 +133,11 @@ def test_resume_equals_no_interruption(make, shards: Path, tmp_path: Path):
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, second.model.state_dict()[name]), name
     assert not list(tmp_path.rglob("*.unfinished"))
+
+
+def test_judges_are_heard_from_their_share_of_the_steps_on(shards: Path, tmp_path: Path):
+    records = list(train(vocoder(shards), loop(), tmp_path))
+    assert ["judging" in record.losses for record in records] == [False, False, False, True]
 
 
 def test_training_lowers_the_loss(shards: Path, tmp_path: Path):

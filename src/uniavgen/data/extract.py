@@ -86,6 +86,19 @@ def face_mask_on_grid(
     return rearrange(torch.stack([grid[start:stop].mean(dim=0) for start, stop in spans]), "f h w -> f (h w)")
 
 
+def mouth_region(face: Bool[np.ndarray, "F H W"]) -> Bool[np.ndarray, "F H W"]:
+    """The part of each frame's face box in which the mouth lies: lower middle. [ours]"""
+    region = np.zeros(face.shape, bool)
+    for frame, inside in zip(face, region, strict=True):
+        rows, columns = np.flatnonzero(frame.any(axis=1)), np.flatnonzero(frame.any(axis=0))
+        if len(rows) == 0:
+            continue
+        top, height = rows[0], rows[-1] + 1 - rows[0]
+        left, width = columns[0], columns[-1] + 1 - columns[0]
+        inside[top + int(0.6 * height) : top + int(0.92 * height), left + width // 4 : left + width - width // 4] = True
+    return region
+
+
 def empty_caption_parts(caption: CaptionEncoder) -> dict[str, bytes]:
     """Parts of the sample `EMPTY_CAPTION`, which every feature set with captions holds."""
     features = caption.encode([""])[0].to(torch.float16).cpu()

@@ -20,6 +20,7 @@ from uniavgen.evaluation.metrics import (
     mesh_mouth,
     motion,
     mouth,
+    reconstruction,
     speaker,
     speech_quality,
     subject_consistency,
@@ -67,7 +68,8 @@ class Entry:
 
     name: str
     group: str
-    """truth (against a rendered clip), paper (its metrics with its tools) or open (what runs offline)."""
+    """truth (against a rendered clip), codecs (against the prompt's own pictures), paper (its metrics with its tools)
+    or open (what runs offline)."""
     columns: Sequence[Column]
     """What is missing from the table where the metric cannot be had."""
     build: Callable[[Found, Options], Metric]
@@ -98,6 +100,13 @@ ENTRIES = {
             group="truth",
             columns=face_mask.FaceMaskIoU.columns,
             build=lambda *_: face_mask.FaceMaskIoU(),
+        ),
+        Entry(
+            name="reconstruction",
+            group="codecs",
+            packages={reconstruction.PACKAGE: "scikit-image"},
+            columns=reconstruction.COLUMNS,
+            build=lambda *_: reconstruction.Reconstruction(),
         ),
         Entry(
             name="wer",
@@ -239,7 +248,7 @@ ENTRIES = {
         ),
     )
 }
-GROUPS = ("truth", "paper", "open")
+GROUPS = ("truth", "codecs", "paper", "open")
 
 
 @dataclass(frozen=True, kw_only=True)

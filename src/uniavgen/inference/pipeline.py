@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKLWan, DiffusionPipeline
 from einops import rearrange, reduce
-from jaxtyping import Float
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
 
@@ -27,7 +27,7 @@ from uniavgen.flow.schedule import ScheduleConfig, sigmas
 from uniavgen.flow.solver import make_solver
 from uniavgen.inference.clip import Clip, OnProgress, Progress, Stage
 from uniavgen.inference.parallel import Processes
-from uniavgen.inference.picture import PictureSize, ShortSide, asked_size, parse_size
+from uniavgen.inference.picture import PictureSize, ShortSide, asked_size, parse_size, resize
 from uniavgen.inference.placement import Placement, on_device
 from uniavgen.inference.prepare import Inputs, prepare
 from uniavgen.inference.request import Request, SamplingConfig, check_symbols
@@ -170,6 +170,22 @@ class UniAVGenPipeline(DiffusionPipeline):
         with on_device(self, "transformer"), first_block_cache(self.transformer, self.block_cache):
             state = sample(shared, noise, times, sampling.plan(task), make_solver(sampling.solver, times), on_step)
         return impose(state, clean), self._face_mask(velocity, state.video.shape[3])
+
+    @torch.no_grad()
+    def reconstruct(
+        self, frames: UInt8[np.ndarray, "F H W 3"], waveform: Float32[np.ndarray, " samples"]
+    ) -> tuple[UInt8[np.ndarray, "F H W 3"], Float32[np.ndarray, " samples2"]]:
+        """What the codecs give back of a clip, the ceiling of what the model can make.
+
+        Frames at `picture_size`, as many as whole latent frames hold; the sound through mel and vocoder,
+        peak-normalised, in whole hops.
+        """
+        stride = self.transformer.settings.timebase.temporal_stride
+        whole = len(frames) - (len(frames) - 1) % stride
+        pixels = to_pixels(torch.from_numpy(resize(frames[:whole], self.picture_size))[None])
+        with on_device(self, "vae"):
+            latents = VideoCodec(self.vae, self.placement.encode_tile_px).encode(pixels)
+        return self._frames(latents, _ignore), self._waveform(mel.denormalise(self._mel(waveform)), _ignore)
 
     def _conditions(self, inputs: Inputs) -> ClipConditions:
         pixels = to_pixels(torch.from_numpy(inputs.frames)[None])

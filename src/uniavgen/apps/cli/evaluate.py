@@ -45,7 +45,8 @@ def evaluate(
     ] = None,
     system: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the system of a single folder.")] = None,
     metrics: Annotated[
-        str, typer.Option(metavar="LIST", help="Names or groups (truth, paper, open), by commas; all if left out.")
+        str,
+        typer.Option(metavar="LIST", help="Names or groups (truth, codecs, paper, open), by commas; all if left out."),
     ] = "",
     assets: Annotated[
         Path | None, typer.Option(metavar="DIR", envvar=ASSETS, help="Folder of networks that metrics use.")

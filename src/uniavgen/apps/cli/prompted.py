@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from uniavgen.inference.request import Request
 
 RECONSTRUCTION = "reconstruction"
-"""No task: the prompt's video through the model's video autoencoder and back, the ceiling of what it can draw."""
+"""No task: the prompt's video through the model's codecs and back, the ceiling of what it can make."""
 KINDS = (*(str(task) for task in Task), RECONSTRUCTION)
 
 
@@ -98,7 +98,7 @@ def _without_folders(text: str, prompt: Prompt) -> str:
 
 
 def _said(kind: str) -> str:
-    return "the prompt's video through the model's video autoencoder" if kind == RECONSTRUCTION else f"task {kind}"
+    return "the prompt's video through the model's codecs" if kind == RECONSTRUCTION else f"task {kind}"
 
 
 def _make(
@@ -162,22 +162,12 @@ def _request(prompt: Prompt, task: Task, order: Order, seed: int) -> "Request":
 
 
 def _reconstructed(pipeline: "UniAVGenPipeline", prompt: Prompt, num_frames: int) -> "tuple[np.ndarray, np.ndarray]":
-    import torch
-
-    from uniavgen.codecs.video_vae import VideoCodec, to_frames, to_pixels
-    from uniavgen.inference.picture import resize
-
     base = pipeline.transformer.settings.timebase
     path = _needed(prompt, "video", RECONSTRUCTION)
     video = read_video(path, base.fps, max_frames=num_frames, trim=True, rate_hz=base.sample_rate_hz)
     if video.waveform is None:
         raise MediaError(f"{path.name} has no sound")
-    whole = len(video.frames) - (len(video.frames) - 1) % base.temporal_stride
-    codec = VideoCodec(pipeline.vae)
-    pixels = to_pixels(torch.from_numpy(resize(video.frames[:whole], pipeline.picture_size))[None])
-    with torch.no_grad():
-        decoded = codec.decode(codec.encode(pixels.to(pipeline.vae.device)))
-    return to_frames(decoded)[0].cpu().numpy(), video.waveform
+    return pipeline.reconstruct(video.frames, video.waveform)
 
 
 def _needed(prompt: Prompt, name: str, task: str) -> Path:

@@ -66,7 +66,7 @@ def _vocoder(name: str, settings: list[str], data: Path, out: Path, device: "tor
     config = load(VocoderTraining, [name], settings)
     objective = VocoderObjective.from_folder(config, data, device)
     _run(objective, config.loop, out / "run" / Codec.VOCODER)
-    objective.model.save_pretrained(out / "vocoder")
+    objective.vocoder.save_pretrained(out / "vocoder")
 
 
 def _caption(name: str, settings: list[str], data: Path | None, out: Path, device: "torch.device") -> None:

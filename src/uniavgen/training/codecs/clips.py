@@ -11,6 +11,7 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 
 from uniavgen.config import Config
+from uniavgen.data.extract import mouth_region
 from uniavgen.data.sample import read_sample
 from uniavgen.data.shards import ShardSet
 from uniavgen.errors import DataError
@@ -57,19 +58,6 @@ class ClipPictures:
             face = _resized(sample.face_mask[..., None].astype(np.uint8) * 255, self._size_px)[..., 0] > 127
             weights += self._regions.face * face + self._regions.mouth * mouth_region(face)
         return Pictures(frames=frames, weights=weights)
-
-
-def mouth_region(face: np.ndarray) -> np.ndarray:
-    """The part of each frame's face box [F H W, bool] in which the mouth lies: lower middle. [ours]"""
-    region = np.zeros(face.shape, bool)
-    for frame, inside in zip(face, region, strict=True):
-        rows, columns = np.flatnonzero(frame.any(axis=1)), np.flatnonzero(frame.any(axis=0))
-        if len(rows) == 0:
-            continue
-        top, height = rows[0], rows[-1] + 1 - rows[0]
-        left, width = columns[0], columns[-1] + 1 - columns[0]
-        inside[top + int(0.6 * height) : top + int(0.92 * height), left + width // 4 : left + width - width // 4] = True
-    return region
 
 
 def _resized(frames: UInt8[np.ndarray, "F H W c"], size_px: int) -> UInt8[np.ndarray, "F size size c"]:

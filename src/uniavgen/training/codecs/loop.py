@@ -7,7 +7,7 @@ import math
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +65,10 @@ class Objective(ABC):
     def losses(self, step: int) -> dict[str, Tensor]:
         """Named scalar losses of a step's own batch; `total` is the one that is minimised."""
 
+    def parts(self) -> Sequence[nn.Module]:
+        """Parts of the model whose gradients are clipped apart, because each has a loss of its own."""
+        return (self.model,)
+
 
 @dataclass(frozen=True, kw_only=True)
 class StepRecord:
@@ -104,7 +108,8 @@ def train(objective: Objective, config: LoopConfig, folder: Path) -> Iterator[St
         optimizer.zero_grad(set_to_none=True)
         losses = objective.losses(step)
         losses["total"].backward()
-        norm = nn.utils.clip_grad_norm_(objective.model.parameters(), config.max_grad_norm)
+        norms = [nn.utils.clip_grad_norm_(part.parameters(), config.max_grad_norm) for part in objective.parts()]
+        norm = torch.stack(norms).max()
         if norm.isfinite():
             optimizer.step()
         done = step + 1

@@ -1,22 +1,23 @@
-"""Training of the small vocoder: spectra of several resolutions and the mel it was given, on random crops of speech.
-
-No adversary: it would multiply the cost of a step; what it costs in quality stands in docs/log.md. [ours]
+"""Training of the small vocoder on random crops of speech: spectra of several resolutions and the mel it was given, and
+later judges too (adversary.py). [ours]
 
 Letters: b batch, l frames, bins frequencies.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from uniavgen.codecs import mel
 from uniavgen.codecs.stft import stft
 from uniavgen.codecs.vocoder import NanoVocoder
 from uniavgen.config import Config
+from uniavgen.training.codecs.adversary import Adversary, AdversaryConfig, deceiving_loss, feature_loss, judging_loss
 from uniavgen.training.codecs.loop import LoopConfig, Objective, seeded, step_rng
 from uniavgen.training.codecs.sounds import Samples, read_sounds
 
@@ -35,6 +36,7 @@ class VocoderTraining(Config):
     """A vocoder and how it is trained."""
 
     model: VocoderShape = field(default_factory=VocoderShape)
+    adversary: AdversaryConfig = field(default_factory=AdversaryConfig)
     loop: LoopConfig
     batch_size: int = 16
     crop_frames: int = 50
@@ -49,14 +51,19 @@ class VocoderTraining(Config):
 
 
 class VocoderObjective(Objective):
-    """Spectral distance between crops of speech and what the vocoder makes of their mel."""
+    """Distance between crops of speech and what the vocoder makes of their mel, in spectra and in the eyes of judges.
+
+    Vocoder and judges take their steps together, each with gradients of its own loss alone.
+    """
 
     def __init__(self, config: VocoderTraining, sounds: list[Samples], device: torch.device) -> None:
         self.config = config
         self.sounds = sounds
         self.device = device
         with seeded(config.loop.seed):
-            self.model = NanoVocoder(**vars(config.model)).to(device)
+            self.vocoder = NanoVocoder(**vars(config.model)).to(device)
+            self.adversary = Adversary(config.adversary).to(device)
+        self.model = nn.ModuleDict({"vocoder": self.vocoder, "adversary": self.adversary})
 
     @classmethod
     def from_folder(cls, config: VocoderTraining, folder: Path, device: torch.device) -> "VocoderObjective":
@@ -67,12 +74,24 @@ class VocoderObjective(Objective):
     def losses(self, step: int) -> dict[str, Tensor]:
         target = self._crops(step)
         wanted = mel.log_mel(target)
-        made = self.model(wanted)
+        made = self.vocoder(wanted)
         distances = [spectral_distance(made, target, size) for size in self.config.fft_sizes]
         spectral = torch.stack(distances).mean()
         mel_error = (mel.log_mel(made) - wanted).abs().mean()
         total = spectral + self.config.mel_weight * mel_error
-        return {"total": total, "spectral": spectral.detach(), "mel": mel_error.detach()}
+        shown = {"spectral": spectral, "mel": mel_error}
+        adversary = self.config.adversary
+        if step >= adversary.start * self.config.loop.steps:
+            recorded = self.adversary(target)
+            judging = judging_loss(recorded, self.adversary(made.detach()))
+            opinions = self.adversary.unmoved(made)
+            deceiving, features = deceiving_loss(opinions), feature_loss(recorded, opinions)
+            total = total + judging + adversary.weight * deceiving + adversary.feature_weight * features
+            shown |= {"judging": judging, "deceiving": deceiving, "features": features}
+        return {"total": total} | {name: loss.detach() for name, loss in shown.items()}
+
+    def parts(self) -> Sequence[nn.Module]:
+        return self.vocoder, self.adversary
 
     def _crops(self, step: int) -> Float[Tensor, "b samples"]:
         rng = step_rng(self.config.loop.seed, step)
