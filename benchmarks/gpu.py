@@ -42,6 +42,8 @@ FULL: dict[str, str] = {
     "--frames 121 --variant eager --repeats 2",
     "interaction": f"interaction.py {_BIG}",
     "vae_decode": "vae_decode.py --size 832x480 --size 1280x736 --tile 384",
+    # The base model's optimiser alone is larger than one card.
+    "train": "train.py --preset nano --set train.batch_size=32",
 }
 """Script and options of each part, by the name of its result."""
 _TINY = "--size 64x64 --frames 5 --repeats 1"
@@ -56,6 +58,7 @@ SMALL: dict[str, str] = {
     "scaling": f"step.py {_TINY} --size 96x64 --frames 9 --steps 2 --variant eager",
     "interaction": f"interaction.py {_TINY}",
     "vae_decode": f"vae_decode.py {_TINY} --tile 32",
+    "train": "train.py --stage nano/stage4 --latent 4x4 --warm-up 0 --steps 2 --set train.compile=false",
 }
 
 

@@ -42,6 +42,9 @@ def test_all_that_waits_for_a_gpu_runs_small(tmp_path):
     assert kept["step-whole"]["lines"][0]["clip_is"] == "run whole"
     assert kept["step-fp8"]["settings"]["weights"] == "fp8"
     assert len(kept["scaling"]["lines"]) == 4
+    (stage,) = kept["train"]["lines"]
+    share = stage["flops_per_clip"] * stage["clips_per_s"] / stage["matmul_peak_flops_per_s"]
+    assert stage["share_of_peak"] == pytest.approx(share, rel=0.05, abs=1e-4)
     closed, plain = kept["interaction"]["lines"][:2]
     assert closed["flops"] < plain["flops"]
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from uniavgen.batch import CLOSED, AVPair, Gate
+from uniavgen.codecs import mel
 from uniavgen.codecs.speech_symbols import SpeechSymbols
-from uniavgen.codecs.video_vae import VideoCodec, to_pixels
+from uniavgen.codecs.video_vae import VideoCodec, to_frames, to_pixels
 from uniavgen.errors import CheckpointError, ConfigError
 from uniavgen.flow.guidance import Pass
 from uniavgen.inference.clip import Stage
@@ -244,6 +245,17 @@ def test_a_vocoder_is_optional(pipeline, tmp_path):
     assert UniAVGenPipeline.from_pretrained(tmp_path).vocoder is None
     clip = bare(replace(REQUESTS[Task.DUBBING], steps=1, guidance="none"))
     assert clip.waveform.shape == (TOKENS * 240,)
+
+
+def test_a_reconstruction_is_what_the_codecs_give_back(pipeline):
+    frames, waveform = pipeline.reconstruct(video(11), sound(0.505))
+    codec = VideoCodec(pipeline.vae)
+    with torch.no_grad():
+        expected = codec.decode(codec.encode(to_pixels(torch.from_numpy(video(9)[None]))))
+    assert np.array_equal(frames, to_frames(expected)[0].numpy())
+    heard = mel.log_mel(mel.peak_normalise(torch.from_numpy(sound(0.505))[None]))
+    assert waveform.shape == (50 * 240,)
+    np.testing.assert_allclose(waveform, pipeline.vocoder.decode(heard)[0].numpy(), atol=1e-4)
 
 
 def test_work_can_be_cancelled(pipeline):

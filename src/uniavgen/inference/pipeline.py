@@ -174,7 +174,7 @@ class UniAVGenPipeline(DiffusionPipeline):
     @torch.no_grad()
     def reconstruct(
         self, frames: UInt8[np.ndarray, "F H W 3"], waveform: Float32[np.ndarray, " samples"]
-    ) -> tuple[UInt8[np.ndarray, "F H W 3"], Float32[np.ndarray, " samples2"]]:
+    ) -> tuple[UInt8[np.ndarray, "F2 H2 W2 3"], Float32[np.ndarray, " samples2"]]:
         """What the codecs give back of a clip, the ceiling of what the model can make.
 
         Frames at `picture_size`, as many as whole latent frames hold; the sound through mel and vocoder,

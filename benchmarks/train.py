@@ -1,0 +1,175 @@
+"""How many clips a second does a stage of training take in, and which share of the machine's matrix products is that?
+
+Random features of whole clips; the real steps, with the stage's own tasks, batch and precision. Operations are counted
+on an uncompiled step of each task, forward and backward; reading data and the optimiser's update count as no work, the
+update's time does. The share is of the peak measured in the same run.
+
+    python benchmarks/train.py                                    # the four stages of nano on this machine
+    python benchmarks/train.py --stage nano/stage3 --set train.batch_size=16 --name train-gpu
+"""
+
+import argparse
+import statistics
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from record import circumstances, device_name, keep, table
+from timing import best_device, matmul_peak
+from uniavgen.codecs.speech_symbols import SpeechSymbols
+from uniavgen.config import load, preset_names
+from uniavgen.data.features import EMPTY_CAPTION, Features
+from uniavgen.data.shards import ShardWriter
+from uniavgen.data.words import Word
+from uniavgen.models.config import TransformerConfig
+from uniavgen.models.transformer import UniAVGenTransformer
+from uniavgen.training.config import TrainConfig
+from uniavgen.training.feed import batches
+from uniavgen.training.loop import StepRecord, train
+from uniavgen.training.run import PRECISIONS, Run, build_run, model_settings, training_data
+
+NUM_CLIPS = 8
+WORDS = ("good", "morning", "to", "all", "of", "you")
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    options = parsed(words)
+    device = torch.device(options.device or best_device())
+    lines = []
+    for stage in options.stage:
+        config = load(TrainConfig, [stage], options.set)
+        dtype = PRECISIONS[config.train.precision] or torch.float32
+        peak = matmul_peak(device, dtype)
+        with tempfile.TemporaryDirectory() as folder:
+            write_features(Path(folder) / "features", model_settings(config), options.latent)
+            work = counted(load(TrainConfig, [stage], [*options.set, "train.compile=false"]), Path(folder), options)
+            lines.append({"stage": stage, **measured(config, Path(folder), options, device, work, peak),
+                          "matmul_peak_flops_per_s": peak})  # fmt: skip
+    page = shown(lines)
+    print(page)
+    result = {
+        "question": "How many clips a second does a stage of training take in, and which share of the peak is that?",
+        "settings": {"latent": options.latent, "warm_up": options.warm_up, "steps": options.steps, "set": options.set},
+        **circumstances(device_name(device)),
+        "matmul_peak_flops_per_s": max(line["matmul_peak_flops_per_s"] for line in lines),
+        "lines": lines,
+    }
+    keep(options.name, result, options.out, page)
+
+
+def measured(
+    config: TrainConfig,
+    folder: Path,
+    options: argparse.Namespace,
+    device: torch.device,
+    work: dict[str, int],
+    peak: float,
+) -> dict[str, Any]:
+    """Times of the steps after `warm_up`, against the work of the same steps."""
+    last = options.warm_up + options.steps
+    run, records = run_of(config, folder, device), []
+
+    def note(record: StepRecord, _: Any) -> None:
+        records.append(record)
+
+    train(run.state, run.step_function, batches(run.steps, 0, last), run.config, (note,))
+    seconds = [record.seconds for record in records[options.warm_up :]]
+    flops = sum(work[record.task] for record in records[options.warm_up :])
+    clips = config.train.batch_size * len(seconds)
+    return {
+        "frames": config.data.num_frames,
+        "batch_size": config.train.batch_size,
+        "precision": config.train.precision,
+        "compile": config.train.compile,
+        "median_s": round(statistics.median(seconds), 5),
+        "clips_per_s": round(clips / sum(seconds), 4),
+        "flops_per_clip": flops // clips,
+        "share_of_peak": round(flops / sum(seconds) / peak, 4),
+        "tasks": {task: work[task] for task in sorted({record.task for record in records[options.warm_up :]})},
+    }
+
+
+def counted(config: TrainConfig, folder: Path, options: argparse.Namespace) -> dict[str, int]:
+    """Task to the operations of one step of it, forward and backward, for the tasks of the measured steps."""
+    run = run_of(config, folder, torch.device("cpu"))
+    run.state.model.train()
+    work: dict[str, int] = {}
+    for step in range(options.warm_up, options.warm_up + options.steps):
+        batch = run.steps[step]
+        if (task := batch.draw.task.value) in work:
+            continue
+        with FlopCounterMode(display=False) as counter:
+            losses = run.step_function(batch, step)
+            losses.total(config.stage.losses, step, config.train.steps).backward()
+        work[task] = counter.get_total_flops()
+        run.state.optimizer.zero_grad(set_to_none=True)
+    return work
+
+
+def run_of(config: TrainConfig, folder: Path, device: torch.device) -> Run:
+    sizes = model_settings(config)
+    data = training_data(config, sizes, [str(folder / "features")], SpeechSymbols.of().encode)
+    torch.manual_seed(config.train.seed)
+    return build_run(config, UniAVGenTransformer.from_settings(sizes), data, folder / "run", device)
+
+
+def write_features(folder: Path, sizes: TransformerConfig, latent: str) -> None:
+    """Clips of noise, as long as the model's longest, that say a few words."""
+    generator = torch.Generator().manual_seed(0)
+    timing = sizes.timebase.clip(81)
+    rows, columns = (int(side) for side in latent.split("x"))
+    tokens = rows * columns // (sizes.video.patch[1] * sizes.video.patch[2])
+    said = [Word(text=word, start_s=0.4 + 0.3 * i, end_s=0.7 + 0.3 * i) for i, word in enumerate(WORDS)]
+
+    def features(key: str, speaker: str) -> Features:
+        return Features(
+            key=key,
+            text=" ".join(WORDS),
+            speaker=speaker,
+            words=tuple(said),
+            mel=torch.randn(timing.num_audio_tokens, sizes.audio.mel_bins, generator=generator),
+            latents=torch.randn(
+                sizes.video.latent_channels, timing.num_latent_frames, rows, columns, generator=generator
+            ),
+            face_mask=torch.rand(timing.num_latent_frames, tokens, generator=generator),
+            mouth_opening=torch.rand(timing.num_frames, generator=generator),
+            caption=torch.randn(12, sizes.video.caption_width, generator=generator),
+        )
+
+    with ShardWriter(folder) as writer:
+        writer.write(EMPTY_CAPTION, features(EMPTY_CAPTION, "").to_parts())
+        for number in range(NUM_CLIPS):
+            writer.write(f"clip{number}", features(f"clip{number}", f"speaker{number % 2}").to_parts())
+
+
+def shown(lines: list[dict[str, Any]]) -> str:
+    rows = [
+        [line["stage"], line["frames"], line["batch_size"], f"{line['median_s']:.3g}", f"{line['clips_per_s']:.3g}",
+         f"{line['flops_per_clip'] / 1e9:.3g}", f"{line['share_of_peak']:.1%}"]
+        for line in lines
+    ]  # fmt: skip
+    return table(["stage", "frames", "batch", "s a step", "clips a second", "10^9 operations a clip", "of peak"], rows)
+
+
+def parsed(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--preset", default="nano", help="whose stages")
+    parser.add_argument("--stage", action="append", metavar="NAME", help="such as nano/stage2, repeatable; or all")
+    parser.add_argument("--set", "-s", action="append", default=[], metavar="KEY=VALUE", help="over the presets")
+    parser.add_argument("--latent", default="16x16", metavar="ROWSxCOLUMNS", help="latent cells of a picture")
+    parser.add_argument("--warm-up", type=int, default=12, help="steps that do not count: blocks are compiled in them")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--device")
+    parser.add_argument("--name", default="train", help="of the result in benchmarks/results")
+    parser.add_argument("--out", help="another file for the result")
+    options = parser.parse_args(words)
+    options.stage = options.stage or [name for name in preset_names() if name.startswith(f"{options.preset}/stage")]
+    return options
+
+
+if __name__ == "__main__":
+    main()
