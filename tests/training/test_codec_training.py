@@ -15,7 +15,6 @@ from uniavgen.config import load
 from uniavgen.data.extract import mouth_region
 from uniavgen.data.shards import ShardWriter
 from uniavgen.errors import CheckpointError, ConfigError, DataError
-from uniavgen.training.codecs.adversary import AdversaryConfig
 from uniavgen.training.codecs.caption import (
     CaptionObjective,
     CaptionShape,
@@ -24,6 +23,7 @@ from uniavgen.training.codecs.caption import (
     world_descriptions,
 )
 from uniavgen.training.codecs.clips import ClipPictures, RegionWeights
+from uniavgen.training.codecs.discriminators import DiscriminatorConfig
 from uniavgen.training.codecs.loop import LoopConfig, Objective, train
 from uniavgen.training.codecs.sounds import read_sounds
 from uniavgen.training.codecs.video_vae import (
@@ -93,8 +93,8 @@ def loop(steps: int = 4) -> LoopConfig:
 def vocoder(folder: Path) -> Objective:
     config = VocoderTraining(
         model=VocoderShape(width=8, hidden=9, num_layers=1),
-        # Resumed on both sides of the judges' first step.
-        adversary=AdversaryConfig(start=0.7, periods=(2,), fft_sizes=(64,), width=2),
+        # Resumed before the discriminators' first step.
+        discriminator=DiscriminatorConfig(start=0.7, periods=(2,), fft_sizes=(64,), width=2),
         loop=loop(),
         batch_size=2,
         crop_frames=11,
@@ -135,9 +135,9 @@ def test_resume_equals_no_interruption(make, shards: Path, tmp_path: Path):
     assert not list(tmp_path.rglob("*.unfinished"))
 
 
-def test_judges_are_heard_from_their_share_of_the_steps_on(shards: Path, tmp_path: Path):
+def test_discriminators_begin_after_their_share_of_the_steps(shards: Path, tmp_path: Path):
     records = list(train(vocoder(shards), loop(), tmp_path))
-    assert ["judging" in record.losses for record in records] == [False, False, False, True]
+    assert ["discriminator" in record.losses for record in records] == [False, False, False, True]
 
 
 def test_training_lowers_the_loss(shards: Path, tmp_path: Path):

@@ -1,5 +1,5 @@
 """Training of the small vocoder on random crops of speech: spectra of several resolutions and the mel it was given, and
-later judges too (adversary.py). [ours]
+later discriminators too. [ours]
 
 Letters: b batch, l frames, bins frequencies.
 """
@@ -17,7 +17,13 @@ from uniavgen.codecs import mel
 from uniavgen.codecs.stft import stft
 from uniavgen.codecs.vocoder import NanoVocoder
 from uniavgen.config import Config
-from uniavgen.training.codecs.adversary import Adversary, AdversaryConfig, deceiving_loss, feature_loss, judging_loss
+from uniavgen.training.codecs.discriminators import (
+    DiscriminatorConfig,
+    Discriminators,
+    adversarial_loss,
+    discriminator_loss,
+    feature_matching_loss,
+)
 from uniavgen.training.codecs.loop import LoopConfig, Objective, seeded, step_rng
 from uniavgen.training.codecs.sounds import Samples, read_sounds
 
@@ -36,7 +42,7 @@ class VocoderTraining(Config):
     """A vocoder and how it is trained."""
 
     model: VocoderShape = field(default_factory=VocoderShape)
-    adversary: AdversaryConfig = field(default_factory=AdversaryConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     loop: LoopConfig
     batch_size: int = 16
     crop_frames: int = 50
@@ -51,9 +57,9 @@ class VocoderTraining(Config):
 
 
 class VocoderObjective(Objective):
-    """Distance between crops of speech and what the vocoder makes of their mel, in spectra and in the eyes of judges.
+    """Distance between crops of speech and what the vocoder makes of their mel, in spectra and to discriminators.
 
-    Vocoder and judges take their steps together, each with gradients of its own loss alone.
+    Vocoder and discriminators take their steps together, each with gradients of its own loss alone.
     """
 
     def __init__(self, config: VocoderTraining, sounds: list[Samples], device: torch.device) -> None:
@@ -62,8 +68,8 @@ class VocoderObjective(Objective):
         self.device = device
         with seeded(config.loop.seed):
             self.vocoder = NanoVocoder(**vars(config.model)).to(device)
-            self.adversary = Adversary(config.adversary).to(device)
-        self.model = nn.ModuleDict({"vocoder": self.vocoder, "adversary": self.adversary})
+            self.discriminators = Discriminators(config.discriminator).to(device)
+        self.model = nn.ModuleDict({"vocoder": self.vocoder, "discriminators": self.discriminators})
 
     @classmethod
     def from_folder(cls, config: VocoderTraining, folder: Path, device: torch.device) -> "VocoderObjective":
@@ -80,18 +86,18 @@ class VocoderObjective(Objective):
         mel_error = (mel.log_mel(made) - wanted).abs().mean()
         total = spectral + self.config.mel_weight * mel_error
         shown = {"spectral": spectral, "mel": mel_error}
-        adversary = self.config.adversary
-        if step >= adversary.start * self.config.loop.steps:
-            recorded = self.adversary(target)
-            judging = judging_loss(recorded, self.adversary(made.detach()))
-            opinions = self.adversary.unmoved(made)
-            deceiving, features = deceiving_loss(opinions), feature_loss(recorded, opinions)
-            total = total + judging + adversary.weight * deceiving + adversary.feature_weight * features
-            shown |= {"judging": judging, "deceiving": deceiving, "features": features}
+        weights = self.config.discriminator
+        if step >= weights.start * self.config.loop.steps:
+            recorded = self.discriminators(target)
+            told_apart = discriminator_loss(recorded, self.discriminators(made.detach()))
+            maps = self.discriminators.frozen(made)
+            adversarial, features = adversarial_loss(maps), feature_matching_loss(recorded, maps)
+            total = total + told_apart + weights.adversarial_weight * adversarial + weights.feature_weight * features
+            shown |= {"discriminator": told_apart, "adversarial": adversarial, "features": features}
         return {"total": total} | {name: loss.detach() for name, loss in shown.items()}
 
     def parts(self) -> Sequence[nn.Module]:
-        return self.vocoder, self.adversary
+        return self.vocoder, self.discriminators
 
     def _crops(self, step: int) -> Float[Tensor, "b samples"]:
         rng = step_rng(self.config.loop.seed, step)

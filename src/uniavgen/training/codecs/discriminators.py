@@ -1,0 +1,138 @@
+"""Discriminators: small networks that tell recorded speech from a vocoder's, so that the vocoder learns what spectra do
+not say (phases, the texture of noise).
+
+Some look at the waveform folded at a period, as HiFi-GAN's (arXiv 2010.05646), some at log spectra of one resolution,
+as UnivNet's (arXiv 2106.07889), with the hinge loss and the feature matching that Vocos (arXiv 2306.00814) uses. Far
+smaller than any of these. [sizes ours]
+
+Letters: b batch, l frames, bins frequencies.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from uniavgen.codecs.stft import stft
+from uniavgen.config import Config
+from uniavgen.errors import ConfigError
+
+SLOPE: Final = 0.1
+GAIN: Final = 10.0
+"""Speech at its usual level has a deviation of 1 behind it, at which discriminators learn soonest."""
+
+FeatureMaps = list[Tensor]
+"""The maps of all layers of one discriminator; the last are its logits, above 0 for recorded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiscriminatorConfig(Config):
+    """Discriminators, and from when on they are used."""
+
+    start: float = 0.3
+    """Share of the steps after which they begin; 1 trains without them."""
+    periods: tuple[int, ...] = (2, 3, 5)
+    """Samples at which waveforms are folded."""
+    fft_sizes: tuple[int, ...] = (1024, 512, 256)
+    """Window lengths of the spectra looked at."""
+    width: int = 16
+    adversarial_weight: float = 0.2
+    """Of the vocoder's adversarial loss, beside its spectral losses."""
+    feature_weight: float = 0.5
+    """Of feature matching, beside the same."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= 1:
+            raise ConfigError(f"discriminator.start is a share of the steps, 0 to 1, got {self.start}")
+        if not self.periods and not self.fft_sizes:
+            raise ConfigError("discriminators need periods or fft_sizes, got neither; start: 1 trains without them")
+
+
+class PeriodDiscriminator(nn.Module):
+    """Folds a waveform into rows of `period` samples and convolves down the columns."""
+
+    def __init__(self, period: int, width: int) -> None:
+        super().__init__()
+        self.period = period
+        widths = (1, width, 2 * width, 4 * width, 8 * width)
+        self.layers = nn.ModuleList(
+            nn.Conv2d(before, after, (7, 1), stride=(4, 1), padding=(3, 0))
+            for before, after in itertools.pairwise(widths)
+        )
+        self.logits = nn.Conv2d(widths[-1], 1, (3, 1), padding=(1, 0))
+
+    def forward(self, waveform: Float[Tensor, "b samples"]) -> FeatureMaps:
+        rows = waveform.shape[-1] // self.period
+        folded = waveform[:, : rows * self.period].reshape(-1, 1, rows, self.period)
+        return _feature_maps(folded, self.layers, self.logits)
+
+
+class SpectrogramDiscriminator(nn.Module):
+    """Convolves over the log magnitudes of one resolution."""
+
+    def __init__(self, num_fft: int, width: int) -> None:
+        super().__init__()
+        self.num_fft = num_fft
+        widths = (1, width, 2 * width, 4 * width)
+        self.layers = nn.ModuleList(
+            nn.Conv2d(before, after, (7, 3), stride=(4, stride), padding=(3, 1))
+            for (before, after), stride in zip(itertools.pairwise(widths), (1, 2, 2), strict=True)
+        )
+        self.logits = nn.Conv2d(widths[-1], 1, 3, padding=1)
+
+    def forward(self, waveform: Float[Tensor, "b samples"]) -> FeatureMaps:
+        spectrum = stft(waveform, self.num_fft, self.num_fft // 4)
+        power = spectrum.real.square() + spectrum.imag.square()
+        return _feature_maps((power + 1e-5).log()[:, None] / 4, self.layers, self.logits)
+
+
+class Discriminators(nn.Module):
+    """All of them, each with feature maps of its own."""
+
+    def __init__(self, config: DiscriminatorConfig) -> None:
+        super().__init__()
+        parts: list[nn.Module] = [PeriodDiscriminator(period, config.width) for period in config.periods]
+        parts += [SpectrogramDiscriminator(size, config.width) for size in config.fft_sizes]
+        self.parts = nn.ModuleList(parts)
+
+    def forward(self, waveform: Float[Tensor, "b samples"]) -> list[FeatureMaps]:
+        return [part(GAIN * waveform) for part in self.parts]
+
+    def frozen(self, waveform: Float[Tensor, "b samples"]) -> list[FeatureMaps]:
+        """The same maps; gradients reach the waveform and no discriminator."""
+        fixed = {name: parameter.detach() for name, parameter in self.named_parameters()}
+        return torch.func.functional_call(self, fixed, (waveform,))
+
+
+def discriminator_loss(recorded: Sequence[FeatureMaps], made: Sequence[FeatureMaps]) -> Float[Tensor, ""]:
+    """Hinge loss of the discriminators: recorded sound above 1, made sound below -1."""
+    losses = [F.relu(1 - a[-1]).mean() + F.relu(1 + b[-1]).mean() for a, b in zip(recorded, made, strict=True)]
+    return torch.stack(losses).mean()
+
+
+def adversarial_loss(made: Sequence[FeatureMaps]) -> Float[Tensor, ""]:
+    """Hinge loss of the vocoder: what it made should pass for recorded."""
+    return torch.stack([F.relu(1 - maps[-1]).mean() for maps in made]).mean()
+
+
+def feature_matching_loss(recorded: Sequence[FeatureMaps], made: Sequence[FeatureMaps]) -> Float[Tensor, ""]:
+    """Mean distance of the inner maps, relative to their size for the recorded sound."""
+    distances = [
+        (a.detach() - b).abs().mean() / a.detach().abs().mean().clamp(min=1e-3)
+        for one, other in zip(recorded, made, strict=True)
+        for a, b in zip(one[:-1], other[:-1], strict=True)
+    ]
+    return torch.stack(distances).mean()
+
+
+def _feature_maps(x: Float[Tensor, "b channel row column"], layers: nn.ModuleList, logits: nn.Module) -> FeatureMaps:
+    maps = []
+    for layer in layers:
+        x = F.leaky_relu(layer(x), SLOPE)
+        maps.append(x)
+    return [*maps, logits(x)]

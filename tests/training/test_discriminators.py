@@ -1,0 +1,66 @@
+"""Discriminators learn to tell sounds apart, and move only by their own loss."""
+
+import pytest
+import torch
+
+from uniavgen.errors import ConfigError
+from uniavgen.training.codecs.discriminators import (
+    DiscriminatorConfig,
+    Discriminators,
+    adversarial_loss,
+    discriminator_loss,
+    feature_matching_loss,
+)
+
+SMALL = DiscriminatorConfig(periods=(2, 3), fft_sizes=(256,), width=4)
+
+
+def discriminators() -> Discriminators:
+    torch.manual_seed(0)
+    return Discriminators(SMALL)
+
+
+def hiss() -> torch.Tensor:
+    return 0.1 * torch.randn(4, 2_001, generator=torch.Generator().manual_seed(0))
+
+
+def tone() -> torch.Tensor:
+    return 0.14 * torch.sin(torch.arange(2_001) * 0.3 + torch.arange(4)[:, None])
+
+
+def test_they_learn_to_tell_hiss_from_a_tone():
+    parts = discriminators()
+    optimizer = torch.optim.Adam(parts.parameters(), lr=1e-2)
+    first = discriminator_loss(parts(hiss()), parts(tone()))
+    for _ in range(30):
+        optimizer.zero_grad()
+        discriminator_loss(parts(hiss()), parts(tone())).backward()
+        optimizer.step()
+    assert discriminator_loss(parts(hiss()), parts(tone())) < 0.2 * first
+    assert adversarial_loss(parts(hiss())) < adversarial_loss(parts(tone()))
+
+
+def test_the_adversarial_loss_moves_the_sound_and_no_discriminator():
+    parts, sound = discriminators(), tone().requires_grad_()
+    maps = parts.frozen(sound)
+    for one, other in zip(maps, parts(sound), strict=True):
+        for a, b in zip(one, other, strict=True):
+            assert torch.equal(a, b)
+    (adversarial_loss(maps) + feature_matching_loss(parts(hiss()), maps)).backward()
+    assert sound.grad is not None
+    assert sound.grad.abs().min(dim=0).values.max() > 0
+    assert all(parameter.grad is None for parameter in parts.parameters())
+
+
+def test_features_of_the_same_sound_match():
+    parts = discriminators()
+    assert feature_matching_loss(parts(hiss()), parts(hiss())) == 0
+    assert feature_matching_loss(parts(hiss()), parts(tone())) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"), [({"start": 1.5}, "0 to 1"), ({"periods": (), "fft_sizes": ()}, "need periods")]
+)
+def test_nonsense_is_refused(wrong: dict, says: str):
+    with pytest.raises(ConfigError, match=says):
+        DiscriminatorConfig(**wrong)
