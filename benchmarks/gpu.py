@@ -58,7 +58,8 @@ SMALL: dict[str, str] = {
     "scaling": f"step.py {_TINY} --size 96x64 --frames 9 --steps 2 --variant eager",
     "interaction": f"interaction.py {_TINY}",
     "vae_decode": f"vae_decode.py {_TINY} --tile 32",
-    "train": "train.py --stage nano/stage4 --latent 4x4 --warm-up 0 --steps 2 --set train.compile=false",
+    "train": "train.py --stage nano/stage4 --latent 4x4 --warm-up 0 --steps 2 --set train.compile=false "
+    "--set train.precision=fp32",
 }
 
 
