@@ -77,7 +77,7 @@ bench: setup-dev
 	$(BIN)/python benchmarks/step.py --size 64x64 --size 128x128 --size 192x128 --frames 41 --frames 81 --variant eager \
 		--repeats 2 --name scaling
 	$(BIN)/python benchmarks/memory.py
-	$(BIN)/python benchmarks/train.py
+	$(BIN)/python benchmarks/train.py --warm-up 3 --steps 8 --set train.compile=false
 
 # Where torchao (extra quant) cannot be had, the parts that need it become rows that say so.
 bench-gpu: setup-dev
