@@ -45,20 +45,21 @@ uniavgen synth --clips "$still_clips" --out "$out/data/still" --seed 4 --split t
 uniavgen synth --clips "$sound_clips" --out "$out/data/sound" --seed 3 --split train --sound-only --jobs "$jobs" --people-per-voice 4 "$@"
 uniavgen synth --clips "$val_clips" --out "$out/data/val" --seed 2 --split val "${world[@]}" "$@"
 
-codec() { # NAME PRODUCT OPTIONS: train a codec unless its product is there
-    local name=$1 product=$2 made=$out/codecs/$1
-    shift 2
+codec() { # FOLDER PRODUCT NAME OPTIONS: train a codec unless its product is there
+    local folder=$1 made=$out/codecs/$1 product=$2 name=$3
+    shift 3
     if [ ! -d "$made/$product" ]; then
-        say "codec: $name"
+        say "codec: $folder"
         uniavgen train-codec "$name" --out "$made" --device "$codec_device" "$@"
     fi
 }
-codec video-vae vae --data "$out/data/train" "${vae[@]}"
-codec vocoder vocoder --data "$out/data/sound" "${vocoder[@]}"
-codec caption tokenizer "${caption[@]}"
+codec video-vae vae video-vae --data "$out/data/train" "${vae[@]}"
+codec video-vae-mouths vae video-vae -c nano/video_vae_mouths --init "$out/codecs/video-vae" --data "$out/data/still" "${vae[@]}"
+codec vocoder vocoder vocoder --data "$out/data/sound" "${vocoder[@]}"
+codec caption tokenizer caption "${caption[@]}"
 parts=$out/parts
 mkdir -p "$parts"
-for part in video-vae/vae vocoder/vocoder caption/text_encoder caption/tokenizer; do
+for part in video-vae-mouths/vae vocoder/vocoder caption/text_encoder caption/tokenizer; do
     ln -sfn "../codecs/$part" "$parts/${part#*/}"
 done
 

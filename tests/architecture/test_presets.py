@@ -16,6 +16,7 @@ OWNERS: dict[str, type[Config]] = {
     "stage3": TrainConfig,
     "stage4": TrainConfig,
     "video_vae": VideoVaeTraining,
+    "video_vae_mouths": VideoVaeTraining,
     "vocoder": VocoderTraining,
     "caption": CaptionTraining,
 }

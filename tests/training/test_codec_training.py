@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKLWan
 
+from uniavgen.apps.cli import main
 from uniavgen.codecs.frame_convolution import use_frame_convolutions
 from uniavgen.codecs.video_vae import VideoCodec, VideoVaeShape, to_pixels
 from uniavgen.config import load
@@ -31,6 +32,7 @@ from uniavgen.training.codecs.video_vae import (
     VideoVaeObjective,
     VideoVaeTraining,
     finish,
+    motion_distance,
     reconstruction_distance,
 )
 from uniavgen.training.codecs.video_vae_start import (
@@ -240,6 +242,50 @@ def test_finished_latents_have_mean_0_and_deviation_1(shards: Path):
     latents = VideoCodec(objective.model).encode(frames)
     assert torch.allclose(latents.mean(dim=(0, 2, 3, 4)), torch.zeros(3), atol=1e-3)
     assert torch.allclose(latents.std(dim=(0, 2, 3, 4), correction=0), torch.ones(3), atol=1e-3)
+
+
+def further_config(steps: int, latent_weight: float) -> VideoVaeTraining:
+    phases = (Phase(share=1.0, num_frames=5, batch_size=1),)
+    return VideoVaeTraining(
+        loop=loop(steps), phases=phases, size_px=SIZE, motion_weight=1.0, latent_weight=latent_weight
+    )
+
+
+def test_training_goes_on_near_the_latents_it_was_given(shards: Path, tmp_path: Path):
+    def moved(latent_weight: float) -> float:
+        before, given = (VideoVaeObjective.from_folder(vae_config(), shards, CPU).model for _ in range(2))
+        objective = VideoVaeObjective.from_folder(further_config(30, latent_weight), shards, CPU, start=given)
+        first, *_, last = train(objective, objective.config.loop, tmp_path / str(latent_weight))
+        assert first.losses.get("latent", 0.0) == pytest.approx(0, abs=1e-10)
+        assert last.losses["total"] < first.losses["total"]
+        frames = to_pixels(torch.from_numpy(objective.pictures.read(0).frames[None]))
+        latents = [VideoCodec(vae).encode(frames) for vae in (before, objective.model)]
+        return float((latents[1] - latents[0]).square().mean())
+
+    assert 0 < moved(10.0) < 0.5 * moved(0.0)
+
+
+def test_latents_of_nothing_cannot_be_held_on_to(shards: Path):
+    with pytest.raises(ConfigError, match="add --init"):
+        VideoVaeObjective.from_folder(further_config(1, latent_weight=1.0), shards, CPU)
+
+
+def test_motion_is_what_changes():
+    pixels, weights = torch.rand(1, 3, 3, 16, 16), torch.rand(1, 1, 3, 16, 16)
+    assert float(motion_distance(pixels + 0.25, pixels, weights)) == pytest.approx(0, abs=1e-6)
+    assert float(motion_distance(pixels[:, :, :1] + 0.25, pixels[:, :, :1], weights[:, :, :1])) == 0
+    still = pixels[:, :, :1].expand_as(pixels)
+    ramp = torch.tensor([0.0, 0.25, 0.5]).reshape(1, 1, 3, 1, 1)
+    assert float(motion_distance(still + ramp, still, weights)) == pytest.approx(0.0625, rel=1e-4)
+
+
+def test_only_a_video_autoencoder_goes_on_from_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["train-codec", "caption", "--init", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "leave --init out" in capsys.readouterr().err
+    command = ["train-codec", "video-vae", "--init", str(tmp_path), "--data", str(tmp_path)]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 2
+    assert "has no folder 'vae'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_identical_things_have_no_distance():

@@ -63,12 +63,11 @@ def load_parts(folder: Path, device: str = "cpu") -> Parts:
     CheckpointError where one is missing or damaged.
     """
     for name in ("vae", "text_encoder", "tokenizer"):
-        if not (folder / name).is_dir():
-            raise CheckpointError(f"{folder} has no folder '{name}'; give a model folder, as train-codec leaves it")
+        _expect(folder, name)
     symbols = folder / "speech_tokenizer"
     try:
         return Parts(
-            vae=AutoencoderKLWan.from_pretrained(folder / "vae").eval().to(device),
+            vae=load_video_vae(folder).eval().to(device),
             text_encoder=UMT5EncoderModel.from_pretrained(folder / "text_encoder").eval().to(device),
             tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer"),
             vocoder=_vocoder(folder / "vocoder", device),
@@ -77,6 +76,21 @@ def load_parts(folder: Path, device: str = "cpu") -> Parts:
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         detail = str(error).splitlines()[0][:200]
         raise CheckpointError(f"the codecs in {folder} cannot be loaded ({detail}); train or copy them again") from None
+
+
+def load_video_vae(folder: Path) -> AutoencoderKLWan:
+    """The video autoencoder of a model folder; CheckpointError where there is none, or a damaged one."""
+    _expect(folder, "vae")
+    try:
+        return AutoencoderKLWan.from_pretrained(folder / "vae")
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        detail = str(error).splitlines()[0][:200]
+        raise CheckpointError(f"{folder / 'vae'} cannot be loaded ({detail}); train or copy it again") from None
+
+
+def _expect(folder: Path, name: str) -> None:
+    if not (folder / name).is_dir():
+        raise CheckpointError(f"{folder} has no folder '{name}'; give a model folder, as train-codec leaves it")
 
 
 def _vocoder(folder: Path, device: str) -> NanoVocoder | Qwen2_5OmniToken2WavBigVGANModel | None:

@@ -25,6 +25,9 @@ def train_codec(
         Path | None,
         typer.Option(help="Folder of shards (uniavgen synth); for the vocoder sound files do. Captions need none."),
     ] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="Model folder whose video autoencoder is gone on with; video-vae only.")
+    ] = None,
     config: Annotated[str, typer.Option("--config", "-c", help="Preset or YAML file; nano's if left out.")] = "",
     settings: Annotated[list[str] | None, typer.Option("--set", "-s", help="key.path=value, repeatable.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
@@ -36,11 +39,13 @@ def train_codec(
 
     if data is None and codec is not Codec.CAPTION:
         raise ConfigError(f"the {codec.value} is trained on data, none given; add --data with a folder of shards")
+    if init is not None and codec is not Codec.VIDEO_VAE:
+        raise ConfigError(f"--init is for the video-vae; the {codec.value} begins anew, leave --init out")
     name = config or f"nano/{codec.value.replace('-', '_')}"
     place = torch.device(device)
     match codec:
         case Codec.VIDEO_VAE:
-            _video_vae(name, settings or [], data or Path(), out, place)
+            _video_vae(name, settings or [], data or Path(), init, out, place)
         case Codec.VOCODER:
             _vocoder(name, settings or [], data or Path(), out, place)
         case Codec.CAPTION:
@@ -48,14 +53,18 @@ def train_codec(
     typer.echo(f"the trained {codec.value} is in {out}")
 
 
-def _video_vae(name: str, settings: list[str], data: Path, out: Path, device: "torch.device") -> None:
+def _video_vae(
+    name: str, settings: list[str], data: Path, init: Path | None, out: Path, device: "torch.device"
+) -> None:
+    from uniavgen.apps.cli.parts import load_video_vae
     from uniavgen.config import load
     from uniavgen.training.codecs.video_vae import VideoVaeObjective, VideoVaeTraining, finish
 
     config = load(VideoVaeTraining, [name], settings)
-    objective = VideoVaeObjective.from_folder(config, data, device)
+    objective = VideoVaeObjective.from_folder(config, data, device, None if init is None else load_video_vae(init))
     _run(objective, config.loop, out / "run" / Codec.VIDEO_VAE)
-    finish(objective.model, objective.pictures)
+    if init is None:
+        finish(objective.model, objective.pictures)
     objective.model.save_pretrained(out / "vae")
 
 

@@ -1,12 +1,13 @@
 """Training of the video autoencoder: its linear part on pictures, all of it on pictures, then on short clips.
 
-Distance is L1 and square error of pixels, weighted towards face and mouth, plus a small KL. No adversary and no
-perceptual network: there are none without foreign weights. Only the convolutions that change the frame rate mix
-frames. [ours]
+Distance is L1 and square error of pixels, weighted towards face and mouth, square error of their change from frame to
+frame, plus a small KL. No adversary and no perceptual network: there are none without foreign weights. Only the
+convolutions that change the frame rate mix frames. [ours]
 
 Letters: b batch, F H W pixel frames.
 """
 
+import copy
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from uniavgen.codecs.frame_convolution import use_frame_convolutions
-from uniavgen.codecs.video_vae import VideoVaeShape, decode_unclamped, to_pixels
+from uniavgen.codecs.video_vae import VideoCodec, VideoVaeShape, decode_unclamped, to_pixels
 from uniavgen.config import Config
 from uniavgen.errors import ConfigError
 from uniavgen.training.codecs.clips import ClipPictures, RegionWeights
@@ -51,11 +52,18 @@ class VideoVaeTraining(Config):
     """A video autoencoder and how it is trained."""
 
     model: VideoVaeShape = field(default_factory=VideoVaeShape)
+    """Of a new autoencoder; one that is given keeps its own."""
     loop: LoopConfig
     phases: tuple[Phase, ...] = (Phase(share=0.7), Phase(share=0.3, num_frames=9, batch_size=1))
     size_px: int = 128
     square_weight: float = 8.0
     """Of the mean square error, against L1."""
+    motion_weight: float = 0.0
+    """Of the mean square error of changes from frame to frame: 4 frames share a latent, and the mean of 4 mouths is
+    near to each of them and out of time with all."""
+    latent_weight: float = 0.0
+    """Of the mean square distance of normalised latents from those of the autoencoder that was given, so that what a
+    transformer learnt on these is of use."""
     kl_weight: float = 1e-4
     """Of the mean divergence of a latent value from a unit normal, in nats."""
     regions: RegionWeights = field(default_factory=RegionWeights)
@@ -72,23 +80,35 @@ class VideoVaeTraining(Config):
 
 
 class VideoVaeObjective(Objective):
-    """Reconstruction of pictures and clips."""
+    """Reconstruction of pictures and clips.
 
-    def __init__(self, config: VideoVaeTraining, pictures: ClipPictures, device: torch.device) -> None:
+    Begins with `start`, or with principal components of the pictures where there is none. Raises ConfigError for a
+    weight on the latents of a `start` where there is none.
+    """
+
+    def __init__(
+        self,
+        config: VideoVaeTraining,
+        pictures: ClipPictures,
+        device: torch.device,
+        start: AutoencoderKLWan | None = None,
+    ) -> None:
         self.config = config
         self.pictures = pictures
         self.device = device
-        with seeded(config.loop.seed):
-            self.model = config.model.build()
-        start_as_pictures(self.model)
-        start_as_components(self.model, _some_pictures(pictures))
+        if config.latent_weight and start is None:
+            raise ConfigError("latent_weight holds on to an autoencoder, none given; add --init with a model folder")
+        self._given = VideoCodec(copy.deepcopy(start).to(device)) if start and config.latent_weight else None
+        self.model = start or _as_components(config, pictures)
         use_frame_convolutions(self.model)
         self.model.to(device)
 
     @classmethod
-    def from_folder(cls, config: VideoVaeTraining, folder: Path, device: torch.device) -> "VideoVaeObjective":
+    def from_folder(
+        cls, config: VideoVaeTraining, folder: Path, device: torch.device, start: AutoencoderKLWan | None = None
+    ) -> "VideoVaeObjective":
         """The objective over the clips of a folder of shards."""
-        return cls(config, ClipPictures(folder, config.size_px, config.regions), device)
+        return cls(config, ClipPictures(folder, config.size_px, config.regions), device, start)
 
     def losses(self, step: int) -> dict[str, Tensor]:
         rng = step_rng(self.config.loop.seed, step)
@@ -100,9 +120,16 @@ class VideoVaeObjective(Objective):
             noise = torch.randn(posterior.mean.shape, generator=generator, device=self.device)
             made = decode_unclamped(self.model, posterior.mean + posterior.std * noise)
         pixel, square = reconstruction_distance(made, pixels, weights)
+        motion = motion_distance(made, pixels, weights)
         kl = (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean() / 2
-        total = pixel + self.config.square_weight * square + self.config.kl_weight * kl
-        return {"total": total, "pixel": pixel.detach(), "square": square.detach(), "kl": kl.detach()}
+        total = pixel + self.config.square_weight * square + self.config.motion_weight * motion
+        if self._given is not None:
+            latent = (self._given.normalise(posterior.mean) - self._given.encode(pixels)).square().mean()
+            total += self.config.latent_weight * latent
+        shown = {"pixel": pixel, "square": square, "motion": motion, "kl": kl}
+        if self._given is not None:
+            shown["latent"] = latent
+        return {"total": total + self.config.kl_weight * kl} | {name: value.detach() for name, value in shown.items()}
 
     def _batch(self, rng: np.random.Generator, phase: Phase) -> tuple[Tensor, Tensor]:
         frames, weights = [], []
@@ -133,6 +160,24 @@ def reconstruction_distance(
     """Weighted L1 and weighted mean square error of pixels."""
     weights, difference = weights / weights.mean(), made - target
     return (difference.abs() * weights).mean(), (difference.square() * weights).mean()
+
+
+def motion_distance(
+    made: Float[Tensor, "b 3 F H W"], target: Float[Tensor, "b 3 F H W"], weights: Float[Tensor, "b 1 F H W"]
+) -> Float[Tensor, ""]:
+    """Weighted mean square error of the changes from frame to frame; 0 of pictures."""
+    if made.shape[2] == 1:
+        return made.new_zeros(())
+    changes = [pixels.diff(dim=2) for pixels in (made, target)]
+    return reconstruction_distance(*changes, weights[:, :, 1:])[1]
+
+
+def _as_components(config: VideoVaeTraining, pictures: ClipPictures) -> AutoencoderKLWan:
+    with seeded(config.loop.seed):
+        vae = config.model.build()
+    start_as_pictures(vae)
+    start_as_components(vae, _some_pictures(pictures))
+    return vae
 
 
 def _some_pictures(pictures: ClipPictures, most: int = 256) -> Float[Tensor, "b 3 1 H W"]:
