@@ -73,6 +73,17 @@ class VideoVaeTraining(Config):
         if abs(shares - 1) > 1e-6:
             raise ConfigError(f"the shares of the phases must add up to 1, got {shares}")
 
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """Weight of each term of the loss."""
+        return {
+            "pixel": 1.0,
+            "square": self.square_weight,
+            "motion": self.motion_weight,
+            "latent": self.latent_weight,
+            "kl": self.kl_weight,
+        }
+
     def phase(self, step: int) -> Phase:
         """The phase that a step belongs to."""
         ends = np.cumsum([phase.share for phase in self.phases]) * self.loop.steps
@@ -120,16 +131,13 @@ class VideoVaeObjective(Objective):
             noise = torch.randn(posterior.mean.shape, generator=generator, device=self.device)
             made = decode_unclamped(self.model, posterior.mean + posterior.std * noise)
         pixel, square = reconstruction_distance(made, pixels, weights)
-        motion = motion_distance(made, pixels, weights)
         kl = (posterior.mean.square() + posterior.var - 1 - posterior.logvar).mean() / 2
-        total = pixel + self.config.square_weight * square + self.config.motion_weight * motion
+        terms = {"pixel": pixel, "square": square, "motion": motion_distance(made, pixels, weights), "kl": kl}
         if self._given is not None:
-            latent = (self._given.normalise(posterior.mean) - self._given.encode(pixels)).square().mean()
-            total += self.config.latent_weight * latent
-        shown = {"pixel": pixel, "square": square, "motion": motion, "kl": kl}
-        if self._given is not None:
-            shown["latent"] = latent
-        return {"total": total + self.config.kl_weight * kl} | {name: value.detach() for name, value in shown.items()}
+            moved = self._given.normalise(posterior.mean) - self._given.encode(pixels)
+            terms["latent"] = moved.square().mean()
+        weighted = [self.config.loss_weights[name] * value for name, value in terms.items()]
+        return {"total": torch.stack(weighted).sum()} | {name: value.detach() for name, value in terms.items()}
 
     def _batch(self, rng: np.random.Generator, phase: Phase) -> tuple[Tensor, Tensor]:
         frames, weights = [], []
