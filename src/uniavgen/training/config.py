@@ -9,8 +9,6 @@ from uniavgen.flow.guidance import Dropout
 from uniavgen.tasks.mixture import MixtureConfig
 from uniavgen.tasks.table import TASKS, Part
 
-_BOTH_GENERATED = (Part.GENERATED, Part.GENERATED)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Ramp(Config):
@@ -60,7 +58,7 @@ class StageConfig(Config):
 
     def __post_init__(self) -> None:
         trained = [task for task, ratio in self.tasks.ratios.items() if ratio > 0]
-        needs_video = [task.value for task in trained if (TASKS[task].video, TASKS[task].audio) != _BOTH_GENERATED]
+        needs_video = [task.value for task in trained if Part.GIVEN in (TASKS[task].video, TASKS[task].audio)]
         if self.branches == "audio" and needs_video:
             raise ConfigError(
                 f"the audio branch alone cannot be trained on {', '.join(needs_video)}; set their ratio to 0"

@@ -19,7 +19,7 @@ from uniavgen.errors import DataError
 from uniavgen.flow.path import interpolate, velocity
 from uniavgen.flow.schedule import shift
 from uniavgen.models.transformer import UniAVGenTransformer
-from uniavgen.tasks.conditioning import ClipConditions, carries_loss, condition
+from uniavgen.tasks.conditioning import ClipConditions, audio_stream, carries_loss, condition
 from uniavgen.tasks.table import TASKS
 from uniavgen.tasks.wording import FILLER
 from uniavgen.training.config import StageConfig
@@ -53,15 +53,15 @@ def step_losses(
     noise = randomness.noise_like(clean)
     given = _given(batch, clean.video)
     state = interpolate(clean, noise, sigma)
-    video, audio = condition(batch.draw.task, state, given, sigma, interact)
     text = choose_text(batch.text, batch.no_text, keeps_text)
     target, carries = velocity(clean, noise), carries_loss(given, state)
     if stage.branches == "audio":
-        heard = model(None, audio, text, gate=CLOSED)
+        heard = model(None, audio_stream(state.audio, given, sigma, interact), text, gate=CLOSED)
         return Losses(
             audio=velocity_loss(heard.velocity.audio, target.audio, carries.audio, dim=1),
             pace=_pace(heard, text),
         )
+    video, audio = condition(batch.draw.task, state, given, sigma, interact)
     prediction = model(video, audio, text, gate=TASKS[batch.draw.task].gate)
     masks, truth = prediction.face_masks, batch.face_mask
     focus, lip_guide = None, None
