@@ -103,12 +103,16 @@ def test_continuing_a_clip(capsys, model, inputs, tmp_path):
     out, clip = tmp_path / "a.mp4", inputs["film.mp4"]
     more = ("--speech", "Hi.", "--keep", "0.25", "--num-frames", 13, "--model", model, "--out", out)
     run(capsys, "continue", clip, *more)
-    assert len(read_video(out, FPS).frames) == 13
+    window = read_video(out, FPS, rate_hz=RATE_HZ)
+    assert len(window.frames) == 13
     assert read_metadata(out)["kept_frames"] == 5
     run(capsys, "continue", clip, *more, "--append")
     whole = read_video(out, FPS, rate_hz=RATE_HZ)
     assert whole.frames.shape == (NUM_FRAMES + 8, SIDE_PX, SIDE_PX, 3)
     assert len(whole.waveform) / RATE_HZ == pytest.approx((NUM_FRAMES + 8) / 16, abs=0.01)
+    # Behind the clip the new part is as loud as in the window.
+    new = slice(-RATE_HZ // 4, None)
+    assert np.std(whole.waveform[new]) == pytest.approx(np.std(window.waveform[new]), rel=0.1)
 
 
 def test_info_shows_settings_as_text_and_json(capsys, model, inputs, tmp_path):

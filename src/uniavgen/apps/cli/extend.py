@@ -4,7 +4,6 @@ The model sees a window of `num_frames` frames that begins with the last part of
 or with --append all of the clip and the new part behind it, both at the model's size.
 """
 
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,8 +33,6 @@ KEEP_S = 2.5
 """Half of a clip. [paper, project page]"""
 MAX_CLIP_S, MAX_APPENDED_S = 600.0, 60.0
 """Longest clip of which the end is read, and which is read as a whole. [ours]"""
-FADE_S = Fraction(1, 50)
-"""Over which the clip's sound becomes the window's, before the new part begins. [ours]"""
 
 
 @with_common
@@ -142,15 +139,9 @@ def _joined(path: Path, kept: "Video", window: "Clip", size: "PictureSize") -> "
     side_px = max(window.frames.shape[1:3])
     whole = read_video(path, window.fps, rate_hz=window.sample_rate_hz, short_side_px=side_px)
     frames = np.concatenate([resize(whole.frames, size), window.frames[len(kept.frames) :]])
-    # The model hears the kept part at full scale.
-    heard = np.zeros(1, np.float32) if kept.waveform is None else np.abs(kept.waveform)
-    level = float(heard.max()) or 1.0
+    # The window's sound begins with that of the kept part, as loud as it was.
     rate = window.sample_rate_hz
-    join, seam = round(len(whole.frames) / window.fps * rate), round(len(kept.frames) / window.fps * rate)
-    sound = np.zeros(0, np.float32) if whole.waveform is None else whole.waveform[:join]
-    before = np.pad(sound, (0, join - len(sound)))
-    made = window.waveform * level
-    fade = min(int(FADE_S * rate), seam)
-    ramp = np.linspace(0.0, 1.0, fade, dtype=np.float32)
-    before[join - fade :] = before[join - fade :] * (1 - ramp) + made[seam - fade : seam] * ramp
-    return frames, np.concatenate([before, made[seam:]]).astype(np.float32)
+    begins = round((len(whole.frames) - len(kept.frames)) / window.fps * rate)
+    sound = np.zeros(0, np.float32) if whole.waveform is None else whole.waveform[:begins]
+    before = np.pad(sound, (0, begins - len(sound)))
+    return frames, np.concatenate([before, window.waveform]).astype(np.float32)
