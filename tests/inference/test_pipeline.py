@@ -104,6 +104,13 @@ def test_a_continuation_begins_with_what_was_given(pipeline):
     assert np.array_equal(clip.waveform[:kept], request.audio[:kept])
 
 
+def test_the_noise_of_a_silent_beginning_is_not_made_loud(pipeline):
+    request = REQUESTS[Task.CONTINUATION]
+    silent, noisy, loud = (pipeline(replace(request, audio=request.audio * gain)) for gain in (0.0, 1e-3, 1.0))
+    assert np.array_equal(noisy.mel, silent.mel)
+    assert not np.array_equal(noisy.mel, loud.mel)
+
+
 @pytest.mark.parametrize("task", [Task.DUBBING, Task.ANIMATION, Task.JOINT])
 @pytest.mark.parametrize(
     "run",

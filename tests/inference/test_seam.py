@@ -9,8 +9,10 @@ from uniavgen.inference.seam import (
     FADE_SAMPLES,
     LEVEL_FADE_SAMPLES,
     LEVEL_STEP_DB,
+    UNHEARD_PEAK,
     join_frames,
     join_sound,
+    unheard,
 )
 
 
@@ -70,8 +72,11 @@ def test_a_step_in_loudness_becomes_a_slope(made_db: float, begins_db: float):
     np.testing.assert_allclose(heard_db[LEVEL_FADE_SAMPLES:], made_db, atol=1e-3)
 
 
-def test_silence_has_no_level():
-    decoded = np.full(960, 0.5, np.float32)
-    joined = join_sound(np.zeros(480, np.float32), decoded, 480)
+@pytest.mark.parametrize("noise", [0.0, 0.9 * UNHEARD_PEAK])
+def test_what_holds_no_speech_has_no_level(noise: float):
+    given, decoded = np.full(480, noise, np.float32), np.full(960, 0.5, np.float32)
+    assert unheard(given)
+    joined = join_sound(given, decoded, 480)
     assert np.all(joined[480:] == 0.5)
-    assert np.all(joined[:240] == 0)
+    assert np.all(joined[:240] == given[:240])
+    assert not unheard(np.array([0.0, -1.1 * UNHEARD_PEAK], np.float32))

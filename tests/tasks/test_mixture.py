@@ -7,7 +7,7 @@ from uniavgen.config import dump, parse
 from uniavgen.errors import ConfigError
 from uniavgen.tasks.mixture import MixtureConfig, continuation_frames, draw, silence_tokens, step_generator
 from uniavgen.tasks.table import TASKS, Task
-from uniavgen.tasks.wording import pad_symbols, spoken, told_times, unspoken
+from uniavgen.tasks.wording import first_told, pad_symbols, spoken, told_times, unspoken
 from uniavgen.timebase import Timebase
 
 CLIP = Timebase().clip(81)
@@ -91,6 +91,12 @@ def test_what_a_reference_says_spreads_over_its_sound_and_the_speech_follows_it(
     assert times[[4, 6, 7, 8, 9]].isnan().all()
     silent = told_times(num_symbols=5, transcript=4, reference_tokens=50, silence_tokens=30, onset=7.0)[0]
     assert silent[:4].tolist() == [2.5, 7.5, 12.5, 17.5]
+
+
+def test_a_sentence_behind_silence_begins_there():
+    times = first_told(num_symbols=3, token=57.0)[0]
+    assert times[0] == 57
+    assert times[1:].isnan().all()
 
 
 def test_symbols_are_filled_to_ten_and_the_filler_counts():

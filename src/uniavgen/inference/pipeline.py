@@ -38,7 +38,7 @@ from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.conditioning import ClipConditions, check, impose
 from uniavgen.tasks.mixture import silence_tokens
 from uniavgen.tasks.table import TASKS, Part, Task
-from uniavgen.tasks.wording import pad_symbols, spoken, told_times, unspoken
+from uniavgen.tasks.wording import first_told, pad_symbols, spoken, told_times, unspoken
 from uniavgen.timebase import ClipTiming
 
 
@@ -132,6 +132,12 @@ class UniAVGenPipeline(DiffusionPipeline):
         clean = self._conditions(inputs)
         if clean.reference_audio is not None:
             texts = self._timed(texts, request, inputs.timing, clean.reference_audio.shape[1])
+        elif inputs.begins_unheard:
+            begins = inputs.given_tokens + self.transformer.settings.audio.speech.onset
+            texts = {
+                has_text: replace(text, times=first_told(text.speech.shape[1], begins).to(text.speech.device))
+                for has_text, text in texts.items()
+            }
         progress(Progress(stage=Stage.ENCODE, step=2, total=2))
         noise = self._noise(request.seed, inputs, clean)
         check(request.task, clean, noise.video.shape[2], noise.audio.shape[1])
@@ -194,7 +200,9 @@ class UniAVGenPipeline(DiffusionPipeline):
             video = VideoCodec(self.vae, self.placement.encode_tile_px).encode(pixels).float()
         audio = None
         if inputs.audio is not None:
-            audio = self._mel(inputs.audio)[:, : inputs.given_tokens]
+            # Normalised, the noise of a silent part would be as loud as speech.
+            heard = np.zeros_like(inputs.audio) if inputs.begins_unheard else inputs.audio
+            audio = self._mel(heard)[:, : inputs.given_tokens]
         return ClipConditions(
             reference_image=video[:, :, :1],
             given_video=video,

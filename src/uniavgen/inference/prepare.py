@@ -13,6 +13,7 @@ from scipy.signal import resample_poly
 from uniavgen.errors import ConfigError, MediaError
 from uniavgen.inference.picture import PictureSize, resize
 from uniavgen.inference.request import MAX_VOICE_S, MIN_FRAMES, Request
+from uniavgen.inference.seam import unheard
 from uniavgen.media.video import at_rate
 from uniavgen.tasks.table import REFERENCE_SILENCE_S, TASKS, Part
 from uniavgen.timebase import ClipTiming, Timebase
@@ -32,6 +33,11 @@ class Inputs:
     """Leading audio tokens that are given."""
     voice: Float32[np.ndarray, " voice_samples"] | None
     """The reference audio with its silence."""
+
+    @property
+    def begins_unheard(self) -> bool:
+        """Whether the given beginning of the clip's sound is one in which nothing is said (`seam.unheard`)."""
+        return self.audio is not None and self.given_tokens < self.timing.num_audio_tokens and unheard(self.audio)
 
 
 def prepare(request: Request, base: Timebase, size: PictureSize) -> Inputs:

@@ -27,6 +27,13 @@ LEVEL_STEP_DB: Final = 12.0
 """The largest step that is mended. A larger one is a word that begins or ends there, which may be heard."""
 QUIET: Final = 1e-3
 """Level below which all is silence, of full scale: -60 dB."""
+UNHEARD_PEAK: Final = 0.03
+"""Given sound that nowhere exceeds this (-30 dB of full scale) holds no speech: the end of a word or noise."""
+
+
+def unheard(given: Float32[np.ndarray, " s"]) -> bool:
+    """Whether nothing is said in the given sound, so that speech begins behind it and its level means nothing."""
+    return float(np.abs(given).max(initial=0.0)) < UNHEARD_PEAK
 
 
 def join_frames(
@@ -49,10 +56,10 @@ def join_sound(
     """`samples` of the given sound, then the decoded one at the level of the given, faded into each other; the step in
     loudness between the two fades too.
 
-    given: at its own level, all that was peak-normalised for the model; silence has no level, and then the decoded
-    sound keeps its own.
+    given: at its own level, all that was peak-normalised for the model; where it is `unheard` the decoded sound keeps
+    its own level.
     """
-    loudest = float(np.abs(given).max(initial=0.0))
+    loudest = 0.0 if unheard(given) else float(np.abs(given).max())
     joined = decoded * np.float32(loudest / PEAK if loudest else 1.0)
     made = joined[samples:]
     if loudest and samples and len(made):

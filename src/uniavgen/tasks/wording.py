@@ -38,6 +38,13 @@ def told_times(
     return times[None]
 
 
+def first_told(num_symbols: int, token: float) -> Float[Tensor, "1 p"]:
+    """The first symbol at an audio token, NaN behind it: a sentence that begins behind given silence. [ours]"""
+    times = torch.full((1, num_symbols), torch.nan)
+    times[0, 0] = token
+    return times
+
+
 def pad_symbols(texts: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "b p"], Int[Tensor, " b"]]:
     """Symbol ids of several texts as one tensor, and their lengths, which include the filler up to MIN_SYMBOLS."""
     lengths = [max(len(text), MIN_SYMBOLS) for text in texts]
