@@ -7,7 +7,7 @@ from uniavgen.config import dump, parse
 from uniavgen.errors import ConfigError
 from uniavgen.tasks.mixture import MixtureConfig, continuation_frames, draw, silence_tokens, step_generator
 from uniavgen.tasks.table import TASKS, Task
-from uniavgen.tasks.wording import first_told, pad_symbols, spoken, told_times, unspoken
+from uniavgen.tasks.wording import pad_symbols, spoken, told_times, unspoken
 from uniavgen.timebase import Timebase
 
 CLIP = Timebase().clip(81)
@@ -94,7 +94,7 @@ def test_what_a_reference_says_spreads_over_its_sound_and_the_speech_follows_it(
 
 
 def test_a_sentence_behind_silence_begins_there():
-    times = first_told(num_symbols=3, token=57.0)[0]
+    times = told_times(num_symbols=3, transcript=0, reference_tokens=50, silence_tokens=30, onset=7.0)[0]
     assert times[0] == 57
     assert times[1:].isnan().all()
 

@@ -38,7 +38,7 @@ from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.conditioning import ClipConditions, check, impose
 from uniavgen.tasks.mixture import silence_tokens
 from uniavgen.tasks.table import TASKS, Part, Task
-from uniavgen.tasks.wording import first_told, pad_symbols, spoken, told_times, unspoken
+from uniavgen.tasks.wording import pad_symbols, spoken, told_times, unspoken
 from uniavgen.timebase import ClipTiming
 
 
@@ -133,11 +133,7 @@ class UniAVGenPipeline(DiffusionPipeline):
         if clean.reference_audio is not None:
             texts = self._timed(texts, request, inputs.timing, clean.reference_audio.shape[1])
         elif inputs.begins_unheard:
-            begins = inputs.given_tokens + self.transformer.settings.audio.speech.onset
-            texts = {
-                has_text: replace(text, times=first_told(text.speech.shape[1], begins).to(text.speech.device))
-                for has_text, text in texts.items()
-            }
+            texts = self._timed(texts, request, inputs.timing, inputs.given_tokens)
         progress(Progress(stage=Stage.ENCODE, step=2, total=2))
         noise = self._noise(request.seed, inputs, clean)
         check(request.task, clean, noise.video.shape[2], noise.audio.shape[1])

@@ -29,20 +29,14 @@ def told_times(
 ) -> Float[Tensor, "1 p"]:
     """Audio tokens of `num_symbols` symbols, the first `transcript` of them said by a reference of `reference_tokens`
     audio tokens that ends in silence: its symbols evenly over its sound, what comes first after them `onset` tokens
-    after it, and NaN behind that. [ours]"""
+    after it, and NaN behind that. Silence in front of the speech is such a reference of 0 symbols. [ours]"""
     times = torch.full((num_symbols,), torch.nan)
     sounding = reference_tokens - silence_tokens
     times[:transcript] = (torch.arange(transcript) + 0.5) / max(transcript, 1) * sounding
     # The blank between the two texts belongs to neither.
-    times[transcript + 1 : transcript + 2] = reference_tokens + onset
+    first = transcript + 1 if transcript else 0
+    times[first : first + 1] = reference_tokens + onset
     return times[None]
-
-
-def first_told(num_symbols: int, token: float) -> Float[Tensor, "1 p"]:
-    """The first symbol at an audio token, NaN behind it: a sentence that begins behind given silence. [ours]"""
-    times = torch.full((1, num_symbols), torch.nan)
-    times[0, 0] = token
-    return times
 
 
 def pad_symbols(texts: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "b p"], Int[Tensor, " b"]]:
