@@ -23,7 +23,7 @@ from record import ROOT, circumstances, device_name, keep, table
 from uniavgen.batch import CLOSED, OPEN, AVPair, Gate
 from uniavgen.flow.guidance import Pass
 from uniavgen.flow.sampling import Velocity, sample
-from uniavgen.flow.schedule import ScheduleConfig, sigmas
+from uniavgen.flow.schedule import sigmas
 from uniavgen.flow.solver import make_solver
 from uniavgen.inference.request import SamplingConfig
 from uniavgen.models.transformer import UniAVGenTransformer
@@ -165,7 +165,7 @@ def count_clip(
 ) -> Counted:
     """The operations of a whole sampling with a model on the meta device; options are those of ClipVelocity."""
     counted = Counted(clip_velocity(model, task, size, timing, **options))
-    times = sigmas(config.steps, ScheduleConfig(shift=config.shift))
+    times = sigmas(config.steps, config.schedule)
     sample(counted, noise(model, size, timing), times, config.plan(task), make_solver(config.solver, times))
     return counted
 

@@ -22,7 +22,7 @@ from record import circumstances, device_name, keep, table
 from timing import best_device, best_dtype, forget_peak, matmul_peak, peak_bytes, timed
 from uniavgen.flow.guidance import Term
 from uniavgen.flow.sampling import guided_velocity, sample
-from uniavgen.flow.schedule import ScheduleConfig, sigmas
+from uniavgen.flow.schedule import sigmas
 from uniavgen.flow.solver import make_solver
 from uniavgen.inference.placement import Weights, store
 from uniavgen.inference.request import SamplingConfig
@@ -101,7 +101,7 @@ def measured(
                           "share_of_peak": round(work / spent.median_s / peak, 4)})  # fmt: skip
             clip_s, clip_flops, first = clip_s + count * spent.median_s, clip_flops + count * work, first + count
         if options.whole:
-            times = sigmas(config.steps, ScheduleConfig(shift=config.shift))
+            times = sigmas(config.steps, config.schedule)
             began = time.perf_counter()
             done = sample(velocity, state, times, plan, make_solver(config.solver, times))
             done.video.sum().item()  # Waits for a GPU.

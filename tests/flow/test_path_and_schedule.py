@@ -4,7 +4,7 @@ import torch
 from uniavgen.batch import AVPair
 from uniavgen.errors import ConfigError
 from uniavgen.flow.path import clean_from, interpolate, velocity
-from uniavgen.flow.schedule import ScheduleConfig, shift, sigmas, unshift
+from uniavgen.flow.schedule import ScheduleConfig, Spacing, shift, sigmas, unshift
 
 
 def pair(seed):
@@ -43,6 +43,17 @@ def test_schedule_of_the_release():
     assert values[49].item() == pytest.approx(5 * 0.001 / 1.004, rel=1e-5)
 
 
+def test_trailing_steps_are_even_before_the_shift_and_reach_0():
+    values = sigmas(8, ScheduleConfig(spacing=Spacing.TRAILING))
+    assert torch.allclose(
+        unshift(values.double(), 5.0).diff(), torch.full((8,), -1 / 8, dtype=torch.float64), atol=1e-6
+    )
+    # The release's eight steps are seven of these, and one that is over before it began.
+    fewer, release = sigmas(7, ScheduleConfig(spacing=Spacing.TRAILING)), sigmas(8, ScheduleConfig())
+    assert torch.allclose(release[:-2], fewer[:-1], atol=5e-3)
+    assert release[-2] < 0.006
+
+
 def test_shift_keeps_the_ends_and_inverts():
     t = torch.linspace(0, 1, 11, dtype=torch.float64)
     assert torch.allclose(unshift(shift(t, 5.0), 5.0), t)
@@ -51,7 +62,8 @@ def test_shift_keeps_the_ends_and_inverts():
 
 
 def test_one_step_and_bad_settings():
-    assert sigmas(1, ScheduleConfig()).tolist() == [1.0, 0.0]
+    for spacing in Spacing:
+        assert sigmas(1, ScheduleConfig(spacing=spacing)).tolist() == [1.0, 0.0]
     with pytest.raises(ConfigError):
         sigmas(0, ScheduleConfig())
     with pytest.raises(ConfigError):

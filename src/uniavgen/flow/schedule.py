@@ -1,6 +1,7 @@
 """Times of the sampling steps and of training: uniform in t, then shifted towards noise. sigma is the shifted t."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 import torch
 from jaxtyping import Float
@@ -10,20 +11,30 @@ from uniavgen.config import Config
 from uniavgen.errors import ConfigError
 
 
+class Spacing(StrEnum):
+    """How the unshifted times of the steps are spaced; names as in diffusers."""
+
+    LINSPACE = "linspace"
+    """Evenly from 1 to a thousandth, where the last step begins; it does next to nothing. [release]"""
+    TRAILING = "trailing"
+    """Evenly from 1 to 0: all steps count, which is felt where there are few. [ours]"""
+
+
+LAST_T = 1 / 1000
+"""Where the last step of `Spacing.LINSPACE` begins. [release]"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ScheduleConfig(Config):
     """Where on the path the steps stand."""
 
     shift: float = 5.0
     """One shift for both modalities. [release; Harmony for training]"""
-    last_t: float = 1 / 1000
-    """The last unshifted time before 0. [release]"""
+    spacing: Spacing = Spacing.LINSPACE
 
     def __post_init__(self) -> None:
         if self.shift <= 0:
             raise ConfigError(f"the schedule's shift must be above 0, got {self.shift}")
-        if not 0 < self.last_t < 1:
-            raise ConfigError(f"the schedule's last_t must lie in (0, 1), got {self.last_t}")
 
 
 def shift(t: Float[Tensor, "..."], amount: float) -> Float[Tensor, "..."]:
@@ -37,8 +48,9 @@ def unshift(sigma: Float[Tensor, "..."], amount: float) -> Float[Tensor, "..."]:
 
 
 def sigmas(num_steps: int, config: ScheduleConfig) -> Float[Tensor, " n"]:
-    """`num_steps` + 1 falling float32 times from 1 to 0; step k goes from the k-th to the next. [release]"""
+    """`num_steps` + 1 falling float32 times from 1 to 0; step k goes from the k-th to the next."""
     if num_steps < 1:
         raise ConfigError(f"sampling takes at least one step, got {num_steps}")
-    t = torch.linspace(1.0, config.last_t, num_steps, dtype=torch.float64)
+    last = LAST_T if config.spacing is Spacing.LINSPACE else 1 / num_steps
+    t = torch.linspace(1.0, last, num_steps, dtype=torch.float64)
     return torch.cat([shift(t, config.shift), t.new_zeros(1)]).to(torch.float32)

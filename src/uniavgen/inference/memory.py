@@ -20,7 +20,7 @@ from uniavgen.codecs.video_vae import VideoCodec, to_frames
 from uniavgen.codecs.vocoder import as_vocoder
 from uniavgen.errors import ConfigError
 from uniavgen.flow.sampling import sample
-from uniavgen.flow.schedule import ScheduleConfig, sigmas
+from uniavgen.flow.schedule import sigmas
 from uniavgen.flow.solver import make_solver
 from uniavgen.inference.parts import META, Parts, in_working_precision
 from uniavgen.inference.placement import MODES, Mode, Placement, Residency, Weights, mode_named
@@ -379,7 +379,7 @@ class Planner:
         passes = set(plan.passes(sampling.steps))
         steps = next(few for few in range(1, sampling.steps + 1) if set(plan.passes(few)) == passes)
         # One more, so that a step has one before it.
-        times = sigmas(min(steps + 1, sampling.steps), ScheduleConfig(shift=sampling.shift))
+        times = sigmas(min(steps + 1, sampling.steps), sampling.schedule)
 
         others = len(self.parts.transformer.blocks) - len(transformer.blocks)
         kept_by_others = 0

@@ -23,7 +23,7 @@ from uniavgen.codecs.vocoder import GriffinLimVocoder, NanoVocoder, as_vocoder
 from uniavgen.config import dump, parse
 from uniavgen.errors import CheckpointError, ConfigError
 from uniavgen.flow.sampling import SamplingStep, sample
-from uniavgen.flow.schedule import ScheduleConfig, sigmas
+from uniavgen.flow.schedule import sigmas
 from uniavgen.flow.solver import make_solver
 from uniavgen.inference.clip import Clip, OnProgress, Progress, Stage
 from uniavgen.inference.parallel import Processes
@@ -163,7 +163,7 @@ class UniAVGenPipeline(DiffusionPipeline):
             batch_passes=self.placement.batch_passes,
             keep_text=self.placement.keep_text,
         )
-        times = sigmas(sampling.steps, ScheduleConfig(shift=sampling.shift))
+        times = sigmas(sampling.steps, sampling.schedule)
 
         def on_step(step: SamplingStep) -> None:
             progress(Progress(stage=Stage.SAMPLE, step=step.index + 1, total=step.num_steps))

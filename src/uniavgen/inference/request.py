@@ -11,6 +11,7 @@ from uniavgen.batch import AVPair
 from uniavgen.config import Config
 from uniavgen.errors import ConfigError, MediaError
 from uniavgen.flow.guidance import GUIDANCE, PAPER, RELEASE, Guidance, GuidancePlan, skipping
+from uniavgen.flow.schedule import ScheduleConfig, Spacing
 from uniavgen.flow.solver import SolverKind
 from uniavgen.tasks.conditioning import ReferenceTime
 from uniavgen.tasks.table import TASKS, Part, Reference, Task
@@ -45,6 +46,7 @@ class SamplingConfig(Config):
     """s_a. [paper 4.1]"""
     shift: float = 5.0
     """[release]"""
+    spacing: Spacing = Spacing.LINSPACE
     solver: SolverKind = SolverKind.EULER
     source: Source = Source.PAPER
     """Whose sampling, where paper and release differ: gates with reference audio (`TaskSpec.release_gate`), and the
@@ -74,6 +76,11 @@ class SamplingConfig(Config):
             conditional_gate=spec.conditional_gate(self.source),
             null_gate=spec.gate,
         )
+
+    @property
+    def schedule(self) -> ScheduleConfig:
+        """Where the steps stand."""
+        return ScheduleConfig(shift=self.shift, spacing=self.spacing)
 
     @property
     def guidance_name(self) -> str:
@@ -131,6 +138,7 @@ class Request:
     video_guidance: float | None = None
     audio_guidance: float | None = None
     shift: float | None = None
+    spacing: Spacing | None = None
     solver: SolverKind | None = None
     source: Source | None = None
     """None takes the model's own setting (`SamplingConfig`)."""
