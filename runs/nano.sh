@@ -90,4 +90,4 @@ stage 3 train "${watch[@]}" "${stage3[@]}"
 stage 4 still "${watch[@]}" "${stage4[@]}"
 
 say "model"
-uniavgen export --transformer "$out/stage4" --parts "$parts" --out "$out/model" --dtype bfloat16 -s steps=8 -s guidance=ma_cfg -s video_guidance=2 -s audio_guidance=3
+uniavgen export --transformer "$out/stage4" --parts "$parts" --out "$out/model" --dtype bfloat16 -s steps=6 -s spacing=trailing -s guidance=ma_cfg -s video_guidance=2 -s audio_guidance=3
