@@ -11,6 +11,7 @@ from uniavgen.codecs.speech_symbols import SpeechSymbols
 from uniavgen.codecs.video_vae import VideoCodec, to_frames, to_pixels
 from uniavgen.errors import CheckpointError, ConfigError
 from uniavgen.flow.guidance import Pass
+from uniavgen.flow.schedule import Spacing
 from uniavgen.inference.clip import Stage
 from uniavgen.inference.pipeline import UniAVGenPipeline
 from uniavgen.inference.placement import Placement
@@ -78,6 +79,14 @@ def test_the_seed_decides(pipeline):
     assert np.array_equal(first.frames, again.frames)
     assert np.array_equal(first.waveform, again.waveform)
     assert not np.array_equal(first.mel, other.mel)
+
+
+def test_a_request_chooses_where_the_steps_stand(pipeline):
+    request = replace(REQUESTS[Task.JOINT], steps=2)
+    spaced, moved = replace(request, spacing=Spacing.TRAILING), replace(request, shift=2.0)
+    clips = [pipeline(each).mel for each in (request, spaced, moved)]
+    assert not np.array_equal(clips[0], clips[1])
+    assert not np.array_equal(clips[0], clips[2])
 
 
 @pytest.mark.parametrize("task", Task)
