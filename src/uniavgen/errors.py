@@ -4,7 +4,7 @@ The command line shows them without a traceback and exits with code 2.
 """
 
 
-class UniAVGenError(ValueError):
+class UniAVGenError(Exception):
     """Base of every error that a user can mend."""
 
 

@@ -8,10 +8,10 @@ import av
 import numpy as np
 import pytest
 
+from uniavgen.artifacts import check_writable
 from uniavgen.errors import MediaError
 from uniavgen.media.audio import read_audio, write_wav
 from uniavgen.media.container import Kept, read_metadata, write_animated, write_clip, write_dubbed
-from uniavgen.media.files import check_writable
 from uniavgen.media.probe import probe
 from uniavgen.media.video import read_video
 

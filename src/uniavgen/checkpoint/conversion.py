@@ -15,9 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from uniavgen.artifacts import reason
 from uniavgen.checkpoint.files import OutputFile, WeightFile
 from uniavgen.errors import CheckpointError
-from uniavgen.media.files import reason
 
 MANIFEST: Final = "manifest.json"
 OnBytes = Callable[[int], None]

@@ -17,9 +17,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from uniavgen.artifacts import reason
 from uniavgen.checkpoint.keymap import Shape
 from uniavgen.errors import CheckpointError
-from uniavgen.media.files import reason
 
 DTYPES: Final = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 """Of weights, by their names in safetensors headers."""

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from uniavgen.artifacts import whole_file
 from uniavgen.errors import MediaError
 from uniavgen.evaluation.clip import MAX_S, SPEECH_RATE_HZ
 from uniavgen.evaluation.report import Report
 from uniavgen.media.audio import read_audio
-from uniavgen.media.files import whole_file
 from uniavgen.media.probe import probe
 
 EMBEDDED_BYTES = 48_000_000

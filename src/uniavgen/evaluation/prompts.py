@@ -14,9 +14,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from uniavgen.artifacts import reason, whole_file
 from uniavgen.config import Config, parse
 from uniavgen.errors import ConfigError, DataError
-from uniavgen.media.files import reason, whole_file
 
 _FORBIDDEN = set('/\\:*?"<>|\0')
 _MAX_ID = 120

@@ -12,11 +12,11 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from uniavgen.artifacts import whole_file
 from uniavgen.evaluation.metric import Column
 from uniavgen.evaluation.prompts import PromptSet
 from uniavgen.evaluation.protocol import Row, SystemRows
 from uniavgen.evaluation.statistics import POWER, Comparison, Estimate, compare, estimate
-from uniavgen.media.files import whole_file
 
 FORMAT = 2
 DIGITS = 4

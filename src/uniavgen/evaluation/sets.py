@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from uniavgen.artifacts import whole_file
 from uniavgen.data.sample import decode_frames, decode_sound
 from uniavgen.errors import DataError
 from uniavgen.evaluation.clip import SUFFIXES, find_clips
@@ -18,7 +19,6 @@ from uniavgen.evaluation.prompts import Prompt, write_prompts
 from uniavgen.evaluation.spoiling import TWIN, Known, as_long, partners
 from uniavgen.media.audio import read_audio, write_wav
 from uniavgen.media.container import write_dubbed
-from uniavgen.media.files import whole_file
 from uniavgen.media.image import write_image
 from uniavgen.media.video import read_video
 from uniavgen.timebase import Timebase

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import uniavgen
+from uniavgen.artifacts import reason
 from uniavgen.errors import DataError
 from uniavgen.evaluation.metric import Measurement, Metric
-from uniavgen.media.files import reason
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,8 @@ from av.error import EOFError as Drained
 from av.filter import Graph
 from jaxtyping import Float32
 
+from uniavgen.artifacts import whole_file
 from uniavgen.errors import MediaError
-from uniavgen.media.files import whole_file
 from uniavgen.media.probe import check_complete, check_length, declared_s, on_clock, opened, origin_s, sound_track
 
 MIN_RATE_HZ = 4000

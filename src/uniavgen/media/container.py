@@ -25,8 +25,8 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from jaxtyping import Float32, UInt8
 
+from uniavgen.artifacts import check_writable, whole_file
 from uniavgen.errors import MediaError
-from uniavgen.media.files import check_writable, whole_file
 from uniavgen.media.probe import codec_name, on_clock, opened, origin_s, picture_track, probe, sound_track
 
 SUFFIXES = (".mp4", ".mov", ".mkv")

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from uniavgen.artifacts import check_readable, whole_file
 from uniavgen.errors import MediaError
-from uniavgen.media.files import check_readable, whole_file
 
 MIN_SIDE_PX = 16
 """Below this a picture shows no face. [ours]"""

@@ -13,8 +13,8 @@ from av.error import FFmpegError
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from uniavgen.artifacts import check_readable
 from uniavgen.errors import MediaError
-from uniavgen.media.files import check_readable
 
 # Demuxers that take a picture, a text or any bytes for a film.
 _NO_FILM = {"tty", "bin", "xbin", "adf", "idf", "image2", "brender_pix", "concat", "hls", "ffmetadata", "srt", "webvtt"}

@@ -12,8 +12,8 @@ import av
 import numpy as np
 from jaxtyping import Float32
 
+from uniavgen.artifacts import whole_file
 from uniavgen.errors import DataError
-from uniavgen.media.files import whole_file
 from uniavgen.synth.speech import SAMPLE_RATE_HZ, Line, Speech, SpeechSource
 
 _RATES = (0.9, 1.2)

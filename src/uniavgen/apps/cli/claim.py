@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from uniavgen.artifacts import whole_file
 from uniavgen.errors import DataError
-from uniavgen.media.files import whole_file
 
 
 def claim(path: Path, settings: Mapping[str, Any]) -> None:

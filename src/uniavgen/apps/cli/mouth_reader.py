@@ -22,6 +22,7 @@ def train_mouth_reader(
     """Train the network that reads mouth opening from pictures, and say how well it does."""
     from tqdm import tqdm
 
+    from uniavgen.artifacts import check_writable
     from uniavgen.data.shards import ShardSet
     from uniavgen.evaluation.mouth_training import (
         FrameSet,
@@ -30,7 +31,6 @@ def train_mouth_reader(
         train_mouth_reader,
     )
     from uniavgen.evaluation.truth import iterate_truth
-    from uniavgen.media.files import check_writable
 
     check_writable(out, (".safetensors",))
     timing = BASE.clip(NUM_FRAMES)

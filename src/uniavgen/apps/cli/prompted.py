@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from uniavgen.apps.cli.claim import claim
 from uniavgen.apps.cli.making import SHORT_SIDE_PX, read_voice
+from uniavgen.artifacts import whole_file
 from uniavgen.config import dump
 from uniavgen.errors import ConfigError, MediaError
 from uniavgen.evaluation.clip import checksum, mask_file
 from uniavgen.evaluation.prompts import Prompt, PromptSet
 from uniavgen.evaluation.protocol import System
 from uniavgen.media.audio import read_audio
-from uniavgen.media.files import whole_file
 from uniavgen.media.image import read_image
 from uniavgen.media.video import read_video
 from uniavgen.tasks.table import TASKS, Part, Reference, Task

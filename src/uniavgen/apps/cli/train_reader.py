@@ -54,11 +54,11 @@ def train_reader(
 
     Faces are then found with the package's locator; a face reader is measured against the package's voice reader.
     """
+    from uniavgen.artifacts import check_writable
     from uniavgen.errors import ConfigError
     from uniavgen.evaluation.readers.fitting import Fitting
     from uniavgen.evaluation.readers.rendered import count_clips, rendered_clips
     from uniavgen.evaluation.readers.storing import store
-    from uniavgen.media.files import check_writable
 
     check_writable(out, (".safetensors",))
     if (reader is Reader.VOICE) == bool(data):

@@ -10,8 +10,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from uniavgen.artifacts import whole_file
 from uniavgen.errors import CheckpointError
-from uniavgen.media.files import whole_file
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
