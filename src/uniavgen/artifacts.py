@@ -1,12 +1,14 @@
 """Opening inputs with errors a user can mend, and writing outputs whole or not at all."""
 
+import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from uniavgen.errors import MediaError
+from uniavgen.errors import DataError, MediaError
 
 
 def check_readable(path: Path) -> Path:
@@ -72,6 +74,25 @@ def whole_file(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def record_settings(path: Path, settings: Mapping[str, Any]) -> None:
+    """Writes the settings that a folder is made with to the JSON file `path` in it, or compares them with those there.
+
+    Raises DataError, which names the settings that differ, where the folder was made with others.
+    """
+    text = json.dumps(dict(settings), indent=1, sort_keys=True) + "\n"
+    if path.is_file():
+        # Compared after a round trip, since JSON knows no tuples.
+        recorded, current = json.loads(path.read_text()), json.loads(text)
+        changed = sorted(key for key in {*recorded, *current} if recorded.get(key) != current.get(key))
+        if changed:
+            raise DataError(
+                f"{path.parent} was made with another {', '.join(changed)}; name another folder or the same options"
+            )
+        return
+    with whole_file(path) as partial:
+        partial.write_text(text)
 
 
 def reason(error: OSError) -> str:

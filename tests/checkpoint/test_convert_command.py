@@ -27,7 +27,6 @@ from transformers import Qwen2_5OmniToken2WavBigVGANModel, UMT5EncoderModel
 
 from uniavgen import UniAVGenPipeline
 from uniavgen.apps.cli import main
-from uniavgen.apps.cli.parts import load_parts
 from uniavgen.checkpoint.codec_keymap import UMT5_ORIGINAL, vae_map
 from uniavgen.checkpoint.conversion import Conversion
 from uniavgen.checkpoint.keymap import WAN_ORIGINAL, WAN_SMALL_ORIGINAL, release_map
@@ -37,6 +36,7 @@ from uniavgen.codecs.video_vae import VideoCodec, decode_unclamped
 from uniavgen.errors import CheckpointError
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.training.state import load_initial
+from uniavgen.workflows.load_codecs import load_codecs
 
 
 def convert(source: Path | str, out: Path, *options: str) -> Path:
@@ -253,7 +253,7 @@ def test_a_wan_model_begins_the_video_branch(tmp_path, layout) -> None:
         assert torch.equal(value, values.get(name, before[name])), name
     assert all(".video." in name or name.startswith("video_stem.") for name in values)
     if layout == "original":
-        assert load_parts(out).vae.config.z_dim == 48
+        assert load_codecs(out).vae.config.z_dim == 48
 
 
 def test_a_small_wan_model_begins_the_audio_branch(tmp_path) -> None:
@@ -279,7 +279,7 @@ def test_a_small_wan_model_begins_the_audio_branch(tmp_path) -> None:
 
 
 def test_codecs_of_a_converted_model_serve_preparing_and_watching(converted) -> None:
-    parts = load_parts(converted)
+    parts = load_codecs(converted)
     assert isinstance(parts.vocoder, Qwen2_5OmniToken2WavBigVGANModel)
-    assert parts.caption.width == DEEP.video.caption_width
+    assert parts.caption_encoder.width == DEEP.video.caption_width
     assert len(parts.speech_tokenizer.symbols()) == DEEP.audio.speech.num_symbols

@@ -86,7 +86,8 @@ def evaluate(
     Everything that was measured is kept in the report's folder, so a run that was stopped goes on where it was.
     """
     from uniavgen.apps.cli import prompted
-    from uniavgen.apps.cli.models import check_device, check_model, chosen_device
+    from uniavgen.apps.cli.models import check_model
+    from uniavgen.distributed import check_device_name, select_device
     from uniavgen.errors import ConfigError
     from uniavgen.evaluation.catalogue import Options, choose
     from uniavgen.evaluation.metrics.judge import Endpoint
@@ -98,7 +99,7 @@ def evaluate(
     from uniavgen.evaluation.report import Report
     from uniavgen.evaluation.store import ScoreStore
 
-    check_device(device)
+    check_device_name(device)
     if published not in (*TABLES, "none"):
         raise ConfigError(f"there are no published rows '{published}'; choose {', '.join(TABLES)} or none")
     systems = _systems(clips or [], system)
@@ -127,7 +128,7 @@ def evaluate(
     chosen = choose(
         [name.strip() for name in metrics.split(",") if name.strip()],
         Places(weights=_pairs(weights or []), assets=assets),
-        Options(device=chosen_device(device), mouth_reader=mouth_reader, judge=endpoint),
+        Options(device=select_device(device), mouth_reader=mouth_reader, judge=endpoint),
     )
     store = ScoreStore(out)
     if order is not None:

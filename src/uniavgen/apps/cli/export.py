@@ -30,18 +30,18 @@ def export(
     import torch
     from diffusers.utils import logging
 
-    from uniavgen.apps.cli.parts import load_parts
     from uniavgen.config import load
     from uniavgen.errors import CheckpointError
     from uniavgen.inference.request import SamplingConfig
     from uniavgen.models.transformer import UniAVGenTransformer
+    from uniavgen.workflows.load_codecs import load_codecs
 
     sampling = load(SamplingConfig, [], settings or ())
     logging.set_verbosity_error()
     saved = transformer / "transformer" if (transformer / "transformer").is_dir() else transformer
     if not (saved / "config.json").is_file():
         raise CheckpointError(f"there is no finished transformer in {transformer}; train it to its last step first")
-    pipeline = load_parts(parts).pipeline(UniAVGenTransformer.from_pretrained(saved), size, sampling)
+    pipeline = load_codecs(parts).build_pipeline(UniAVGenTransformer.from_pretrained(saved), size, sampling)
     partial = out.with_name(f".{out.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)

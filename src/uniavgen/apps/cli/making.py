@@ -157,7 +157,8 @@ def make(request: "Request", common: Common, out: Path, inputs: Mapping[str, Pat
 def _load(common: Common, folder: Path | None, device: str | None, request: "Request") -> "UniAVGenPipeline":
     """The model with all that was asked for; `device` is None where this process works alone."""
     from uniavgen.apps.cli.memory import placed_for
-    from uniavgen.apps.cli.models import chosen_device, load
+    from uniavgen.apps.cli.models import load
+    from uniavgen.distributed import select_device
     from uniavgen.inference.parallel import Processes
     from uniavgen.inference.speed import accelerate, check_mode
     from uniavgen.models.kernels import check_attention
@@ -165,7 +166,7 @@ def _load(common: Common, folder: Path | None, device: str | None, request: "Req
     speed = common.speed()
     if device is not None and speed.block_cache is not None:
         raise ConfigError("processes that share a clip cannot use the cache, since each would decide for itself")
-    check_attention(speed.attention, device or chosen_device(common.device))
+    check_attention(speed.attention, device or select_device(common.device))
     placement = None
     if device is None:
         placement = placed_for(request, common.model, folder, common.device, (common.vram, common.mode))

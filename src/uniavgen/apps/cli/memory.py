@@ -31,9 +31,9 @@ def check_gpu(vram: float | None, mode: str | None, device: str) -> None:
     check_memory(vram, mode)
     if vram is None and mode is None:
         return
-    from uniavgen.apps.cli.models import chosen_device
+    from uniavgen.distributed import select_device
 
-    chosen = chosen_device(device)
+    chosen = select_device(device)
     if not chosen.startswith("cuda"):
         raise ConfigError(
             f"--vram and --mode are for a CUDA GPU, and on the device '{chosen}' everything stays; leave them out"
@@ -50,9 +50,10 @@ def placed_for(
     """
     import torch
 
-    from uniavgen.apps.cli.models import chosen_device, downloaded
+    from uniavgen.apps.cli.models import downloaded
+    from uniavgen.distributed import select_device
 
-    place = torch.device(chosen_device(device))
+    place = torch.device(select_device(device))
     if place.type != "cuda":
         check_room(model, folder)
         return None

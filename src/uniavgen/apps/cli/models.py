@@ -6,7 +6,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from uniavgen.errors import CheckpointError, ConfigError
+from uniavgen.distributed import check_device_name, select_device
+from uniavgen.errors import CheckpointError
 
 if TYPE_CHECKING:
     from uniavgen.inference.pipeline import UniAVGenPipeline
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 NANO = "nano"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 _PIPELINE = "UniAVGenPipeline"
 
 
@@ -24,7 +24,7 @@ def check_model(model: str, device: str) -> Path | None:
 
     Reads no weights and imports nothing heavy.
     """
-    check_device(device)
+    check_device_name(device)
     folder = Path(str(resources.files("uniavgen") / "weights" / NANO)) if model == NANO else Path(model)
     if not folder.exists():
         if model == NANO:
@@ -42,12 +42,6 @@ def check_model(model: str, device: str) -> Path | None:
     if kind != _PIPELINE and kind != ["uniavgen", _PIPELINE]:
         raise CheckpointError(f"{model} holds a {kind}, not a {_PIPELINE}; name another model")
     return folder
-
-
-def check_device(name: str) -> None:
-    """ConfigError for a name that no device can have; whether it is there is not looked at."""
-    if not _DEVICE.fullmatch(name):
-        raise ConfigError(f"there is no device '{name}'; use auto, cpu, cuda, cuda:N or mps")
 
 
 def check_texts(folder: Path, request: "Request") -> None:
@@ -90,7 +84,7 @@ def load(model: str, folder: Path | None, device: str, placement: "Placement | N
     from uniavgen.inference.pipeline import UniAVGenPipeline
     from uniavgen.inference.placement import Placement, place
 
-    placement = placement or Placement(device=torch.device(chosen_device(device)))
+    placement = placement or Placement(device=torch.device(select_device(device)))
     dtypes = {"transformer": WORKING_DTYPE, "text_encoder": WORKING_DTYPE, "default": torch.float32}
     options = {"dtype": dtypes} if placement.device is not None and placement.device.type == "cuda" else {}
     for logging in (diffusers_logging, transformers_logging):
@@ -136,21 +130,6 @@ def _check_filled(pipeline: "UniAVGenPipeline", model: str) -> None:
                 f"the model {model} could not be loaded (its {name} lacks {len(empty)} weights, first {empty[0]}); "
                 "it is damaged or of another version"
             )
-
-
-def chosen_device(name: str) -> str:
-    """A device that is there for `auto`, cpu, cuda, cuda:N or mps; ConfigError where it is not."""
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"there is no device '{name}' here: no CUDA GPU was found; use --device cpu")
-    if name.startswith("cuda:") and int(name.removeprefix("cuda:")) >= torch.cuda.device_count():
-        raise ConfigError(f"there is no device '{name}' here; the last is cuda:{torch.cuda.device_count() - 1}")
-    if name == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("there is no device 'mps' here; use --device cpu")
-    return name
 
 
 def _loading_errors() -> tuple[type[Exception], ...]:

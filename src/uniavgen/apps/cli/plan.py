@@ -81,10 +81,11 @@ def plan(
 
 def _folder(model: str, device: str) -> Path | None:
     """None for the paper's model without weights."""
-    from uniavgen.apps.cli.models import check_device, check_model
+    from uniavgen.apps.cli.models import check_model
+    from uniavgen.distributed import check_device_name
 
     if model == BASE and not Path(BASE).exists():
-        check_device(device)
+        check_device_name(device)
         return None
     folder = check_model(model, device)
     if folder is None:
@@ -103,9 +104,9 @@ def _budget(vram: float | None, mode: str | None, device: str) -> tuple[int | No
     import torch
 
     from uniavgen.apps.cli.memory import free_bytes
-    from uniavgen.apps.cli.models import chosen_device
+    from uniavgen.distributed import select_device
 
-    chosen = chosen_device(device)
+    chosen = select_device(device)
     if chosen.startswith("cuda"):
         return free_bytes(torch.device(chosen)), True
     if mode is not None:

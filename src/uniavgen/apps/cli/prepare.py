@@ -82,8 +82,8 @@ def _extractor(timing: "ClipTiming", patch: int, parts: Path | None, device: str
     if parts is None:
         return FeatureExtractor(timing=timing, patch=patch)
 
-    from uniavgen.apps.cli.parts import load_parts
     from uniavgen.codecs.video_vae import VideoCodec
+    from uniavgen.workflows.load_codecs import load_codecs
 
-    codecs = load_parts(parts, device)
-    return FeatureExtractor(timing=timing, patch=patch, video=VideoCodec(codecs.vae), caption=codecs.caption)
+    codecs = load_codecs(parts, device)
+    return FeatureExtractor(timing=timing, patch=patch, video=VideoCodec(codecs.vae), caption=codecs.caption_encoder)

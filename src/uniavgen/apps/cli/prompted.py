@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uniavgen.apps.cli.claim import claim
 from uniavgen.apps.cli.making import SHORT_SIDE_PX, read_voice
-from uniavgen.artifacts import whole_file
+from uniavgen.artifacts import record_settings, whole_file
 from uniavgen.config import dump
 from uniavgen.errors import ConfigError, MediaError
 from uniavgen.evaluation.clip import checksum, mask_file
@@ -78,7 +77,7 @@ def generate(order: Order, prompts: PromptSet, out: Path) -> list[System]:
             "seed": order.seed,
             **dump(replace(pipeline.sampling, **order.options)),
         }
-        claim(clips / "settings.json", settings)
+        record_settings(clips / "settings.json", settings)
         unmade = {}
         for number, prompt in enumerate(tqdm(prompts.prompts, desc=f"{name}/{kind}", unit="clip")):
             try:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from uniavgen.apps.cli.claim import claim
+from uniavgen.artifacts import record_settings
 from uniavgen.errors import ConfigError
 from uniavgen.synth.generate import WorldSettings, open_speech
 from uniavgen.synth.recording import Recorder
@@ -28,7 +28,7 @@ def speech(
     recorder = Recorder(
         folder=out, source=open_speech(WorldSettings(source=source, split=split, voices=voices)), seed=seed
     )
-    claim(out / "speech.json", {"seed": seed, "source": source, "split": split})
+    record_settings(out / "speech.json", {"seed": seed, "source": source, "split": split})
     there = len(recorder.kept())
     for _ in tqdm(recorder.record(utterances, jobs), initial=there, total=max(utterances, there), unit="utterance"):
         pass

@@ -12,7 +12,7 @@ import numpy as np
 import typer
 from PIL import Image
 
-from uniavgen.apps.cli.claim import claim
+from uniavgen.artifacts import record_settings
 from uniavgen.data.shards import ShardWriter
 from uniavgen.media.container import REPEATABLE
 from uniavgen.synth import Art, RenderedClip, Take, WorldSettings, check_material, generate, speak
@@ -69,7 +69,7 @@ def synth(
     check_material(settings)
     writer = ShardWriter(out, samples_per_shard=_PER_SHARD)
     order = {name: value for name, value in asdict(settings).items() if name not in _MATERIAL}
-    claim(out / _SETTINGS_FILE, {"seed": seed, **order, **({"sound_only": True} if sound_only else {})})
+    record_settings(out / _SETTINGS_FILE, {"seed": seed, **order, **({"sound_only": True} if sound_only else {})})
     missing = [n for n in range(clips) if _key(seed, n) not in writer.keys]
     if missing and sound_only:
         _store(writer, seed, missing, map(_pack_sound, speak(seed, missing, settings, jobs)), clips)

@@ -58,9 +58,9 @@ def train(
     if bool(watch) != bool(parts):
         raise ConfigError("clips to watch need both --watch and --parts")
 
-    from uniavgen.apps.cli.models import check_device, chosen_device
+    from uniavgen.distributed import check_device_name, select_device
 
-    check_device(device)
+    check_device_name(device)
 
     import warnings
 
@@ -68,7 +68,7 @@ def train(
 
     # Norms keep float32 weights under autocast; torch says once that this has no fused kernel.
     warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
-    place = torch.device(chosen_device(device))
+    place = torch.device(select_device(device))
     symbols = _symbols(vocab, chosen)
     run = _assemble(chosen, [str(folder) for folder in data], symbols, out, init or [], resume, place)
     finished = _execute(run, out, _watcher(watch, parts) if watch and parts else None)
@@ -175,7 +175,6 @@ def _watcher(watch: Path, parts: Path) -> "SampleClips":
     """Clips of a few held-out samples, made with the model under training and the codecs of a model folder."""
     import torch
 
-    from uniavgen.apps.cli.parts import load_parts
     from uniavgen.data.sample import read_sample
     from uniavgen.data.shards import ShardSet
     from uniavgen.inference.request import Request
@@ -183,8 +182,9 @@ def _watcher(watch: Path, parts: Path) -> "SampleClips":
     from uniavgen.tasks.table import Task
     from uniavgen.timebase import Timebase
     from uniavgen.training.listeners import SampledClip
+    from uniavgen.workflows.load_codecs import load_codecs
 
-    shards, codecs = ShardSet(watch), load_parts(parts)
+    shards, codecs = ShardSet(watch), load_codecs(parts)
     shown = [read_sample(shards, i, Timebase()) for i in range(min(_WATCHED, len(shards)))]
 
     def sample(model: torch.nn.Module) -> list[SampledClip]:
@@ -200,7 +200,7 @@ def _watcher(watch: Path, parts: Path) -> "SampleClips":
                 steps=_WATCH_STEPS,
                 seed=number,
             )
-            clip = codecs.pipeline(model, size=source.frames.shape[1]).to(model.device)(request)
+            clip = codecs.build_pipeline(model, size=source.frames.shape[1]).to(model.device)(request)
             clips.append(SampledClip(name=f"clip {number}", frames=clip.frames, mel=clip.mel, waveform=clip.waveform))
         return clips
 

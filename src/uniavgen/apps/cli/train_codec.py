@@ -56,9 +56,9 @@ def train_codec(
 def _video_vae(
     name: str, settings: list[str], data: Path, init: Path | None, out: Path, device: "torch.device"
 ) -> None:
-    from uniavgen.apps.cli.parts import load_video_vae
     from uniavgen.config import load
     from uniavgen.training.codecs.video_vae import VideoVaeObjective, VideoVaeTraining, finish
+    from uniavgen.workflows.load_codecs import load_video_vae
 
     config = load(VideoVaeTraining, [name], settings)
     objective = VideoVaeObjective.from_folder(config, data, device, None if init is None else load_video_vae(init))

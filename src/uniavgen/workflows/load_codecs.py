@@ -1,10 +1,13 @@
-"""The codecs of a model folder, as `uniavgen train-codec` leaves them, and the pipeline around a transformer."""
+"""The codecs of a model folder, as `uniavgen train-codec` leaves them, and a pipeline of them around a transformer."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from diffusers import AutoencoderKLWan
+from safetensors import SafetensorError
 from transformers import (
     AutoTokenizer,
     PreTrainedTokenizerBase,
@@ -24,8 +27,8 @@ from uniavgen.models.transformer import UniAVGenTransformer
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
-    """Everything of a model but its transformer."""
+class ModelCodecs:
+    """Every component of a model but its transformer."""
 
     vae: AutoencoderKLWan
     text_encoder: UMT5EncoderModel
@@ -35,15 +38,16 @@ class Parts:
     speech_tokenizer: SpeechSymbols
 
     @property
-    def caption(self) -> CaptionEncoder:
+    def caption_encoder(self) -> CaptionEncoder:
+        """Returns text encoder and tokenizer as one."""
         return CaptionEncoder(self.tokenizer, self.text_encoder)
 
-    def pipeline(
+    def build_pipeline(
         self, transformer: UniAVGenTransformer, size: int, sampling: SamplingConfig | None = None
     ) -> UniAVGenPipeline:
-        """A pipeline for pictures of `size` pixels a side; 0 keeps the aspect of the picture that is given.
+        """Returns a pipeline for images of `size` pixels a side; 0 keeps the aspect of the image that is given.
 
-        `sampling` is what requests take where they say nothing; None stands for the paper's.
+        `sampling` holds the defaults of its requests; None stands for the paper's.
         """
         return UniAVGenPipeline(
             transformer=transformer,
@@ -57,47 +61,51 @@ class Parts:
         )
 
 
-def load_parts(folder: Path, device: str = "cpu") -> Parts:
-    """The codecs in `folder`, with its vocoder if there is one and its speech symbols, or printable ASCII.
+def load_codecs(folder: Path, device: str = "cpu") -> ModelCodecs:
+    """Loads the codecs in `folder`: its vocoder if there is one, and its speech symbols, else printable ASCII.
 
-    CheckpointError where one is missing or damaged.
+    Raises CheckpointError where one is missing or damaged.
     """
     for name in ("vae", "text_encoder", "tokenizer"):
-        _expect(folder, name)
+        _check_component(folder, name)
     symbols = folder / "speech_tokenizer"
-    try:
-        return Parts(
+    with _loading(f"the codecs in {folder} cannot be loaded", "train or copy them again"):
+        return ModelCodecs(
             vae=load_video_vae(folder).eval().to(device),
             text_encoder=UMT5EncoderModel.from_pretrained(folder / "text_encoder").eval().to(device),
             tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer"),
-            vocoder=_vocoder(folder / "vocoder", device),
+            vocoder=_load_vocoder(folder / "vocoder", device),
             speech_tokenizer=SpeechSymbols.from_pretrained(symbols) if symbols.is_dir() else SpeechSymbols.of(),
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        detail = str(error).splitlines()[0][:200]
-        raise CheckpointError(f"the codecs in {folder} cannot be loaded ({detail}); train or copy them again") from None
 
 
 def load_video_vae(folder: Path) -> AutoencoderKLWan:
-    """The video autoencoder of a model folder; CheckpointError where there is none, or a damaged one."""
-    _expect(folder, "vae")
-    try:
+    """Loads the video autoencoder of a model folder; raises CheckpointError where it is missing or damaged."""
+    _check_component(folder, "vae")
+    with _loading(f"{folder / 'vae'} cannot be loaded", "train or copy it again"):
         return AutoencoderKLWan.from_pretrained(folder / "vae")
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        detail = str(error).splitlines()[0][:200]
-        raise CheckpointError(f"{folder / 'vae'} cannot be loaded ({detail}); train or copy it again") from None
 
 
-def _expect(folder: Path, name: str) -> None:
+def _check_component(folder: Path, name: str) -> None:
     if not (folder / name).is_dir():
         raise CheckpointError(f"{folder} has no folder '{name}'; give a model folder, as train-codec leaves it")
 
 
-def _vocoder(folder: Path, device: str) -> NanoVocoder | Qwen2_5OmniToken2WavBigVGANModel | None:
-    """nano's, the release's, or none."""
+def _load_vocoder(folder: Path, device: str) -> NanoVocoder | Qwen2_5OmniToken2WavBigVGANModel | None:
+    """Loads nano's vocoder, the release's, or none."""
     if not folder.is_dir():
         return None
     # Only diffusers writes the class under this name.
     is_nano = "_class_name" in json.loads((folder / "config.json").read_text())
-    kind = NanoVocoder if is_nano else Qwen2_5OmniToken2WavBigVGANModel
-    return kind.from_pretrained(folder).eval().to(device)
+    vocoder_class = NanoVocoder if is_nano else Qwen2_5OmniToken2WavBigVGANModel
+    return vocoder_class.from_pretrained(folder).eval().to(device)
+
+
+@contextmanager
+def _loading(failure: str, advice: str) -> Iterator[None]:
+    """Raises CheckpointError for what diffusers and transformers raise for files that are missing or damaged."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        detail = str(error).splitlines()[0][:200]
+        raise CheckpointError(f"{failure} ({detail}); {advice}") from error
