@@ -115,14 +115,14 @@ class Code:
     closed_gates: bool = True
     reuse: bool = False
     """Whether a given branch is run once; the real one can do without."""
-    keep_text: bool = False
+    cache_text_kv: bool = False
     """Whether a text's keys and values are made once; the real one can do without."""
 
     def model(self) -> UniAVGenTransformer:
         return _plain(self) if self.plain else _ours()
 
 
-OURS = Code(reuse=True, keep_text=True)
+OURS = Code(reuse=True, cache_text_kv=True)
 PLAIN = Code(plain=True)
 
 
@@ -174,7 +174,7 @@ def count_clip(
 def clip_flops(code: Code, task: Task, size: str, guidance: str, steps: int = STEPS) -> int:
     """Operations of one clip of the tables."""
     config = SamplingConfig(steps=steps, guidance=guidance)
-    short_cuts = {"reuse": code.reuse, "keep_text": code.keep_text}
+    short_cuts = {"reuse": code.reuse, "cache_text_kv": code.cache_text_kv}
     counted = count_clip(code.model(), task, Size.of(size), TIMING, config, **short_cuts)
     print(f"counted {task} at {size}, {guidance}, {'plain' if code.plain else 'ours'}", file=sys.stderr)
     return counted.total
@@ -183,7 +183,7 @@ def clip_flops(code: Code, task: Task, size: str, guidance: str, steps: int = ST
 def forward_count(code: Code, size: str, gate: Gate) -> MetaCount:
     """One forward pass of the joint task."""
     model, dimensions = code.model(), Size.of(size)
-    velocity = clip_velocity(model, Task.JOINT, dimensions, TIMING, reuse=False, keep_text=False)
+    velocity = clip_velocity(model, Task.JOINT, dimensions, TIMING, reuse=False, cache_text_kv=False)
     with MetaCount() as counter, torch.no_grad():
         velocity(noise(model, dimensions, TIMING), torch.ones(1, device=META), (Pass(text=True, gate=gate),))
     return counter
@@ -243,7 +243,7 @@ def saved(size: str) -> list[dict[str, Any]]:
         "v2a in closed form": (replace(none, v2a_per_token=True), none, Task.JOINT),
         "closed directions not computed": (replace(none, closed_gates=True), none, Task.JOINT),
         "time embedded once per distinct time": (replace(none, time_per_token=True), none, Task.JOINT),
-        "keys and values of texts kept": (replace(OURS, keep_text=False), OURS, Task.JOINT),
+        "keys and values of texts kept": (replace(OURS, cache_text_kv=False), OURS, Task.JOINT),
         "dubbing: video branch run once": (replace(OURS, reuse=False), OURS, Task.DUBBING),
         "animation: audio branch run once": (replace(OURS, reuse=False), OURS, Task.ANIMATION),
     }

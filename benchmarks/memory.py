@@ -32,14 +32,14 @@ from uniavgen.codecs.video_vae import VideoCodec, VideoVaeShape, to_frames, to_p
 from uniavgen.codecs.vocoder import NanoVocoder
 from uniavgen.config import dump, load
 from uniavgen.errors import ConfigError
-from uniavgen.inference.memory import Phase, Plan, Planner, work_of
-from uniavgen.inference.parts import META, UMT5_XXL, WAN_VAE, Parts, base_parts
-from uniavgen.inference.picture import Cover
+from uniavgen.inference.inputs import ModelInputs
+from uniavgen.inference.memory import MemoryPlan, MemoryPlanner, Phase, workload_of
+from uniavgen.inference.meta_model import META, UMT5_XXL, WAN_VAE, MetaModel, base_meta_model
+from uniavgen.inference.offload import OFFLOAD_MODES, apply_offload, on_device
 from uniavgen.inference.pipeline import UniAVGenPipeline
-from uniavgen.inference.placement import MODES, on_device, place
-from uniavgen.inference.prepare import Inputs
 from uniavgen.inference.request import Request, SamplingConfig
-from uniavgen.inference.tensor_memory import TensorCounter
+from uniavgen.inference.resize import ResizeAndCrop
+from uniavgen.inference.tensor_memory import TensorMemoryCounter
 from uniavgen.models.config import TransformerConfig
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.table import Task
@@ -48,7 +48,7 @@ MB = 2**20
 CAPTION, SPEECH = "a woman speaks at a window", "It is late."
 
 
-def small_parts(preset: str) -> Parts:
+def small_parts(preset: str) -> MetaModel:
     """Nano's transformer, or a wider one, in which tensors and not their number decide; small encoders."""
     settings = load(TransformerConfig, ["nano/model"])
     autoencoder = VideoVaeShape(width=24, decoder_width=32)
@@ -60,45 +60,45 @@ def small_parts(preset: str) -> Parts:
         wider = replace(settings.audio, num_heads=4, head_dim=128, ffn_width=2048)
         text |= {"d_model": 512, "d_kv": 64, "d_ff": 2048, "num_heads": 8}
         settings = replace(settings, num_layers=4, audio=wider)
-    return Parts(
+    return MetaModel(
         transformer=UniAVGenTransformer.from_settings(replace(settings, video=video)),
         vae=autoencoder.build(),
         text_encoder=UMT5EncoderModel(UMT5Config(vocab_size=4096, **text)),
         vocoder=NanoVocoder(width=256, hidden=768),
         caption_tokens=video.caption_tokens,
-        picture_size=Cover(),
+        resize_rule=ResizeAndCrop(),
         sampling=SamplingConfig(),
     )
 
 
-def cut_parts() -> Parts:
+def cut_parts() -> MetaModel:
     """The base model in float32 with two blocks and two layers of umT5, which are what its activations depend on."""
     settings = replace(load(TransformerConfig, ["base/model"]), num_layers=2)
     text = UMT5_XXL | {"vocab_size": 4096, "num_layers": 2}
-    return Parts(
+    return MetaModel(
         transformer=UniAVGenTransformer.from_settings(settings),
         vae=WAN_VAE.build(),
         text_encoder=UMT5EncoderModel(UMT5Config(**text, feed_forward_proj="gated-gelu")),
         vocoder=Qwen2_5OmniToken2WavBigVGANModel(Qwen2_5OmniBigVGANConfig()),
         caption_tokens=MAX_TOKENS,
-        picture_size=Cover(),
+        resize_rule=ResizeAndCrop(),
         sampling=SamplingConfig(),
     )
 
 
-def parts_of(preset: str) -> Parts:
+def parts_of(preset: str) -> MetaModel:
     """The networks of a preset, without weights."""
     with META:
         match preset:
             case "base":
-                return base_parts()
+                return base_meta_model()
             case "cut":
                 return cut_parts()
             case _:
                 return small_parts(preset)
 
 
-def filled(parts: Parts) -> Parts:
+def filled(parts: MetaModel) -> MetaModel:
     """The same with weights, all of one value: memory does not depend on it, and random ones take minutes.
 
     It is not zero, since convolutions whose earlier taps are zero are run in another way (`codecs.frame_convolution`).
@@ -112,7 +112,7 @@ def filled(parts: Parts) -> Parts:
     return parts
 
 
-def pipeline_of(parts: Parts, size: Size) -> UniAVGenPipeline:
+def pipeline_of(parts: MetaModel, size: Size) -> UniAVGenPipeline:
     """A pipeline for pictures of one size."""
     symbols = "".join(chr(0x20 + i) for i in range(parts.transformer.settings.audio.speech.num_symbols))
     pipeline = UniAVGenPipeline(
@@ -122,7 +122,7 @@ def pipeline_of(parts: Parts, size: Size) -> UniAVGenPipeline:
         tokenizer=word_tokenizer([CAPTION], max_tokens=parts.caption_tokens),
         speech_tokenizer=SpeechSymbols.of(symbols),
         vocoder=parts.vocoder,
-        picture_config=dump(Cover(height=size.height, width=size.width)),
+        picture_config=dump(ResizeAndCrop(height=size.height, width=size.width)),
         sampling_config=dump(replace(parts.sampling, steps=2)),
     )
     for part in parts.networks.values():
@@ -136,9 +136,9 @@ def request_of(task: Task, size: Size, num_frames: int) -> Request:
     frames = random.integers(0, 256, (num_frames, size.height, size.width, 3), np.uint8)
     sound = (random.standard_normal(num_frames * 1500) * 0.1).astype(np.float32)
     given: dict[Task, dict[str, Any]] = {
-        Task.JOINT: {"picture": frames[0]},
+        Task.JOINT: {"image": frames[0]},
         Task.DUBBING: {"video": frames},
-        Task.ANIMATION: {"picture": frames[0], "audio": sound},
+        Task.ANIMATION: {"image": frames[0], "audio": sound},
     }
     return Request(task=task, caption=CAPTION, speech=SPEECH, num_frames=num_frames, **given[task])
 
@@ -157,16 +157,16 @@ def measured(pipeline: UniAVGenPipeline, request: Request, peak_of: Callable[...
         peaks[name] = peak_of(lambda: made.append(run()), given)
         return made[0]
 
-    inputs: Inputs = pipeline.check(request)
+    inputs: ModelInputs = pipeline.check(request)
     sampling = request.sampling(pipeline.sampling)
     texts = phase(Phase.ENCODE_TEXT, lambda: pipeline._texts(request))
     pixels = to_pixels(torch.from_numpy(inputs.frames)[None])
 
     def encode() -> None:
         with on_device(pipeline, "vae"):
-            VideoCodec(pipeline.vae, pipeline.placement.encode_tile_px).encode(pixels)
+            VideoCodec(pipeline.vae, pipeline.offload.encode_tile_px).encode(pixels)
 
-    phase(Phase.ENCODE_PICTURE, encode)
+    phase(Phase.ENCODE_FRAMES, encode)
     clean = pipeline._conditions(inputs)
     noise = pipeline._noise(request.seed, inputs, clean)
     state, _ = phase(
@@ -177,7 +177,7 @@ def measured(pipeline: UniAVGenPipeline, request: Request, peak_of: Callable[...
 
     def decode() -> None:
         with on_device(pipeline, "vae"):
-            for shown in VideoCodec(pipeline.vae, pipeline.placement.decode_tile_px).decode_frames(state.video):
+            for shown in VideoCodec(pipeline.vae, pipeline.offload.decode_tile_px).decode_frames(state.video):
                 to_frames(shown).cpu()
 
     if request.task is not Task.DUBBING:
@@ -210,7 +210,7 @@ def taken_on_cpu(run: Callable[[], Any], given: Any) -> Peaks:
     """Most bytes at a time of tensors, and of what PyTorch allocates, while `run` works on what is given."""
     with (
         profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded,
-        TensorCounter("cpu", ignoring=_there_already()) as counter,
+        TensorMemoryCounter("cpu", ignoring=_there_already()) as counter,
     ):
         run()
     events = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]
@@ -219,7 +219,7 @@ def taken_on_cpu(run: Callable[[], Any], given: Any) -> Peaks:
         live += event.nbytes()
         peak = max(peak, live)
     there = size_of(given)
-    return {"measured": there + counter.peak, "with_scratch": there + peak}
+    return {"measured": there + counter.peak_bytes, "with_scratch": there + peak}
 
 
 def taken_on_gpu(run: Callable[[], Any], _given: Any) -> Peaks:
@@ -231,7 +231,7 @@ def taken_on_gpu(run: Callable[[], Any], _given: Any) -> Peaks:
     return {"measured": torch.cuda.max_memory_allocated()}
 
 
-def compared(plan: Plan, peaks: dict[Phase, Peaks], with_weights: bool) -> list[dict[str, Any]]:
+def compared(plan: MemoryPlan, peaks: dict[Phase, Peaks], with_weights: bool) -> list[dict[str, Any]]:
     """A line a phase, and one for the whole clip, whose peak has weights in it whether or not they were measured."""
     lines = []
     for memory in plan.phases:
@@ -254,13 +254,15 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--size", type=Size.of, default=Size(width=448, height=320))
     parser.add_argument("--frames", type=int, default=33)
     parser.add_argument("--task", choices=("joint", "dubbing", "animation"), action="append")
-    parser.add_argument("--mode", choices=tuple(MODES), action="append", help="on a GPU; all but int8 if left out")
+    parser.add_argument(
+        "--mode", choices=tuple(OFFLOAD_MODES), action="append", help="on a GPU; all but int8 if left out"
+    )
     parser.add_argument("--name", default="memory")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args(words)
     device = torch.device(asked.device)
     on_gpu = device.type == "cuda"
-    modes = (asked.mode or [name for name in MODES if name != "streamed-int8"]) if on_gpu else ["resident"]
+    modes = (asked.mode or [name for name in OFFLOAD_MODES if name != "streamed-int8"]) if on_gpu else ["resident"]
     tasks = [Task(name) for name in asked.task or ("joint", "dubbing", "animation")]
     lines: list[dict[str, Any]] = []
     with torch.no_grad():
@@ -292,13 +294,13 @@ def clip_lines(preset: str, request: Request, size: Size, mode: str, device: tor
     on_gpu = device.type == "cuda"
     parts = parts_of(preset)
     pipeline = pipeline_of(filled(parts), size)
-    planner = Planner(parts, work_of(request, pipeline.check(request), request.sampling(pipeline.sampling)))
+    planner = MemoryPlanner(parts, workload_of(request, pipeline.check(request), request.sampling(pipeline.sampling)))
     try:
         plan = planner.choose(torch.cuda.mem_get_info(device)[0], device, mode) if on_gpu else planner.resident()
     except ConfigError as error:
         print(f"{request.task}, {mode}: {error}")
         return []
-    place(pipeline, replace(plan.placement, device=device))
+    apply_offload(pipeline, replace(plan.offload, device=device))
     peaks = measured(pipeline, request, taken_on_gpu if on_gpu else taken_on_cpu)
     return [{"task": str(request.task), "mode": mode, **line} for line in compared(plan, peaks, on_gpu)]
 

@@ -24,7 +24,7 @@ from uniavgen.flow.guidance import Term
 from uniavgen.flow.sampling import guided_velocity, sample
 from uniavgen.flow.schedule import sigmas
 from uniavgen.flow.solver import make_solver
-from uniavgen.inference.placement import Weights, store
+from uniavgen.inference.offload import WeightStorage, quantize
 from uniavgen.inference.request import SamplingConfig
 from uniavgen.inference.speed import SpeedConfig
 from uniavgen.models.kernels import attention_named, check_attention, compile_blocks, use_attention
@@ -42,7 +42,7 @@ def main(words: Sequence[str] | None = None) -> None:
     dtype = best_dtype(device)
     check_attention(SpeedConfig(attention=attention_named(options.attention)).attention, device.type)
     model = transformer(options.preset, device, dtype)
-    store(model, options.weights)
+    quantize(model, options.weights)
     use_attention(model, attention_named(options.attention))
     on_paper = transformer(options.preset, META, dtype)
     config = SamplingConfig(steps=options.steps, guidance=options.guidance)
@@ -144,7 +144,7 @@ def parsed(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--frames", action="append", type=int, help="1 + 4n, repeatable; 81 if left out")
     parser.add_argument("--variant", action="append", choices=VARIANTS, help="repeatable; eager and batch if left out")
     parser.add_argument("--attention", default="sdpa")
-    parser.add_argument("--weights", type=Weights, default=Weights.AS_LOADED, choices=list(Weights))
+    parser.add_argument("--weights", type=WeightStorage, default=WeightStorage.AS_LOADED, choices=list(WeightStorage))
     parser.add_argument("--guidance", default="ma_cfg_interval", help="passes of 'release' cannot share a batch")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--repeats", type=int, default=5)

@@ -12,8 +12,8 @@ from uniavgen import NanoVocoder, SpeechSymbols, UniAVGenPipeline, UniAVGenTrans
 from uniavgen.codecs.caption import word_tokenizer
 from uniavgen.codecs.video_vae import VideoVaeShape
 from uniavgen.config import dump, parse
-from uniavgen.inference.picture import Cover
 from uniavgen.inference.request import SamplingConfig
+from uniavgen.inference.resize import ResizeAndCrop
 from uniavgen.media.audio import write_wav
 from uniavgen.media.container import write_clip
 from uniavgen.models.config import TransformerConfig
@@ -57,7 +57,7 @@ def save_pipeline(folder: Path) -> Path:
         tokenizer=tokenizer,
         speech_tokenizer=SpeechSymbols.of(),
         vocoder=NanoVocoder(width=8, hidden=8, num_layers=1),
-        picture_config=dump(Cover(height=SIDE_PX, width=SIDE_PX)),
+        picture_config=dump(ResizeAndCrop(height=SIDE_PX, width=SIDE_PX)),
         sampling_config=dump(SamplingConfig(steps=2)),
     )
     pipeline.save_pretrained(folder)

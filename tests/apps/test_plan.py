@@ -11,7 +11,7 @@ from uniavgen.apps.cli import main
 from uniavgen.apps.cli.memory import too_little_told
 from uniavgen.apps.cli.models import load
 from uniavgen.errors import ConfigError
-from uniavgen.inference.placement import MODES, Placement
+from uniavgen.inference.offload import OFFLOAD_MODES, OffloadConfig
 
 
 def plan(capsys, *argv) -> str:
@@ -109,9 +109,9 @@ def test_memory_of_a_gpu_means_nothing_on_a_cpu(capsys, model, inputs, tmp_path,
 
 
 def test_a_model_is_loaded_into_its_place(model):
-    placement = Placement(mode=MODES["streamed-fp8"], device=torch.device("cpu"), decode_tile_px=32)
+    placement = OffloadConfig(mode=OFFLOAD_MODES["streamed-fp8"], device=torch.device("cpu"), decode_tile_px=32)
     pipeline = load(str(model), model, "cpu", placement)
-    assert pipeline.placement == placement
+    assert pipeline.offload == placement
     assert pipeline.transformer.blocks[0].video.attn1.to_q.weight.dtype == torch.float8_e4m3fn
 
 

@@ -4,7 +4,7 @@ import torch
 from uniavgen.codecs.video_vae import VideoCodec, VideoVaeShape, decode_unclamped, to_frames, to_pixels
 from uniavgen.config import load
 from uniavgen.errors import ConfigError, MediaError
-from uniavgen.inference.tensor_memory import TensorCounter
+from uniavgen.inference.tensor_memory import TensorMemoryCounter
 from uniavgen.training.codecs.video_vae import VideoVaeTraining
 
 
@@ -73,10 +73,10 @@ def test_decoding_keeps_nothing_of_earlier_frames_but_its_cache(codec: VideoCode
     latents = torch.randn(1, 5, 12, 2, 2, generator=torch.Generator().manual_seed(2))
     peaks = []
     for count in (3, 12):
-        with TensorCounter("cpu", ignoring=codec.vae.parameters()) as counter:
+        with TensorMemoryCounter("cpu", ignoring=codec.vae.parameters()) as counter:
             for frame in codec.decode_frames(latents[:, :, :count]):
                 del frame
-        peaks.append(counter.peak)
+        peaks.append(counter.peak_bytes)
     # All latents are there twice: given, and through a convolution of single latent cells.
     assert peaks[1] - peaks[0] == 2 * (latents.nbytes - latents[:, :, :3].nbytes)
 

@@ -13,9 +13,9 @@ from uniavgen.codecs.speech_symbols import ASCII_SYMBOLS, SpeechSymbols
 from uniavgen.codecs.video_vae import VideoVaeShape
 from uniavgen.codecs.vocoder import NanoVocoder
 from uniavgen.config import dump, load
-from uniavgen.inference.picture import Cover
 from uniavgen.inference.pipeline import UniAVGenPipeline
 from uniavgen.inference.request import SamplingConfig
+from uniavgen.inference.resize import ResizeAndCrop
 from uniavgen.models.config import TransformerConfig
 from uniavgen.models.transformer import UniAVGenTransformer
 
@@ -81,7 +81,7 @@ def tiny_pipeline() -> UniAVGenPipeline:
         tokenizer=tokenizer,
         speech_tokenizer=SpeechSymbols.of(),
         vocoder=NanoVocoder(width=8, hidden=12, num_layers=1).eval(),
-        picture_config=dump(Cover(height=32, width=32)),
+        picture_config=dump(ResizeAndCrop(height=32, width=32)),
         sampling_config=dump(SamplingConfig(steps=2)),
     )
     pipe.set_progress_bar_config(disable=True)

@@ -14,12 +14,12 @@ import torch
 from uniavgen.codecs.video_vae import VideoCodec, to_frames, to_pixels
 from uniavgen.errors import CheckpointError, ConfigError
 from uniavgen.inference import memory
-from uniavgen.inference.memory import GB, Phase, Planner, largest_work, work_of
-from uniavgen.inference.parts import WORKING_DTYPE, base_parts, saved_parts
+from uniavgen.inference.memory import GIB, MemoryPlanner, Phase, largest_workload, workload_of
+from uniavgen.inference.meta_model import WORKING_DTYPE, base_meta_model, saved_meta_model
+from uniavgen.inference.offload import OFFLOAD_MODES, OffloadConfig, WeightStorage, quantize
 from uniavgen.inference.pipeline import UniAVGenPipeline
-from uniavgen.inference.placement import MODES, Placement, Weights, store
 from uniavgen.inference.request import Request
-from uniavgen.inference.tensor_memory import TensorCounter
+from uniavgen.inference.tensor_memory import TensorMemoryCounter
 from uniavgen.tasks.table import Task
 from uniavgen.timebase import Timebase
 
@@ -28,9 +28,9 @@ FRAMES = np.random.default_rng(0).integers(0, 256, (NUM_FRAMES, HEIGHT, WIDTH, 3
 SOUND = np.sin(np.arange(NUM_FRAMES * 1500) * 0.05).astype(np.float32) * 0.5
 COMMON = {"num_frames": NUM_FRAMES, "speech": "Hi there.", "caption": "A woman speaks."}
 REQUESTS = {
-    Task.JOINT: Request(task=Task.JOINT, picture=FRAMES[0], **COMMON),
+    Task.JOINT: Request(task=Task.JOINT, image=FRAMES[0], **COMMON),
     Task.DUBBING: Request(task=Task.DUBBING, video=FRAMES, **COMMON),
-    Task.ANIMATION: Request(task=Task.ANIMATION, picture=FRAMES[0], audio=SOUND, **COMMON),
+    Task.ANIMATION: Request(task=Task.ANIMATION, image=FRAMES[0], audio=SOUND, **COMMON),
 }
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "release_codec_parameters.json"
 
@@ -48,30 +48,30 @@ def folder(pipeline, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def base():
-    return base_parts()
+    return base_meta_model()
 
 
 @pytest.fixture(scope="module")
-def planner(base) -> Planner:
+def planner(base) -> MemoryPlanner:
     """The paper's clip."""
-    return Planner(base, largest_work(Task.JOINT, 736, 1280, Timebase().clip(81), base.sampling))
+    return MemoryPlanner(base, largest_workload(Task.JOINT, 736, 1280, Timebase().clip(81), base.sampling))
 
 
 def taken(run, module, *given) -> int:
     there = [*module.parameters(), *module.buffers(), *given]
-    with torch.no_grad(), TensorCounter("cpu", ignoring=there) as counter:
+    with torch.no_grad(), TensorMemoryCounter("cpu", ignoring=there) as counter:
         run()
-    return counter.peak
+    return counter.peak_bytes
 
 
-@pytest.mark.parametrize(("batch_passes", "room_for_text"), [(False, True), (True, True), (True, False)])
+@pytest.mark.parametrize(("batch_passes", "text_kv_fits"), [(False, True), (True, True), (True, False)])
 @pytest.mark.parametrize("task", REQUESTS)
-def test_predicted_activations_are_those_of_a_real_clip(folder, task, batch_passes, room_for_text):
+def test_predicted_activations_are_those_of_a_real_clip(folder, task, batch_passes, text_kv_fits):
     pipeline, request = UniAVGenPipeline.from_pretrained(folder), REQUESTS[task]
-    pipeline.placement = Placement(batch_passes=batch_passes, room_for_text=room_for_text)
+    pipeline.offload = OffloadConfig(batch_passes=batch_passes, text_kv_fits=text_kv_fits)
     inputs, sampling = pipeline.check(request), request.sampling(pipeline.sampling)
-    planner = Planner(saved_parts(folder, None), work_of(request, inputs, sampling))
-    plan = planner._plan(pipeline.placement)
+    planner = MemoryPlanner(saved_meta_model(folder, None), workload_of(request, inputs, sampling))
+    plan = planner._plan(pipeline.offload)
     predicted = {phase.phase: phase.activations for phase in plan.phases}
 
     texts, clean = pipeline._texts(request), pipeline._conditions(inputs)
@@ -88,7 +88,7 @@ def test_predicted_activations_are_those_of_a_real_clip(folder, task, batch_pass
     taken(sample, pipeline.transformer)  # Tables of angles are made once and kept.
     real = {
         Phase.ENCODE_TEXT: taken(lambda: pipeline._texts(request), pipeline.text_encoder),
-        Phase.ENCODE_PICTURE: taken(lambda: codec.encode(pixels), pipeline.vae, pixels),
+        Phase.ENCODE_FRAMES: taken(lambda: codec.encode(pixels), pipeline.vae, pixels),
         Phase.SAMPLE: taken(sample, pipeline.transformer),
     }
     if task is not Task.DUBBING:
@@ -101,49 +101,51 @@ def test_predicted_activations_are_those_of_a_real_clip(folder, task, batch_pass
 
 
 def test_a_picture_in_tiles_takes_what_a_tile_takes(folder):
-    parts = saved_parts(folder, None)
-    work = largest_work(Task.JOINT, 256, 512, Timebase().clip(NUM_FRAMES), parts.sampling)
-    whole, tiled = (Planner(parts, replace(work, width=width)) for width in (512, 256))
+    parts = saved_meta_model(folder, None)
+    work = largest_workload(Task.JOINT, 256, 512, Timebase().clip(NUM_FRAMES), parts.sampling)
+    whole, tiled = (MemoryPlanner(parts, replace(work, width=width)) for width in (512, 256))
     assert whole._decode_video(256) == tiled._decode_video(None) < whole._decode_video(None) / 1.9
 
 
-@pytest.mark.parametrize("keep_text", [True, False])
-def test_one_block_of_each_kind_takes_what_all_do(folder, monkeypatch, keep_text):
-    parts = saved_parts(folder, None)
-    work = largest_work(Task.JOINT, HEIGHT, WIDTH, Timebase().clip(NUM_FRAMES), parts.sampling)
-    few = Planner(parts, work)._sample(False, keep_text)
+@pytest.mark.parametrize("cache_text_kv", [True, False])
+def test_one_block_of_each_kind_takes_what_all_do(folder, monkeypatch, cache_text_kv):
+    parts = saved_meta_model(folder, None)
+    work = largest_workload(Task.JOINT, HEIGHT, WIDTH, Timebase().clip(NUM_FRAMES), parts.sampling)
+    few = MemoryPlanner(parts, work)._sample(False, cache_text_kv)
     monkeypatch.setattr(memory, "_one_of_each_kind", lambda transformer: transformer)
-    assert few == pytest.approx(Planner(parts, work)._sample(False, keep_text), rel=0.02)
+    assert few == pytest.approx(MemoryPlanner(parts, work)._sample(False, cache_text_kv), rel=0.02)
 
 
 def test_shapes_and_precisions_come_from_configs_alone(folder):
     dtypes = {"transformer": WORKING_DTYPE, "text_encoder": WORKING_DTYPE, "default": torch.float32}
-    loaded, parts = UniAVGenPipeline.from_pretrained(folder, dtype=dtypes), saved_parts(folder)
+    loaded, parts = UniAVGenPipeline.from_pretrained(folder, dtype=dtypes), saved_meta_model(folder)
     for name, network in parts.networks.items():
         real = getattr(loaded, name)
         assert all(tensor.is_meta for tensor in network.parameters())
         assert {key: (value.shape, value.dtype) for key, value in network.named_parameters()} == {
             key: (value.shape, value.dtype) for key, value in real.named_parameters()
         }
-    assert (parts.picture_size, parts.sampling) == (loaded.picture_size, loaded.sampling)
+    assert (parts.resize_rule, parts.sampling) == (loaded.resize_rule, loaded.sampling)
     assert parts.caption_tokens == loaded.tokenizer.model_max_length
 
 
-@pytest.mark.parametrize("weights", [Weights.FP8, Weights.INT8])
+@pytest.mark.parametrize("weights", [WeightStorage.FP8, WeightStorage.INT8])
 def test_stored_bytes_are_foretold(fresh_pipeline, folder, weights):
-    if weights is Weights.INT8:
+    if weights is WeightStorage.INT8:
         pytest.importorskip("torchao", reason="the extra 'quant' is not installed")
-    parts = saved_parts(folder, None)
-    planner = Planner(parts, largest_work(Task.JOINT, HEIGHT, WIDTH, Timebase().clip(NUM_FRAMES), parts.sampling))
+    parts = saved_meta_model(folder, None)
+    planner = MemoryPlanner(
+        parts, largest_workload(Task.JOINT, HEIGHT, WIDTH, Timebase().clip(NUM_FRAMES), parts.sampling)
+    )
     transformer = fresh_pipeline.transformer
-    store(transformer, weights)
+    quantize(transformer, weights)
     stored = sum(
         sum(getattr(value, name).nbytes for name in value.tensor_data_names)
         if hasattr(value, "tensor_data_names")
         else value.nbytes
         for value in transformer.parameters()
     )
-    assert planner._transformer_bytes(weights) == stored < planner._transformer_bytes(Weights.AS_LOADED)
+    assert planner._transformer_bytes(weights) == stored < planner._transformer_bytes(WeightStorage.AS_LOADED)
 
 
 def test_sizes_of_the_papers_model(base):
@@ -162,10 +164,10 @@ def test_encoders_are_as_large_as_the_releases(base):
 
 
 def test_modes_of_the_papers_model(planner):
-    chosen = {vram: planner.choose(vram * GB) for vram in (80, 24, 12)}
-    names = [plan.placement.mode.name for plan in chosen.values()]
+    chosen = {vram: planner.choose(vram * GIB) for vram in (80, 24, 12)}
+    names = [plan.offload.mode.name for plan in chosen.values()]
     assert names == ["resident", "turns", "streamed-fp8"]
-    assert all(plan.peak.needed <= vram * GB for vram, plan in chosen.items())
+    assert all(plan.peak.needed <= vram * GIB for vram, plan in chosen.items())
     alone = ["text_encoder", "vae", "transformer", "vae", "vocoder"]
     assert [list(phase.resident) for phase in chosen[24].phases] == [[part] for part in alone]
     assert all(len(phase.resident) == 4 for phase in chosen[80].phases)
@@ -176,43 +178,43 @@ def test_modes_of_the_papers_model(planner):
 
 
 def test_less_memory_never_takes_more(planner):
-    plans = [planner.choose(vram * GB) for vram in (80, 48, 24, 16, 12, 8)]
-    ranks = [list(MODES).index(plan.placement.mode.name) for plan in plans]
+    plans = [planner.choose(vram * GIB) for vram in (80, 48, 24, 16, 12, 8)]
+    ranks = [list(OFFLOAD_MODES).index(plan.offload.mode.name) for plan in plans]
     assert ranks == sorted(ranks)
     assert all(before.peak.needed >= after.peak.needed for before, after in pairwise(plans))
 
 
 def test_another_mode_would_fit(planner):
     with pytest.raises(ConfigError, match=r"to sample in mode resident, there are 24\.0; mode turns would fit"):
-        planner.choose(24 * GB, mode="resident")
+        planner.choose(24 * GIB, mode="resident")
 
 
 def test_weights_wait_where_there_is_room_for_them(planner):
-    turns, streamed = (planner.choose(vram * GB).waiting for vram in (24, 12))
-    assert planner.choose(24 * GB, host=turns).placement.mode.name == "turns"
-    assert planner.choose(24 * GB, host=turns - 1).placement.mode.name == "streamed-fp8"
+    turns, streamed = (planner.choose(vram * GIB).waiting for vram in (24, 12))
+    assert planner.choose(24 * GIB, host=turns).offload.mode.name == "turns"
+    assert planner.choose(24 * GIB, host=turns - 1).offload.mode.name == "streamed-fp8"
     told = r"in mode streamed-fp8 20\.6 GB of weights wait in this computer's memory, of which 20\.6 GB are free"
     with pytest.raises(ConfigError, match=f"{told}; close other programs, or use a GPU with 3"):
-        planner.choose(24 * GB, host=streamed - 1)
+        planner.choose(24 * GIB, host=streamed - 1)
     with pytest.raises(ConfigError, match=r"in mode turns 26\.9 GB .* mode streamed-fp8 would fit"):
-        planner.choose(24 * GB, mode="turns", host=streamed)
-    assert planner.choose(80 * GB, host=0).placement.mode.name == "resident"
+        planner.choose(24 * GIB, mode="turns", host=streamed)
+    assert planner.choose(80 * GIB, host=0).offload.mode.name == "resident"
 
 
 def test_another_size_would_fit(folder):
-    parts = saved_parts(folder)
+    parts = saved_meta_model(folder)
     small, large = (
-        Planner(parts, largest_work(Task.JOINT, side, side, Timebase().clip(NUM_FRAMES), parts.sampling))
+        MemoryPlanner(parts, largest_workload(Task.JOINT, side, side, Timebase().clip(NUM_FRAMES), parts.sampling))
         for side in (128, 256)
     )
-    enough = max(math.ceil(phase.needed) for phase in small._smallest(MODES["streamed-fp8"]))
-    assert small.choose(enough).peak.needed <= enough
+    enough = max(math.ceil(phase.required) for phase in small._smallest(OFFLOAD_MODES["streamed-fp8"]))
+    assert small.choose(enough).peak.required <= enough
     with pytest.raises(ConfigError, match=r"256x256 px and 17 frames need 0\.8 GB .*; 128x128 would fit, or a device"):
         large.choose(enough)
     with pytest.raises(ConfigError, match=r"there are 0\.1; no smaller picture fits either"):
-        large.choose(GB // 10)
+        large.choose(GIB // 10)
 
 
 def test_damaged_configs(folder, tmp_path):
     with pytest.raises(CheckpointError, match="are damaged"):
-        saved_parts(tmp_path)
+        saved_meta_model(tmp_path)

@@ -13,11 +13,11 @@ from uniavgen.errors import CheckpointError, ConfigError
 from uniavgen.flow.guidance import Pass
 from uniavgen.flow.schedule import Spacing
 from uniavgen.inference.clip import Stage
+from uniavgen.inference.crossfade import FADE_SAMPLES
+from uniavgen.inference.inputs import prepare_inputs
+from uniavgen.inference.offload import OffloadConfig
 from uniavgen.inference.pipeline import UniAVGenPipeline
-from uniavgen.inference.placement import Placement
-from uniavgen.inference.prepare import prepare
 from uniavgen.inference.request import Request
-from uniavgen.inference.seam import FADE_SAMPLES
 from uniavgen.inference.velocity import ClipVelocity
 from uniavgen.tasks.table import TASKS, Part, Task
 
@@ -34,13 +34,13 @@ def sound(seconds):
 
 COMMON = {"num_frames": FRAMES, "speech": "Hi there.", "caption": "A woman speaks."}
 REQUESTS = {
-    Task.JOINT: Request(task=Task.JOINT, picture=video(1)[0], **COMMON),
+    Task.JOINT: Request(task=Task.JOINT, image=video(1)[0], **COMMON),
     Task.REFERENCE_AUDIO: Request(
-        task=Task.REFERENCE_AUDIO, picture=video(1)[0], voice=sound(0.6), voice_text="Yes", **COMMON
+        task=Task.REFERENCE_AUDIO, image=video(1)[0], voice=sound(0.6), voice_text="Yes", **COMMON
     ),
     Task.CONTINUATION: Request(task=Task.CONTINUATION, video=video(9), audio=sound(0.6), **COMMON),
     Task.DUBBING: Request(task=Task.DUBBING, video=video(FRAMES), **COMMON),
-    Task.ANIMATION: Request(task=Task.ANIMATION, picture=video(1)[0], audio=sound(0.5), **COMMON),
+    Task.ANIMATION: Request(task=Task.ANIMATION, image=video(1)[0], audio=sound(0.5), **COMMON),
 }
 
 
@@ -92,7 +92,7 @@ def test_a_request_chooses_where_the_steps_stand(pipeline):
 @pytest.mark.parametrize("task", Task)
 @torch.no_grad()
 def test_the_reference_image_is_the_first_frame_of_what_is_given(pipeline, task):
-    inputs = prepare(REQUESTS[task], pipeline.transformer.settings.timebase, pipeline.picture_size)
+    inputs = prepare_inputs(REQUESTS[task], pipeline.transformer.settings.timebase, pipeline.resize_rule)
     first = VideoCodec(pipeline.vae).encode(to_pixels(torch.from_numpy(inputs.frames[:1])[None]))
     assert torch.allclose(pipeline._conditions(inputs).reference_image, first, atol=1e-5)
 
@@ -134,7 +134,7 @@ def test_the_noise_of_a_silent_beginning_is_not_made_loud(pipeline):
 @torch.no_grad()
 def test_a_given_modality_runs_once_and_changes_nothing(pipeline, task, run):
     request = REQUESTS[task]
-    inputs = prepare(request, pipeline.transformer.settings.timebase, pipeline.picture_size)
+    inputs = prepare_inputs(request, pipeline.transformer.settings.timebase, pipeline.resize_rule)
     clean, texts = pipeline._conditions(inputs), pipeline._texts(request)
     run = replace(run, gate=run.gate & TASKS[task].gate)
     once, always = (
@@ -159,7 +159,7 @@ def test_texts_are_projected_once_and_change_nothing(fresh_pipeline, task):
         attention.to_k.register_forward_hook(lambda *_, branch=branch: projected.append(branch))
     clips, counts = {}, {}
     for room in (True, False):
-        pipeline.placement = Placement(room_for_text=room)
+        pipeline.offload = OffloadConfig(text_kv_fits=room)
         projected.clear()
         clips[room] = pipeline(REQUESTS[task])
         counts[room] = Counter(projected)
@@ -177,7 +177,7 @@ def test_texts_are_projected_once_and_change_nothing(fresh_pipeline, task):
 @torch.no_grad()
 def test_passes_in_one_batch_equal_passes_one_by_one(pipeline, task, reuse):
     request, gate = REQUESTS[task], TASKS[task].gate
-    inputs = prepare(request, pipeline.transformer.settings.timebase, pipeline.picture_size)
+    inputs = prepare_inputs(request, pipeline.transformer.settings.timebase, pipeline.resize_rule)
     clean, texts = pipeline._conditions(inputs), pipeline._texts(request)
     apart, together = (
         ClipVelocity(
@@ -243,7 +243,7 @@ def test_saving_and_loading_gives_the_same_clip(pipeline, tmp_path):
     pipeline.save_pretrained(tmp_path)
     loaded = UniAVGenPipeline.from_pretrained(tmp_path)
     assert loaded.sampling == pipeline.sampling
-    assert loaded.picture_size == pipeline.picture_size
+    assert loaded.resize_rule == pipeline.resize_rule
     again = UniAVGenPipeline.from_pretrained(tmp_path)
     ours, theirs, same = (pipe(REQUESTS[Task.REFERENCE_AUDIO]) for pipe in (pipeline, loaded, again))
     # Weights that lie elsewhere in memory may round otherwise; loaded from one file they lie alike.

@@ -12,16 +12,16 @@ from diffusers.models.attention_dispatch import AttentionBackendName, _Attention
 
 from uniavgen.config import dump
 from uniavgen.errors import ConfigError
-from uniavgen.inference.picture import ShortSide
-from uniavgen.inference.placement import HOME, MODES, Placement, place
+from uniavgen.inference.offload import OFFLOAD_DEVICE, OFFLOAD_MODES, OffloadConfig, apply_offload
 from uniavgen.inference.request import Request
-from uniavgen.inference.speed import SpeedConfig, accelerate, check_mode
+from uniavgen.inference.resize import ResizeShortSide
+from uniavgen.inference.speed import SpeedConfig, apply_speed, check_offload_mode
 from uniavgen.models.kernels import Attention, check_attention
 from uniavgen.tasks.table import Task
 
 REQUEST = Request(
     task=Task.JOINT,
-    picture=np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8),
+    image=np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8),
     speech="Hi there.",
     num_frames=5,
     steps=4,
@@ -42,7 +42,7 @@ def test_another_kernel_of_self_attention_gives_the_same_clip(fresh_pipeline, mo
 
     monkeypatch.setitem(_AttentionBackendRegistry._backends, AttentionBackendName._NATIVE_MATH, counted)
     before = _AttentionBackendRegistry.get_active_backend()
-    accelerate(fresh_pipeline, SpeedConfig(attention=Attention.MATH))
+    apply_speed(fresh_pipeline, SpeedConfig(attention=Attention.MATH))
     assert close(fresh_pipeline(REQUEST), expected)
     # 4 steps of 2 passes through 3 blocks of 2 branches: neither texts nor interactions, and no other model.
     assert len(calls) == 4 * 2 * 3 * 2
@@ -98,7 +98,7 @@ def test_a_strict_cache_changes_nothing_and_a_loose_one_skips_blocks(fresh_pipel
     fresh_pipeline.transformer.blocks[2].video.attn1.to_q.register_forward_hook(lambda *_: ran.append(1))
     counts = {}
     for threshold in (1e-9, 0.9):
-        accelerate(fresh_pipeline, SpeedConfig(block_cache=threshold))
+        apply_speed(fresh_pipeline, SpeedConfig(block_cache=threshold))
         clips = [fresh_pipeline(REQUEST) for _ in range(2)]
         counts[threshold] = len(ran)
         ran.clear()
@@ -118,26 +118,26 @@ def test_a_strict_cache_changes_nothing_and_a_loose_one_skips_blocks(fresh_pipel
 def test_a_strict_cache_changes_nothing_where_blocks_are_streamed(fresh_pipeline, mode):
     if mode == "streamed-int8":
         pytest.importorskip("torchao", reason="the extra 'quant' is not installed")
-    place(fresh_pipeline, Placement(mode=MODES[mode], device=HOME))
+    apply_offload(fresh_pipeline, OffloadConfig(mode=OFFLOAD_MODES[mode], device=OFFLOAD_DEVICE))
     expected = fresh_pipeline(REQUEST)
-    accelerate(fresh_pipeline, SpeedConfig(block_cache=1e-9))
+    apply_speed(fresh_pipeline, SpeedConfig(block_cache=1e-9))
     for _ in range(2):
         assert np.array_equal(fresh_pipeline(REQUEST).frames, expected.frames)
 
 
 def test_blocks_that_are_streamed_are_not_compiled(fresh_pipeline):
     config = SpeedConfig(compile_blocks=True)
-    check_mode(config, MODES["turns"])
+    check_offload_mode(config, OFFLOAD_MODES["turns"])
     for mode in ("streamed", "streamed-fp8", "streamed-int8"):
         with pytest.raises(ConfigError, match=f"the mode '{mode}' streams them .*; leave compiling out, or choose"):
-            check_mode(config, MODES[mode])
-    place(fresh_pipeline, Placement(mode=MODES["streamed-fp8"], device=HOME))
+            check_offload_mode(config, OFFLOAD_MODES[mode])
+    apply_offload(fresh_pipeline, OffloadConfig(mode=OFFLOAD_MODES["streamed-fp8"], device=OFFLOAD_DEVICE))
     with pytest.raises(ConfigError, match="leave compiling out"):
-        accelerate(fresh_pipeline, config)
+        apply_speed(fresh_pipeline, config)
 
 
 def test_the_cache_is_refused_where_a_branch_is_given(fresh_pipeline):
-    accelerate(fresh_pipeline, SpeedConfig(block_cache=0.1))
+    apply_speed(fresh_pipeline, SpeedConfig(block_cache=0.1))
     sound = np.ones(5 * 1500, np.float32) * 0.1
     with pytest.raises(ConfigError, match="'animation' runs one branch only once"):
         fresh_pipeline(replace(REQUEST, task=Task.ANIMATION, audio=sound))
@@ -147,10 +147,10 @@ def test_the_cache_is_refused_where_a_branch_is_given(fresh_pipeline):
     ("size", "num_frames"), [((32, 64), 5), ((96, 32), 9), ((64, 96), 13), ((32, 160), 5), ((32, 32), 33)]
 )
 def test_any_size_of_whole_tokens_and_any_length(fresh_pipeline, size: tuple[int, int], num_frames: int):
-    fresh_pipeline.register_to_config(picture_config=dump(ShortSide(short_side_px=32)))
+    fresh_pipeline.register_to_config(picture_config=dump(ResizeShortSide(short_side_px=32)))
     width, height = size
-    picture = np.resize(REQUEST.picture, (height + 8, width, 3))
-    clip = fresh_pipeline(replace(REQUEST, picture=picture, size=size, num_frames=num_frames, steps=1))
+    picture = np.resize(REQUEST.image, (height + 8, width, 3))
+    clip = fresh_pipeline(replace(REQUEST, image=picture, size=size, num_frames=num_frames, steps=1))
     assert clip.frames.shape == (num_frames, height, width, 3)
     assert clip.face_mask.shape == (1 + (num_frames - 1) // 4, height // 32, width // 32)
     assert len(clip.waveform) == int(num_frames / 16 * 100) * 240
@@ -164,7 +164,7 @@ def test_any_size_of_whole_tokens_and_any_length(fresh_pipeline, size: tuple[int
     ],
 )
 def test_sizes_that_cannot_be_drawn(fresh_pipeline, size: tuple[int, int], words: str):
-    fresh_pipeline.register_to_config(picture_config=dump(ShortSide(short_side_px=32)))
+    fresh_pipeline.register_to_config(picture_config=dump(ResizeShortSide(short_side_px=32)))
     with pytest.raises(ConfigError, match=words):
         fresh_pipeline.check(replace(REQUEST, size=size))
 

@@ -22,20 +22,27 @@ from uniavgen.errors import ConfigError
 from uniavgen.flow.sampling import sample
 from uniavgen.flow.schedule import sigmas
 from uniavgen.flow.solver import make_solver
-from uniavgen.inference.parts import META, Parts, in_working_precision
-from uniavgen.inference.placement import MODES, Mode, Placement, Residency, Weights, mode_named
-from uniavgen.inference.prepare import Inputs
+from uniavgen.inference.inputs import ModelInputs
+from uniavgen.inference.meta_model import META, MetaModel, in_working_precision
+from uniavgen.inference.offload import (
+    OFFLOAD_MODES,
+    OffloadConfig,
+    OffloadMode,
+    OffloadStrategy,
+    WeightStorage,
+    offload_mode,
+)
 from uniavgen.inference.request import MAX_CHARACTERS_PER_S, Request, SamplingConfig
-from uniavgen.inference.tensor_memory import count_on_shapes
+from uniavgen.inference.tensor_memory import peak_bytes_on_meta
 from uniavgen.inference.velocity import ClipVelocity
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.conditioning import ClipConditions, impose
 from uniavgen.tasks.table import REFERENCE_SILENCE_S, TASKS, Part, Reference, Task
 from uniavgen.timebase import ClipTiming
 
-GB = 2**30
+GIB = 2**30
 """As graphics cards are sold."""
-RESERVE = 3 * GB // 4
+RESERVE = 3 * GIB // 4
 """What a CUDA context and its libraries take beside tensors. [ours, not measured]"""
 WEIGHTS_SLACK, ACTIVATIONS_SLACK = 0.02, 0.1
 """Shares that are lost between tensors, and that kernels take as scratch. [ours, not measured]"""
@@ -49,17 +56,17 @@ class Phase(StrEnum):
     """Phases of a clip, in order."""
 
     ENCODE_TEXT = "encode text"
-    ENCODE_PICTURE = "encode picture"
+    ENCODE_FRAMES = "encode picture"
     SAMPLE = "sample"
     DECODE_VIDEO = "decode video"
     DECODE_AUDIO = "decode audio"
 
 
-WAYS: dict[Phase, tuple[dict[str, Any], ...]] = {
+PHASE_OPTIONS: dict[Phase, tuple[dict[str, Any], ...]] = {
     Phase.ENCODE_TEXT: ({},),
-    Phase.ENCODE_PICTURE: tuple({"encode_tile_px": side} for side in TILES_PX),
+    Phase.ENCODE_FRAMES: tuple({"encode_tile_px": side} for side in TILES_PX),
     Phase.SAMPLE: tuple(
-        {"batch_passes": batch, "room_for_text": room} for batch, room in product((True, False), repeat=2)
+        {"batch_passes": batch, "text_kv_fits": room} for batch, room in product((True, False), repeat=2)
     ),
     Phase.DECODE_VIDEO: tuple({"decode_tile_px": side} for side in TILES_PX),
     Phase.DECODE_AUDIO: ({},),
@@ -68,13 +75,13 @@ WAYS: dict[Phase, tuple[dict[str, Any], ...]] = {
 WORKS_IN: dict[str, tuple[Phase, ...]] = {
     "text_encoder": (Phase.ENCODE_TEXT,),
     "transformer": (Phase.SAMPLE,),
-    "vae": (Phase.ENCODE_PICTURE, Phase.DECODE_VIDEO),
+    "vae": (Phase.ENCODE_FRAMES, Phase.DECODE_VIDEO),
     "vocoder": (Phase.DECODE_AUDIO,),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
+class Workload:
     """One clip, as far as memory depends on it."""
 
     task: Task
@@ -97,7 +104,7 @@ class Work:
         return tuple(phase for phase in Phase if left_out.get(phase) is not Part.GIVEN)
 
 
-def largest_work(task: Task, height: int, width: int, timing: ClipTiming, sampling: SamplingConfig) -> Work:
+def largest_workload(task: Task, height: int, width: int, timing: ClipTiming, sampling: SamplingConfig) -> Workload:
     """The most that a clip of this size can take."""
     spec, base = TASKS[task], timing.base
     latents = {
@@ -106,7 +113,7 @@ def largest_work(task: Task, height: int, width: int, timing: ClipTiming, sampli
         Part.GIVEN: timing.num_latent_frames,
     }
     has_voice = spec.reference_audio is Reference.NEEDED
-    return Work(
+    return Workload(
         task=task,
         height=height,
         width=width,
@@ -118,10 +125,10 @@ def largest_work(task: Task, height: int, width: int, timing: ClipTiming, sampli
     )
 
 
-def work_of(request: Request, inputs: Inputs, sampling: SamplingConfig) -> Work:
+def workload_of(request: Request, inputs: ModelInputs, sampling: SamplingConfig) -> Workload:
     """That of a request whose inputs are prepared."""
     base = inputs.timing.base
-    return Work(
+    return Workload(
         task=request.task,
         height=inputs.frames.shape[1],
         width=inputs.frames.shape[2],
@@ -152,114 +159,116 @@ class PhaseMemory:
         return sum(self.resident.values())
 
     @property
-    def needed(self) -> float:
+    def required(self) -> float:
         """What the device must have for it."""
         return self.weights * (1 + WEIGHTS_SLACK) + self.activations * (1 + ACTIVATIONS_SLACK) + RESERVE
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class MemoryPlan:
     """A placement and what it takes."""
 
-    placement: Placement
+    offload: OffloadConfig
     phases: tuple[PhaseMemory, ...]
-    waiting: int
+    host_bytes: int
     """Bytes of the weights that wait in the computer's memory."""
 
     @property
     def peak(self) -> PhaseMemory:
         """The phase that takes most."""
-        return max(self.phases, key=lambda phase: phase.needed)
+        return max(self.phases, key=lambda phase: phase.required)
 
 
-class Planner:
+class MemoryPlanner:
     """Predictions for one model and one clip; what is counted once is kept."""
 
-    def __init__(self, parts: Parts, work: Work) -> None:
-        self.parts, self.work = parts, work
+    def __init__(self, parts: MetaModel, work: Workload) -> None:
+        self.components, self.workload = parts, work
         self._counts: dict[tuple[Any, ...], int] = {}
 
     def choose(
         self, budget: int, device: torch.device | None = None, mode: str | None = None, host: int | None = None
-    ) -> Plan:
+    ) -> MemoryPlan:
         """The best placement whose phases all fit into `budget` bytes; of one mode where it is named.
 
         host: bytes of the computer's memory that weights may wait in, None for any. ConfigError with what would fit,
         where nothing does.
         """
-        candidates = [mode_named(mode)] if mode else [row for row in MODES.values() if row.is_automatic]
+        candidates = [offload_mode(mode)] if mode else [row for row in OFFLOAD_MODES.values() if row.is_automatic]
         plan = None
         for candidate in candidates:
             plan = self._fitted(candidate, budget, device)
-            if plan is not None and (host is None or plan.waiting <= host):
+            if plan is not None and (host is None or plan.host_bytes <= host):
                 return plan
         if mode:
-            instead = self.choose(budget, device, host=host).placement.mode.name
+            instead = self.choose(budget, device, host=host).offload.mode.name
             missing = self._missing(candidates[-1], budget) if plan is None else _cannot_wait(plan, host)
             raise ConfigError(f"{missing}; mode {instead} would fit")
         if plan is None:
             raise ConfigError(self._does_not_fit(candidates[-1], budget))
-        everything = max(phase.needed for phase in self._smallest(MODES["resident"]))
+        everything = max(phase.required for phase in self._smallest(OFFLOAD_MODES["resident"]))
         raise ConfigError(
-            f"{_cannot_wait(plan, host)}; close other programs, or use a GPU with {everything / GB:.1f} GB, where "
+            f"{_cannot_wait(plan, host)}; close other programs, or use a GPU with {everything / GIB:.1f} GB, where "
             "everything stays"
         )
 
-    def resident(self) -> Plan:
+    def resident(self) -> MemoryPlan:
         """Everything on the device, whole pictures, pass by pass: what is done where memory is no question."""
-        return self._plan(Placement())
+        return self._plan(OffloadConfig())
 
-    def _fitted(self, mode: Mode, budget: int, device: torch.device | None) -> Plan | None:
+    def _fitted(self, mode: OffloadMode, budget: int, device: torch.device | None) -> MemoryPlan | None:
         """Each phase in the best way that fits; None where one fits in none."""
         if self._weights_exceed(mode, budget):
             return None
-        placement = Placement(mode=mode, device=device)
-        for phase in self.work.phases:
-            ways = (replace(placement, **way) for way in WAYS[phase])
-            fitting = next((way for way in ways if self._phase(way, phase).needed <= budget), None)
+        placement = OffloadConfig(mode=mode, device=device)
+        for phase in self.workload.phases:
+            ways = (replace(placement, **way) for way in PHASE_OPTIONS[phase])
+            fitting = next((way for way in ways if self._phase(way, phase).required <= budget), None)
             if fitting is None:
                 return None
             placement = fitting
         return self._plan(placement)
 
-    def _weights_exceed(self, mode: Mode, budget: int) -> bool:
+    def _weights_exceed(self, mode: OffloadMode, budget: int) -> bool:
         """Whether weights alone are too much, so that nothing need be counted."""
-        bare = (PhaseMemory(phase=p, resident=self._resident(mode, p), activations=0) for p in self.work.phases)
-        return any(phase.needed > budget for phase in bare)
+        bare = (PhaseMemory(phase=p, resident=self._resident(mode, p), activations=0) for p in self.workload.phases)
+        return any(phase.required > budget for phase in bare)
 
-    def _plan(self, placement: Placement) -> Plan:
-        waits = placement.mode.residency is not Residency.ALL
-        return Plan(
-            placement=placement,
-            phases=tuple(self._phase(placement, phase) for phase in self.work.phases),
-            waiting=sum(self._stored(placement.mode).values()) if waits else 0,
+    def _plan(self, placement: OffloadConfig) -> MemoryPlan:
+        waits = placement.mode.strategy is not OffloadStrategy.NONE
+        return MemoryPlan(
+            offload=placement,
+            phases=tuple(self._phase(placement, phase) for phase in self.workload.phases),
+            host_bytes=sum(self._stored(placement.mode).values()) if waits else 0,
         )
 
-    def _missing(self, mode: Mode, budget: int) -> str:
-        work, worst = self.work, max(self._smallest(mode), key=lambda phase: phase.needed)
+    def _missing(self, mode: OffloadMode, budget: int) -> str:
+        work, worst = self.workload, max(self._smallest(mode), key=lambda phase: phase.required)
         return (
-            f"{work.width}x{work.height} px and {work.timing.num_frames} frames need {worst.needed / GB:.1f} GB to "
-            f"{worst.phase} in mode {mode.name}, there are {budget / GB:.1f}"
+            f"{work.width}x{work.height} px and {work.timing.num_frames} frames need {worst.required / GIB:.1f} GB to "
+            f"{worst.phase} in mode {mode.name}, there are {budget / GIB:.1f}"
         )
 
-    def _does_not_fit(self, mode: Mode, budget: int) -> str:
+    def _does_not_fit(self, mode: OffloadMode, budget: int) -> str:
         """What is missing and what would fit."""
-        work, told = self.work, self._missing(mode, budget)
-        cell = self.parts.pixels_of_token
+        work, told = self.workload, self._missing(mode, budget)
+        cell = self.components.pixels_of_token
         for share in (0.75, 0.5, 0.25):
             height, width = (max(int(side * share) // cell, 1) * cell for side in (work.height, work.width))
-            smaller = Planner(self.parts, replace(work, height=height, width=width))
+            smaller = MemoryPlanner(self.components, replace(work, height=height, width=width))
             if not self._weights_exceed(mode, budget) and all(
-                phase.needed <= budget for phase in smaller._smallest(mode)
+                phase.required <= budget for phase in smaller._smallest(mode)
             ):
                 return f"{told}; {width}x{height} would fit, or a device with more memory"
         return f"{told}; no smaller picture fits either, so use a device with more memory"
 
-    def _smallest(self, mode: Mode) -> list[PhaseMemory]:
+    def _smallest(self, mode: OffloadMode) -> list[PhaseMemory]:
         """Each phase in its smallest way."""
-        return [self._phase(Placement(mode=mode, **WAYS[phase][-1]), phase) for phase in self.work.phases]
+        return [
+            self._phase(OffloadConfig(mode=mode, **PHASE_OPTIONS[phase][-1]), phase) for phase in self.workload.phases
+        ]
 
-    def _phase(self, placement: Placement, phase: Phase) -> PhaseMemory:
+    def _phase(self, placement: OffloadConfig, phase: Phase) -> PhaseMemory:
         resident = self._resident(placement.mode, phase)
         return PhaseMemory(phase=phase, resident=resident, activations=self._activations(placement, phase))
 
@@ -267,30 +276,30 @@ class Planner:
 
     @cached_property
     def _bytes(self) -> dict[str, int]:
-        return {name: _size(part) for name, part in self.parts.networks.items()}
+        return {name: _size(part) for name, part in self.components.networks.items()}
 
-    def _stored(self, mode: Mode) -> dict[str, int]:
+    def _stored(self, mode: OffloadMode) -> dict[str, int]:
         """Bytes of every part as it waits."""
         return {**self._bytes, "transformer": self._transformer_bytes(mode.weights)}
 
-    def _transformer_bytes(self, weights: Weights) -> int:
-        return self._bytes["transformer"] - sum(_saved(block, weights) for block in self.parts.transformer.blocks)
+    def _transformer_bytes(self, weights: WeightStorage) -> int:
+        return self._bytes["transformer"] - sum(_saved(block, weights) for block in self.components.transformer.blocks)
 
-    def _resident(self, mode: Mode, phase: Phase) -> dict[str, int]:
+    def _resident(self, mode: OffloadMode, phase: Phase) -> dict[str, int]:
         """Weights on the device by part."""
         stored = self._stored(mode)
         working = {name: size for name, size in stored.items() if phase in WORKS_IN[name]}
-        match mode.residency:
-            case Residency.ALL:
+        match mode.strategy:
+            case OffloadStrategy.NONE:
                 return stored
-            case Residency.TURNS:
+            case OffloadStrategy.MODEL_OFFLOAD:
                 return working
-            case Residency.STREAMED:
+            case OffloadStrategy.GROUP_OFFLOAD:
                 return {**working, **self._streamed(mode, phase)}
 
-    def _streamed(self, mode: Mode, phase: Phase) -> dict[str, int]:
+    def _streamed(self, mode: OffloadMode, phase: Phase) -> dict[str, int]:
         """Of the parts whose blocks come and go."""
-        transformer, encoder = self.parts.transformer, self.parts.text_encoder.encoder
+        transformer, encoder = self.components.transformer, self.components.text_encoder.encoder
         stems = _size(transformer.video_stem) + _size(transformer.audio_stem)
         if phase is Phase.ENCODE_TEXT:
             blocks = sorted((_size(block) for block in encoder.block), reverse=True)
@@ -301,18 +310,18 @@ class Planner:
         blocks = sorted((_size(block) - _saved(block, mode.weights) for block in transformer.blocks), reverse=True)
         # A matrix that is stored in a byte a weight is there in working precision while it is used.
         opened = 0
-        if mode.weights is not Weights.AS_LOADED:
+        if mode.weights is not WeightStorage.AS_LOADED:
             opened = max(layer.weight.nbytes for layer in transformer.blocks.modules() if isinstance(layer, nn.Linear))
         return {"transformer": stems + sum(blocks[:STREAMED_BLOCKS]) + opened}
 
     # Activations.
 
-    def _activations(self, placement: Placement, phase: Phase) -> int:
+    def _activations(self, placement: OffloadConfig, phase: Phase) -> int:
         """Peak bytes of a phase."""
         run, *way = {
             Phase.ENCODE_TEXT: (self._encode_text,),
-            Phase.ENCODE_PICTURE: (self._encode_picture, placement.encode_tile_px),
-            Phase.SAMPLE: (self._sample, placement.batch_passes, placement.keep_text),
+            Phase.ENCODE_FRAMES: (self._encode_picture, placement.encode_tile_px),
+            Phase.SAMPLE: (self._sample, placement.batch_passes, placement.cache_text_kv),
             Phase.DECODE_VIDEO: (self._decode_video, placement.decode_tile_px),
             Phase.DECODE_AUDIO: (self._decode_audio,),
         }[phase]
@@ -322,32 +331,32 @@ class Planner:
 
     def _count(self, run: Callable[[], object], *parts: nn.Module | None) -> int:
         modules = [part for part in parts if isinstance(part, nn.Module)]
-        return count_on_shapes(run, [tensor for part in modules for tensor in (*part.parameters(), *part.buffers())])
+        return peak_bytes_on_meta(run, [tensor for part in modules for tensor in (*part.parameters(), *part.buffers())])
 
     def _encode_text(self) -> int:
         def run() -> object:
-            tokens = torch.zeros(1, self.parts.caption_tokens, dtype=torch.long, device="meta")
-            encode = partial(self.parts.text_encoder, input_ids=tokens, attention_mask=torch.ones_like(tokens))
+            tokens = torch.zeros(1, self.components.caption_tokens, dtype=torch.long, device="meta")
+            encode = partial(self.components.text_encoder, input_ids=tokens, attention_mask=torch.ones_like(tokens))
             return [encode().last_hidden_state for _ in range(2)]  # The caption and the empty one.
 
-        return self._count(run, self.parts.text_encoder)
+        return self._count(run, self.components.text_encoder)
 
     def _tile(self, side_px: int | None) -> tuple[int, int]:
         """Pixels that the autoencoder sees at a time."""
-        first = cover(self.work.height, self.work.width, side_px)[0]
+        first = cover(self.workload.height, self.workload.width, side_px)[0]
         return first.rows.stop, first.columns.stop
 
     def _encode_picture(self, side_px: int | None) -> int:
         # From the third latent frame on every one takes the same.
-        frames = min(self.work.given_frames, self.work.timing.base.frames_in(3))
+        frames = min(self.workload.given_frames, self.workload.timing.base.frames_in(3))
         pixels = torch.empty(1, 3, frames, *self._tile(side_px), device="meta")
-        return count_on_shapes(
-            lambda: VideoCodec(self.parts.vae).encode(pixels), [*self.parts.vae.parameters(), pixels]
+        return peak_bytes_on_meta(
+            lambda: VideoCodec(self.components.vae).encode(pixels), [*self.components.vae.parameters(), pixels]
         )
 
     def _decode_video(self, side_px: int | None) -> int:
-        vae = self.parts.vae
-        stride, latents = vae.config["scale_factor_spatial"], min(self.work.timing.num_latent_frames, 3)
+        vae = self.components.vae
+        stride, latents = vae.config["scale_factor_spatial"], min(self.workload.timing.num_latent_frames, 3)
         cells = [side // stride for side in self._tile(side_px)]
 
         def run() -> None:
@@ -359,29 +368,29 @@ class Planner:
         return self._count(run, vae)
 
     def _decode_audio(self) -> int:
-        if self.parts.vocoder is None:
+        if self.components.vocoder is None:
             return 0
-        bins = self.parts.transformer.settings.audio.mel_bins
+        bins = self.components.transformer.settings.audio.mel_bins
 
         def run() -> object:
-            mel = torch.empty(1, self.work.timing.num_audio_tokens, bins, device="meta")
-            return as_vocoder(self.parts.vocoder).decode(mel)
+            mel = torch.empty(1, self.workload.timing.num_audio_tokens, bins, device="meta")
+            return as_vocoder(self.components.vocoder).decode(mel)
 
-        return self._count(run, self.parts.vocoder)
+        return self._count(run, self.components.vocoder)
 
-    def _sample(self, batch_passes: bool, keep_text: bool) -> int:
-        spec, sampling = TASKS[self.work.task], self.work.sampling
+    def _sample(self, batch_passes: bool, cache_text_kv: bool) -> int:
+        spec, sampling = TASKS[self.workload.task], self.workload.sampling
         # One block of each kind will do, and for the others what they keep of the texts. Where a given modality is
         # remembered, blocks leave more behind.
         remembers = Part.GIVEN in (spec.video, spec.audio)
-        transformer = self.parts.transformer if remembers else _one_of_each_kind(self.parts.transformer)
-        plan = sampling.plan(self.work.task)
+        transformer = self.components.transformer if remembers else _one_of_each_kind(self.components.transformer)
+        plan = sampling.plan(self.workload.task)
         passes = set(plan.passes(sampling.steps))
         steps = next(few for few in range(1, sampling.steps + 1) if set(plan.passes(few)) == passes)
         # One more, so that a step has one before it.
         times = sigmas(min(steps + 1, sampling.steps), sampling.schedule)
 
-        others = len(self.parts.transformer.blocks) - len(transformer.blocks)
+        others = len(self.components.transformer.blocks) - len(transformer.blocks)
         kept_by_others = 0
 
         def run() -> None:
@@ -389,25 +398,25 @@ class Planner:
             clean, noise = self._clean(), self._state()
             velocity = ClipVelocity(
                 transformer=transformer,
-                task=self.work.task,
+                task=self.workload.task,
                 clean=clean,
                 texts={has_text: self._texts() for has_text in (True, False)},
                 reference_time=sampling.reference_time,
                 batch_passes=batch_passes,
-                keep_text=keep_text,
+                cache_text_kv=cache_text_kv,
             )
             state = sample(velocity, noise, times, plan, make_solver(sampling.solver, times), lambda _: None)
             impose(state, clean)
-            kept_by_others = others * velocity.kept_bytes // len(transformer.blocks)
+            kept_by_others = others * velocity.text_kv_bytes // len(transformer.blocks)
 
         return self._count(run, transformer) + kept_by_others
 
     def _grid(self) -> tuple[int, int]:
-        stride = self.parts.vae.config["scale_factor_spatial"]
-        return self.work.height // stride, self.work.width // stride
+        stride = self.components.vae.config["scale_factor_spatial"]
+        return self.workload.height // stride, self.workload.width // stride
 
     def _state(self) -> AVPair[Tensor]:
-        settings, timing = self.parts.transformer.settings, self.work.timing
+        settings, timing = self.components.transformer.settings, self.workload.timing
         channels, bins = settings.video.latent_channels, settings.audio.mel_bins
         return AVPair(
             video=torch.empty(1, channels, timing.num_latent_frames, *self._grid(), device="meta"),
@@ -415,27 +424,27 @@ class Planner:
         )
 
     def _clean(self) -> ClipConditions:
-        spec, timing, state = TASKS[self.work.task], self.work.timing, self._state()
-        given = state.video[:, :, : timing.base.latent_frames(self.work.given_frames)].clone()
+        spec, timing, state = TASKS[self.workload.task], self.workload.timing, self._state()
+        given = state.video[:, :, : timing.base.latent_frames(self.workload.given_frames)].clone()
         tokens = {
             Part.GENERATED: 0,
             Part.PREFIX: timing.tokens_before(given.shape[2]),
             Part.GIVEN: timing.num_audio_tokens,
         }[spec.audio]
-        voice = state.audio.new_empty(1, self.work.voice_tokens, state.audio.shape[2])
+        voice = state.audio.new_empty(1, self.workload.voice_tokens, state.audio.shape[2])
         return ClipConditions(
             reference_image=given[:, :, :1],
             given_video=given,
             given_audio=state.audio[:, :tokens] if tokens else None,
-            reference_audio=voice if self.work.voice_tokens else None,
+            reference_audio=voice if self.workload.voice_tokens else None,
         )
 
     def _texts(self) -> TextInputs:
-        encoder = self.parts.text_encoder
-        shape = (1, self.parts.caption_tokens, encoder.config.d_model)
+        encoder = self.components.text_encoder
+        shape = (1, self.components.caption_tokens, encoder.config.d_model)
         return TextInputs(
             caption=torch.empty(shape, dtype=next(encoder.parameters()).dtype, device="meta"),
-            speech=torch.empty(1, self.work.symbols, dtype=torch.long, device="meta"),
+            speech=torch.empty(1, self.workload.symbols, dtype=torch.long, device="meta"),
             speech_length=torch.empty(1, dtype=torch.long, device="meta"),
         )
 
@@ -448,19 +457,19 @@ def _size(module: nn.Module) -> int:
     return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
 
 
-def _cannot_wait(plan: Plan, host: int | None) -> str:
+def _cannot_wait(plan: MemoryPlan, host: int | None) -> str:
     return (
-        f"in mode {plan.placement.mode.name} {plan.waiting / GB:.1f} GB of weights wait in this computer's memory, of "
-        f"which {(host or 0) / GB:.1f} GB are free"
+        f"in mode {plan.offload.mode.name} {plan.host_bytes / GIB:.1f} GB of weights wait in this computer's memory, "
+        f"of which {(host or 0) / GIB:.1f} GB are free"
     )
 
 
-def _saved(block: nn.Module, weights: Weights) -> int:
+def _saved(block: nn.Module, weights: WeightStorage) -> int:
     """Bytes that storing a block's matrices in a byte a weight saves."""
-    if weights is Weights.AS_LOADED:
+    if weights is WeightStorage.AS_LOADED:
         return 0
     linear = [(name, layer) for name, layer in block.named_modules() if isinstance(layer, nn.Linear)]
-    if weights is Weights.INT8:
+    if weights is WeightStorage.INT8:
         # A byte a weight, and for each row a scale in working precision.
         return sum(layer.weight.nbytes - layer.weight.numel() - layer.weight[:, 0].nbytes for _, layer in linear)
     stored = [layer for name, layer in linear if not any(word in name for word in _KEPT_FINE)]

@@ -26,12 +26,12 @@ from uniavgen.flow.sampling import SamplingStep, sample
 from uniavgen.flow.schedule import sigmas
 from uniavgen.flow.solver import make_solver
 from uniavgen.inference.clip import Clip, OnProgress, Progress, Stage
+from uniavgen.inference.crossfade import crossfade_audio, crossfade_frames
+from uniavgen.inference.inputs import ModelInputs, prepare_inputs
+from uniavgen.inference.offload import OffloadConfig, on_device
 from uniavgen.inference.parallel import Processes
-from uniavgen.inference.picture import PictureSize, ShortSide, asked_size, parse_size, resize
-from uniavgen.inference.placement import Placement, on_device
-from uniavgen.inference.prepare import Inputs, prepare
 from uniavgen.inference.request import Request, SamplingConfig, check_symbols
-from uniavgen.inference.seam import join_frames, join_sound
+from uniavgen.inference.resize import ResizeRule, ResizeShortSide, parse_resize_rule, resize, resize_rule_for
 from uniavgen.inference.speed import first_block_cache
 from uniavgen.inference.velocity import ClipVelocity
 from uniavgen.models.transformer import UniAVGenTransformer
@@ -47,7 +47,7 @@ class UniAVGenPipeline(DiffusionPipeline):
 
     model_cpu_offload_seq = "text_encoder->transformer->vae->vocoder"
     _optional_components: ClassVar = ["vocoder"]
-    placement = Placement()
+    offload = OffloadConfig()
     """Set by `placement.place`."""
     block_cache: float | None = None
     """Threshold of `speed.first_block_cache`."""
@@ -78,21 +78,21 @@ class UniAVGenPipeline(DiffusionPipeline):
             vocoder=vocoder,
         )
         self.register_to_config(
-            picture_config=picture_config or dump(ShortSide()),
+            picture_config=picture_config or dump(ResizeShortSide()),
             sampling_config=sampling_config or dump(SamplingConfig()),
         )
 
     @property
-    def picture_size(self) -> PictureSize:
+    def resize_rule(self) -> ResizeRule:
         """How pictures are brought to the model's size."""
-        return parse_size(self.config["picture_config"])
+        return parse_resize_rule(self.config["picture_config"])
 
     @property
     def sampling(self) -> SamplingConfig:
         """What a request takes where it says nothing."""
         return parse(SamplingConfig, dict(self.config["sampling_config"]), origin="sampling_config")
 
-    def check(self, request: Request) -> Inputs:
+    def check(self, request: Request) -> ModelInputs:
         """Everything that can be wrong with a request for this model, before anything is computed.
 
         Raises ConfigError or MediaError; returns the inputs at the model's rates and sizes.
@@ -111,11 +111,11 @@ class UniAVGenPipeline(DiffusionPipeline):
                     f"guidance '{sampling.guidance_name}' skips block {max(run.skip_layers)}, this model's are 0 to "
                     f"{layers - 1}; choose another guidance"
                 )
-        return prepare(request, self.transformer.settings.timebase, self.size_of(request))
+        return prepare_inputs(request, self.transformer.settings.timebase, self.size_of(request))
 
-    def size_of(self, request: Request) -> PictureSize:
+    def size_of(self, request: Request) -> ResizeRule:
         """How this request's pictures become the clip's size; ConfigError for one that the model cannot draw."""
-        return self.picture_size if request.size is None else asked_size(self.picture_size, *request.size)
+        return self.resize_rule if request.size is None else resize_rule_for(self.resize_rule, *request.size)
 
     @torch.no_grad()
     def __call__(self, request: Request, on_progress: OnProgress | None = None) -> Clip:
@@ -132,7 +132,7 @@ class UniAVGenPipeline(DiffusionPipeline):
         clean = self._conditions(inputs)
         if clean.reference_audio is not None:
             texts = self._timed(texts, request, inputs.timing, clean.reference_audio.shape[1])
-        elif inputs.begins_unheard:
+        elif inputs.starts_silent:
             texts = self._timed(texts, request, inputs.timing, inputs.given_tokens)
         progress(Progress(stage=Stage.ENCODE, step=2, total=2))
         noise = self._noise(request.seed, inputs, clean)
@@ -142,7 +142,7 @@ class UniAVGenPipeline(DiffusionPipeline):
 
     @property
     def _execution_device(self) -> torch.device:
-        return self.placement.device or self.device
+        return self.offload.device or self.device
 
     def _sample(
         self,
@@ -160,8 +160,8 @@ class UniAVGenPipeline(DiffusionPipeline):
             clean=clean,
             texts=texts,
             reference_time=sampling.reference_time,
-            batch_passes=self.placement.batch_passes,
-            keep_text=self.placement.keep_text,
+            batch_passes=self.offload.batch_passes,
+            cache_text_kv=self.offload.cache_text_kv,
         )
         times = sigmas(sampling.steps, sampling.schedule)
 
@@ -184,20 +184,20 @@ class UniAVGenPipeline(DiffusionPipeline):
         """
         stride = self.transformer.settings.timebase.temporal_stride
         whole = len(frames) - (len(frames) - 1) % stride
-        pixels = to_pixels(torch.from_numpy(resize(frames[:whole], self.picture_size))[None])
+        pixels = to_pixels(torch.from_numpy(resize(frames[:whole], self.resize_rule))[None])
         with on_device(self, "vae"):
-            latents = VideoCodec(self.vae, self.placement.encode_tile_px).encode(pixels)
+            latents = VideoCodec(self.vae, self.offload.encode_tile_px).encode(pixels)
         return self._frames(latents, _ignore), self._waveform(mel.denormalise(self._mel(waveform)), _ignore)
 
-    def _conditions(self, inputs: Inputs) -> ClipConditions:
+    def _conditions(self, inputs: ModelInputs) -> ClipConditions:
         pixels = to_pixels(torch.from_numpy(inputs.frames)[None])
         # The video autoencoder is causal, so the first latent frame is that of the first picture alone. [release]
         with on_device(self, "vae"):
-            video = VideoCodec(self.vae, self.placement.encode_tile_px).encode(pixels).float()
+            video = VideoCodec(self.vae, self.offload.encode_tile_px).encode(pixels).float()
         audio = None
         if inputs.audio is not None:
             # Normalised, the noise of a silent part would be as loud as speech.
-            heard = np.zeros_like(inputs.audio) if inputs.begins_unheard else inputs.audio
+            heard = np.zeros_like(inputs.audio) if inputs.starts_silent else inputs.audio
             audio = self._mel(heard)[:, : inputs.given_tokens]
         return ClipConditions(
             reference_image=video[:, :, :1],
@@ -241,7 +241,7 @@ class UniAVGenPipeline(DiffusionPipeline):
 
         return {has_text: replace(text, times=times(text)) for has_text, text in texts.items()}
 
-    def _noise(self, seed: int, inputs: Inputs, clean: ClipConditions) -> AVPair:
+    def _noise(self, seed: int, inputs: ModelInputs, clean: ClipConditions) -> AVPair:
         """Drawn on the CPU, so that a seed means the same on every device."""
         generator = torch.Generator().manual_seed(seed)
         timing, (batch, channels, _, height, width) = inputs.timing, clean.reference_image.shape
@@ -254,7 +254,7 @@ class UniAVGenPipeline(DiffusionPipeline):
         self,
         request: Request,
         sampling: SamplingConfig,
-        inputs: Inputs,
+        inputs: ModelInputs,
         state: AVPair,
         face_mask: np.ndarray | None,
         progress: OnProgress,
@@ -263,12 +263,12 @@ class UniAVGenPipeline(DiffusionPipeline):
         log_mel = mel.denormalise(state.audio)
         frames = inputs.frames if spec.video is Part.GIVEN else self._frames(state.video, progress)
         if spec.video is Part.PREFIX:
-            frames = join_frames(inputs.frames, frames)
+            frames = crossfade_frames(inputs.frames, frames)
         waveform = (
             inputs.audio if inputs.audio is not None and spec.audio is Part.GIVEN else self._waveform(log_mel, progress)
         )
         if inputs.audio is not None and spec.audio is Part.PREFIX:
-            waveform = join_sound(inputs.audio, waveform, inputs.given_tokens * base.hop)
+            waveform = crossfade_audio(inputs.audio, waveform, inputs.given_tokens * base.hop)
         return Clip(
             frames=frames,
             fps=base.fps,
@@ -285,7 +285,7 @@ class UniAVGenPipeline(DiffusionPipeline):
         def count(step: int, total: int) -> None:
             progress(Progress(stage=Stage.DECODE_VIDEO, step=step, total=total))
 
-        codec = VideoCodec(self.vae, self.placement.decode_tile_px)
+        codec = VideoCodec(self.vae, self.offload.decode_tile_px)
         with on_device(self, "vae"):
             frames = [to_frames(pixels)[0].cpu() for pixels in codec.decode_frames(latents, count)]
         return torch.cat(frames).numpy()
@@ -333,7 +333,7 @@ for _part in (UniAVGenPipeline, UniAVGenTransformer, SpeechSymbols, NanoVocoder,
     _part.__module__ = "uniavgen"
 
 
-def _settings(request: Request, sampling: SamplingConfig, inputs: Inputs) -> dict[str, str | int | float]:
+def _settings(request: Request, sampling: SamplingConfig, inputs: ModelInputs) -> dict[str, str | int | float]:
     texts = {"caption": request.caption, "speech": request.speech, "voice_text": request.voice_text}
     numbers = {"seed": request.seed, "num_frames": inputs.timing.num_frames}
     sampled = {name: str(value) if isinstance(value, list) else value for name, value in dump(sampling).items()}

@@ -97,13 +97,13 @@ class Request:
 
     | task | needs | takes |
     |---|---|---|
-    | joint | picture, speech | caption |
-    | reference_audio | picture, speech, voice, voice_text | caption |
+    | joint | image, speech | caption |
+    | reference_audio | image, speech, voice, voice_text | caption |
     | continuation | video, audio, speech | caption |
     | dubbing | video, speech | caption, voice with voice_text |
-    | animation | picture, audio | caption, speech (the transcript) |
+    | animation | image, audio | caption, speech (the transcript) |
 
-    Raises MediaError for pictures, videos and sounds, ConfigError for everything else.
+    Raises MediaError for images, videos and audio, ConfigError for everything else.
     """
 
     task: Task
@@ -111,7 +111,7 @@ class Request:
     """What is said; in a continuation all of it, the given part included."""
     caption: str = ""
     """What is seen."""
-    picture: np.ndarray | None = None
+    image: np.ndarray | None = None
     """uint8 `height width 3`, RGB."""
     video: np.ndarray | None = None
     """uint8 `frames height width 3`, RGB."""
@@ -128,7 +128,7 @@ class Request:
     num_frames: int = 81
     """Length of the clip, 1 + 4n; dubbing makes it as short as its video."""
     size: tuple[int, int] | None = None
-    """Width and height of the clip in pixels, whole tokens each; None is the picture's shape at the model's size."""
+    """Width and height of the clip in pixels, whole tokens each; None is the image's shape at the model's size."""
     trim: bool = False
     """Cut inputs that are too long instead of refusing them."""
     seed: int = 0
@@ -147,8 +147,8 @@ class Request:
         self._check_numbers()
         self._check_inputs()
         self._check_texts()
-        if self.picture is not None:
-            _check_picture(self.picture)
+        if self.image is not None:
+            _check_image(self.image)
         if self.video is not None:
             _check_video(self.video)
         if self.audio is not None:
@@ -184,13 +184,13 @@ class Request:
         spec = TASKS[self.task]
         voice_needed = spec.reference_audio is Reference.NEEDED
         rules = {
-            "picture": (spec.video is Part.GENERATED, spec.video is Part.GENERATED),
+            "image": (spec.video is Part.GENERATED, spec.video is Part.GENERATED),
             "video": (spec.video is not Part.GENERATED, spec.video is not Part.GENERATED),
             "audio": (spec.audio is not Part.GENERATED, spec.audio is not Part.GENERATED),
             "voice": (voice_needed, spec.reference_audio is not Reference.NONE),
         }
         for name, (needed, taken) in rules.items():
-            given, article = getattr(self, name) is not None, "an" if name == "audio" else "a"
+            given, article = getattr(self, name) is not None, "an" if name in ("audio", "image") else "a"
             if needed and not given:
                 raise ConfigError(f"the task '{self.task}' needs {article} {name}; give one")
             if given and not taken:
@@ -227,15 +227,13 @@ def check_symbols(request: Request, symbols: "SpeechSymbols") -> None:
             )
 
 
-def _check_picture(picture: np.ndarray) -> None:
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+def _check_image(image: np.ndarray) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise MediaError(
-            f"a picture is uint8 of height x width x 3, got {picture.dtype} of {_shape(picture)}; convert it to RGB"
+            f"an image is uint8 of height x width x 3, got {image.dtype} of {_shape(image)}; convert it to RGB"
         )
-    if min(picture.shape[:2]) < MIN_SIDE_PX:
-        raise MediaError(
-            f"the picture is {_shape(picture)}; each side needs {MIN_SIDE_PX} px or more; use a larger one"
-        )
+    if min(image.shape[:2]) < MIN_SIDE_PX:
+        raise MediaError(f"the image is {_shape(image)}; each side needs {MIN_SIDE_PX} px or more; use a larger one")
 
 
 def _check_video(video: np.ndarray) -> None:

@@ -14,8 +14,8 @@ from uniavgen.errors import ConfigError
 from uniavgen.models.kernels import Attention, compile_blocks, use_attention
 
 if TYPE_CHECKING:
+    from uniavgen.inference.offload import OffloadMode
     from uniavgen.inference.pipeline import UniAVGenPipeline
-    from uniavgen.inference.placement import Mode
     from uniavgen.models.transformer import UniAVGenTransformer
 
 
@@ -36,26 +36,26 @@ class SpeedConfig(Config):
             raise ConfigError("the cache decides while it runs, which compiled blocks cannot; choose one of the two")
 
 
-def accelerate(pipeline: "UniAVGenPipeline", config: SpeedConfig) -> None:
+def apply_speed(pipeline: "UniAVGenPipeline", config: SpeedConfig) -> None:
     """Give a pipeline all of it, in place; before the first clip, and after it is placed.
 
     Raises ConfigError for what its mode does not allow.
     """
-    check_mode(config, pipeline.placement.mode)
+    check_offload_mode(config, pipeline.offload.mode)
     use_attention(pipeline.transformer, config.attention)
     if config.compile_blocks:
         compile_blocks(pipeline.transformer)
     pipeline.block_cache = config.block_cache
 
 
-def check_mode(config: SpeedConfig, mode: "Mode") -> None:
+def check_offload_mode(config: SpeedConfig, mode: "OffloadMode") -> None:
     """ConfigError for compiled blocks in a mode that streams them; needs no model.
 
     What fetches and casts the weights of a block breaks the compiled program, or has it compiled anew for every block.
     """
-    from uniavgen.inference.placement import Residency
+    from uniavgen.inference.offload import OffloadStrategy
 
-    if config.compile_blocks and mode.residency is Residency.STREAMED:
+    if config.compile_blocks and mode.strategy is OffloadStrategy.GROUP_OFFLOAD:
         raise ConfigError(
             f"compiled blocks have to stay where they are, and the mode '{mode.name}' streams them to the device one "
             "by one; leave compiling out, or choose a mode that streams nothing (turns, resident)"

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
-class TensorCounter(TorchDispatchMode):
+class TensorMemoryCounter(TorchDispatchMode):
     """Bytes of the tensors that operations inside make on a kind of device: now (`live`) and at most (`peak`).
 
     What a kernel takes and gives back inside one operation is not seen.
@@ -25,7 +25,7 @@ class TensorCounter(TorchDispatchMode):
         """`ignoring`: tensors that were there before; views of them count nothing."""
         super().__init__()
         self.device_type = device_type
-        self.live = self.peak = 0
+        self.live_bytes = self.peak_bytes = 0
         self._ignored = {tensor.untyped_storage()._cdata: tensor for tensor in ignoring}
         self._counted: set[int] = set()
 
@@ -44,16 +44,16 @@ class TensorCounter(TorchDispatchMode):
         if key in self._counted or key in self._ignored:
             return
         self._counted.add(key)
-        self.live += size
-        self.peak = max(self.peak, self.live)
+        self.live_bytes += size
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
         weakref.finalize(storage, self._free, key, size)
 
     def _free(self, key: int, size: int) -> None:
         self._counted.discard(key)
-        self.live -= size
+        self.live_bytes -= size
 
 
-class ShapesOnly(TorchFunctionMode):
+class MetaTensorMode(TorchFunctionMode):
     """Lets code meant for real tensors run on meta tensors.
 
     Attention makes its output only, as fused kernels do; overlap-add leaves behind what its kernels do; questions about
@@ -77,8 +77,8 @@ class ShapesOnly(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
-def count_on_shapes(run: Callable[[], Any], ignoring: Iterable[Tensor]) -> int:
+def peak_bytes_on_meta(run: Callable[[], Any], ignoring: Iterable[Tensor]) -> int:
     """Peak bytes of what `run` makes on the meta device, which is `ignoring` its weights; nothing is computed."""
-    with torch.no_grad(), ShapesOnly(), TensorCounter("meta", ignoring) as counter:
+    with torch.no_grad(), MetaTensorMode(), TensorMemoryCounter("meta", ignoring) as counter:
         run()
-    return counter.peak
+    return counter.peak_bytes

@@ -42,7 +42,7 @@ class ClipVelocity:
     batch_passes: bool = False
     """Whether the passes of a step share one batch where they can: fewer, larger calls for twice the activations. The
     result is the same but for rounding."""
-    keep_text: bool = True
+    cache_text_kv: bool = True
     """Whether blocks project their keys and values of a text once instead of in every pass; the result is the same.
     Not for weights that are on the device only while their block runs."""
     face_masks: Float[Tensor, "b layers f n"] | None = None
@@ -99,10 +99,10 @@ class ClipVelocity:
     def _keeping(self) -> list[Literal["video", "audio"]]:
         """Branches whose text is kept as keys and values: those that read it in many passes."""
         once = self._given if self.reuse else None
-        return [branch for branch in ("video", "audio") if branch != once] if self.keep_text else []
+        return [branch for branch in ("video", "audio") if branch != once] if self.cache_text_kv else []
 
     @property
-    def kept_bytes(self) -> int:
+    def text_kv_bytes(self) -> int:
         """Of keys and values of the texts, in all blocks."""
         kept = [text.kept or () for said in self._contexts.values() for text in (said.caption, said.speech)]
         return sum(read.key.nbytes + read.value.nbytes for reads in kept for read in reads)

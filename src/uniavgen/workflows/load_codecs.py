@@ -20,9 +20,9 @@ from uniavgen.codecs.speech_symbols import SpeechSymbols
 from uniavgen.codecs.vocoder import NanoVocoder
 from uniavgen.config import dump
 from uniavgen.errors import CheckpointError
-from uniavgen.inference.picture import Cover, ShortSide
 from uniavgen.inference.pipeline import UniAVGenPipeline
 from uniavgen.inference.request import SamplingConfig
+from uniavgen.inference.resize import ResizeAndCrop, ResizeShortSide
 from uniavgen.models.transformer import UniAVGenTransformer
 
 
@@ -56,7 +56,7 @@ class ModelCodecs:
             tokenizer=self.tokenizer,
             speech_tokenizer=self.speech_tokenizer,
             vocoder=self.vocoder,
-            picture_config=dump(Cover(height=size, width=size) if size else ShortSide()),
+            picture_config=dump(ResizeAndCrop(height=size, width=size) if size else ResizeShortSide()),
             sampling_config=dump(sampling or SamplingConfig()),
         )
 

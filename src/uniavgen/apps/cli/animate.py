@@ -53,7 +53,7 @@ def animate(
 
     request = Request(
         task=Task.ANIMATION,
-        picture=picture,
+        image=picture,
         audio=sound,
         audio_rate_hz=BASE.sample_rate_hz,
         speech=speech,

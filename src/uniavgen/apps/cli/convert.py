@@ -145,16 +145,16 @@ def _model_index(parts: "Sequence[Part]") -> "OutputFile":
     from uniavgen.checkpoint.files import json_file
     from uniavgen.config import dump
     from uniavgen.flow.guidance import PAPER, RELEASE_SKIP_LAYERS
-    from uniavgen.inference.picture import ShortSide
     from uniavgen.inference.pipeline import UniAVGenPipeline
     from uniavgen.inference.request import SamplingConfig
+    from uniavgen.inference.resize import ResizeShortSide
     from uniavgen.timebase import Source
 
     components = {part.name: part.component for part in parts}
     # The block that the release skips is one of thirty; a smaller model has none to spare.
     has_block = components["transformer"].settings.num_layers > max(RELEASE_SKIP_LAYERS)
     sampling = SamplingConfig(guidance=None if has_block else PAPER, source=Source.RELEASE)
-    pipeline = UniAVGenPipeline(**components, picture_config=dump(ShortSide()), sampling_config=dump(sampling))
+    pipeline = UniAVGenPipeline(**components, picture_config=dump(ResizeShortSide()), sampling_config=dump(sampling))
     return json_file("model_index.json", json.loads(pipeline.to_json_string()))
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from uniavgen.inference.clip import Clip
-    from uniavgen.inference.picture import PictureSize
+    from uniavgen.inference.resize import ResizeRule
     from uniavgen.media.video import Video
 
 KEEP_S = 2.5
@@ -129,11 +129,11 @@ def _read_end(path: Path, most: int, limit_s: float) -> "Video":
     return Video(frames=frames, fps=read.fps, waveform=np.pad(sound, (0, samples - len(sound))))
 
 
-def _joined(path: Path, kept: "Video", window: "Clip", size: "PictureSize") -> "tuple[np.ndarray, np.ndarray]":
+def _joined(path: Path, kept: "Video", window: "Clip", size: "ResizeRule") -> "tuple[np.ndarray, np.ndarray]":
     """All of a clip at the window's size and the window's new part behind it, in picture and sound."""
     import numpy as np
 
-    from uniavgen.inference.picture import resize
+    from uniavgen.inference.resize import resize
     from uniavgen.media.video import read_video
 
     side_px = max(window.frames.shape[1:3])

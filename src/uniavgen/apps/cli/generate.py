@@ -36,7 +36,7 @@ def generate(
 
     request = Request(
         task=Task.JOINT if recording is None else Task.REFERENCE_AUDIO,
-        picture=picture,
+        image=picture,
         speech=speech,
         caption=caption,
         voice=recording,

@@ -60,16 +60,16 @@ class Common:
 
     def speed(self) -> "SpeedConfig":
         """The part that makes sampling faster; ConfigError for what cannot be."""
-        from uniavgen.inference.speed import SpeedConfig, check_mode
+        from uniavgen.inference.speed import SpeedConfig, check_offload_mode
         from uniavgen.models.kernels import attention_named
 
         speed = SpeedConfig(
             attention=attention_named(self.attention), compile_blocks=self.compile_blocks, block_cache=self.cache
         )
         if self.mode is not None:
-            from uniavgen.inference.placement import mode_named
+            from uniavgen.inference.offload import offload_mode
 
-            check_mode(speed, mode_named(self.mode))
+            check_offload_mode(speed, offload_mode(self.mode))
         return speed
 
 
@@ -160,7 +160,7 @@ def _load(common: Common, folder: Path | None, device: str | None, request: "Req
     from uniavgen.apps.cli.models import load
     from uniavgen.distributed import select_device
     from uniavgen.inference.parallel import Processes
-    from uniavgen.inference.speed import accelerate, check_mode
+    from uniavgen.inference.speed import apply_speed, check_offload_mode
     from uniavgen.models.kernels import check_attention
 
     speed = common.speed()
@@ -171,11 +171,11 @@ def _load(common: Common, folder: Path | None, device: str | None, request: "Req
     if device is None:
         placement = placed_for(request, common.model, folder, common.device, (common.vram, common.mode))
         if placement is not None:
-            check_mode(speed, placement.mode)
+            check_offload_mode(speed, placement.mode)
     elif common.vram is not None or common.mode is not None:
         raise ConfigError("processes that share a clip keep all parts on their GPUs; leave --vram and --mode out")
     pipeline = load(common.model, folder, device or common.device, placement)
-    accelerate(pipeline, speed)
+    apply_speed(pipeline, speed)
     if device is not None:
         pipeline.processes = Processes.arrange(device.partition(":")[0])
         pipeline.processes.share_picture(pipeline.transformer)

@@ -11,8 +11,8 @@ from uniavgen.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
-    from uniavgen.inference.memory import Plan
-    from uniavgen.inference.placement import Placement
+    from uniavgen.inference.memory import MemoryPlan
+    from uniavgen.inference.offload import OffloadConfig
     from uniavgen.inference.request import Request
 
 
@@ -21,9 +21,9 @@ def check_memory(vram: float | None, mode: str | None) -> None:
     if vram is not None and not (math.isfinite(vram) and vram > 0):
         raise ConfigError(f"--vram is the memory of the GPU in GB, such as 24, got {vram:g}")
     if mode is not None:
-        from uniavgen.inference.placement import mode_named
+        from uniavgen.inference.offload import offload_mode
 
-        mode_named(mode)
+        offload_mode(mode)
 
 
 def check_gpu(vram: float | None, mode: str | None, device: str) -> None:
@@ -42,7 +42,7 @@ def check_gpu(vram: float | None, mode: str | None, device: str) -> None:
 
 def placed_for(
     request: "Request", model: str, folder: Path | None, device: str, asked: tuple[float | None, str | None]
-) -> "Placement | None":
+) -> "OffloadConfig | None":
     """How a clip is made within the memory of a GPU, told in one line; None on anything else.
 
     asked: --vram and --mode. Raises ConfigError where the clip does not fit on the GPU, or the weights into the
@@ -57,26 +57,26 @@ def placed_for(
     if place.type != "cuda":
         check_room(model, folder)
         return None
-    from uniavgen.inference.memory import GB, Planner, work_of
-    from uniavgen.inference.parts import saved_parts
-    from uniavgen.inference.picture import asked_size
-    from uniavgen.inference.prepare import prepare
+    from uniavgen.inference.inputs import prepare_inputs
+    from uniavgen.inference.memory import GIB, MemoryPlanner, workload_of
+    from uniavgen.inference.meta_model import saved_meta_model
+    from uniavgen.inference.resize import resize_rule_for
 
     vram, mode = asked
-    parts = saved_parts(folder or downloaded(model))
-    size = parts.picture_size if request.size is None else asked_size(parts.picture_size, *request.size)
-    inputs = prepare(request, parts.transformer.settings.timebase, size)
-    budget = free_bytes(place) if vram is None else int(vram * GB)
-    plan = Planner(parts, work_of(request, inputs, request.sampling(parts.sampling))).choose(
+    parts = saved_meta_model(folder or downloaded(model))
+    size = parts.resize_rule if request.size is None else resize_rule_for(parts.resize_rule, *request.size)
+    inputs = prepare_inputs(request, parts.transformer.settings.timebase, size)
+    budget = free_bytes(place) if vram is None else int(vram * GIB)
+    plan = MemoryPlanner(parts, workload_of(request, inputs, request.sampling(parts.sampling))).choose(
         budget, place, mode, host=free_here()
     )
     if vram is not None:
         keep_within(budget, place)
     print(
-        f"memory mode {plan.placement.mode.name}: at most {plan.peak.needed / GB:.1f} of {budget / GB:.1f} GB "
+        f"memory mode {plan.offload.mode.name}: at most {plan.peak.required / GIB:.1f} of {budget / GIB:.1f} GB "
         f"(predicted, to {plan.peak.phase})"
     )
-    return plan.placement
+    return plan.offload
 
 
 @contextmanager
@@ -94,13 +94,13 @@ def too_little_told() -> Iterator[None]:
 
 def check_room(model: str, folder: Path | None) -> None:
     """ConfigError where a model's files alone are more than the computer's memory can take now."""
-    from uniavgen.inference.memory import GB
+    from uniavgen.inference.memory import GIB
 
     files = [] if folder is None else folder.rglob("*.safetensors")
     weights, free = sum(file.stat().st_size for file in files), free_here()
     if weights > free:
         raise ConfigError(
-            f"the weights of {model} are {weights / GB:.1f} GB, and {free / GB:.1f} GB of this computer's memory are "
+            f"the weights of {model} are {weights / GIB:.1f} GB, and {free / GIB:.1f} GB of this computer's memory are "
             "free; close other programs, or use a computer with more memory"
         )
 
@@ -132,16 +132,16 @@ def keep_within(budget: int, device: "torch.device") -> None:
     torch.cuda.set_per_process_memory_fraction(min(max(budget - RESERVE, 0) / total, 1.0), device)
 
 
-def described(plan: "Plan") -> list[str]:
+def described(plan: "MemoryPlan") -> list[str]:
     """Lines about a plan: its mode, a table of its phases, and what it takes altogether."""
-    from uniavgen.inference.memory import GB
+    from uniavgen.inference.memory import GIB
 
-    placement = plan.placement
+    placement = plan.offload
     rows = [("phase", "on the device", "weights", "activations", "peak GB")]
     for memory in plan.phases:
         there = ", ".join(name.replace("_", " ") for name in memory.resident) or "nothing"
         numbers = (memory.weights, memory.activations, memory.peak)
-        rows.append((str(memory.phase), there, *(f"{number / GB:.2f}" for number in numbers)))
+        rows.append((str(memory.phase), there, *(f"{number / GIB:.2f}" for number in numbers)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     table = []
     for row in rows:

@@ -10,8 +10,8 @@ from uniavgen.distributed import check_device_name, select_device
 from uniavgen.errors import CheckpointError
 
 if TYPE_CHECKING:
+    from uniavgen.inference.offload import OffloadConfig
     from uniavgen.inference.pipeline import UniAVGenPipeline
-    from uniavgen.inference.placement import Placement
     from uniavgen.inference.request import Request
 
 NANO = "nano"
@@ -70,7 +70,7 @@ def downloaded(model: str) -> Path:
         ) from None
 
 
-def load(model: str, folder: Path | None, device: str, placement: "Placement | None" = None) -> "UniAVGenPipeline":
+def load(model: str, folder: Path | None, device: str, placement: "OffloadConfig | None" = None) -> "UniAVGenPipeline":
     """The pipeline in its place; CheckpointError where it is damaged, foreign or not to be had.
 
     placement: as it was planned; None is all of it on the device. On a GPU transformer and caption encoder work in
@@ -80,11 +80,11 @@ def load(model: str, folder: Path | None, device: str, placement: "Placement | N
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
-    from uniavgen.inference.parts import WORKING_DTYPE
+    from uniavgen.inference.meta_model import WORKING_DTYPE
+    from uniavgen.inference.offload import OffloadConfig, apply_offload
     from uniavgen.inference.pipeline import UniAVGenPipeline
-    from uniavgen.inference.placement import Placement, place
 
-    placement = placement or Placement(device=torch.device(select_device(device)))
+    placement = placement or OffloadConfig(device=torch.device(select_device(device)))
     dtypes = {"transformer": WORKING_DTYPE, "text_encoder": WORKING_DTYPE, "default": torch.float32}
     options = {"dtype": dtypes} if placement.device is not None and placement.device.type == "cuda" else {}
     for logging in (diffusers_logging, transformers_logging):
@@ -101,7 +101,7 @@ def load(model: str, folder: Path | None, device: str, placement: "Placement | N
         mend = "check the name and the network" if folder is None else "copy or download it again"
         raise CheckpointError(f"the model {model} could not be loaded ({_first_line(error)}); {mend}") from None
     _check_filled(pipeline, model)
-    return place(pipeline, placement)
+    return apply_offload(pipeline, placement)
 
 
 def _check_weights(folder: Path) -> None:

@@ -11,8 +11,8 @@ from uniavgen.apps.cli.making import NUM_FRAMES, size_asked
 from uniavgen.errors import ConfigError
 
 if TYPE_CHECKING:
-    from uniavgen.inference.memory import Plan
-    from uniavgen.inference.parts import Parts
+    from uniavgen.inference.memory import MemoryPlan
+    from uniavgen.inference.meta_model import MetaModel
 
 BASE = "base"
 """The paper's model, whose sizes are known without its weights."""
@@ -49,34 +49,34 @@ def plan(
     folder = _folder(model, device)
     budget, is_gpu = _budget(vram, mode, device)
 
-    from uniavgen.inference.memory import GB, Planner, largest_work
-    from uniavgen.inference.parts import WORKING_DTYPE, base_parts, saved_parts
+    from uniavgen.inference.memory import GIB, MemoryPlanner, largest_workload
+    from uniavgen.inference.meta_model import WORKING_DTYPE, base_meta_model, saved_meta_model
 
     dtype = WORKING_DTYPE if is_gpu else None
-    parts = base_parts(dtype) if folder is None else saved_parts(folder, dtype)
+    parts = base_meta_model(dtype) if folder is None else saved_meta_model(folder, dtype)
     width, height = _pixels(asked, parts)
     timing = parts.transformer.settings.timebase.clip(num_frames)
-    work = largest_work(_task(task), height, width, timing, parts.sampling)
-    planner = Planner(parts, work)
+    work = largest_workload(_task(task), height, width, timing, parts.sampling)
+    planner = MemoryPlanner(parts, work)
     # A GPU that is asked about with --vram may be in another computer.
     host = free_here() if vram is None else None
     found = planner.resident() if budget is None else planner.choose(budget, mode=mode, host=host)
     if as_json:
         told = {"model": model, "task": task, "size": f"{width}x{height}", "num_frames": num_frames}
-        print(json.dumps({**told, "vram_gb": budget and round(budget / GB, 2), **_data(found)}, indent=2))
+        print(json.dumps({**told, "vram_gb": budget and round(budget / GIB, 2), **_data(found)}, indent=2))
         return
     print(f"{model}, {task}, {width}x{height} px, {num_frames} frames, {'a GPU' if is_gpu else 'a CPU, in float32'}")
     for line in described(found):
         print(line)
-    taken = f"{found.peak.peak / GB:.1f} GB"
+    taken = f"{found.peak.peak / GIB:.1f} GB"
     if budget is not None:
-        taken = f"{found.peak.needed / GB:.1f} of {budget / GB:.1f} GB, CUDA's own share included"
+        taken = f"{found.peak.required / GIB:.1f} of {budget / GIB:.1f} GB, CUDA's own share included"
     print(f"at most {taken} (to {found.peak.phase}); predicted, not measured")
-    if found.waiting:
+    if found.host_bytes:
         free = free_here()
-        enough = "" if found.waiting <= free else ": too little"
-        waiting = f"{found.waiting / GB:.1f} GB of weights wait in the computer's memory"
-        print(f"{waiting}; {free / GB:.1f} GB are free here{enough}")
+        enough = "" if found.host_bytes <= free else ": too little"
+        waiting = f"{found.host_bytes / GIB:.1f} GB of weights wait in the computer's memory"
+        print(f"{waiting}; {free / GIB:.1f} GB are free here{enough}")
 
 
 def _folder(model: str, device: str) -> Path | None:
@@ -95,12 +95,12 @@ def _folder(model: str, device: str) -> Path | None:
 
 def _budget(vram: float | None, mode: str | None, device: str) -> tuple[int | None, bool]:
     """Bytes that may be taken, None for any, and whether it is a GPU's."""
-    from uniavgen.inference.memory import GB
+    from uniavgen.inference.memory import GIB
 
     if vram is not None and device in ("cpu", "mps"):
         raise ConfigError(f"--vram is for a CUDA GPU, and --device is {device}, where everything stays; leave one out")
     if vram is not None:
-        return int(vram * GB), True
+        return int(vram * GIB), True
     import torch
 
     from uniavgen.apps.cli.memory import free_bytes
@@ -114,12 +114,12 @@ def _budget(vram: float | None, mode: str | None, device: str) -> tuple[int | No
     return None, False
 
 
-def _pixels(asked: tuple[int, int] | None, parts: "Parts") -> tuple[int, int]:
+def _pixels(asked: tuple[int, int] | None, parts: "MetaModel") -> tuple[int, int]:
     """Width and height; ConfigError for what the model cannot draw."""
-    from uniavgen.inference.picture import Cover, asked_size
+    from uniavgen.inference.resize import ResizeAndCrop, resize_rule_for
 
-    own = parts.picture_size if asked is None else asked_size(parts.picture_size, *asked)
-    return (own.width, own.height) if isinstance(own, Cover) else LARGEST
+    own = parts.resize_rule if asked is None else resize_rule_for(parts.resize_rule, *asked)
+    return (own.width, own.height) if isinstance(own, ResizeAndCrop) else LARGEST
 
 
 def _task(name: str) -> Any:
@@ -130,12 +130,12 @@ def _task(name: str) -> Any:
     return Task(name)
 
 
-def _data(found: "Plan") -> dict[str, Any]:
-    placement = found.placement
+def _data(found: "MemoryPlan") -> dict[str, Any]:
+    placement = found.offload
     return {
         "mode": placement.mode.name,
         "batch_passes": placement.batch_passes,
-        "keep_text": placement.keep_text,
+        "keep_text": placement.cache_text_kv,
         "encode_tile_px": placement.encode_tile_px,
         "decode_tile_px": placement.decode_tile_px,
         "phases": [
@@ -143,6 +143,6 @@ def _data(found: "Plan") -> dict[str, Any]:
             for m in found.phases
         ],
         "peak": max(memory.peak for memory in found.phases),
-        "needed": round(found.peak.needed),
-        "waiting": found.waiting,
+        "needed": round(found.peak.required),
+        "waiting": found.host_bytes,
     }

@@ -130,7 +130,7 @@ def _request(prompt: Prompt, task: Task, order: Order, seed: int) -> "Request":
     base, spec = Timebase(), TASKS[task]
     given: dict[str, Any] = {}
     if spec.video is Part.GENERATED:
-        given["picture"] = read_image(_needed(prompt, "image", task))
+        given["image"] = read_image(_needed(prompt, "image", task))
     else:
         kept = order.num_frames
         if spec.video is Part.PREFIX:

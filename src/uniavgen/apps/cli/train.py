@@ -196,7 +196,7 @@ def _watcher(watch: Path, parts: Path) -> "SampleClips":
                 task=Task.JOINT,
                 speech=source.text,
                 caption=source.caption,
-                picture=source.frames[0],
+                image=source.frames[0],
                 steps=_WATCH_STEPS,
                 seed=number,
             )

@@ -4,22 +4,22 @@ import numpy as np
 import pytest
 
 from uniavgen.codecs.mel import PEAK
-from uniavgen.inference.seam import (
+from uniavgen.inference.crossfade import (
     FADE_FRAMES,
     FADE_SAMPLES,
     LEVEL_FADE_SAMPLES,
     LEVEL_STEP_DB,
     UNHEARD_PEAK,
-    join_frames,
-    join_sound,
-    unheard,
+    crossfade_audio,
+    crossfade_frames,
+    is_silent,
 )
 
 
 def test_a_step_in_the_picture_becomes_a_slope():
     given = np.full((5, 2, 2, 3), 100, np.uint8)
     decoded = np.full((5 + FADE_FRAMES + 3, 2, 2, 3), 190, np.uint8)
-    joined = join_frames(given, decoded)
+    joined = crossfade_frames(given, decoded)
     assert np.array_equal(joined[:5], given)
     assert np.array_equal(joined[5 + FADE_FRAMES :], decoded[5 + FADE_FRAMES :])
     steps = np.diff(joined[4 : 6 + FADE_FRAMES].astype(int), axis=0)
@@ -30,7 +30,7 @@ def test_what_moves_behind_the_seam_still_moves():
     rng = np.random.default_rng(0)
     decoded = rng.integers(100, 150, (12, 4, 4, 3), dtype=np.uint8)
     given = decoded[:5] + np.uint8(27)
-    joined = join_frames(given, decoded)
+    joined = crossfade_frames(given, decoded)
     # A decoder that is off by one constant is mended exactly: what is left is that constant, fading.
     left = joined[5:].astype(float) - decoded[5:]
     rest = given[-1].astype(float) - decoded[5]
@@ -39,7 +39,7 @@ def test_what_moves_behind_the_seam_still_moves():
 
 
 def test_a_short_rest_is_no_error():
-    joined = join_frames(np.zeros((1, 2, 2, 3), np.uint8), np.full((3, 2, 2, 3), 90, np.uint8))
+    joined = crossfade_frames(np.zeros((1, 2, 2, 3), np.uint8), np.full((3, 2, 2, 3), 90, np.uint8))
     assert joined[:, 0, 0, 0].tolist() == [0, 10, 20]
 
 
@@ -48,9 +48,9 @@ def test_a_sound_that_comes_back_louder_goes_on_as_it_was():
     heard = 0.25 * np.sin(np.arange(9_600) * (2 * np.pi / 96), dtype=np.float32)
     given = heard[:4_800]
     decoded = heard * np.float32(PEAK / np.abs(given).max())
-    joined = join_sound(given, decoded, 4_800)
+    joined = crossfade_audio(given, decoded, 4_800)
     np.testing.assert_allclose(joined, heard, atol=1e-6)
-    other = join_sound(given, np.zeros_like(decoded), 4_800)
+    other = crossfade_audio(given, np.zeros_like(decoded), 4_800)
     assert np.array_equal(other[: 4_800 - FADE_SAMPLES], given[: 4_800 - FADE_SAMPLES])
     assert np.all(np.diff(np.abs(other[4_800:])) == 0)
     assert np.abs(np.diff(other)).max() < 0.02
@@ -64,7 +64,7 @@ def test_a_step_in_loudness_becomes_a_slope(made_db: float, begins_db: float):
     hiss = np.tile(np.random.default_rng(0).uniform(-0.1, 0.1, 480).astype(np.float32), 20)
     given = hiss[:4_800].copy()
     given[0] = PEAK
-    joined = join_sound(given, hiss * np.float32(10 ** (made_db / 20)), 4_800)
+    joined = crossfade_audio(given, hiss * np.float32(10 ** (made_db / 20)), 4_800)
     heard_db = 20 * np.log10(joined[4_800:] / hiss[4_800:])
     assert heard_db[0] == pytest.approx(begins_db, abs=1e-3)
     slope = np.diff(heard_db[:LEVEL_FADE_SAMPLES])
@@ -75,8 +75,8 @@ def test_a_step_in_loudness_becomes_a_slope(made_db: float, begins_db: float):
 @pytest.mark.parametrize("noise", [0.0, 0.9 * UNHEARD_PEAK])
 def test_what_holds_no_speech_has_no_level(noise: float):
     given, decoded = np.full(480, noise, np.float32), np.full(960, 0.5, np.float32)
-    assert unheard(given)
-    joined = join_sound(given, decoded, 480)
+    assert is_silent(given)
+    joined = crossfade_audio(given, decoded, 480)
     assert np.all(joined[480:] == 0.5)
     assert np.all(joined[:240] == given[:240])
-    assert not unheard(np.array([0.0, -1.1 * UNHEARD_PEAK], np.float32))
+    assert not is_silent(np.array([0.0, -1.1 * UNHEARD_PEAK], np.float32))

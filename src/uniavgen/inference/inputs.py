@@ -11,16 +11,16 @@ from jaxtyping import Float32, UInt8
 from scipy.signal import resample_poly
 
 from uniavgen.errors import ConfigError, MediaError
-from uniavgen.inference.picture import PictureSize, resize
+from uniavgen.inference.crossfade import is_silent
 from uniavgen.inference.request import MAX_VOICE_S, MIN_FRAMES, Request
-from uniavgen.inference.seam import unheard
+from uniavgen.inference.resize import ResizeRule, resize
 from uniavgen.media.video import at_rate
 from uniavgen.tasks.table import REFERENCE_SILENCE_S, TASKS, Part
 from uniavgen.timebase import ClipTiming, Timebase
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inputs:
+class ModelInputs:
     """What the codecs encode."""
 
     timing: ClipTiming
@@ -35,17 +35,17 @@ class Inputs:
     """The reference audio with its silence."""
 
     @property
-    def begins_unheard(self) -> bool:
+    def starts_silent(self) -> bool:
         """Whether the given beginning of the clip's sound is one in which nothing is said (`seam.unheard`)."""
-        return self.audio is not None and self.given_tokens < self.timing.num_audio_tokens and unheard(self.audio)
+        return self.audio is not None and self.given_tokens < self.timing.num_audio_tokens and is_silent(self.audio)
 
 
-def prepare(request: Request, base: Timebase, size: PictureSize) -> Inputs:
+def prepare_inputs(request: Request, base: Timebase, size: ResizeRule) -> ModelInputs:
     """Resize, resample, cut and pad; MediaError where something is too long or too short."""
     timing = base.clip(request.num_frames)
     spec = TASKS[request.task]
-    if request.picture is not None:
-        frames = request.picture[None]
+    if request.image is not None:
+        frames = request.image[None]
     elif request.video is not None:
         frames = at_rate(request.video, request.video_fps, base.fps)
         frames = frames[: _video_length(request, frames.shape[0], timing, spec.video)]
@@ -58,7 +58,7 @@ def prepare(request: Request, base: Timebase, size: PictureSize) -> Inputs:
         Part.GIVEN: timing.num_audio_tokens,
     }[spec.audio]
     audio = None if request.audio is None else resample(request.audio, request.audio_rate_hz, base.sample_rate_hz)
-    return Inputs(
+    return ModelInputs(
         timing=timing,
         frames=resize(frames, size),
         audio=None if audio is None else _given_audio(request, audio, timing, given_tokens),

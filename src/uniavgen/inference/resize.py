@@ -20,7 +20,7 @@ Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cover(Config):
+class ResizeAndCrop(Config):
     """One fixed size: scaled to cover it, then cropped around the centre. [ours, for nano]"""
 
     kind: Literal["cover"] = "cover"
@@ -40,7 +40,7 @@ class Cover(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShortSide(Config):
+class ResizeShortSide(Config):
     """The source's shape at a fixed shorter side, both sides rounded up to whole tokens, nothing cropped. [release]"""
 
     kind: Literal["short_side"] = "short_side"
@@ -62,29 +62,29 @@ class ShortSide(Config):
         return -(-numerator // (denominator * self.multiple)) * self.multiple
 
 
-PictureSize = Cover | ShortSide
+ResizeRule = ResizeAndCrop | ResizeShortSide
 
 
-def asked_size(own: PictureSize, width: int, height: int) -> PictureSize:
+def resize_rule_for(own: ResizeRule, width: int, height: int) -> ResizeRule:
     """How pictures are brought to a size that was asked for; ConfigError where a model cannot draw it."""
     match own:
-        case Cover():
+        case ResizeAndCrop():
             raise ConfigError(f"this model draws {own.width}x{own.height} px and nothing else; leave the size out")
-        case ShortSide(multiple=multiple):
+        case ResizeShortSide(multiple=multiple):
             if min(width, height) < multiple or width % multiple or height % multiple:
                 fitting = "x".join(str(max(round(side / multiple), 1) * multiple) for side in (width, height))
                 raise ConfigError(
                     f"both sides of a clip are multiples of {multiple} px, got {width}x{height}; use {fitting}"
                 )
-            return Cover(height=height, width=width)
+            return ResizeAndCrop(height=height, width=width)
 
 
-def parse_size(data: Mapping[str, Any]) -> PictureSize:
+def parse_resize_rule(data: Mapping[str, Any]) -> ResizeRule:
     """A pipeline's `picture_config`; ConfigError where it is none."""
-    return parse(Cover if data.get("kind") == "cover" else ShortSide, data, origin="picture_config")
+    return parse(ResizeAndCrop if data.get("kind") == "cover" else ResizeShortSide, data, origin="picture_config")
 
 
-def resize(frames: UInt8[np.ndarray, "f h w 3"], size: PictureSize) -> UInt8[np.ndarray, "f h2 w2 3"]:
+def resize(frames: UInt8[np.ndarray, "f h w 3"], size: ResizeRule) -> UInt8[np.ndarray, "f h2 w2 3"]:
     """Frames at the model's size, filtered so that fine detail does not alias; MediaError for too long a shape."""
     height, width = frames.shape[1:3]
     _check_shape(height, width, size)
@@ -98,17 +98,17 @@ def resize(frames: UInt8[np.ndarray, "f h w 3"], size: PictureSize) -> UInt8[np.
     return np.stack([np.asarray(picture) for picture in scaled])
 
 
-def _check_shape(height: int, width: int, size: PictureSize) -> None:
+def _check_shape(height: int, width: int, size: ResizeRule) -> None:
     """MediaError for a picture that is too long."""
     match size:
-        case Cover():
+        case ResizeAndCrop():
             stretch = Fraction(height * size.width, width * size.height)
             if max(stretch, 1 / stretch) > MAX_ASPECT:
                 raise MediaError(
                     f"the picture is {width}x{height} px, of which a clip of {size.width}x{size.height} px shows less "
                     f"than {1 / MAX_ASPECT:.0%}; crop it"
                 )
-        case ShortSide():
+        case ResizeShortSide():
             if max(height, width) > MAX_ASPECT * min(height, width):
                 raise MediaError(
                     f"the picture is {width}x{height} px; one side may be at most {MAX_ASPECT:g} times the other; "

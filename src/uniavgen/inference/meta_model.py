@@ -21,8 +21,8 @@ from uniavgen.codecs.video_vae import VideoVaeShape
 from uniavgen.codecs.vocoder import GriffinLimVocoder, NanoVocoder
 from uniavgen.config import load, parse
 from uniavgen.errors import CheckpointError
-from uniavgen.inference.picture import PictureSize, ShortSide, parse_size
 from uniavgen.inference.request import SamplingConfig
+from uniavgen.inference.resize import ResizeRule, ResizeShortSide, parse_resize_rule
 from uniavgen.models.config import TransformerConfig
 from uniavgen.models.transformer import UniAVGenTransformer
 
@@ -36,7 +36,7 @@ WORKING_DTYPE = torch.bfloat16
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
+class MetaModel:
     """Meta tensors all over, in evaluation; `transformer` and `text_encoder` in the precision that they work in."""
 
     transformer: UniAVGenTransformer
@@ -44,7 +44,7 @@ class Parts:
     text_encoder: UMT5EncoderModel
     vocoder: Any
     caption_tokens: int
-    picture_size: PictureSize
+    resize_rule: ResizeRule
     sampling: SamplingConfig
 
     def __post_init__(self) -> None:
@@ -63,33 +63,33 @@ class Parts:
         return self.vae.config["scale_factor_spatial"] * max(self.transformer.settings.video.patch[1:])
 
 
-def base_parts(dtype: torch.dtype | None = WORKING_DTYPE) -> Parts:
+def base_meta_model(dtype: torch.dtype | None = WORKING_DTYPE) -> MetaModel:
     """The paper's model. [release]"""
     with META:
-        parts = Parts(
+        parts = MetaModel(
             transformer=UniAVGenTransformer.from_settings(load(TransformerConfig, ["base/model"])),
             vae=WAN_VAE.build(),
             text_encoder=UMT5EncoderModel(UMT5Config(**UMT5_XXL, feed_forward_proj="gated-gelu")),
             vocoder=Qwen2_5OmniToken2WavBigVGANModel(Qwen2_5OmniBigVGANConfig()),
             caption_tokens=MAX_TOKENS,
-            picture_size=ShortSide(),
+            resize_rule=ResizeShortSide(),
             sampling=SamplingConfig(),
         )
     return _at_work(parts, dtype)
 
 
-def saved_parts(folder: Path, dtype: torch.dtype | None = WORKING_DTYPE) -> Parts:
+def saved_meta_model(folder: Path, dtype: torch.dtype | None = WORKING_DTYPE) -> MetaModel:
     """A saved pipeline's, by its configs; CheckpointError where one is missing or damaged."""
     try:
         index = json.loads((folder / "model_index.json").read_text())
         with META:
-            parts = Parts(
+            parts = MetaModel(
                 transformer=UniAVGenTransformer.from_config(_config(folder / "transformer")),
                 vae=AutoencoderKLWan.from_config(_config(folder / "vae")),
                 text_encoder=UMT5EncoderModel(AutoConfig.from_pretrained(folder / "text_encoder")),
                 vocoder=_vocoder(index.get("vocoder") or [None, None], folder / "vocoder"),
                 caption_tokens=_caption_tokens(folder / "tokenizer"),
-                picture_size=parse_size(index["picture_config"]),
+                resize_rule=parse_resize_rule(index["picture_config"]),
                 sampling=parse(SamplingConfig, index["sampling_config"], origin="sampling_config"),
             )
     except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
@@ -119,7 +119,7 @@ def _vocoder(named: list[str | None], folder: Path) -> Any:
     raise CheckpointError(f"{folder} holds a vocoder of a kind that is not known here: {named}")
 
 
-def _at_work(parts: Parts, dtype: torch.dtype | None) -> Parts:
+def _at_work(parts: MetaModel, dtype: torch.dtype | None) -> MetaModel:
     """As `from_pretrained(dtype=...)` loads them; None is float32, or what the caption encoder's config says."""
     parts.text_encoder.to(dtype or parts.text_encoder.config.dtype or torch.float32)
     in_working_precision(parts.transformer, dtype or torch.float32)

@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from uniavgen.inference.pipeline import UniAVGenPipeline
     from uniavgen.models.transformer import UniAVGenTransformer
 
-HOME = torch.device("cpu")
+OFFLOAD_DEVICE = torch.device("cpu")
 """Where parts wait."""
 
 
-class Residency(StrEnum):
+class OffloadStrategy(StrEnum):
     """Which parts lie on the device."""
 
-    ALL = "all"
-    TURNS = "turns"
+    NONE = "all"
+    MODEL_OFFLOAD = "turns"
     """One part at a time, the others wait on the CPU."""
-    STREAMED = "streamed"
+    GROUP_OFFLOAD = "streamed"
     """As in turns, and of the transformer and the text encoder only the block that works and the one after it."""
 
 
-class Weights(StrEnum):
+class WeightStorage(StrEnum):
     """How the transformer's large matrices are stored; they compute in the precision that they were loaded in."""
 
     AS_LOADED = "as loaded"
@@ -45,42 +45,42 @@ class Weights(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mode:
+class OffloadMode:
     """One row of the table."""
 
     name: str
-    residency: Residency
-    weights: Weights = Weights.AS_LOADED
+    strategy: OffloadStrategy
+    weights: WeightStorage = WeightStorage.AS_LOADED
     is_automatic: bool = True
     """Whether it may be chosen by what fits; else it is taken where it is asked for."""
     summary: str
 
 
-MODES: dict[str, Mode] = {
+OFFLOAD_MODES: dict[str, OffloadMode] = {
     mode.name: mode
     for mode in (
-        Mode(name="resident", residency=Residency.ALL, summary="all parts stay on the device"),
-        Mode(
+        OffloadMode(name="resident", strategy=OffloadStrategy.NONE, summary="all parts stay on the device"),
+        OffloadMode(
             name="turns",
-            residency=Residency.TURNS,
+            strategy=OffloadStrategy.MODEL_OFFLOAD,
             summary="text encoder, transformer, video autoencoder and vocoder are on the device in turn",
         ),
-        Mode(
+        OffloadMode(
             name="streamed-fp8",
-            residency=Residency.STREAMED,
-            weights=Weights.FP8,
+            strategy=OffloadStrategy.GROUP_OFFLOAD,
+            weights=WeightStorage.FP8,
             summary="blocks are streamed to the device one by one, stored in fp8, which changes the clip a little",
         ),
-        Mode(
+        OffloadMode(
             name="streamed",
-            residency=Residency.STREAMED,
+            strategy=OffloadStrategy.GROUP_OFFLOAD,
             is_automatic=False,
             summary="blocks are streamed to the device one by one; the same clip as resident",
         ),
-        Mode(
+        OffloadMode(
             name="streamed-int8",
-            residency=Residency.STREAMED,
-            weights=Weights.INT8,
+            strategy=OffloadStrategy.GROUP_OFFLOAD,
+            weights=WeightStorage.INT8,
             is_automatic=False,
             summary="blocks are streamed to the device one by one, stored in int8, which changes the clip a little",
         ),
@@ -90,65 +90,65 @@ MODES: dict[str, Mode] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Placement:
+class OffloadConfig:
     """All that memory decides about a pipeline. The default leaves the parts where they are."""
 
-    mode: Mode = MODES["resident"]
+    mode: OffloadMode = OFFLOAD_MODES["resident"]
     device: torch.device | None = None
     """Where the work is done; None is where the parts lie."""
     batch_passes: bool = False
     """Whether both guidance passes of a step run as one batch (`ClipVelocity`). On a CPU it gains nothing."""
-    room_for_text: bool = True
+    text_kv_fits: bool = True
     """Whether the device has room for the keys and values that every block makes of both texts."""
     encode_tile_px: int | None = None
     decode_tile_px: int | None = None
     """Side of the squares in which the autoencoder works (`VideoCodec`); None is the whole picture."""
 
     @property
-    def keep_text(self) -> bool:
+    def cache_text_kv(self) -> bool:
         """Whether blocks project a text once and not in every pass (`ClipVelocity`). Streamed blocks cannot, since
         their weights are there only while they run."""
-        return self.room_for_text and self.mode.residency is not Residency.STREAMED
+        return self.text_kv_fits and self.mode.strategy is not OffloadStrategy.GROUP_OFFLOAD
 
 
-def mode_named(name: str) -> Mode:
+def offload_mode(name: str) -> OffloadMode:
     """A mode that can be used here; ConfigError for another name or where its package is missing."""
-    if name not in MODES:
-        raise ConfigError(f"there is no mode '{name}'; use one of {', '.join(MODES)}")
-    if MODES[name].weights is Weights.INT8 and find_spec("torchao") is None:
+    if name not in OFFLOAD_MODES:
+        raise ConfigError(f"there is no mode '{name}'; use one of {', '.join(OFFLOAD_MODES)}")
+    if OFFLOAD_MODES[name].weights is WeightStorage.INT8 and find_spec("torchao") is None:
         raise ConfigError(
             f"the mode '{name}' needs torchao, which is missing; pip install 'uniavgen[quant]', or use streamed-fp8"
         )
-    return MODES[name]
+    return OFFLOAD_MODES[name]
 
 
-def place(pipeline: "UniAVGenPipeline", placement: Placement) -> "UniAVGenPipeline":
+def apply_offload(pipeline: "UniAVGenPipeline", offload: OffloadConfig) -> "UniAVGenPipeline":
     """Bring a pipeline that was loaded on the CPU into its mode. A pipeline is placed once."""
-    device = placement.device
+    device = offload.device
     if device is None:
         raise ConfigError("a placement needs the device that the work is done on")
-    store(pipeline.transformer, placement.mode.weights)
-    match placement.mode.residency:
-        case Residency.ALL:
+    quantize(pipeline.transformer, offload.mode.weights)
+    match offload.mode.strategy:
+        case OffloadStrategy.NONE:
             pipeline.to(device)
-        case Residency.TURNS:
-            pipeline.to(HOME)
-        case Residency.STREAMED:
+        case OffloadStrategy.MODEL_OFFLOAD:
+            pipeline.to(OFFLOAD_DEVICE)
+        case OffloadStrategy.GROUP_OFFLOAD:
             _stream_transformer(pipeline.transformer, device)
             _stream(pipeline.text_encoder.encoder, device)
-    pipeline.placement = placement
+    pipeline.offload = offload
     return pipeline
 
 
-def store(transformer: "UniAVGenTransformer", weights: Weights) -> None:
+def quantize(transformer: "UniAVGenTransformer", weights: WeightStorage) -> None:
     """Store the matrices of the blocks in less, where they lie."""
     match weights:
-        case Weights.AS_LOADED:
+        case WeightStorage.AS_LOADED:
             pass
-        case Weights.FP8:
+        case WeightStorage.FP8:
             computed_in = transformer.blocks[0].video.attn1.to_q.weight.dtype
             transformer.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=computed_in)
-        case Weights.INT8:
+        case WeightStorage.INT8:
             from torchao.quantization import Int8WeightOnlyConfig, quantize_  # pyright: ignore[reportMissingImports]
 
             quantize_(transformer.blocks, Int8WeightOnlyConfig())
@@ -157,25 +157,25 @@ def store(transformer: "UniAVGenTransformer", weights: Weights) -> None:
 @contextmanager
 def on_device(pipeline: "UniAVGenPipeline", *names: str) -> Iterator[None]:
     """Parts that work now are on the device, and leave it afterwards where the mode says so."""
-    parts = [getattr(pipeline, name) for name in names if name in _visitors(pipeline.placement.mode)]
+    parts = [getattr(pipeline, name) for name in names if name in _visitors(pipeline.offload.mode)]
     modules = [part for part in parts if isinstance(part, nn.Module)]
     for module in modules:
-        module.to(pipeline.placement.device)
+        module.to(pipeline.offload.device)
     try:
         yield
     finally:
         for module in modules:
-            module.to(HOME)
+            module.to(OFFLOAD_DEVICE)
 
 
-def _visitors(mode: Mode) -> tuple[str, ...]:
+def _visitors(mode: OffloadMode) -> tuple[str, ...]:
     """Parts that come and go as a whole."""
-    match mode.residency:
-        case Residency.ALL:
+    match mode.strategy:
+        case OffloadStrategy.NONE:
             return ()
-        case Residency.TURNS:
+        case OffloadStrategy.MODEL_OFFLOAD:
             return ("text_encoder", "transformer", "vae", "vocoder")
-        case Residency.STREAMED:
+        case OffloadStrategy.GROUP_OFFLOAD:
             return ("vae", "vocoder")
 
 
@@ -193,7 +193,7 @@ def _stream(model: nn.Module, device: torch.device) -> None:
     apply_group_offloading(
         model,
         onload_device=device,
-        offload_device=HOME,
+        offload_device=OFFLOAD_DEVICE,
         offload_type="block_level",
         num_blocks_per_group=1,
         use_stream=device.type == "cuda",

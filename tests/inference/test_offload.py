@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from uniavgen.errors import ConfigError
-from uniavgen.inference.placement import MODES, Placement, Residency, mode_named, place
+from uniavgen.inference.offload import OFFLOAD_MODES, OffloadConfig, OffloadStrategy, apply_offload, offload_mode
 from uniavgen.inference.request import Request
 from uniavgen.tasks.table import Task
 
@@ -16,16 +16,16 @@ FRAMES = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), dtype=np.uint
 SOUND = np.sin(np.arange(9 * 1500) * 0.05).astype(np.float32) * 0.5
 COMMON = {"num_frames": 9, "speech": "Hi there.", "caption": "A woman speaks."}
 REQUESTS = {
-    Task.JOINT: Request(task=Task.JOINT, picture=FRAMES[0], **COMMON),
+    Task.JOINT: Request(task=Task.JOINT, image=FRAMES[0], **COMMON),
     Task.DUBBING: Request(task=Task.DUBBING, video=FRAMES, **COMMON),
-    Task.ANIMATION: Request(task=Task.ANIMATION, picture=FRAMES[0], audio=SOUND, **COMMON),
+    Task.ANIMATION: Request(task=Task.ANIMATION, image=FRAMES[0], audio=SOUND, **COMMON),
 }
 WORK = torch.device("cpu", 0)
 """The same memory as HOME under another name, so that moves can be seen."""
 
 
 def placed(pipeline, mode: str, **more):
-    return place(pipeline, Placement(mode=MODES[mode], device=WORK, **more))
+    return apply_offload(pipeline, OffloadConfig(mode=OFFLOAD_MODES[mode], device=WORK, **more))
 
 
 @pytest.mark.parametrize("mode", ["resident", "turns", "streamed"])
@@ -130,8 +130,8 @@ def test_a_byte_a_weight_changes_the_clip_a_little(fresh_pipeline, mode, mel_err
 
 def test_modes_that_cannot_be(monkeypatch):
     with pytest.raises(ConfigError, match="no mode 'huge'; use one of resident, turns, streamed-fp8"):
-        mode_named("huge")
-    monkeypatch.setattr("uniavgen.inference.placement.find_spec", lambda _: None)
-    assert mode_named("streamed-fp8").residency is Residency.STREAMED
+        offload_mode("huge")
+    monkeypatch.setattr("uniavgen.inference.offload.find_spec", lambda _: None)
+    assert offload_mode("streamed-fp8").strategy is OffloadStrategy.GROUP_OFFLOAD
     with pytest.raises(ConfigError, match=r"needs torchao.*uniavgen\[quant\]"):
-        mode_named("streamed-int8")
+        offload_mode("streamed-int8")

@@ -31,12 +31,12 @@ UNHEARD_PEAK: Final = 0.03
 """Given sound that nowhere exceeds this (-30 dB of full scale) holds no speech: the end of a word or noise."""
 
 
-def unheard(given: Float32[np.ndarray, " s"]) -> bool:
+def is_silent(given: Float32[np.ndarray, " s"]) -> bool:
     """Whether nothing is said in the given sound, so that speech begins behind it and its level means nothing."""
     return float(np.abs(given).max(initial=0.0)) < UNHEARD_PEAK
 
 
-def join_frames(
+def crossfade_frames(
     given: UInt8[np.ndarray, "g h w 3"], decoded: UInt8[np.ndarray, "F h w 3"]
 ) -> UInt8[np.ndarray, "F h w 3"]:
     """The given frames, then the decoded ones, which begin where the given end: the step between the two is added to
@@ -50,7 +50,7 @@ def join_frames(
     return joined
 
 
-def join_sound(
+def crossfade_audio(
     given: Float32[np.ndarray, " s"], decoded: Float32[np.ndarray, " S"], samples: int
 ) -> Float32[np.ndarray, " S"]:
     """`samples` of the given sound, then the decoded one at the level of the given, faded into each other; the step in
@@ -59,7 +59,7 @@ def join_sound(
     given: at its own level, all that was peak-normalised for the model; where it is `unheard` the decoded sound keeps
     its own level.
     """
-    loudest = 0.0 if unheard(given) else float(np.abs(given).max())
+    loudest = 0.0 if is_silent(given) else float(np.abs(given).max())
     joined = decoded * np.float32(loudest / PEAK if loudest else 1.0)
     made = joined[samples:]
     if loudest and samples and len(made):

@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 
 from uniavgen.errors import ConfigError, MediaError, UniAVGenError
-from uniavgen.inference.picture import Cover, ShortSide, resize
-from uniavgen.inference.prepare import prepare, resample
+from uniavgen.inference.inputs import prepare_inputs, resample
 from uniavgen.inference.request import Request, SamplingConfig
+from uniavgen.inference.resize import ResizeAndCrop, ResizeShortSide, resize
 from uniavgen.media.video import at_rate
 from uniavgen.tasks.table import Task
 from uniavgen.timebase import Source, Timebase
 
-BASE, SIZE = Timebase(), Cover(height=32, width=32)
+BASE, SIZE = Timebase(), ResizeAndCrop(height=32, width=32)
 RATE = BASE.sample_rate_hz
 
 
@@ -31,13 +31,13 @@ def sound(seconds, rate=RATE):
 
 def requests():
     return {
-        Task.JOINT: Request(task=Task.JOINT, picture=picture(), speech="hello"),
+        Task.JOINT: Request(task=Task.JOINT, image=picture(), speech="hello"),
         Task.REFERENCE_AUDIO: Request(
-            task=Task.REFERENCE_AUDIO, picture=picture(), speech="hello", voice=sound(2), voice_text="hi"
+            task=Task.REFERENCE_AUDIO, image=picture(), speech="hello", voice=sound(2), voice_text="hi"
         ),
         Task.CONTINUATION: Request(task=Task.CONTINUATION, video=video(41), audio=sound(3), speech="hello"),
         Task.DUBBING: Request(task=Task.DUBBING, video=video(81), speech="hello"),
-        Task.ANIMATION: Request(task=Task.ANIMATION, picture=picture(), audio=sound(2)),
+        Task.ANIMATION: Request(task=Task.ANIMATION, image=picture(), audio=sound(2)),
     }
 
 
@@ -52,7 +52,7 @@ def requests():
     ],
 )
 def test_inputs_of_each_task(task, frames, tokens, voice_s):
-    inputs = prepare(requests()[task], BASE, SIZE)
+    inputs = prepare_inputs(requests()[task], BASE, SIZE)
     assert inputs.timing.num_frames == 81
     assert inputs.frames.shape == (frames, 32, 32, 3)
     assert inputs.given_tokens == tokens
@@ -64,7 +64,7 @@ def test_inputs_of_each_task(task, frames, tokens, voice_s):
 
 
 def test_short_sound_is_followed_by_silence():
-    audio = prepare(requests()[Task.ANIMATION], BASE, SIZE).audio
+    audio = prepare_inputs(requests()[Task.ANIMATION], BASE, SIZE).audio
     assert len(audio) == 506 * 240
     assert np.array_equal(audio[: 2 * RATE], sound(2))
     assert not audio[2 * RATE :].any()
@@ -72,7 +72,7 @@ def test_short_sound_is_followed_by_silence():
 
 @pytest.mark.parametrize(("given", "used"), [(81, 81), (80, 77), (50, 49), (5, 5)])
 def test_dubbing_makes_a_clip_as_long_as_whole_latent_frames_of_its_video(given, used):
-    inputs = prepare(Request(task=Task.DUBBING, video=video(given), speech="hello"), BASE, SIZE)
+    inputs = prepare_inputs(Request(task=Task.DUBBING, video=video(given), speech="hello"), BASE, SIZE)
     assert inputs.timing.num_frames == len(inputs.frames) == used
 
 
@@ -81,15 +81,15 @@ def test_dubbing_makes_a_clip_as_long_as_whole_latent_frames_of_its_video(given,
 )
 def test_continuation_keeps_whole_latent_frames(given, trim, used):
     request = replace(requests()[Task.CONTINUATION], video=video(given), audio=sound(13), trim=trim)
-    inputs = prepare(request, BASE, SIZE)
+    inputs = prepare_inputs(request, BASE, SIZE)
     assert len(inputs.frames) == used
     assert inputs.given_tokens == used * RATE // 16 // 240
 
 
 def test_trimming_cuts_what_is_too_long():
-    dub = prepare(Request(task=Task.DUBBING, video=video(100), speech="hello", trim=True), BASE, SIZE)
+    dub = prepare_inputs(Request(task=Task.DUBBING, video=video(100), speech="hello", trim=True), BASE, SIZE)
     assert dub.timing.num_frames == 81
-    animate = prepare(replace(requests()[Task.ANIMATION], audio=sound(9), trim=True), BASE, SIZE)
+    animate = prepare_inputs(replace(requests()[Task.ANIMATION], audio=sound(9), trim=True), BASE, SIZE)
     assert np.array_equal(animate.audio, sound(9)[: 506 * 240])
 
 
@@ -108,7 +108,7 @@ def test_rates_are_brought_to_the_models():
     [(500, 500, (736, 736)), (720, 1280, (736, 1312)), (1280, 720, (1312, 736)), (300, 400, (736, 992))],
 )
 def test_release_size_has_a_short_side_of_736_and_whole_tokens(height, width, expected):
-    assert ShortSide().fit(height, width)[:2] == expected
+    assert ResizeShortSide().fit(height, width)[:2] == expected
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (90, 60), (60, 90), (17, 33), (500, 499)])
@@ -133,17 +133,17 @@ def test_a_picture_of_the_right_size_is_untouched():
 def test_a_long_picture_needs_a_size():
     long = picture(40, 160)[None]
     with pytest.raises(MediaError, match="at most 3 times the other; crop it, or give the size"):
-        resize(long, ShortSide(short_side_px=32))
-    assert resize(long, Cover(height=32, width=128)).shape == (1, 32, 128, 3)
+        resize(long, ResizeShortSide(short_side_px=32))
+    assert resize(long, ResizeAndCrop(height=32, width=128)).shape == (1, 32, 128, 3)
 
 
-GOOD = {"picture": picture(), "speech": "hello"}
+GOOD = {"image": picture(), "speech": "hello"}
 
 
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"picture": None}, "needs a picture"),
+        ({"image": None}, "needs an image"),
         ({"video": video(5)}, "takes no video"),
         ({"voice": sound(2), "voice_text": "hi"}, "takes no voice"),
         ({"task": Task.REFERENCE_AUDIO}, "needs a voice"),
@@ -155,9 +155,9 @@ GOOD = {"picture": picture(), "speech": "hello"}
         ({"speech": "  "}, "speech is empty"),
         ({"speech": "a" * 300}, "300 characters"),
         ({"caption": "a" * 5000}, "5000 characters"),
-        ({"picture": picture(8, 30)}, "16 px"),
-        ({"picture": picture().astype(np.float32)}, "uint8"),
-        ({"picture": picture()[..., 0]}, "uint8 of height x width x 3, got uint8 of 40x30"),
+        ({"image": picture(8, 30)}, "16 px"),
+        ({"image": picture().astype(np.float32)}, "uint8"),
+        ({"image": picture()[..., 0]}, "uint8 of height x width x 3, got uint8 of 40x30"),
         ({"num_frames": 80}, "use 77 or 81"),
         ({"num_frames": 1}, "5 to 1025"),
         ({"steps": 0}, "steps must be 1 to 1000, got 0"),
@@ -185,12 +185,12 @@ def test_requests_that_cannot_be_made(changes, text):
         (Task.CONTINUATION, {"audio": sound(1)}, "sound lasts 1.00 s but its video 2.56 s"),
         (Task.ANIMATION, {"audio": sound(6)}, "sound lasts 6.00 s, the clip 5.06 s"),
         (Task.REFERENCE_AUDIO, {"voice": sound(6)}, "voice lasts 6.00 s"),
-        (Task.JOINT, {"picture": picture(100, 20)}, "is 20x100 px, of which a clip of 32x32 px shows less than 33%"),
+        (Task.JOINT, {"image": picture(100, 20)}, "is 20x100 px, of which a clip of 32x32 px shows less than 33%"),
     ],
 )
 def test_inputs_of_impossible_length_or_shape(task, changes, text):
     with pytest.raises(MediaError, match=text):
-        prepare(replace(requests()[task], **changes), BASE, SIZE)
+        prepare_inputs(replace(requests()[task], **changes), BASE, SIZE)
 
 
 def test_a_request_overrides_the_models_settings_only_where_it_says():
@@ -210,7 +210,7 @@ def test_plans_take_the_tasks_gates():
 
 
 def test_a_voice_may_be_longer_than_the_clip():
-    prepared = prepare(replace(requests()[Task.REFERENCE_AUDIO], num_frames=17), BASE, SIZE)
+    prepared = prepare_inputs(replace(requests()[Task.REFERENCE_AUDIO], num_frames=17), BASE, SIZE)
     assert len(prepared.voice) == round(2.3 * RATE)
 
 
