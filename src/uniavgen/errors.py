@@ -13,7 +13,11 @@ class ConfigError(UniAVGenError):
 
 
 class MediaError(UniAVGenError):
-    """A picture, a sound or a video cannot be used, or an output cannot be written."""
+    """A picture, a sound or a video cannot be used."""
+
+
+class OutputError(UniAVGenError):
+    """A file or folder cannot be written."""
 
 
 class CheckpointError(UniAVGenError):

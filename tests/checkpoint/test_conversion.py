@@ -14,7 +14,8 @@ from made_up import joint, wide, write_release
 from safetensors.torch import save_file
 
 from uniavgen.apps.cli import main
-from uniavgen.checkpoint.conversion import MANIFEST, Conversion, checksum, partial_folder
+from uniavgen.artifacts import checksum, partial_path
+from uniavgen.checkpoint.conversion import MANIFEST, Conversion
 from uniavgen.checkpoint.files import Placed, TextFile, weight_files
 from uniavgen.checkpoint.stores import read_pickled, read_safetensors
 from uniavgen.errors import CheckpointError
@@ -69,7 +70,7 @@ def test_manifest_holds_length_and_checksum_of_every_other_file(conversion, tmp_
         assert entry == {"bytes": len(found[path]), "sha256": checksum(tmp_path / "out" / path)}
     assert manifest["kind"] == "toy"
     assert sum(counted) == conversion.num_bytes == sum(entry["bytes"] for entry in manifest["files"].values())
-    assert not partial_folder(tmp_path / "out").exists()
+    assert not partial_path(tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("count", range(1, 11))
@@ -79,7 +80,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bytes(conversion, tmp_path, cou
     with pytest.raises(Stopped):
         conversion.run(out, stop_after(count))
     assert not out.exists()
-    assert not list(partial_folder(out).rglob("*.tmp"))
+    assert not list(partial_path(out).rglob("*.tmp"))
     counted = []
     kept = conversion.run(out, counted.append)
     assert kept == count // 2  # A settings file is one piece, a shard two: its header and its tensor.
@@ -89,7 +90,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bytes(conversion, tmp_path, cou
 
 def test_what_an_earlier_run_left_counts_only_where_it_is_unharmed(conversion, tmp_path) -> None:
     conversion.run(tmp_path / "whole", lambda _: None)
-    out, partial = tmp_path / "out", partial_folder(tmp_path / "out")
+    out, partial = tmp_path / "out", partial_path(tmp_path / "out")
     with pytest.raises(Stopped):
         conversion.run(out, stop_after(8))
     shards = sorted((partial / "b").glob("*.safetensors"))
@@ -152,18 +153,18 @@ def test_killed_at_random_moments_and_started_again_it_gives_the_same_bytes(tmp_
     for wanted in (0, 5, 10):
         process = context.Process(target=main, args=([*argv, "--out", str(out)],))
         process.start()
-        while process.is_alive() and _files(partial_folder(out)) < wanted:
+        while process.is_alive() and _files(partial_path(out)) < wanted:
             time.sleep(0.002)
         time.sleep(draw.uniform(0, 0.02))
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         assert process.exitcode == -signal.SIGKILL
         assert not out.exists()
-        reached.append(_files(partial_folder(out)))
+        reached.append(_files(partial_path(out)))
     assert reached[-1] >= 10
     assert main([*argv, "--out", str(out)]) == 0
     assert content(out) == whole
-    assert not partial_folder(out).exists()
+    assert not partial_path(out).exists()
 
 
 def _files(folder: Path) -> int:

@@ -16,8 +16,8 @@ import pytest
 from made_up import write_release
 
 from uniavgen.apps.cli import main
+from uniavgen.artifacts import is_hub_name
 from uniavgen.checkpoint import hub
-from uniavgen.checkpoint.hub import is_hub_name
 from uniavgen.checkpoint.published import KINDS, RELEASE
 
 NAME, COMMIT = "someone/a-model", "0123456789abcdef0123456789abcdef01234567"

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from uniavgen.artifacts import checksum
 from uniavgen.evaluation import page
-from uniavgen.evaluation.clip import checksum
 from uniavgen.evaluation.metric import Better, Column
 from uniavgen.evaluation.page import differences, peaks, write_page
 from uniavgen.evaluation.protocol import Row, System, SystemRows

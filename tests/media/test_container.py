@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from uniavgen.artifacts import check_writable
-from uniavgen.errors import MediaError
+from uniavgen.errors import MediaError, OutputError
 from uniavgen.media.audio import read_audio, write_wav
 from uniavgen.media.container import Kept, read_metadata, write_animated, write_clip, write_dubbed
 from uniavgen.media.probe import probe
@@ -215,13 +215,13 @@ def test_a_full_disk_leaves_nothing(tmp_path):
         import resource, sys
         import numpy as np
         from fractions import Fraction
-        from uniavgen.errors import MediaError
+        from uniavgen.errors import OutputError
         from uniavgen.media.container import write_clip
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
         frames = np.random.default_rng(0).integers(0, 256, (9, 64, 64, 3), np.uint8)
         try:
             write_clip(sys.argv[1], frames, Fraction(16), np.zeros(9000, np.float32), 24_000, {})
-        except MediaError as error:
+        except OutputError as error:
             print(error)
     """
     done = subprocess.run(
@@ -245,7 +245,7 @@ def test_outputs_are_checked_before_anything_is_made(tmp_path):
         (tmp_path / "in.mp4", "also an input"),
         (tmp_path / ("n" * 300 + ".mp4"), "cannot be written|too long"),
     ]:
-        with pytest.raises(MediaError, match=words):
+        with pytest.raises(OutputError, match=words):
             check_writable(path, (".mp4",), inputs=(tmp_path / "in.mp4",))
     check_writable(tmp_path / "new" / "deep" / "a.mp4", (".mp4",))
     assert not (tmp_path / "new").exists()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny_run import config, model, run
 
-from uniavgen.errors import CheckpointError
+from uniavgen.errors import CheckpointError, OutputError
 from uniavgen.training.feed import batches
 from uniavgen.training.listeners import save_weights
 from uniavgen.training.loop import train
@@ -63,7 +63,7 @@ def test_only_the_last_checkpoints_are_kept_and_no_unfinished_one(folder, tmp_pa
 def test_a_checkpoint_that_cannot_be_written_leaves_nothing(folder, tmp_path):
     one = run(folder, tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError, match="could not be written"):
+    with pytest.raises(OutputError, match="could not be written"):
         save(one.state, tmp_path / "file", {}, keep=2)
 
 

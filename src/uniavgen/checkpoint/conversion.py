@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from uniavgen.artifacts import reason
+from uniavgen.artifacts import checksum, os_error_text, partial_path
 from uniavgen.checkpoint.files import OutputFile, WeightFile
 from uniavgen.errors import CheckpointError
 
@@ -49,7 +49,7 @@ class Conversion:
         `on_bytes` hears of every piece that is written or found written; together they are `num_bytes`.
         Raises CheckpointError where there is no room, or the system or a source refuses.
         """
-        partial = partial_folder(out)
+        partial = partial_path(out)
         check_output(out)
         try:
             done = self._complete(partial)
@@ -65,7 +65,7 @@ class Conversion:
             partial.rename(out)
         except OSError as error:
             raise CheckpointError(
-                f"the model {out} could not be written: {reason(error)}; mend that and give "
+                f"the model {out} could not be written: {os_error_text(error)}; mend that and give "
                 f"the same command again, which goes on from {partial}"
             ) from None
         return kept
@@ -122,17 +122,6 @@ def check_output(out: Path) -> None:
         raise CheckpointError(f"{out} cannot be made: {folder} is not a folder; choose another --out")
     if not os.access(folder, os.W_OK):
         raise CheckpointError(f"{out} cannot be made: {folder} does not take files; choose another --out")
-
-
-def partial_folder(out: Path) -> Path:
-    """Where an output grows."""
-    return out.with_name(f".{out.name}.partial")
-
-
-def checksum(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write(file: OutputFile, partial: Path, on_bytes: OnBytes) -> str:

@@ -1,21 +1,15 @@
 """Published weights from the Hugging Face hub, through its own client: cached, resumed, checked."""
 
-import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from uniavgen.artifacts import first_line
 from uniavgen.errors import CheckpointError
 
-_NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _PAUSES_S: Final = (1.0, 4.0)
 """Between attempts. The client itself tries each file several times; this is for a line that breaks altogether."""
-
-
-def is_hub_name(text: str) -> bool:
-    """Whether a text could be OWNER/NAME on the hub."""
-    return _NAME.fullmatch(text) is not None
 
 
 def fetch(
@@ -48,10 +42,10 @@ def fetch(
                 ) from None
             if pause is None:
                 raise CheckpointError(
-                    f"{name} could not be fetched from the hub ({_first_line(error)}); check the network and give the "
+                    f"{name} could not be fetched from the hub ({_quoted(error)}); check the network and give the "
                     "same command again, which goes on where this one stopped, or give a folder"
                 ) from None
-            on_retry(_first_line(error))
+            on_retry(_quoted(error))
             time.sleep(pause)
     raise AssertionError("the last attempt returns or raises")
 
@@ -66,9 +60,8 @@ def _refused(name: str, revision: str | None, error: Exception) -> str:
             return f"{name} has no revision '{revision}'; leave out --revision or choose another"
         case errors.RepositoryNotFoundError():
             return f"there is no {name} on the hub, or it is private; check the name, or log in with `hf auth login`"
-    return f"'{name}' is no name on the hub ({_first_line(error)}); expected OWNER/NAME"
+    return f"'{name}' is no name on the hub ({_quoted(error)}); expected OWNER/NAME"
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].removeprefix("Got: ")[:200].rstrip(".") if lines else type(error).__name__
+def _quoted(error: Exception) -> str:
+    return first_line(error).removeprefix("Got: ").rstrip(".")

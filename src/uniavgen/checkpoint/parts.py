@@ -18,6 +18,7 @@ from transformers import (
 )
 from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniBigVGANConfig
 
+from uniavgen.artifacts import first_line
 from uniavgen.checkpoint.codec_keymap import UMT5_ORIGINAL, vae_map
 from uniavgen.checkpoint.files import OutputFile, Placed, TextFile, json_file, weight_files
 from uniavgen.checkpoint.keymap import KeyMap, Row, Shape
@@ -139,7 +140,7 @@ def vocoder_part(folder: Path) -> Part:
         with torch.device("meta"):
             module = Qwen2_5OmniToken2WavBigVGANModel(config)
     except (TypeError, ValueError, IndexError, RuntimeError, ZeroDivisionError, StrictDataclassError) as error:
-        detail = str(error).splitlines()[0]
+        detail = first_line(error)
         raise CheckpointError(f"{source / 'config.json'} describes no BigVGAN ({detail}); download it again") from None
     if (source / "pytorch_model.bin").is_file():
         weights = read_pickled(source / "pytorch_model.bin", "the vocoder")

@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from uniavgen.artifacts import reason
+from uniavgen.artifacts import first_line, os_error_text
 from uniavgen.checkpoint.keymap import Shape
 from uniavgen.errors import CheckpointError
 
@@ -179,7 +179,7 @@ def _opened(file: Path) -> Any:
     try:
         return safe_open(file, framework="pt")
     except OSError as error:
-        raise CheckpointError(f"{file} cannot be read: {reason(error)}") from None
+        raise CheckpointError(f"{file} cannot be read: {os_error_text(error)}") from None
     except RuntimeError as error:
         raise _unmapped(file, error) from None
     except SafetensorError as error:
@@ -194,7 +194,7 @@ def _opened(file: Path) -> Any:
 
 
 def _unmapped(file: Path, error: Exception) -> CheckpointError:
-    why = str(error).splitlines()[0].rpartition(": ")[2]
+    why = first_line(error).rpartition(": ")[2]
     return CheckpointError(
         f"{file} of {file.stat().st_size / 1e9:.1f} GB cannot be mapped into memory ({why}); use a machine with "
         "more, or let Linux promise more than it has (vm.overcommit_memory=1)"
@@ -211,7 +211,7 @@ def _unpickled(file: Path) -> dict[str, Tensor]:
                 "save it with a current torch"
             )
     except OSError as error:
-        raise CheckpointError(f"{file} cannot be read: {reason(error)}") from None
+        raise CheckpointError(f"{file} cannot be read: {os_error_text(error)}") from None
     try:
         state = torch.load(file, mmap=True, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError:
@@ -221,7 +221,7 @@ def _unpickled(file: Path) -> dict[str, Tensor]:
     except (OSError, RuntimeError, EOFError) as error:
         if "unable to mmap" in str(error):
             raise _unmapped(file, error) from None
-        detail = str(error).splitlines()[0].partition(". ")[0]
+        detail = first_line(error).partition(". ")[0]
         raise CheckpointError(f"{file} is cut short or damaged ({detail}); download it again") from None
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{file} is no flat dictionary of tensors; give the file as it was published")

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from uniavgen.artifacts import atomic_file, publish
 from uniavgen.errors import DataError
 
 BLOCK = 512
@@ -73,7 +74,7 @@ class ShardWriter:
         self._tar = None
         _write_index(self._shard(".npz"), self._rows)
         self._rows = []
-        self._shard(".tar.partial").rename(self._shard(".tar"))
+        publish(self._shard(".tar.partial"), self._shard(".tar"))
         self._number += 1
 
     def __enter__(self) -> "ShardWriter":
@@ -184,10 +185,8 @@ class ShardSet:
 def _write_index(path: Path, rows: list[tuple[str, dict[str, tuple[int, int, int]]]]) -> None:
     names = sorted({name for _, places in rows for name in places})
     table = np.array([[places.get(name, (-1, 0, 0)) for name in names] for _, places in rows], dtype=np.int64)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        np.savez(file, keys=np.array([key for key, _ in rows]), names=np.array(names), places=table)
-    partial.rename(path)
+    with atomic_file(path) as partial:
+        np.savez(partial, keys=np.array([key for key, _ in rows]), names=np.array(names), places=table)
 
 
 def _read_index(path: str, content: bytes) -> ShardIndex:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from uniavgen.artifacts import checksum
 from uniavgen.errors import ConfigError
-from uniavgen.evaluation.clip import checksum
 from uniavgen.evaluation.faces import DETECTOR, MESH, FaceFinder
 from uniavgen.evaluation.metric import Column, Metric
 from uniavgen.evaluation.metrics import (

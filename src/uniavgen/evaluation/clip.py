@@ -3,7 +3,6 @@
 Letters: F pixel frames, H W pixels, f latent frames, h w grid of a latent frame's video tokens.
 """
 
-import hashlib
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -126,22 +125,6 @@ def find_clips(folder: Path) -> ClipFolder:
         files={name: paths[0] for name, paths in found.items() if len(paths) == 1},
         twice={name: paths for name, paths in found.items() if len(paths) > 1},
     )
-
-
-def checksum(path: Path) -> str:
-    """sha256 of a file, or of all files of a folder by name."""
-    digest = hashlib.sha256()
-    if path.is_file():
-        return _file_checksum(path)
-    for file in sorted(file for file in path.rglob("*") if file.is_file()):
-        digest.update(file.relative_to(path).as_posix().encode())
-        digest.update(_file_checksum(file).encode())
-    return digest.hexdigest()
-
-
-def _file_checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _face_mask(path: Path) -> Float[np.ndarray, "f h w"] | None:

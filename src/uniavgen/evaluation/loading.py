@@ -27,8 +27,3 @@ def load_weights(network: ModuleT, path: Path, what: str, prefix: str = "") -> M
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise CheckpointError(f"{path} holds no weights of {what} ({' '.join(lines[:2])[:200]})") from None
     return network.eval().requires_grad_(False)
-
-
-def first_line(error: Exception) -> str:
-    """What an error of a library says, for a sentence of ours."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from uniavgen.artifacts import first_line, is_hub_name
 from uniavgen.errors import CheckpointError, ConfigError
-from uniavgen.evaluation.loading import first_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +146,7 @@ class Places:
         for name, value in self.weights.items():
             if name not in NETWORKS:
                 raise ConfigError(f"there is no network '{name}'; weights are for {', '.join(NETWORKS)}")
-            if not Path(value).exists() and not (NETWORKS[name].hub and _is_hub_name(value)):
+            if not Path(value).exists() and not (NETWORKS[name].hub and is_hub_name(value)):
                 raise CheckpointError(f"there are no weights {value} for {name}; name a file or folder that is there")
         if self.assets is not None and not self.assets.is_dir():
             raise ConfigError(f"there is no folder of assets {self.assets}; name one or leave --assets out")
@@ -173,11 +173,6 @@ def how_to_get(name: str) -> str:
     return (
         f"no weights of {name}: --weights {name}=... or {network.asset} in --assets; {network.how} ({network.licence})"
     )
-
-
-def _is_hub_name(value: str) -> bool:
-    owner, separator, rest = value.partition("/")
-    return bool(owner and separator and rest) and "/" not in rest and not value.startswith((".", "/"))
 
 
 def _fetched(hub_name: str, network: Network) -> Path:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from uniavgen.artifacts import whole_file
+from uniavgen.artifacts import atomic_file, write_text
 from uniavgen.errors import MediaError
 from uniavgen.evaluation.clip import MAX_S, SPEECH_RATE_HZ
 from uniavgen.evaluation.report import Report
@@ -54,8 +54,7 @@ def write_page(report: Report, folder: Path) -> None:
         # Nothing in the data may end the element that holds it.
         data=text.replace("<", "\\u003c"),
     )
-    with whole_file(folder / "report.html") as partial:
-        partial.write_text(page, encoding="utf-8")
+    write_text(folder / "report.html", page)
 
 
 def differences(script: str, heard: str) -> list[tuple[str, str]]:
@@ -89,7 +88,7 @@ def _medium(key: str, file: Path, beside: Path | None) -> dict[str, Any]:
     else:
         source = name
         if not (beside / name).is_file():
-            with whole_file(beside / name) as partial:
+            with atomic_file(beside / name) as partial:
                 partial.write_bytes(file.read_bytes())
     wave: Sequence[tuple[float, float]] = ()
     seconds = 1.0

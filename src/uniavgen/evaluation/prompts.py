@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from uniavgen.artifacts import reason, whole_file
+from uniavgen.artifacts import os_error_text, write_text
 from uniavgen.config import Config, parse
 from uniavgen.errors import ConfigError, DataError
 
@@ -94,7 +94,7 @@ def read_prompts(path: Path) -> PromptSet:
         content = path.read_bytes()
         lines = content.decode().splitlines()
     except OSError as error:
-        raise DataError(f"the prompts {path} cannot be read: {reason(error)}; name a .jsonl file") from None
+        raise DataError(f"the prompts {path} cannot be read: {os_error_text(error)}; name a .jsonl file") from None
     except UnicodeDecodeError:
         raise DataError(f"the prompts {path} are no text; name a file with one JSON object a line") from None
     prompts: dict[str, Prompt] = {}
@@ -119,8 +119,7 @@ def read_prompts(path: Path) -> PromptSet:
 
 def write_prompts(path: Path, prompts: Iterable[Prompt]) -> None:
     """Write a set; files below its folder are named relative to it."""
-    with whole_file(path) as partial:
-        partial.write_text("".join(json.dumps(_plain(prompt, path.parent)) + "\n" for prompt in prompts))
+    write_text(path, "".join(json.dumps(_plain(prompt, path.parent)) + "\n" for prompt in prompts))
 
 
 def _prompt(line: str, folder: Path, number: int) -> Prompt:

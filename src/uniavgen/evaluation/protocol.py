@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from uniavgen.artifacts import checksum
 from uniavgen.errors import DataError, MediaError
-from uniavgen.evaluation.clip import Clip, checksum, find_clips, mask_file, read_clip
+from uniavgen.evaluation.clip import Clip, find_clips, mask_file, read_clip
 from uniavgen.evaluation.metric import WHOLE, AcrossClips, Measurement, Metric, NotMeasured, NotMeasuredNow
 from uniavgen.evaluation.prompts import Prompt, PromptSet
 from uniavgen.evaluation.store import Failure, ScoreStore, metric_digest

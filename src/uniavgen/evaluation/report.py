@@ -12,7 +12,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from uniavgen.artifacts import whole_file
+from uniavgen.artifacts import write_text
 from uniavgen.evaluation.metric import Column
 from uniavgen.evaluation.prompts import PromptSet
 from uniavgen.evaluation.protocol import Row, SystemRows
@@ -104,8 +104,7 @@ class Report:
     def write(self, folder: Path) -> None:
         """report.json and report.md into `folder`."""
         for name, text in (("report.json", self.to_json()), ("report.md", self.to_markdown())):
-            with whole_file(folder / name) as partial:
-                partial.write_text(text)
+            write_text(folder / name, text)
 
     def comparisons(self) -> list[tuple[dict[str, str], Comparison]]:
         """Every pair of systems in every column that both have, on the prompts that both have."""

@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from uniavgen.artifacts import whole_file
+from uniavgen.artifacts import atomic_file
 from uniavgen.data.sample import decode_frames, decode_sound
 from uniavgen.errors import DataError
 from uniavgen.evaluation.clip import SUFFIXES, find_clips
@@ -64,7 +64,7 @@ class RenderedFiles:
         rate_hz = Timebase.sample_rate_hz
         write_wav(truth / f"{self.key}.wav", decode_sound(parts["flac"], rate_hz), rate_hz)
         for ending in ("mp4", "npz", "json"):
-            with whole_file(truth / f"{self.key}.{ending}") as partial:
+            with atomic_file(truth / f"{self.key}.{ending}") as partial:
                 partial.write_bytes(parts[ending])
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import uniavgen
-from uniavgen.artifacts import reason
+from uniavgen.artifacts import os_error_text
 from uniavgen.errors import DataError
 from uniavgen.evaluation.metric import Measurement, Metric
 
@@ -37,7 +37,7 @@ class ScoreStore:
             self._known = dict(_lines(self._path))
             self._path.touch()
         except OSError as error:
-            raise DataError(f"cannot write to {folder}: {reason(error)}; choose another folder") from None
+            raise DataError(f"cannot write to {folder}: {os_error_text(error)}; choose another folder") from None
 
     def load(self, key: str) -> Measurement | Failure | None:
         """What was found under a key, None if nothing was."""

@@ -13,7 +13,7 @@ from av.error import EOFError as Drained
 from av.filter import Graph
 from jaxtyping import Float32
 
-from uniavgen.artifacts import whole_file
+from uniavgen.artifacts import atomic_file
 from uniavgen.errors import MediaError
 from uniavgen.media.probe import check_complete, check_length, declared_s, on_clock, opened, origin_s, sound_track
 
@@ -58,7 +58,7 @@ def read_audio(
 def write_wav(path: str | Path, waveform: Float32[np.ndarray, " samples"], rate_hz: int) -> None:
     """Write 16 bit mono WAV whole or not at all; samples beyond [-1, 1) are clipped."""
     samples = np.clip(np.round(waveform * 32768), -32768, 32767).astype("<i2")
-    with whole_file(Path(path)) as partial, partial.open("wb") as file, wave.open(file) as out:
+    with atomic_file(Path(path)) as partial, partial.open("wb") as file, wave.open(file) as out:
         out.setnchannels(1)
         out.setsampwidth(2)
         out.setframerate(rate_hz)

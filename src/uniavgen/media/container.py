@@ -25,7 +25,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from jaxtyping import Float32, UInt8
 
-from uniavgen.artifacts import check_writable, whole_file
+from uniavgen.artifacts import atomic_file, check_writable
 from uniavgen.errors import MediaError
 from uniavgen.media.probe import codec_name, on_clock, opened, origin_s, picture_track, probe, sound_track
 
@@ -175,7 +175,7 @@ def _output(path: Path, settings: Mapping[str, Any]) -> Iterator[_Output]:
     check_writable(path, SUFFIXES)
     format_name = _FORMATS[path.suffix.lower()]
     options = {} if format_name == "matroska" else {"movflags": "+faststart", "movie_timescale": _MOVIE_CLOCK}
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         try:
             with av.open(str(partial.absolute()), "w", format=format_name, options=options) as container:
                 container.metadata["comment"] = json.dumps({_SETTINGS_KEY: dict(settings)})

@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from uniavgen.artifacts import check_readable, whole_file
+from uniavgen.artifacts import atomic_file
 from uniavgen.errors import MediaError
+from uniavgen.media.probe import check_readable
 
 MIN_SIDE_PX = 16
 """Below this a picture shows no face. [ours]"""
@@ -34,14 +35,12 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "height width 3"]:
     except UnidentifiedImageError:
         raise MediaError(f"{path} is not a picture that can be read; save it as PNG or JPEG") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        if isinstance(error, MediaError):
-            raise
-        raise MediaError(f"{path} is a damaged or incomplete picture ({error}); save it again") from None
+        raise MediaError(f"{path} is a damaged or incomplete picture ({error}); save it again") from error
 
 
 def write_image(path: str | Path, picture: UInt8[np.ndarray, "height width 3"]) -> None:
     """Write a PNG (or what the ending says) whole or not at all; MediaError where it cannot be written."""
-    with whole_file(Path(path)) as partial:
+    with atomic_file(Path(path)) as partial:
         Image.fromarray(picture).save(partial)
 
 

@@ -13,7 +13,7 @@ from av.error import FFmpegError
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from uniavgen.artifacts import check_readable
+from uniavgen.artifacts import os_error_text
 from uniavgen.errors import MediaError
 
 # Demuxers that take a picture, a text or any bytes for a film.
@@ -52,6 +52,24 @@ class MediaInfo:
     audio: AudioInfo | None
     comment: str | None
     """The comment tag, where this package stores its settings as JSON."""
+
+
+def check_readable(path: Path) -> Path:
+    """Returns `path` as an absolute path. Raises MediaError unless it is a regular file that can be read, not empty."""
+    try:
+        if path.is_dir():
+            raise MediaError(f"{path} is a folder; name a file in it")
+        if not path.exists():
+            raise MediaError(f"{path} does not exist; check its name")
+        if not path.is_file():
+            raise MediaError(f"{path} is not a regular file; copy its content to one first")
+        if path.stat().st_size == 0:
+            raise MediaError(f"{path} is empty (0 bytes); was it saved or downloaded completely?")
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise MediaError(f"{path} cannot be read: {os_error_text(error)}") from error
+    return path.absolute()
 
 
 def probe(path: str | Path) -> MediaInfo:

@@ -12,7 +12,7 @@ import av
 import numpy as np
 from jaxtyping import Float32
 
-from uniavgen.artifacts import whole_file
+from uniavgen.artifacts import atomic_file, write_text
 from uniavgen.errors import DataError
 from uniavgen.synth.speech import SAMPLE_RATE_HZ, Line, Speech, SpeechSource
 
@@ -53,8 +53,7 @@ class Recorder:
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"the speech index {index} cannot be read ({error!r}); delete the folder") from error
         if whole != text:
-            with whole_file(index) as partial:
-                partial.write_text(whole, encoding="utf-8")
+            write_text(index, whole)
         return ids
 
     def record(self, utterances: int, jobs: int = 1) -> Iterator[str]:
@@ -70,7 +69,7 @@ class Recorder:
         for row, sound in self._spoken(count(self._behind(kept)), jobs):
             if not _SHORTEST_S <= row["seconds"] <= _LONGEST_S:
                 continue
-            with whole_file(self.folder / "opus" / f"{row['id']}.opus") as partial:
+            with atomic_file(self.folder / "opus" / f"{row['id']}.opus") as partial:
                 write_opus(partial, sound)
             with (self.folder / "index.jsonl").open("a", encoding="utf-8") as index:
                 index.write(json.dumps(row, ensure_ascii=False) + "\n")

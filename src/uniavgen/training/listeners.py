@@ -1,6 +1,5 @@
 """What happens beside training: checkpoints, TensorBoard, sampled clips. None of it changes what is trained."""
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
+from uniavgen.artifacts import atomic_folder
 from uniavgen.errors import ConfigError
 from uniavgen.timebase import Timebase
 from uniavgen.training.loop import StepRecord
@@ -38,12 +38,9 @@ class Checkpoints:
 
 def save_weights(state: TrainState, folder: Path) -> None:
     """The weights to use, averaged where there is an average, as a diffusers folder, whole or not at all."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    with nullcontext() if state.ema is None else state.ema.applied(state.model):
+    weights = nullcontext() if state.ema is None else state.ema.applied(state.model)
+    with atomic_folder(folder) as partial, weights:
         state.model.save_pretrained(partial)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from uniavgen.artifacts import atomic_folder, first_line
 from uniavgen.checkpoint.start import is_start, load_start
 from uniavgen.errors import CheckpointError
 from uniavgen.models.transformer import UniAVGenTransformer
@@ -36,20 +37,16 @@ def save(state: TrainState, folder: Path, settings: dict[str, Any], keep: int) -
     final = folder / f"step-{state.step:08d}"
     if final.exists():
         return final
-    partial = folder / f".{final.name}.partial"
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        tensors = {name: value.contiguous() for name, value in state.model.state_dict().items()}
-        save_file(tensors, partial / "model.safetensors")
-        if state.ema is not None:
-            save_file(state.ema.averages, partial / "ema.safetensors")
-        torch.save(state.optimizer.state_dict(), partial / "optimizer.pt")
-        (partial / "train.json").write_text(json.dumps({"step": state.step, "settings": settings}, indent=1))
-        partial.rename(final)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise CheckpointError(f"the checkpoint {final} could not be written ({error}); free some space") from None
+        with atomic_folder(final) as partial:
+            tensors = {name: value.contiguous() for name, value in state.model.state_dict().items()}
+            save_file(tensors, partial / "model.safetensors")
+            if state.ema is not None:
+                save_file(state.ema.averages, partial / "ema.safetensors")
+            torch.save(state.optimizer.state_dict(), partial / "optimizer.pt")
+            (partial / "train.json").write_text(json.dumps({"step": state.step, "settings": settings}, indent=1))
+    except (SafetensorError, RuntimeError) as error:
+        raise CheckpointError(f"the checkpoint {final} could not be written ({error}); free some space") from error
     for old in checkpoints(folder)[:-keep]:
         shutil.rmtree(old)
     return final
@@ -71,8 +68,7 @@ def restore(state: TrainState, checkpoint: Path) -> None:
                 average.copy_(averages[name])
         state.step = int(json.loads((checkpoint / "train.json").read_text())["step"])
     except (OSError, SafetensorError, RuntimeError, KeyError, ValueError, EOFError) as error:
-        first_line = str(error).splitlines()[0]
-        raise CheckpointError(f"{checkpoint} does not fit this run ({first_line}); use another --out") from None
+        raise CheckpointError(f"{checkpoint} does not fit this run ({first_line(error)}); use another --out") from error
 
 
 def load_initial(model: UniAVGenTransformer, source: Path) -> None:

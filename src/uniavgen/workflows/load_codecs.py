@@ -15,6 +15,7 @@ from transformers import (
     UMT5EncoderModel,
 )
 
+from uniavgen.artifacts import first_line
 from uniavgen.codecs.caption import CaptionEncoder
 from uniavgen.codecs.speech_symbols import SpeechSymbols
 from uniavgen.codecs.vocoder import NanoVocoder
@@ -107,5 +108,5 @@ def _loading(failure: str, advice: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        detail = str(error).splitlines()[0][:200]
+        detail = first_line(error)
         raise CheckpointError(f"{failure} ({detail}); {advice}") from error

@@ -84,7 +84,8 @@ def _folder(source: str, kind: str, revision: str | None, offline: bool) -> Path
     """The source on this machine."""
     import sys
 
-    from uniavgen.checkpoint.hub import fetch, is_hub_name
+    from uniavgen.artifacts import is_hub_name
+    from uniavgen.checkpoint.hub import fetch
     from uniavgen.checkpoint.published import KINDS
 
     folder = Path(source)
@@ -174,12 +175,12 @@ def _run(conversion: "Conversion", out: Path) -> int:
 
     from tqdm import tqdm
 
-    from uniavgen.checkpoint.conversion import partial_folder
+    from uniavgen.artifacts import partial_path
 
     with tqdm(total=conversion.num_bytes, unit="B", unit_scale=True, desc="     convert", mininterval=0.3) as bar:
         try:
             return conversion.run(out, lambda count: bar.update(count) and None)
         except KeyboardInterrupt:
             bar.close()
-            print(f"what is complete lies in {partial_folder(out)}; the same command goes on from it", file=sys.stderr)
+            print(f"what is complete lies in {partial_path(out)}; the same command goes on from it", file=sys.stderr)
             raise typer.Exit(_INTERRUPTED) from None

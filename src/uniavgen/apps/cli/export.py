@@ -25,11 +25,11 @@ def export(
 ) -> None:
     """Put a trained transformer and its codecs together."""
     import json
-    import shutil
 
     import torch
     from diffusers.utils import logging
 
+    from uniavgen.artifacts import atomic_folder
     from uniavgen.config import load
     from uniavgen.errors import CheckpointError
     from uniavgen.inference.request import SamplingConfig
@@ -42,9 +42,7 @@ def export(
     if not (saved / "config.json").is_file():
         raise CheckpointError(f"there is no finished transformer in {transformer}; train it to its last step first")
     pipeline = load_codecs(parts).build_pipeline(UniAVGenTransformer.from_pretrained(saved), size, sampling)
-    partial = out.with_name(f".{out.name}.partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
+    with atomic_folder(out) as partial:
         pipeline.to(getattr(torch, dtype))
         # transformers computes in the precision of the file, diffusers in float32: this keeps the parts alike.
         pipeline.text_encoder.float()
@@ -54,10 +52,5 @@ def export(
             stored = json.loads(config.read_text())
             stored.pop("_name_or_path", None)
             config.write_text(json.dumps(stored, indent=2) + "\n")
-        shutil.rmtree(out, ignore_errors=True)
-        partial.rename(out)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise CheckpointError(f"the model {out} could not be written ({error.strerror}); free some space") from None
     megabytes = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) / 1e6
     typer.echo(f"the model is in {out}, {megabytes:.1f} MB")

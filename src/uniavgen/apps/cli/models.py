@@ -1,11 +1,11 @@
 """From a model's name to a pipeline on a device, checked from the outside in: name, files, then weights."""
 
 import json
-import re
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from uniavgen.artifacts import first_line, is_hub_name
 from uniavgen.distributed import check_device_name, select_device
 from uniavgen.errors import CheckpointError
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from uniavgen.inference.request import Request
 
 NANO = "nano"
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _PIPELINE = "UniAVGenPipeline"
 
 
@@ -29,7 +28,7 @@ def check_model(model: str, device: str) -> Path | None:
     if not folder.exists():
         if model == NANO:
             raise CheckpointError("this installation lacks the weights of nano; install the package again")
-        if _HUB_NAME.fullmatch(model):
+        if is_hub_name(model):
             return None
         raise CheckpointError(f"there is no model '{model}'; use nano, a folder, or a hub name such as OWNER/NAME")
     index = folder / "model_index.json"
@@ -54,7 +53,7 @@ def check_texts(folder: Path, request: "Request") -> None:
     try:
         symbols = SpeechSymbols.from_pretrained(folder / "speech_tokenizer")
     except _loading_errors() as error:
-        raise CheckpointError(f"the speech_tokenizer of {folder} is damaged ({_first_line(error)})") from None
+        raise CheckpointError(f"the speech_tokenizer of {folder} is damaged ({first_line(error)})") from None
     check_symbols(request, symbols)
 
 
@@ -66,7 +65,7 @@ def downloaded(model: str) -> Path:
         return Path(UniAVGenPipeline.download(model))
     except _loading_errors() as error:
         raise CheckpointError(
-            f"the model {model} could not be loaded ({_first_line(error)}); check the name and the network"
+            f"the model {model} could not be loaded ({first_line(error)}); check the name and the network"
         ) from None
 
 
@@ -99,7 +98,7 @@ def load(model: str, folder: Path | None, device: str, placement: "OffloadConfig
         if isinstance(error, CheckpointError):
             raise
         mend = "check the name and the network" if folder is None else "copy or download it again"
-        raise CheckpointError(f"the model {model} could not be loaded ({_first_line(error)}); {mend}") from None
+        raise CheckpointError(f"the model {model} could not be loaded ({first_line(error)}); {mend}") from None
     _check_filled(pipeline, model)
     return apply_offload(pipeline, placement)
 
@@ -114,7 +113,7 @@ def _check_weights(folder: Path) -> None:
                 pass
         except (SafetensorError, OSError) as error:
             raise CheckpointError(
-                f"the weights {file.relative_to(folder)} of {folder} are damaged ({_first_line(error)}); "
+                f"the weights {file.relative_to(folder)} of {folder} are damaged ({first_line(error)}); "
                 "copy or download them again"
             ) from None
 
@@ -137,8 +136,3 @@ def _loading_errors() -> tuple[type[Exception], ...]:
     from safetensors import SafetensorError
 
     return (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__

@@ -1,7 +1,6 @@
 """`uniavgen prepare`: a data set to the features that training reads."""
 
 import hashlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,11 +29,13 @@ def prepare(
     """Encode every clip once: video latents, mel, face mask on the token grid, caption features."""
     from tqdm import tqdm
 
+    from uniavgen.artifacts import record_settings
     from uniavgen.config import load
     from uniavgen.data.extract import empty_caption_parts
     from uniavgen.data.features import EMPTY_CAPTION
     from uniavgen.data.shards import ShardWriter
     from uniavgen.data.sources import open_source
+    from uniavgen.errors import DataError
     from uniavgen.models.config import TransformerConfig
 
     settings = load(TransformerConfig, [model])
@@ -44,7 +45,12 @@ def prepare(
     extract = _extractor(timing, settings.video.patch[1], parts, device)
     with ShardWriter(out) as writer:
         order = {"num_frames": num_frames, "patch": extract.patch, "codecs": _identity(parts)}
-        _claim(out, order, is_new=not writer.keys)
+        settings_file = out / _ORDER_FILE
+        if not writer.keys:
+            settings_file.unlink(missing_ok=True)
+        elif not settings_file.is_file():
+            raise DataError(f"{out} holds shards but no {_ORDER_FILE}; name another --out or delete it")
+        record_settings(settings_file, order)
         missing = [key for key in keys if key not in writer.keys]
         if extract.caption is not None and EMPTY_CAPTION not in writer.keys:
             writer.write(EMPTY_CAPTION, empty_caption_parts(extract.caption))
@@ -52,16 +58,6 @@ def prepare(
         for key in bar:
             writer.write(key, extract(source.read(key)).to_parts())
     typer.echo(f"{len(keys)} clips are prepared in {out}")
-
-
-def _claim(out: Path, order: dict[str, object], is_new: bool) -> None:
-    """Remember in the folder what its features are made with; DataError where that was something else."""
-    from uniavgen.errors import DataError
-
-    path, text = out / _ORDER_FILE, json.dumps(order, indent=1)
-    if not is_new and (not path.exists() or path.read_text() != text):
-        raise DataError(f"{out} holds features of other codecs or another length; name another --out or delete it")
-    path.write_text(text)
 
 
 def _identity(parts: Path | None) -> str:

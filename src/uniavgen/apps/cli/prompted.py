@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uniavgen.apps.cli.making import SHORT_SIDE_PX, read_voice
-from uniavgen.artifacts import record_settings, whole_file
+from uniavgen.artifacts import atomic_file, checksum, record_settings
 from uniavgen.config import dump
 from uniavgen.errors import ConfigError, MediaError
-from uniavgen.evaluation.clip import checksum, mask_file
+from uniavgen.evaluation.clip import mask_file
 from uniavgen.evaluation.prompts import Prompt, PromptSet
 from uniavgen.evaluation.protocol import System
 from uniavgen.media.audio import read_audio
@@ -117,7 +117,7 @@ def _make(
     clip = pipeline(_request(prompt, Task(kind), order, seed))
     if clip.face_mask is not None:
         # Before the clip, whose being there says that it is done.
-        with whole_file(mask_file(path)) as partial, partial.open("wb") as file:
+        with atomic_file(mask_file(path)) as partial, partial.open("wb") as file:
             np.savez_compressed(file, face_mask=clip.face_mask.astype(np.float16))
     write_clip(path, clip.frames, clip.fps, clip.waveform, clip.sample_rate_hz, {**clip.settings, "id": prompt.id})
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from uniavgen.artifacts import first_line
 from uniavgen.errors import CheckpointError
 from uniavgen.evaluation.clip import SPEECH_RATE_HZ, Clip
-from uniavgen.evaluation.loading import first_line
 from uniavgen.evaluation.metric import NOTHING, Better, Column, Measurement, heard
 from uniavgen.evaluation.networks import Weights
 from uniavgen.evaluation.packages import needed

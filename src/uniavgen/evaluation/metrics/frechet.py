@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
+from uniavgen.artifacts import first_line
 from uniavgen.errors import CheckpointError, MediaError
 from uniavgen.evaluation.clip import MAX_S, Clip
-from uniavgen.evaluation.loading import first_line
 from uniavgen.evaluation.metric import NOTHING, WHOLE, Better, Column, Measurement, NotMeasured
 from uniavgen.evaluation.networks import Weights
 from uniavgen.evaluation.prompts import Prompt

@@ -12,9 +12,9 @@ import torch
 from jaxtyping import UInt8
 from torch.nn import functional as F
 
+from uniavgen.artifacts import first_line
 from uniavgen.errors import CheckpointError
 from uniavgen.evaluation.clip import Clip
-from uniavgen.evaluation.loading import first_line
 from uniavgen.evaluation.metric import NOTHING, Better, Column, Measurement
 from uniavgen.evaluation.networks import Weights
 from uniavgen.evaluation.packages import needed

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from uniavgen.artifacts import first_line
 from uniavgen.errors import CheckpointError
 from uniavgen.evaluation.clip import SPEECH_RATE_HZ, Clip
 from uniavgen.evaluation.metric import NOTHING, Better, Column, Measurement, heard
@@ -62,7 +63,7 @@ class SpeechQuality:
         try:
             return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except runtime.capi.onnxruntime_pybind11_state.Fail as error:
-            raise CheckpointError(f"{path} is no ONNX network ({str(error).splitlines()[0]})") from None
+            raise CheckpointError(f"{path} is no ONNX network ({first_line(error)})") from None
         except runtime.capi.onnxruntime_pybind11_state.InvalidProtobuf:
             raise CheckpointError(f"{path} is no ONNX network; download it again") from None
 

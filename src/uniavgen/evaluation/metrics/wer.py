@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from uniavgen.artifacts import first_line
 from uniavgen.errors import CheckpointError
 from uniavgen.evaluation.clip import SPEECH_RATE_HZ, Clip
-from uniavgen.evaluation.loading import first_line
 from uniavgen.evaluation.metric import Better, Column, Measurement, NotMeasured
 from uniavgen.evaluation.networks import Weights
 from uniavgen.evaluation.packages import needed

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from uniavgen.artifacts import whole_file
+from uniavgen.artifacts import atomic_file, first_line
 from uniavgen.errors import CheckpointError
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -24,7 +24,7 @@ def shipped(name: str) -> Path:
 def store(network: nn.Module, path: Path, metadata: Mapping[str, str], dtype: torch.dtype = torch.float16) -> None:
     """Write the weights, whole or not at all."""
     weights = {name: _stored(value, dtype) for name, value in network.state_dict().items()}
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         save_file(weights, partial, dict(metadata))
 
 
@@ -35,8 +35,9 @@ def load(network: ModuleT, path: Path, what: str, command: str) -> ModuleT:
     try:
         network.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path} holds no {what} ({reason}); train one with `uniavgen {command}`") from None
+        raise CheckpointError(
+            f"{path} holds no {what} ({first_line(error)}); train one with `uniavgen {command}`"
+        ) from error
     return network.eval().requires_grad_(False)
 
 

@@ -4,7 +4,6 @@ Batches and noise are drawn from (seed, step), so a run that was interrupted and
 """
 
 import math
-import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from uniavgen.artifacts import atomic_file, first_line
 from uniavgen.config import Config
 from uniavgen.errors import CheckpointError, ConfigError
 
@@ -131,10 +131,8 @@ def _optimizer(model: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
 
 
 def _save(model: nn.Module, optimizer: torch.optim.Optimizer, step: int, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
-    torch.save({"step": step, "model": model.state_dict(), "optimizer": optimizer.state_dict()}, unfinished)
-    os.replace(unfinished, path)  # noqa: PTH105 - whole or not at all
+    with atomic_file(path) as partial:
+        torch.save({"step": step, "model": model.state_dict(), "optimizer": optimizer.state_dict()}, partial)
 
 
 def _restore(model: nn.Module, optimizer: torch.optim.Optimizer, path: Path) -> int:
@@ -145,6 +143,7 @@ def _restore(model: nn.Module, optimizer: torch.optim.Optimizer, path: Path) -> 
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
     except (RuntimeError, KeyError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path} is not a state of this run ({reason}); remove it or use another --out") from None
+        raise CheckpointError(
+            f"{path} is not a state of this run ({first_line(error)}); remove it or use another --out"
+        ) from error
     return state["step"]
