@@ -28,7 +28,7 @@ from uniavgen.data.words import Word
 from uniavgen.models.config import TransformerConfig
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.training.config import TrainConfig
-from uniavgen.training.feed import batches
+from uniavgen.training.dataloader import load_batches
 from uniavgen.training.loop import StepRecord, train
 from uniavgen.training.run import PRECISIONS, Run, build_run, model_settings, training_data
 
@@ -76,7 +76,7 @@ def measured(
     def note(record: StepRecord, _: Any) -> None:
         records.append(record)
 
-    train(run.state, run.step_function, batches(run.steps, 0, last), run.config, (note,))
+    train(run.state, run.step_function, load_batches(run.dataset, 0, last), run.config, (note,))
     seconds = [record.seconds for record in records[options.warm_up :]]
     flops = sum(work[record.task] for record in records[options.warm_up :])
     clips = config.train.batch_size * len(seconds)
@@ -99,8 +99,8 @@ def counted(config: TrainConfig, folder: Path, options: argparse.Namespace) -> d
     run.state.model.train()
     work: dict[str, int] = {}
     for step in range(options.warm_up, options.warm_up + options.steps):
-        batch = run.steps[step]
-        if (task := batch.draw.task.value) in work:
+        batch = run.dataset[step]
+        if (task := batch.spec.task.value) in work:
             continue
         with FlopCounterMode(display=False) as counter:
             losses = run.step_function(batch, step)

@@ -18,10 +18,10 @@ from uniavgen.codecs.tiles import cover
 from uniavgen.codecs.video_vae import VideoCodec, VideoVaeShape
 from uniavgen.config import load
 from uniavgen.timebase import Timebase
-from uniavgen.training.codecs.video_vae import VideoVaeTraining
+from uniavgen.training.codecs.video_vae import VideoVAETrainConfig
 
 SHAPES = {
-    "nano": load(VideoVaeTraining, ["nano/video_vae"]).model,
+    "nano": load(VideoVAETrainConfig, ["nano/video_vae"]).model,
     "base": VideoVaeShape(width=160, decoder_width=256, blocks_per_level=2),
 }
 """The second is Wan2.2's. [release]"""

@@ -4,11 +4,12 @@ Every settings class is a frozen stdlib dataclass that stands beside what it con
 an unknown key is an error. pydantic is used here and nowhere below the applications.
 """
 
-from collections.abc import Iterable, Mapping
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, get_args, get_type_hints
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -23,6 +24,8 @@ class Config:
     """Base of every settings dataclass: `@dataclass(frozen=True, kw_only=True) class XConfig(Config)`."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+    renamed_keys: ClassVar[Mapping[str, str]] = {}
+    """Key in files of an earlier version to the name of the field today; `parse` and `load` take both."""
 
 
 @cache
@@ -33,10 +36,41 @@ def _adapter(cls: type) -> TypeAdapter:
 def parse(cls: type[ConfigT], data: Mapping[str, Any], origin: str = "settings") -> ConfigT:
     """A `cls` out of plain data; ConfigError lists every wrong key with its path."""
     try:
-        return _adapter(cls).validate_python(dict(data))
+        return _adapter(cls).validate_python(with_current_keys(cls, data))
     except ValidationError as error:
         lines = [f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()]
         raise ConfigError(f"{origin}: " + "; ".join(lines)) from None
+
+
+def with_current_keys(annotation: Any, data: Any) -> Any:
+    """Replaces the keys of `renamed_keys` in plain data for `annotation`, in nested settings too.
+
+    Done before merging, so that an override under the new name wins over a file that has the old one.
+    """
+    if isinstance(data, list | tuple):
+        return [with_current_keys(annotation, item) for item in data]
+    if not isinstance(data, Mapping):
+        return data
+    # Of a union any member may be meant; their tables do not contradict each other.
+    names, hints = {}, {}
+    for cls in _config_classes(annotation):
+        names |= cls.renamed_keys
+        hints |= _hints(cls)
+    renamed = {names.get(key, key): value for key, value in data.items()}
+    return {key: with_current_keys(hints.get(key), value) for key, value in renamed.items()}
+
+
+def _config_classes(annotation: Any) -> Iterator[type[Config]]:
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _config_classes(argument)
+
+
+@cache
+def _hints(cls: type[Config]) -> dict[str, Any]:
+    hints = get_type_hints(cls)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}  # pyright: ignore[reportArgumentType]
 
 
 def dump(config: Config) -> dict[str, Any]:
@@ -58,7 +92,7 @@ def load(cls: type[ConfigT], sources: Iterable[str], overrides: Iterable[str] = 
     sources = list(sources)
     data: dict[str, Any] = {}
     for source in sources:
-        data = _merged(data, _read(source))
+        data = _merged(data, with_current_keys(cls, _read(source)))
     for override in overrides:
         path, separator, text = override.partition("=")
         if not separator or not path:
@@ -66,7 +100,7 @@ def load(cls: type[ConfigT], sources: Iterable[str], overrides: Iterable[str] = 
         value = yaml.safe_load(text)
         for part in reversed(path.split(".")):
             value = {part: value}
-        data = _merged(data, value)
+        data = _merged(data, with_current_keys(cls, value))
     return parse(cls, data, origin=" + ".join(sources))
 
 

@@ -4,9 +4,9 @@ import pytest
 
 from uniavgen.config import Config, dump, load, parse, preset_names
 from uniavgen.models.config import TransformerConfig
-from uniavgen.training.codecs.caption import CaptionTraining
-from uniavgen.training.codecs.video_vae import VideoVaeTraining
-from uniavgen.training.codecs.vocoder import VocoderTraining
+from uniavgen.training.codecs.caption import CaptionTrainConfig
+from uniavgen.training.codecs.video_vae import VideoVAETrainConfig
+from uniavgen.training.codecs.vocoder import VocoderTrainConfig
 from uniavgen.training.config import TrainConfig
 
 OWNERS: dict[str, type[Config]] = {
@@ -15,10 +15,10 @@ OWNERS: dict[str, type[Config]] = {
     "stage2": TrainConfig,
     "stage3": TrainConfig,
     "stage4": TrainConfig,
-    "video_vae": VideoVaeTraining,
-    "video_vae_mouths": VideoVaeTraining,
-    "vocoder": VocoderTraining,
-    "caption": CaptionTraining,
+    "video_vae": VideoVAETrainConfig,
+    "video_vae_mouths": VideoVAETrainConfig,
+    "vocoder": VocoderTrainConfig,
+    "caption": CaptionTrainConfig,
 }
 PARTS = {"nano/data"}
 """Presets that others extend and that are no whole settings by themselves."""

@@ -1,7 +1,8 @@
 """Settings: strict parsing, merging, overrides."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytest
 
@@ -64,3 +65,25 @@ def test_bad_files_are_one_sentence(tmp_path, text, message):
 def test_an_override_needs_a_name_and_a_value():
     with pytest.raises(ConfigError, match=r"key\.path=value"):
         load(Drawing, [], ["title"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame(Config):
+    renamed_keys: ClassVar[Mapping[str, str]] = {"thick": "width"}
+
+    width: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gallery(Config):
+    frames: tuple[Frame, ...] = ()
+    frame: Frame | None = None
+
+
+def test_keys_of_an_earlier_version_are_read_at_every_depth(tmp_path):
+    old = {"frames": [{"thick": 2}], "frame": {"thick": 3}}
+    assert parse(Gallery, old) == Gallery(frames=(Frame(width=2.0),), frame=Frame(width=3.0))
+    (tmp_path / "old.yaml").write_text("frame: {thick: 3}\n")
+    assert load(Gallery, [str(tmp_path / "old.yaml")], ["frame.width=4"]).frame == Frame(width=4.0)
+    (tmp_path / "new.yaml").write_text("frame: {width: 3}\n")
+    assert load(Gallery, [str(tmp_path / "new.yaml")], ["frame.thick=4"]).frame == Frame(width=4.0)

@@ -5,7 +5,7 @@ from uniavgen.codecs.video_vae import VideoCodec, VideoVaeShape, decode_unclampe
 from uniavgen.config import load
 from uniavgen.errors import ConfigError, MediaError
 from uniavgen.inference.tensor_memory import TensorMemoryCounter
-from uniavgen.training.codecs.video_vae import VideoVaeTraining
+from uniavgen.training.codecs.video_vae import VideoVAETrainConfig
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def test_shapes_follow_the_strides(codec: VideoCodec, pixels: torch.Tensor):
 
 
 def test_nano_has_the_latents_of_the_design():
-    shape = load(VideoVaeTraining, ["nano/video_vae"]).model
+    shape = load(VideoVAETrainConfig, ["nano/video_vae"]).model
     with torch.device("meta"):
         vae = shape.build()
     assert sum(parameter.numel() for parameter in vae.parameters()) == 1_457_644

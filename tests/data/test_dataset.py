@@ -12,7 +12,7 @@ from uniavgen.data.features import EMPTY_CAPTION, Features, FeatureSet
 from uniavgen.data.shards import ShardWriter
 from uniavgen.data.words import Word
 from uniavgen.errors import DataError
-from uniavgen.tasks.mixture import Draw
+from uniavgen.tasks.mixture import StepSpec
 from uniavgen.tasks.table import Task
 from uniavgen.timebase import Timebase
 
@@ -63,7 +63,7 @@ def data(folder, num_frames=FRAMES, with_video=True, memory_bytes=1 << 20):
 
 
 def drawn(reference_tokens=0, task=Task.JOINT):
-    return Draw(task=task, given_frames=1, given_tokens=0, reference_tokens=reference_tokens)
+    return StepSpec(task=task, given_frames=1, given_tokens=0, reference_tokens=reference_tokens)
 
 
 def said(text, row):
@@ -95,7 +95,7 @@ def test_nothing_depends_on_what_is_kept_in_memory(folder):
 def test_a_batch_holds_the_drawn_clips(folder):
     clips = data(folder)
     batch = clips.batch(drawn(), range(6))
-    order = [clips.sampler.draw(n).index for n in range(6)]
+    order = [clips.sampler.locate(n).index for n in range(6)]
     assert sorted(order) == list(range(6))
     for row, i in enumerate(order):
         assert torch.equal(batch.latents[row], features(i).latents)
@@ -122,7 +122,7 @@ def test_a_cut_clip_says_what_is_spoken_before_the_cut(folder):
     assert batch.face_mask.shape[1] == timing.num_latent_frames
     assert batch.mel.shape[1] == timing.num_audio_tokens
     for row in range(4):
-        i = clips.sampler.draw(row).index
+        i = clips.sampler.locate(row).index
         # 17 frames are 1.0625 s: "three" ends at 1.1 s.
         assert said(batch.text, row) == f"one{i} two{i}"
 
@@ -133,7 +133,7 @@ def test_reference_audio_is_another_clip_of_the_speaker_in_whole_words(folder, l
     batch = clips.batch(drawn(length, Task.REFERENCE_AUDIO), range(12))
     assert batch.reference_audio.shape == (12, length + 30, 7)
     for row in range(12):
-        i = clips.sampler.draw(row).index
+        i = clips.sampler.locate(row).index
         other = int(batch.reference_audio[row, 0, 0])
         assert SPEAKERS[other] == SPEAKERS[i]
         assert other != i or SPEAKERS[i] == "lone"

@@ -12,12 +12,12 @@ SAMPLER = Sampler(sizes=(7, 5), weights=(4, 1), seed=3)
 
 def test_every_run_of_five_samples_is_mixed_exactly():
     for cycle in range(20):
-        sources = Counter(SAMPLER.draw(5 * cycle + i).source for i in range(5))
+        sources = Counter(SAMPLER.locate(5 * cycle + i).source for i in range(5))
         assert sources == {0: 4, 1: 1}
 
 
 def test_every_epoch_is_a_permutation_and_epochs_differ():
-    drawn = [SAMPLER.draw(number) for number in range(5 * 70)]
+    drawn = [SAMPLER.locate(number) for number in range(5 * 70)]
     for source, size in enumerate(SAMPLER.sizes):
         order = [draw.index for draw in drawn if draw.source == source]
         epochs = [order[i : i + size] for i in range(0, len(order) - size + 1, size)]
@@ -26,14 +26,14 @@ def test_every_epoch_is_a_permutation_and_epochs_differ():
 
 
 def test_a_sample_does_not_depend_on_those_before():
-    forwards = [SAMPLER.draw(number) for number in range(100)]
+    forwards = [SAMPLER.locate(number) for number in range(100)]
     fresh = Sampler(sizes=(7, 5), weights=(4, 1), seed=3)
-    assert [fresh.draw(number) for number in reversed(range(100))] == forwards[::-1]
+    assert [fresh.locate(number) for number in reversed(range(100))] == forwards[::-1]
 
 
 def test_seeds_differ():
     other = Sampler(sizes=(7, 5), weights=(4, 1), seed=4)
-    assert [other.draw(n) for n in range(50)] != [SAMPLER.draw(n) for n in range(50)]
+    assert [other.locate(n) for n in range(50)] != [SAMPLER.locate(n) for n in range(50)]
 
 
 @pytest.mark.parametrize(("sizes", "weights"), [((3,), (0,)), ((3, 2), (1,)), ((0,), (1,))])

@@ -5,7 +5,7 @@ import pytest
 
 from uniavgen.config import dump, parse
 from uniavgen.errors import ConfigError
-from uniavgen.tasks.mixture import MixtureConfig, continuation_frames, draw, silence_tokens, step_generator
+from uniavgen.tasks.mixture import MixtureConfig, continuation_frames, sample_step, silence_tokens, step_generator
 from uniavgen.tasks.table import TASKS, Task
 from uniavgen.tasks.wording import pad_symbols, spoken, told_times, unspoken
 from uniavgen.timebase import Timebase
@@ -14,7 +14,7 @@ CLIP = Timebase().clip(81)
 
 
 def draws(config, count, seed=5):
-    return [draw(config, CLIP, step_generator(seed, step)) for step in range(count)]
+    return [sample_step(config, CLIP, step_generator(seed, step)) for step in range(count)]
 
 
 def test_tasks_come_in_the_papers_ratio():

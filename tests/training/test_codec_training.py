@@ -17,30 +17,30 @@ from uniavgen.data.extract import mouth_region
 from uniavgen.data.shards import ShardWriter
 from uniavgen.errors import CheckpointError, ConfigError, DataError
 from uniavgen.training.codecs.caption import (
+    CaptionEncoderConfig,
     CaptionObjective,
-    CaptionShape,
-    CaptionTraining,
-    read_descriptions,
-    world_descriptions,
+    CaptionTrainConfig,
+    read_caption_examples,
+    synthetic_caption_examples,
 )
-from uniavgen.training.codecs.clips import ClipPictures, RegionWeights
 from uniavgen.training.codecs.discriminators import DiscriminatorConfig
 from uniavgen.training.codecs.loop import LoopConfig, Objective, train
-from uniavgen.training.codecs.sounds import read_sounds
 from uniavgen.training.codecs.video_vae import (
-    Phase,
-    VideoVaeObjective,
-    VideoVaeTraining,
-    finish,
+    TrainingPhase,
+    VideoVAEObjective,
+    VideoVAETrainConfig,
     motion_distance,
     reconstruction_distance,
+    store_latent_statistics,
 )
-from uniavgen.training.codecs.video_vae_start import (
+from uniavgen.training.codecs.video_vae_init import (
+    init_framewise,
+    init_with_principal_components,
     linear_part,
-    start_as_components,
-    start_as_pictures,
 )
-from uniavgen.training.codecs.vocoder import VocoderObjective, VocoderShape, VocoderTraining, spectral_distance
+from uniavgen.training.codecs.vocoder import VocoderConfig, VocoderObjective, VocoderTrainConfig, spectral_distance
+from uniavgen.training.codecs.waveforms import read_waveforms
+from uniavgen.training.codecs.weighted_clips import RegionWeights, WeightedClips
 
 CPU = torch.device("cpu")
 SIZE, FRAMES = 32, 9
@@ -93,8 +93,8 @@ def loop(steps: int = 4) -> LoopConfig:
 
 
 def vocoder(folder: Path) -> Objective:
-    config = VocoderTraining(
-        model=VocoderShape(width=8, hidden=9, num_layers=1),
+    config = VocoderTrainConfig(
+        model=VocoderConfig(width=8, hidden=9, num_layers=1),
         # Resumed before the discriminators' first step.
         discriminator=DiscriminatorConfig(start=0.7, periods=(2,), fft_sizes=(64,), width=2),
         loop=loop(),
@@ -106,21 +106,24 @@ def vocoder(folder: Path) -> Objective:
     return VocoderObjective.from_folder(config, folder, CPU)
 
 
-def vae_config() -> VideoVaeTraining:
-    phases = (Phase(share=0.5, num_frames=1, batch_size=2, linear=True), Phase(share=0.5, num_frames=5, batch_size=1))
+def vae_config() -> VideoVAETrainConfig:
+    phases = (
+        TrainingPhase(share=0.5, num_frames=1, batch_size=2, linear=True),
+        TrainingPhase(share=0.5, num_frames=5, batch_size=1),
+    )
     shape = VideoVaeShape(width=4, decoder_width=4, latent_channels=3)
-    return VideoVaeTraining(model=shape, loop=loop(), phases=phases, size_px=SIZE)
+    return VideoVAETrainConfig(model=shape, loop=loop(), phases=phases, size_px=SIZE)
 
 
 def video_vae(folder: Path) -> Objective:
-    return VideoVaeObjective.from_folder(vae_config(), folder, CPU)
+    return VideoVAEObjective.from_folder(vae_config(), folder, CPU)
 
 
 def caption(folder: Path) -> Objective:
     bounds = {"age": (30.0, 60.0)}
-    shape = CaptionShape(width=8, hidden=9, num_heads=2, num_layers=1, max_tokens=10)
-    config = CaptionTraining(model=shape, loop=loop(), batch_size=4, facts=("gender", "age"), bounds=bounds)
-    return CaptionObjective(config, read_descriptions(folder, bounds), CPU)
+    shape = CaptionEncoderConfig(width=8, hidden=9, num_heads=2, num_layers=1, max_tokens=10)
+    config = CaptionTrainConfig(model=shape, loop=loop(), batch_size=4, facts=("gender", "age"), bounds=bounds)
+    return CaptionObjective(config, read_caption_examples(folder, bounds), CPU)
 
 
 @pytest.mark.parametrize("make", [vocoder, video_vae, caption])
@@ -167,7 +170,7 @@ def test_phases_share_the_steps():
     config = vae_config()
     assert [config.phase(step).num_frames for step in range(4)] == [1, 1, 5, 5]
     with pytest.raises(ConfigError, match="add up to 1"):
-        VideoVaeTraining(loop=loop(), phases=(Phase(share=0.5),))
+        VideoVAETrainConfig(loop=loop(), phases=(TrainingPhase(share=0.5),))
 
 
 def small_vae(*factors: int) -> AutoencoderKLWan:
@@ -179,7 +182,7 @@ def small_vae(*factors: int) -> AutoencoderKLWan:
 def test_frame_convolutions_change_neither_values_nor_names(frames_are_mixed: bool):
     vae = small_vae()
     if not frames_are_mixed:
-        start_as_pictures(vae)
+        init_framewise(vae)
     pixels, names = torch.rand(1, 3, 9, 32, 48) * 2 - 1, list(vae.state_dict())
     with torch.no_grad():
         latents = vae.encode(pixels).latent_dist.mode()
@@ -192,7 +195,7 @@ def test_frame_convolutions_change_neither_values_nor_names(frames_are_mixed: bo
 
 def test_a_clip_starts_as_its_pictures():
     vae = small_vae()
-    start_as_pictures(vae)
+    init_framewise(vae)
     codec, picture = VideoCodec(vae), torch.rand(1, 3, 1, 32, 48) * 2 - 1
     decoded = codec.decode(codec.encode(picture.expand(-1, -1, 9, -1, -1)))
     first = codec.decode(codec.encode(picture))
@@ -212,7 +215,7 @@ def test_the_encoder_starts_as_principal_components(factors: tuple[int, ...]):
     )
     strengths = torch.randn(400, 6, generator=generator) * torch.tensor([0.5, 0.4, 0.3, 0.3, 0.25, 0.2])
     pictures = torch.einsum("b k, k c h w -> b c h w", strengths, directions)[:, :, None]
-    start_as_components(vae, pictures)
+    init_with_principal_components(vae, pictures)
     latents = VideoCodec(vae).encode(pictures)[:, :, 0, 0, 0]
     regressors = torch.cat([latents, torch.ones(400, 1)], dim=1)
     # Everything that varies is told by the latents, up to the encoder's last norm and activation.
@@ -224,7 +227,7 @@ def test_the_encoder_starts_as_principal_components(factors: tuple[int, ...]):
 
 def test_the_linear_part_is_what_the_silenced_autoencoder_does():
     vae, pixels = small_vae(), torch.rand(2, 3, 5, 32, 32) * 2 - 1
-    start_as_components(vae, pixels[:, :, :1])
+    init_with_principal_components(vae, pixels[:, :, :1])
     codec = VideoCodec(vae)
     whole = codec.decode(codec.encode(pixels))
     with linear_part(vae):
@@ -236,25 +239,25 @@ def test_the_linear_part_is_what_the_silenced_autoencoder_does():
 
 
 def test_finished_latents_have_mean_0_and_deviation_1(shards: Path):
-    objective = VideoVaeObjective.from_folder(vae_config(), shards, CPU)
-    finish(objective.model, objective.pictures)
+    objective = VideoVAEObjective.from_folder(vae_config(), shards, CPU)
+    store_latent_statistics(objective.model, objective.pictures)
     frames = torch.cat([to_pixels(torch.from_numpy(objective.pictures.read(i).frames[None])) for i in range(3)])
     latents = VideoCodec(objective.model).encode(frames)
     assert torch.allclose(latents.mean(dim=(0, 2, 3, 4)), torch.zeros(3), atol=1e-3)
     assert torch.allclose(latents.std(dim=(0, 2, 3, 4), correction=0), torch.ones(3), atol=1e-3)
 
 
-def further_config(steps: int, latent_weight: float) -> VideoVaeTraining:
-    phases = (Phase(share=1.0, num_frames=5, batch_size=1),)
-    return VideoVaeTraining(
+def further_config(steps: int, latent_weight: float) -> VideoVAETrainConfig:
+    phases = (TrainingPhase(share=1.0, num_frames=5, batch_size=1),)
+    return VideoVAETrainConfig(
         loop=loop(steps), phases=phases, size_px=SIZE, motion_weight=1.0, latent_weight=latent_weight
     )
 
 
 def test_training_goes_on_near_the_latents_it_was_given(shards: Path, tmp_path: Path):
     def moved(latent_weight: float) -> float:
-        before, given = (VideoVaeObjective.from_folder(vae_config(), shards, CPU).model for _ in range(2))
-        objective = VideoVaeObjective.from_folder(further_config(30, latent_weight), shards, CPU, start=given)
+        before, given = (VideoVAEObjective.from_folder(vae_config(), shards, CPU).model for _ in range(2))
+        objective = VideoVAEObjective.from_folder(further_config(30, latent_weight), shards, CPU, start=given)
         first, *_, last = train(objective, objective.config.loop, tmp_path / str(latent_weight))
         assert first.losses.get("latent", 0.0) == pytest.approx(0, abs=1e-10)
         assert last.losses["total"] < first.losses["total"]
@@ -267,7 +270,7 @@ def test_training_goes_on_near_the_latents_it_was_given(shards: Path, tmp_path: 
 
 def test_latents_of_nothing_cannot_be_held_on_to(shards: Path):
     with pytest.raises(ConfigError, match="add --init"):
-        VideoVaeObjective.from_folder(further_config(1, latent_weight=1.0), shards, CPU)
+        VideoVAEObjective.from_folder(further_config(1, latent_weight=1.0), shards, CPU)
 
 
 def test_motion_is_what_changes():
@@ -302,13 +305,13 @@ def test_the_distance_of_a_brighter_picture_is_the_step_and_its_square():
 
 
 def test_pixels_of_face_and_mouth_weigh_more(shards: Path):
-    pictures = ClipPictures(shards, SIZE, RegionWeights(face=2.0, mouth=6.0))
+    pictures = WeightedClips(shards, SIZE, RegionWeights(face=2.0, mouth=6.0))
     clip = pictures.read(1)
     assert clip.frames.shape == (FRAMES, SIZE, SIZE, 3)
     assert clip.weights[0, 0, 0] == 1
     assert clip.weights[0, 7, 9] == 3
     assert clip.weights[0, 20, 16] == 9
-    half = ClipPictures(shards, SIZE // 2, RegionWeights()).read(1)
+    half = WeightedClips(shards, SIZE // 2, RegionWeights()).read(1)
     assert np.abs(half.frames[0].mean() - clip.frames[0].mean()) < 1
 
 
@@ -326,15 +329,15 @@ def test_sounds_come_from_shards_and_from_files_alike(shards: Path, tmp_path: Pa
         path = tmp_path / f"clip-{number}.wav"
         path.write_bytes(_wav((np.random.default_rng(number).normal(size=14_400) * 2000).astype(np.int16)))
     (tmp_path / "notes.txt").write_text("no sound")
-    assert [len(sound) for sound in read_sounds(tmp_path, 24_000, 240)] == [14_400] * 3
-    assert len(read_sounds(shards, 24_000, 240, skip=1)) == 2
+    assert [len(sound) for sound in read_waveforms(tmp_path, 24_000, 240)] == [14_400] * 3
+    assert len(read_waveforms(shards, 24_000, 240, skip=1)) == 2
     with pytest.raises(DataError, match="holds no sound"):
-        read_sounds(tmp_path, 24_000, 20_000)
+        read_waveforms(tmp_path, 24_000, 20_000)
 
 
 def test_captions_tell_the_facts_that_go_with_them():
-    described = world_descriptions(40, seed=3)
-    assert described == world_descriptions(40, seed=3)
+    described = synthetic_caption_examples(40, seed=3)
+    assert described == synthetic_caption_examples(40, seed=3)
     for one in described:
         assert one.facts["age"] in one.caption.lower()
         assert one.facts.get("hair_colour", "") in one.caption
@@ -342,7 +345,7 @@ def test_captions_tell_the_facts_that_go_with_them():
 
 @pytest.mark.parametrize(
     ("name", "cls"),
-    [("vocoder", VocoderTraining), ("video_vae", VideoVaeTraining), ("caption", CaptionTraining)],
+    [("vocoder", VocoderTrainConfig), ("video_vae", VideoVAETrainConfig), ("caption", CaptionTrainConfig)],
 )
 def test_presets_parse(name: str, cls: type):
     assert load(cls, [f"nano/{name}"], ["loop.steps=7"]).loop.steps == 7

@@ -5,8 +5,8 @@ import torch
 from tiny_run import config, model, run
 
 from uniavgen.errors import CheckpointError, OutputError
-from uniavgen.training.feed import batches
-from uniavgen.training.listeners import save_weights
+from uniavgen.training.callbacks import save_weights
+from uniavgen.training.dataloader import load_batches
 from uniavgen.training.loop import train
 from uniavgen.training.state import checkpoints, load_initial, restore, save
 
@@ -14,13 +14,13 @@ from uniavgen.training.state import checkpoints, load_initial, restore, save
 def go(the_run, until, workers=0):
     """Train up to step `until`; losses by part of every step."""
     losses = []
-    steps = batches(the_run.steps, the_run.state.step, the_run.config.train.steps, workers)
+    steps = load_batches(the_run.dataset, the_run.state.step, the_run.config.train.steps, workers)
     train(
         the_run.state,
         the_run.step_function,
         steps,
         the_run.config,
-        listeners=[lambda record, state: losses.append((record.task, record.losses, record.grad_norm))],
+        callbacks=[lambda record, state: losses.append((record.task, record.losses, record.grad_norm))],
         stopped=lambda: the_run.state.step >= until,
     )
     return losses
@@ -41,7 +41,7 @@ def test_resumed_run_equals_uninterrupted_run(folder, tmp_path, workers):
     losses = go(whole, until=6)
     first = run(folder, tmp_path / "parts")
     before = go(first, until=3)
-    checkpoint = first.checkpoints.save(first.state)
+    checkpoint = first.checkpoint_callback.save(first.state)
     second = run(folder, tmp_path / "parts", seed=1)
     restore(second.state, checkpoint)
     after = go(second, until=6, workers=workers)
@@ -70,7 +70,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_nothing(folder, tmp_path):
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "ema.safetensors", "train.json"])
 def test_damaged_checkpoint_is_told(folder, tmp_path, name):
     one = run(folder, tmp_path)
-    file = one.checkpoints.save(one.state) / name
+    file = one.checkpoint_callback.save(one.state) / name
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with pytest.raises(CheckpointError, match="does not fit this run"):
         restore(one.state, file.parent)
@@ -79,7 +79,7 @@ def test_damaged_checkpoint_is_told(folder, tmp_path, name):
 def test_next_stage_begins_with_the_averaged_weights_from_any_form(folder, tmp_path):
     one = run(folder, tmp_path)
     go(one, until=2)
-    checkpoint = one.checkpoints.save(one.state)
+    checkpoint = one.checkpoint_callback.save(one.state)
     save_weights(one.state, tmp_path / "transformer")
     for source in (checkpoint, tmp_path, tmp_path / "transformer"):
         begun = model(seed=2)
@@ -92,7 +92,7 @@ def test_weights_that_are_missing_or_foreign_are_told(folder, tmp_path):
     with pytest.raises(CheckpointError, match="no weights"):
         load_initial(model(), tmp_path)
     one = run(folder, tmp_path, config("train.steps=2"))
-    checkpoint = one.checkpoints.save(one.state)
+    checkpoint = one.checkpoint_callback.save(one.state)
     other = model()
     del other.blocks[2]
     with pytest.raises(CheckpointError, match="do not fit this model"):

@@ -11,10 +11,10 @@ from tiny_run import config, model, run
 from uniavgen.config import dump, load, parse, preset_names
 from uniavgen.errors import ConfigError
 from uniavgen.training.config import OptimConfig, TrainConfig
-from uniavgen.training.ema import Ema
-from uniavgen.training.feed import Steps, batches
+from uniavgen.training.dataloader import StepDataset, load_batches
+from uniavgen.training.ema import EMA
 from uniavgen.training.loop import train
-from uniavgen.training.optim import build_optimizer, freeze_others, learning_rate
+from uniavgen.training.optimizer import build_optimizer, freeze_others, learning_rate
 from uniavgen.training.parallel import World
 
 JOINT_ONLY = "stage.tasks.ratios={reference_audio: 0, continuation: 0, dubbing: 0, animation: 0}"
@@ -31,18 +31,18 @@ def test_twenty_steps_learn_and_match_the_golden_losses(folder, tmp_path):
     """`UNIAVGEN_REGENERATE=1 pytest tests/training` rewrites the file."""
     settings = config("train.steps=20", "train.batch_size=4", "optim.lr=0.005", "optim.decay_steps=0", JOINT_ONLY)
     one, totals = run(folder, tmp_path, settings), []
-    steps = batches(one.steps, 0, 20)
+    steps = load_batches(one.dataset, 0, 20)
     train(one.state, one.step_function, steps, settings, [lambda record, state: totals.append(record.losses["total"])])
     if os.environ.get("UNIAVGEN_REGENERATE"):
         GOLDEN.write_text(json.dumps([round(total, 4) for total in totals]) + "\n")
-    again = one.step_function(one.steps[0], 0).total(settings.stage.losses, 0, 20)
+    again = one.step_function(one.dataset[0], 0).total(settings.stage.losses, 0, 20)
     assert float(again.detach()) < 0.9 * totals[0]
     assert totals == pytest.approx(json.loads(GOLDEN.read_text()), rel=0.02)
 
 
 def test_average_follows_its_formula():
     linear = torch.nn.Linear(3, 2)
-    ema = Ema(linear, decay=0.6)
+    ema = EMA(linear, decay=0.6)
     expected = linear.weight.detach().clone()
     for step in range(1, 20):
         with torch.no_grad():
@@ -62,7 +62,7 @@ def test_only_the_trainable_set_changes(folder, tmp_path):
     settings = config(patterns, "stage.branches=audio", JOINT_ONLY, "train.steps=2")
     one = run(folder, tmp_path, settings)
     before = {name: value.clone() for name, value in one.state.model.state_dict().items()}
-    train(one.state, one.step_function, batches(one.steps, 0, 2), settings)
+    train(one.state, one.step_function, load_batches(one.dataset, 0, 2), settings)
     changed = {n for n, value in one.state.model.state_dict().items() if not torch.equal(value, before[n])}
     audio = {n for n in before if n.startswith("audio_stem.") or (n.startswith("blocks.") and ".audio." in n)}
     assert changed == audio - {"audio_stem.padding"}
@@ -88,19 +88,19 @@ def test_learning_rate_warms_up_stays_and_falls():
 
 
 def test_readers_and_processes_do_not_change_what_comes(folder, tmp_path):
-    one = run(folder, tmp_path, config("train.steps=4")).steps
-    alone = list(batches(one, 1, 4))
+    one = run(folder, tmp_path, config("train.steps=4")).dataset
+    alone = list(load_batches(one, 1, 4))
     for workers in (1, 2):
-        for expected, found in zip(alone, batches(one, 1, 4, workers), strict=True):
-            assert expected.draw == found.draw
+        for expected, found in zip(alone, load_batches(one, 1, 4, workers), strict=True):
+            assert expected.spec == found.spec
             assert torch.equal(expected.mel, found.mel)
             assert torch.equal(expected.text.speech, found.text.speech)
     shares = [
-        list(batches(Steps(**{**vars(one), "world": World(rank=rank, size=2)}), 1, 4)) for rank in range(2)
+        list(load_batches(StepDataset(**{**vars(one), "world": World(rank=rank, size=2)}), 1, 4)) for rank in range(2)
     ]  # fmt: skip
     for expected, *parts in zip(alone, *shares, strict=True):
         assert torch.equal(expected.mel, torch.cat([part.mel for part in parts]))
-        assert all(part.draw == expected.draw for part in parts)
+        assert all(part.spec == expected.spec for part in parts)
 
 
 # Said once by torch's mixed-precision norm on the CPU.
@@ -109,7 +109,7 @@ def test_bf16_keeps_weights_and_moments_in_float32(folder, tmp_path):
     settings = config("train.precision=bf16", "train.steps=1")
     one = run(folder, tmp_path, settings)
     records = []
-    train(one.state, one.step_function, batches(one.steps, 0, 1), settings, [lambda r, s: records.append(r)])
+    train(one.state, one.step_function, load_batches(one.dataset, 0, 1), settings, [lambda r, s: records.append(r)])
     assert records[0].losses["total"] > 0
     assert {p.dtype for p in one.state.model.parameters()} == {torch.float32}
     assert {v.dtype for held in one.state.optimizer.state.values() for v in held.values()} == {torch.float32}
@@ -119,7 +119,7 @@ def test_tensorboard_gets_curves_and_sampled_clips(folder, tmp_path):
     import numpy as np
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from uniavgen.training.listeners import SampledClip, TensorBoard
+    from uniavgen.training.callbacks import SampledClip, TensorBoardCallback
 
     def sample(averaged):
         assert not averaged.training
@@ -134,8 +134,8 @@ def test_tensorboard_gets_curves_and_sampled_clips(folder, tmp_path):
 
     settings = config("train.steps=2")
     one = run(folder, tmp_path, settings)
-    board = TensorBoard(tmp_path / "curves", log_every=1, sample_every=2, sample=sample)
-    train(one.state, one.step_function, batches(one.steps, 0, 2), settings, [board])
+    board = TensorBoardCallback(tmp_path / "curves", log_every=1, sample_every=2, sample=sample)
+    train(one.state, one.step_function, load_batches(one.dataset, 0, 2), settings, [board])
     board.close()
     events = EventAccumulator(str(tmp_path / "curves")).Reload().Tags()
     assert {"loss/total", "run/lr", "run/grad_norm"} <= set(events["scalars"])

@@ -10,10 +10,10 @@ from tiny_run import SETTINGS, TIMING, config, model, run
 
 from uniavgen.flow.guidance import Dropout
 from uniavgen.models.transformer import UniAVGenTransformer
-from uniavgen.tasks.mixture import Draw
+from uniavgen.tasks.mixture import StepSpec
 from uniavgen.tasks.table import Task
-from uniavgen.training.config import LossWeights, Ramp
-from uniavgen.training.losses import Losses, face_mask_loss, face_weights, pace_loss, velocity_loss
+from uniavgen.training.config import LinearSchedule, LossWeights
+from uniavgen.training.losses import Losses, duration_loss, face_mask_loss, face_weights, velocity_loss
 from uniavgen.training.randomness import StepRandomness
 from uniavgen.training.step import step_losses
 
@@ -28,8 +28,8 @@ GIVEN = {
 
 def batch(folder, task, settings=None):
     frames, tokens, reference = GIVEN[task]
-    drawn = Draw(task=task, given_frames=frames, given_tokens=tokens, reference_tokens=reference)
-    return run(folder, Path(folder), settings).steps.data.batch(drawn, range(3))
+    drawn = StepSpec(task=task, given_frames=frames, given_tokens=tokens, reference_tokens=reference)
+    return run(folder, Path(folder), settings).dataset.data.batch(drawn, range(3))
 
 
 def test_velocity_loss_is_the_mean_over_noisy_tokens():
@@ -142,13 +142,13 @@ def test_dropped_texts_are_not_heard(folder):
 
 
 def test_mask_weight_falls_linearly_to_nothing():
-    ramp = Ramp(start=0.1, end=0.0)
+    ramp = LinearSchedule(start=0.1, end=0.0)
     assert [ramp.at(step, 4) for step in range(5)] == pytest.approx([0.1, 0.075, 0.05, 0.025, 0.0])
 
 
 def test_total_is_the_weighted_sum_of_the_parts():
     losses = Losses(video=torch.tensor(2.0), audio=None, face_mask=torch.tensor(5.0))
-    weights = LossWeights(video=0.5, face_mask=Ramp(start=0.2, end=0.0))
+    weights = LossWeights(video=0.5, face_mask=LinearSchedule(start=0.2, end=0.0))
     assert float(losses.total(weights, 5, 10)) == pytest.approx(0.5 * 2 + 0.1 * 5)
 
 
@@ -163,8 +163,8 @@ def test_the_branches_are_both_trained_by_every_two_way_task(folder):
 
 def test_pace_is_judged_between_symbols_whose_times_are_known():
     pace = torch.tensor([[9.0, 4.0, 5.0, 6.0]])
-    assert float(pace_loss(pace, torch.tensor([[1.0, 4.0, 11.0, math.nan]]))) == pytest.approx((1 + 4) / 2)
-    assert pace_loss(pace, torch.tensor([[1.0, math.nan, 11.0, math.nan]])) is None
+    assert float(duration_loss(pace, torch.tensor([[1.0, 4.0, 11.0, math.nan]]))) == pytest.approx((1 + 4) / 2)
+    assert duration_loss(pace, torch.tensor([[1.0, math.nan, 11.0, math.nan]])) is None
 
 
 def test_the_pace_of_a_text_is_learned_from_its_times_alone(folder):
@@ -180,7 +180,7 @@ def test_the_pace_of_a_text_is_learned_from_its_times_alone(folder):
         optimizer.zero_grad()
         losses.total(paced.losses, 0, 1).backward()
         optimizer.step()
-        values.append(losses.pace.item())
+        values.append(losses.duration.item())
     assert values[-1] < 0.1 * values[0]
-    assert step_losses(made, batch(folder, Task.ANIMATION), randomness, paced).pace is None
-    assert step_losses(model(), clips, randomness, paced).pace is None
+    assert step_losses(made, batch(folder, Task.ANIMATION), randomness, paced).duration is None
+    assert step_losses(model(), clips, randomness, paced).duration is None

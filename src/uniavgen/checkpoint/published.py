@@ -14,6 +14,7 @@ from uniavgen.checkpoint.keymap import (
     KeyMap,
     release_map,
 )
+from uniavgen.checkpoint.partial_init import PARTIAL_INIT_STEM
 from uniavgen.checkpoint.parts import (
     TOKENIZER_FOLDER,
     UMT5_FILE,
@@ -30,7 +31,6 @@ from uniavgen.checkpoint.parts import (
     vocoder_part,
 )
 from uniavgen.checkpoint.sizes import Described, release_settings, wan_audio_settings, wan_video_settings
-from uniavgen.checkpoint.start import START_STEM
 from uniavgen.checkpoint.stores import Weights, find_weights, read_json
 from uniavgen.codecs.speech_symbols import SpeechSymbols
 from uniavgen.errors import CheckpointError
@@ -107,7 +107,7 @@ def wan_parts(folder: Path, kind: str, dtype: torch.dtype | None = None) -> list
         component=module,
         settings=(),
         tensors=place(weights, keymap, shapes_of(module), dtype),
-        stem=START_STEM,
+        stem=PARTIAL_INIT_STEM,
     )
     if kind == WAN_AUDIO or not (folder / VAE_FILE).is_file():
         return [start]

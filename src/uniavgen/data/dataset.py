@@ -20,7 +20,7 @@ from uniavgen.data.features import Features, FeatureSet
 from uniavgen.data.sampler import Sampler
 from uniavgen.data.words import Word, symbol_times
 from uniavgen.errors import DataError
-from uniavgen.tasks.mixture import Draw, silence_tokens
+from uniavgen.tasks.mixture import StepSpec, silence_tokens
 from uniavgen.tasks.wording import pad_symbols, spoken, unspoken
 from uniavgen.timebase import ClipTiming
 
@@ -32,7 +32,7 @@ _REFERENCE_STREAM = 2
 class Batch:
     """One step's clips on one rank, normalised, float32."""
 
-    draw: Draw
+    spec: StepSpec
     """The task and its lengths, one for all clips."""
     mel: Float[Tensor, "b l mel"]
     text: TextInputs
@@ -59,7 +59,7 @@ class Batch:
             )
 
         return Batch(
-            draw=self.draw,
+            spec=self.spec,
             mel=self.mel.to(device, non_blocking=True),
             text=texts(self.text),
             no_text=texts(self.no_text),
@@ -124,17 +124,17 @@ class TrainingData:
                 self._latents(clip)
                 self._caption(clip.caption)
 
-    def batch(self, draw: Draw, numbers: Sequence[int]) -> Batch:
+    def batch(self, spec: StepSpec, sample_indices: Sequence[int]) -> Batch:
         """The clips with the global sample numbers `numbers`; DataError where one does not fit."""
-        drawn = [self.sampler.draw(number) for number in numbers]
+        drawn = [self.sampler.locate(number) for number in sample_indices]
         clips = [self.sources[d.source][d.index] for d in drawn]
         said = [self._transcript(clip) for clip in clips]
         references = None
         before: list[Said | None] = [None] * len(clips)
-        if draw.reference_tokens:
+        if spec.reference_tokens:
             pairs = [
-                self._reference(d.source, d.index, number, draw.reference_tokens)
-                for d, number in zip(drawn, numbers, strict=True)
+                self._reference(d.source, d.index, number, spec.reference_tokens)
+                for d, number in zip(drawn, sample_indices, strict=True)
             ]
             references = torch.stack([values for values, _ in pairs])
             before = [transcript for _, transcript in pairs]
@@ -142,9 +142,9 @@ class TrainingData:
         captions = torch.stack([self._caption(clip.caption) for clip in clips])
         empty = torch.stack([self._caption(self.sources[d.source].empty_caption) for d in drawn])
         return Batch(
-            draw=draw,
+            spec=spec,
             mel=torch.stack([self._mel(clip) for clip in clips]),
-            text=self._texts(captions, said, before, reference_tokens, timed=draw.given_tokens == 0),
+            text=self._texts(captions, said, before, reference_tokens, timed=spec.given_tokens == 0),
             no_text=self._texts(empty, [None] * len(clips), before, reference_tokens),
             latents=torch.stack([self._latents(clip) for clip in clips]) if self.with_video else None,
             face_mask=self._face_masks(clips) if self.with_video else None,

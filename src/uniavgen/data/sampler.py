@@ -13,7 +13,7 @@ from uniavgen.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draw:
+class ClipLocation:
     """One drawn sample."""
 
     source: int
@@ -37,7 +37,7 @@ class Sampler:
         if min(self.sizes) < 1:
             raise ConfigError(f"each source needs at least one sample, got sizes {self.sizes}")
 
-    def draw(self, number: int) -> Draw:
+    def locate(self, number: int) -> ClipLocation:
         """The sample with the global number `number` (from 0)."""
         cycle, slot = divmod(number, sum(self.weights))
         order = _order(self.seed, self.weights, cycle)
@@ -45,7 +45,7 @@ class Sampler:
         ordinal = cycle * self.weights[source] + order[:slot].count(source)
         epoch, place = divmod(ordinal, self.sizes[source])
         index = int(_permutation(self.seed, source, epoch, self.sizes[source])[place])
-        return Draw(source=source, index=index, epoch=epoch)
+        return ClipLocation(source=source, index=index, epoch=epoch)
 
 
 @lru_cache(maxsize=64)

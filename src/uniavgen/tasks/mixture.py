@@ -36,7 +36,7 @@ class MixtureConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draw:
+class StepSpec:
     """One step's task and lengths; the same for every sample of the step, so batches are rectangular."""
 
     task: Task
@@ -53,7 +53,7 @@ def step_generator(seed: int, step: int, stream: int = 0) -> np.random.Generator
     return np.random.default_rng((seed, step, stream))
 
 
-def draw(config: MixtureConfig, timing: ClipTiming, rng: np.random.Generator) -> Draw:
+def sample_step(config: MixtureConfig, timing: ClipTiming, rng: np.random.Generator) -> StepSpec:
     """Task by ratio, then the lengths that it needs. Draws the same count of numbers whatever the task."""
     uniform_task, uniform_given, uniform_allowed, uniform_reference = rng.random(4)
     task = _by_ratio(config.ratios, uniform_task)
@@ -62,7 +62,7 @@ def draw(config: MixtureConfig, timing: ClipTiming, rng: np.random.Generator) ->
     has_reference = spec.reference_audio is Reference.NEEDED or (
         spec.reference_audio is Reference.ALLOWED and uniform_allowed < config.allowed_reference
     )
-    return Draw(
+    return StepSpec(
         task=task,
         given_frames={Part.GENERATED: 1, Part.PREFIX: prefix, Part.GIVEN: timing.num_latent_frames}[spec.video],
         given_tokens={

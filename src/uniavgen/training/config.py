@@ -1,7 +1,8 @@
 """Settings of a training run. A stage is data: what is computed and trained, tasks, loss weights, schedules."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from uniavgen.config import Config
 from uniavgen.errors import ConfigError
@@ -11,7 +12,7 @@ from uniavgen.tasks.table import TASKS, Part
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ramp(Config):
+class LinearSchedule(Config):
     """A number that moves linearly from `start` at the first step to `end` after the last one."""
 
     start: float
@@ -24,22 +25,26 @@ class Ramp(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class LossWeights(Config):
-    """L = video L^v + audio L^a + face_mask L^m + guides. [paper 4.1; guides ours]"""
+    """Weights of the sum of the losses: L = video L^v + audio L^a + face_mask L^m [paper 4.1]
+    + duration L^d + lip_motion L^l [ours]."""
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {"pace": "duration", "lip_guide": "lip_motion"}
 
     video: float = 1.0
     audio: float = 1.0
-    face_mask: Ramp = field(default_factory=lambda: Ramp(start=0.0, end=0.0))
+    face_mask: LinearSchedule = field(default_factory=lambda: LinearSchedule(start=0.0, end=0.0))
     """lambda_m: 0.1 falling to 0 over stage 2. [paper 3.4, 4.1]"""
     face_focus: float = 0.0
     """Extra weight of L^v where the face is, against the rest of the picture; 0 in the paper. A small model that sees
     few clips spends itself on the background otherwise. [ours]"""
     mouth_focus: float = 0.0
     """The same for the lower half of the face, on top: little else there moves but by the sound. [ours]"""
-    pace: float = 0.0
-    """Of the foretold pace of speech, for models that have one (`SpeechTextConfig.pace`); none in the paper. [ours]"""
-    lip_guide: float = 0.0
-    """Looks along the direction in which each face opens its mouth (`losses.lip_guide_loss`); 0 in the paper. Without
-    it a small model that sees few clips hears nothing for a long time. [ours]"""
+    duration: float = 0.0
+    """Weight of the error of predicted symbol durations (`losses.duration_loss`), for models that predict them; 0
+    in the paper. [ours]"""
+    lip_motion: float = 0.0
+    """Weight of the error along the direction in which each face opens its mouth (`losses.lip_motion_loss`); 0 in the
+    paper. Without it a small model that sees few clips ignores the audio for a long time. [ours]"""
 
 
 @dataclass(frozen=True, kw_only=True)

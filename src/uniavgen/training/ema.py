@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Ema:
+class EMA:
     """The average of a module's parameters that are trained, in float32."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:

@@ -1,4 +1,4 @@
-"""The order of things in training, and nothing else: losses, gradients, optimiser, average, listeners."""
+"""The order of things in training, and nothing else: losses, gradients, optimiser, average, callbacks."""
 
 import logging
 import math
@@ -12,7 +12,7 @@ from torch import nn
 from uniavgen.data.dataset import Batch
 from uniavgen.training.config import TrainConfig
 from uniavgen.training.losses import Losses
-from uniavgen.training.optim import learning_rate
+from uniavgen.training.optimizer import learning_rate
 from uniavgen.training.state import TrainState
 
 logger = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class StepRecord:
-    """What listeners are told after a step."""
+    """What callbacks get after a step."""
 
     step: int
     """Steps done, from 1."""
@@ -33,7 +33,7 @@ class StepRecord:
     seconds: float
 
 
-Listener = Callable[[StepRecord, TrainState], None]
+Callback = Callable[[StepRecord, TrainState], None]
 """Logs, saves or samples after a step. It cannot change training."""
 StepFunction = Callable[[Batch, int], Losses]
 """Batch and step (from 0) to losses."""
@@ -44,14 +44,14 @@ def train(
     step_function: StepFunction,
     batches: Iterable[Batch],
     config: TrainConfig,
-    listeners: Iterable[Listener] = (),
+    callbacks: Iterable[Callback] = (),
     stopped: Callable[[], bool] = lambda: False,
 ) -> None:
     """Train from `state.step` to `config.train.steps`, or until `stopped()` says so between two steps.
 
     `batches` begins at `state.step`. A step whose gradient is not finite changes no weights.
     """
-    listeners = tuple(listeners)
+    callbacks = tuple(callbacks)
     state.model.train()
     num_steps = config.train.steps
     for batch in batches:
@@ -68,14 +68,14 @@ def train(
         record = StepRecord(
             step=state.step,
             num_steps=num_steps,
-            task=batch.draw.task.value,
+            task=batch.spec.task.value,
             losses={name: float(part.detach()) for name, part in (losses.named() | {"total": total}).items()},
             lr=lr,
             grad_norm=norm,
             seconds=time.perf_counter() - began,
         )
-        for listener in listeners:
-            listener(record, state)
+        for callback in callbacks:
+            callback(record, state)
 
 
 def _update(state: TrainState, total: torch.Tensor, lr: float, max_grad_norm: float) -> float:

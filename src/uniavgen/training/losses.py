@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from uniavgen.training.config import LossWeights
-from uniavgen.training.lip_reader import LipReader, mouths
+from uniavgen.training.mouth_probe import LinearMouthProbe, mouth_crops
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +25,8 @@ class Losses:
     video: Float[Tensor, ""] | None = None
     audio: Float[Tensor, ""] | None = None
     face_mask: Float[Tensor, ""] | None = None
-    pace: Float[Tensor, ""] | None = None
-    lip_guide: Float[Tensor, ""] | None = None
+    duration: Float[Tensor, ""] | None = None
+    lip_motion: Float[Tensor, ""] | None = None
 
     def total(self, weights: LossWeights, step: int, num_steps: int) -> Float[Tensor, ""]:
         """The weighted sum that is minimised; the only place where parts meet."""
@@ -34,8 +34,8 @@ class Losses:
             (self.video, weights.video),
             (self.audio, weights.audio),
             (self.face_mask, weights.face_mask.at(step, num_steps)),
-            (self.pace, weights.pace),
-            (self.lip_guide, weights.lip_guide),
+            (self.duration, weights.duration),
+            (self.lip_motion, weights.lip_motion),
         ]
         # A weight of 0 leaves its part out: the mask head then learns from the velocities only.
         return torch.stack([weight * part for part, weight in weighted if part is not None and weight != 0]).sum()
@@ -46,8 +46,8 @@ class Losses:
             "video": self.video,
             "audio": self.audio,
             "face_mask": self.face_mask,
-            "pace": self.pace,
-            "lip_guide": self.lip_guide,
+            "duration": self.duration,
+            "lip_motion": self.lip_motion,
         }
         return {name: part for name, part in parts.items() if part is not None}
 
@@ -98,7 +98,7 @@ def face_mask_loss(masks: Float[Tensor, "b layers f n"], truth: Float[Tensor, "b
     return difference.square().mean(dim=(2, 3)).sum(dim=1).mean()
 
 
-def pace_loss(pace: Float[Tensor, "b m"], times: Float[Tensor, "b m"]) -> Float[Tensor, ""] | None:
+def duration_loss(pace: Float[Tensor, "b m"], times: Float[Tensor, "b m"]) -> Float[Tensor, ""] | None:
     """Mean square error, in audio tokens, from one symbol to the next where the times of both are known. [ours]
 
     None where they nowhere are.
@@ -110,12 +110,12 @@ def pace_loss(pace: Float[Tensor, "b m"], times: Float[Tensor, "b m"]) -> Float[
     return (pace[:, 1:] - told)[known].square().mean()
 
 
-def lip_guide_loss(
+def lip_motion_loss(
     error: Float[Tensor, "b c f h w"],
     clean: Float[Tensor, "b c f h w"],
     carries: Float[Tensor, " f"],
     truth: Float[Tensor, "b f n"],
-    reader: LipReader,
+    reader: LinearMouthProbe,
 ) -> Float[Tensor, ""] | None:
     """How much of the mouths' movement is missed: over the frames of each clip, along the direction in which its own
     latents change as its mouth opens, squared error over squared movement; 1 for mouths that keep still. [ours]
@@ -132,8 +132,8 @@ def lip_guide_loss(
         mean = (values * known).sum(dim=1, keepdim=True) / known.sum(dim=1, keepdim=True).clamp(min=1)
         return (values - mean) * known
 
-    around = moved(mouths(clean.float(), truth))
+    around = moved(mouth_crops(clean.float(), truth))
     pattern = F.normalize(torch.einsum("b f, b f p -> b p", reader.read(around), around), dim=1)
-    missed = torch.einsum("b f p, b p -> b f", moved(mouths(error.float(), truth)), pattern)
+    missed = torch.einsum("b f p, b p -> b f", moved(mouth_crops(error.float(), truth)), pattern)
     movement = torch.einsum("b f p, b p -> b f", around, pattern)
     return missed.square().sum() / movement.square().sum().clamp(min=1e-6)

@@ -12,7 +12,7 @@ class World:
     rank: int = 0
     size: int = 1
 
-    def numbers(self, step: int, batch_size: int) -> range:
+    def sample_indices(self, step: int, batch_size: int) -> range:
         """Global sample numbers of this process at a step; all processes together go through every number once."""
         if batch_size % self.size:
             raise ConfigError(f"train.batch_size {batch_size} must be a multiple of the {self.size} processes")

@@ -14,20 +14,20 @@ from uniavgen.errors import ConfigError
 from uniavgen.models.config import TransformerConfig
 from uniavgen.models.kernels import Attention, compile_blocks, use_attention
 from uniavgen.models.transformer import UniAVGenTransformer
+from uniavgen.training.callbacks import CheckpointCallback
 from uniavgen.training.config import TrainConfig
-from uniavgen.training.ema import Ema
-from uniavgen.training.feed import Steps
-from uniavgen.training.lip_reader import LipReader
-from uniavgen.training.listeners import Checkpoints
+from uniavgen.training.dataloader import StepDataset
+from uniavgen.training.ema import EMA
 from uniavgen.training.loop import StepFunction
 from uniavgen.training.losses import Losses
-from uniavgen.training.optim import build_optimizer, freeze_others
+from uniavgen.training.mouth_probe import LinearMouthProbe
+from uniavgen.training.optimizer import build_optimizer, freeze_others
 from uniavgen.training.parallel import SINGLE, World
 from uniavgen.training.randomness import StepRandomness
 from uniavgen.training.state import TrainState
 from uniavgen.training.step import step_losses
 
-LIP_READER_CLIPS = 512
+MOUTH_PROBE_CLIPS = 512
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
 
 
@@ -37,9 +37,9 @@ class Run:
 
     config: TrainConfig
     state: TrainState
-    steps: Steps
+    dataset: StepDataset
     step_function: StepFunction
-    checkpoints: Checkpoints
+    checkpoint_callback: CheckpointCallback
 
 
 def model_settings(config: TrainConfig) -> TransformerConfig:
@@ -86,21 +86,21 @@ def build_run(
     state = TrainState(
         model=model,
         optimizer=build_optimizer(model, config.optim),
-        ema=Ema(model, config.train.ema) if config.train.ema else None,
+        ema=EMA(model, config.train.ema) if config.train.ema else None,
     )
     settings = {"train": dump(config), "transformer": dump(model.settings)}
     return Run(
         config=config,
         state=state,
-        steps=Steps(
+        dataset=StepDataset(
             data=data,
             mixture=config.stage.tasks,
             seed=config.train.seed,
             batch_size=config.train.batch_size,
             world=world,
         ),
-        step_function=step_function(config, model, device, world, lip_reader(config, data)),
-        checkpoints=Checkpoints(
+        step_function=step_function(config, model, device, world, fit_mouth_probe(config, data)),
+        checkpoint_callback=CheckpointCallback(
             folder=out / "checkpoints",
             settings=settings,
             every=config.train.checkpoint_every,
@@ -109,17 +109,17 @@ def build_run(
     )
 
 
-def lip_reader(config: TrainConfig, data: TrainingData) -> LipReader | None:
-    """Fitted on clips of every feature set; None where the stage has no lip guide."""
-    if not config.stage.losses.lip_guide:
+def fit_mouth_probe(config: TrainConfig, data: TrainingData) -> LinearMouthProbe | None:
+    """Fitted on clips of every feature set; None where the stage has no lip-motion loss."""
+    if not config.stage.losses.lip_motion:
         return None
-    each = -(-LIP_READER_CLIPS // len(data.sources))
+    each = -(-MOUTH_PROBE_CLIPS // len(data.sources))
     clips = (source[i] for source in data.sources for i in range(min(each, len(source))))
-    return LipReader.fit(clips, data.timing.base)
+    return LinearMouthProbe.fit(clips, data.timing.base)
 
 
 def step_function(
-    config: TrainConfig, model: UniAVGenTransformer, device: torch.device, world: World, lips: LipReader | None
+    config: TrainConfig, model: UniAVGenTransformer, device: torch.device, world: World, lips: LinearMouthProbe | None
 ) -> StepFunction:
     """Batch and step to losses, in the run's precision."""
     dtype = PRECISIONS[config.train.precision]

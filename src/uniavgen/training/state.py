@@ -15,10 +15,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from uniavgen.artifacts import atomic_folder, first_line
-from uniavgen.checkpoint.start import is_start, load_start
+from uniavgen.checkpoint.partial_init import is_partial_init, load_partial_init
 from uniavgen.errors import CheckpointError
 from uniavgen.models.transformer import UniAVGenTransformer
-from uniavgen.training.ema import Ema
+from uniavgen.training.ema import EMA
 
 
 @dataclass(kw_only=True)
@@ -27,7 +27,7 @@ class TrainState:
 
     model: UniAVGenTransformer
     optimizer: torch.optim.Optimizer
-    ema: Ema | None
+    ema: EMA | None
     step: int = 0
     """Steps done."""
 
@@ -77,8 +77,8 @@ def load_initial(model: UniAVGenTransformer, source: Path) -> None:
     A start of `uniavgen convert` fills one branch and leaves the rest as it is. CheckpointError where there are no
     weights, where they are damaged, or where they belong to a model of other sizes.
     """
-    if is_start(source):
-        load_start(model, source)
+    if is_partial_init(source):
+        load_partial_init(model, source)
         return
     try:
         model.load_state_dict(_weights(source))

@@ -23,15 +23,15 @@ from uniavgen.tasks.conditioning import ClipConditions, audio_stream, carries_lo
 from uniavgen.tasks.table import TASKS
 from uniavgen.tasks.wording import FILLER
 from uniavgen.training.config import StageConfig
-from uniavgen.training.lip_reader import LipReader
 from uniavgen.training.losses import (
     Losses,
+    duration_loss,
     face_mask_loss,
     face_weights,
-    lip_guide_loss,
-    pace_loss,
+    lip_motion_loss,
     velocity_loss,
 )
+from uniavgen.training.mouth_probe import LinearMouthProbe
 from uniavgen.training.randomness import StepRandomness
 
 
@@ -40,11 +40,11 @@ def step_losses(
     batch: Batch,
     randomness: StepRandomness,
     stage: StageConfig,
-    lips: LipReader | None = None,
+    mouth_probe: LinearMouthProbe | None = None,
 ) -> Losses:
     """Losses of one batch; the same inputs give the same losses.
 
-    lips: where the stage has a lip guide.
+    mouth_probe: needed where the stage has a lip-motion loss.
     """
     device, count = batch.mel.device, batch.mel.shape[0]
     sigma = shift(randomness.times(count), stage.shift).to(device)
@@ -56,44 +56,44 @@ def step_losses(
     text = choose_text(batch.text, batch.no_text, keeps_text)
     target, carries = velocity(clean, noise), carries_loss(given, state)
     if stage.branches == "audio":
-        heard = model(None, audio_stream(state.audio, given, sigma, interact), text, gate=CLOSED)
+        prediction = model(None, audio_stream(state.audio, given, sigma, interact), text, gate=CLOSED)
         return Losses(
-            audio=velocity_loss(heard.velocity.audio, target.audio, carries.audio, dim=1),
-            pace=_pace(heard, text),
+            audio=velocity_loss(prediction.velocity.audio, target.audio, carries.audio, dim=1),
+            duration=_duration_loss(prediction, text),
         )
-    video, audio = condition(batch.draw.task, state, given, sigma, interact)
-    prediction = model(video, audio, text, gate=TASKS[batch.draw.task].gate)
+    video, audio = condition(batch.spec.task, state, given, sigma, interact)
+    prediction = model(video, audio, text, gate=TASKS[batch.spec.task].gate)
     masks, truth = prediction.face_masks, batch.face_mask
-    focus, lip_guide = None, None
+    focus, lip_motion = None, None
     if truth is not None and (stage.losses.face_focus or stage.losses.mouth_focus):
         focus = face_weights(truth, stage.losses, *clean.video.shape[-2:])
-    if truth is not None and lips is not None:
+    if truth is not None and mouth_probe is not None:
         error = sigma[:, None, None, None, None] * (prediction.velocity.video.float() - target.video.float())
-        lip_guide = lip_guide_loss(error, clean.video, carries.video, truth, lips)
+        lip_motion = lip_motion_loss(error, clean.video, carries.video, truth, mouth_probe)
     return Losses(
         video=velocity_loss(prediction.velocity.video, target.video, carries.video, dim=2, weights=focus),
         audio=velocity_loss(prediction.velocity.audio, target.audio, carries.audio, dim=1),
         face_mask=None if masks is None or truth is None else face_mask_loss(masks, truth),
-        pace=_pace(prediction, text),
-        lip_guide=lip_guide,
+        duration=_duration_loss(prediction, text),
+        lip_motion=lip_motion,
     )
 
 
-def _pace(prediction: Prediction, text: TextInputs) -> Float[Tensor, ""] | None:
-    return None if prediction.pace is None or text.times is None else pace_loss(prediction.pace, text.times)
+def _duration_loss(prediction: Prediction, text: TextInputs) -> Float[Tensor, ""] | None:
+    return None if prediction.pace is None or text.times is None else duration_loss(prediction.pace, text.times)
 
 
-def choose_text(told: TextInputs, silent: TextInputs, keeps_text: Float[Tensor, " b"]) -> TextInputs:
+def choose_text(given: TextInputs, dropped: TextInputs, keeps_text: Float[Tensor, " b"]) -> TextInputs:
     """For each clip `told` where `keeps_text` is 1, else `silent`."""
     keep = keeps_text > 0
-    length = max(told.speech.shape[1], silent.speech.shape[1])
+    length = max(given.speech.shape[1], dropped.speech.shape[1])
     return TextInputs(
-        caption=torch.where(keep[:, None, None], told.caption, silent.caption),
-        speech=torch.where(keep[:, None], _widened(told.speech, length), _widened(silent.speech, length)),
-        speech_length=torch.where(keep, told.speech_length, silent.speech_length),
+        caption=torch.where(keep[:, None, None], given.caption, dropped.caption),
+        speech=torch.where(keep[:, None], _widened(given.speech, length), _widened(dropped.speech, length)),
+        speech_length=torch.where(keep, given.speech_length, dropped.speech_length),
         times=None
-        if told.times is None or silent.times is None
-        else torch.where(keep[:, None], _widened(told.times, length, nan), _widened(silent.times, length, nan)),
+        if given.times is None or dropped.times is None
+        else torch.where(keep[:, None], _widened(given.times, length, nan), _widened(dropped.times, length, nan)),
     )
 
 
@@ -111,7 +111,7 @@ def _latents(batch: Batch, stage: StageConfig) -> Float[Tensor, "b c f h w"]:
 
 
 def _given(batch: Batch, latents: Float[Tensor, "b c f h w"]) -> ClipConditions:
-    frames, tokens = batch.draw.given_frames, batch.draw.given_tokens
+    frames, tokens = batch.spec.given_frames, batch.spec.given_tokens
     return ClipConditions(
         reference_image=latents[:, :, :1],
         given_video=latents[:, :, :frames],

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import torch
 
     from uniavgen.codecs.speech_symbols import SpeechSymbols
+    from uniavgen.training.callbacks import ClipSampler
     from uniavgen.training.config import TrainConfig
-    from uniavgen.training.listeners import SampleClips
     from uniavgen.training.loop import StepRecord
     from uniavgen.training.run import Run
     from uniavgen.training.state import TrainState
@@ -122,29 +122,29 @@ def _assemble(
     return run
 
 
-def _execute(run: "Run", out: Path, sample: "SampleClips | None") -> bool:
+def _execute(run: "Run", out: Path, sample: "ClipSampler | None") -> bool:
     """Train; False where the user stopped it."""
     from tqdm import tqdm
 
-    from uniavgen.training.feed import batches
-    from uniavgen.training.listeners import TensorBoard, save_weights
+    from uniavgen.training.callbacks import TensorBoardCallback, save_weights
+    from uniavgen.training.dataloader import load_batches
     from uniavgen.training.loop import train as train_loop
 
     settings, interrupt = run.config.train, _Interrupt()
-    board = TensorBoard(out / "curves", settings.log_every, settings.sample_every, sample)
+    board = TensorBoardCallback(out / "curves", settings.log_every, settings.sample_every, sample)
     with tqdm(total=settings.steps, initial=run.state.step, unit="step", smoothing=0.02) as bar:
 
         def show(record: "StepRecord", _state: "TrainState") -> None:
             bar.update()
             bar.set_postfix_str(" ".join(f"{name} {value:.3f}" for name, value in record.losses.items()), refresh=False)
 
-        steps = batches(run.steps, run.state.step, settings.steps, run.config.data.workers)
-        listeners = (show, board, run.checkpoints)
+        steps = load_batches(run.dataset, run.state.step, settings.steps, run.config.data.workers)
+        callbacks = (show, board, run.checkpoint_callback)
         with interrupt:
-            train_loop(run.state, run.step_function, steps, run.config, listeners, interrupt.asked)
+            train_loop(run.state, run.step_function, steps, run.config, callbacks, interrupt.asked)
     board.close()
     if run.state.step < settings.steps:
-        run.checkpoints.save(run.state)
+        run.checkpoint_callback.save(run.state)
         return False
     save_weights(run.state, out / "transformer")
     return True
@@ -171,7 +171,7 @@ class _Interrupt:
         self._asked = True
 
 
-def _watcher(watch: Path, parts: Path) -> "SampleClips":
+def _watcher(watch: Path, parts: Path) -> "ClipSampler":
     """Clips of a few held-out samples, made with the model under training and the codecs of a model folder."""
     import torch
 
@@ -181,7 +181,7 @@ def _watcher(watch: Path, parts: Path) -> "SampleClips":
     from uniavgen.models.transformer import UniAVGenTransformer
     from uniavgen.tasks.table import Task
     from uniavgen.timebase import Timebase
-    from uniavgen.training.listeners import SampledClip
+    from uniavgen.training.callbacks import SampledClip
     from uniavgen.workflows.load_codecs import load_codecs
 
     shards, codecs = ShardSet(watch), load_codecs(parts)

@@ -57,22 +57,22 @@ def _video_vae(
     name: str, settings: list[str], data: Path, init: Path | None, out: Path, device: "torch.device"
 ) -> None:
     from uniavgen.config import load
-    from uniavgen.training.codecs.video_vae import VideoVaeObjective, VideoVaeTraining, finish
+    from uniavgen.training.codecs.video_vae import VideoVAEObjective, VideoVAETrainConfig, store_latent_statistics
     from uniavgen.workflows.load_codecs import load_video_vae
 
-    config = load(VideoVaeTraining, [name], settings)
-    objective = VideoVaeObjective.from_folder(config, data, device, None if init is None else load_video_vae(init))
+    config = load(VideoVAETrainConfig, [name], settings)
+    objective = VideoVAEObjective.from_folder(config, data, device, None if init is None else load_video_vae(init))
     _run(objective, config.loop, out / "run" / Codec.VIDEO_VAE)
     if init is None:
-        finish(objective.model, objective.pictures)
+        store_latent_statistics(objective.model, objective.pictures)
     objective.model.save_pretrained(out / "vae")
 
 
 def _vocoder(name: str, settings: list[str], data: Path, out: Path, device: "torch.device") -> None:
     from uniavgen.config import load
-    from uniavgen.training.codecs.vocoder import VocoderObjective, VocoderTraining
+    from uniavgen.training.codecs.vocoder import VocoderObjective, VocoderTrainConfig
 
-    config = load(VocoderTraining, [name], settings)
+    config = load(VocoderTrainConfig, [name], settings)
     objective = VocoderObjective.from_folder(config, data, device)
     _run(objective, config.loop, out / "run" / Codec.VOCODER)
     objective.vocoder.save_pretrained(out / "vocoder")
@@ -82,16 +82,16 @@ def _caption(name: str, settings: list[str], data: Path | None, out: Path, devic
     from uniavgen.config import load
     from uniavgen.training.codecs.caption import (
         CaptionObjective,
-        CaptionTraining,
-        read_descriptions,
-        world_descriptions,
+        CaptionTrainConfig,
+        read_caption_examples,
+        synthetic_caption_examples,
     )
 
-    config = load(CaptionTraining, [name], settings)
+    config = load(CaptionTrainConfig, [name], settings)
     if data is None:
-        examples = world_descriptions(config.num_captions, config.loop.seed)
+        examples = synthetic_caption_examples(config.num_captions, config.loop.seed)
     else:
-        examples = read_descriptions(data, config.bounds)
+        examples = read_caption_examples(data, config.bounds)
     objective = CaptionObjective(config, examples, device)
     _run(objective, config.loop, out / "run" / Codec.CAPTION)
     objective.encoder.save_pretrained(out / "text_encoder")

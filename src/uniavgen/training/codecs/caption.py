@@ -31,12 +31,12 @@ from uniavgen.synth.moods import MOODS, STRENGTHS
 from uniavgen.synth.scene import PLACES
 from uniavgen.training.codecs.loop import LoopConfig, Objective, seeded, step_rng
 
-UNTOLD = -100
+IGNORED_CLASS = -100
 """Class of a fact that a sample lacks; carries no loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaptionShape(Config):
+class CaptionEncoderConfig(Config):
     """Size of a small umT5 encoder [ours]."""
 
     width: int = 128
@@ -64,10 +64,10 @@ class CaptionShape(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaptionTraining(Config):
+class CaptionTrainConfig(Config):
     """A caption encoder and how it is trained."""
 
-    model: CaptionShape = field(default_factory=CaptionShape)
+    model: CaptionEncoderConfig = field(default_factory=CaptionEncoderConfig)
     loop: LoopConfig
     batch_size: int = 32
     num_captions: int = 20_000
@@ -83,14 +83,14 @@ class CaptionTraining(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Described:
+class CaptionExample:
     """A caption and the facts that it tells."""
 
     caption: str
     facts: Mapping[str, str]
 
 
-class FactReader(nn.Module):
+class FactClassifier(nn.Module):
     """The encoder under training, and for each fact a query over its features and a classifier."""
 
     def __init__(self, encoder: UMT5EncoderModel, num_values: Sequence[int]) -> None:
@@ -116,9 +116,9 @@ class FactReader(nn.Module):
 class CaptionObjective(Objective):
     """Classification of the facts of captions."""
 
-    model: FactReader
+    model: FactClassifier
 
-    def __init__(self, config: CaptionTraining, examples: Sequence[Described], device: torch.device) -> None:
+    def __init__(self, config: CaptionTrainConfig, examples: Sequence[CaptionExample], device: torch.device) -> None:
         self.config = config
         self.device = device
         self.values = {fact: _values(examples, fact) for fact in config.facts}
@@ -129,7 +129,7 @@ class CaptionObjective(Objective):
         self.classes = self.classes_of(examples)
         with seeded(config.loop.seed):
             encoder = config.model.build(len(self.tokenizer))
-            self.model = FactReader(encoder, [len(values) for values in self.values.values()]).to(device)
+            self.model = FactClassifier(encoder, [len(values) for values in self.values.values()]).to(device)
 
     @property
     def encoder(self) -> UMT5EncoderModel:
@@ -144,22 +144,24 @@ class CaptionObjective(Objective):
         hidden = torch.from_numpy(rng.random(ids.shape) < self.config.word_drop)
         shown = torch.where(hidden & (mask == 1), self.tokenizer.unk_token_id, ids)
         guesses, words = self.model(shown.to(self.device), mask.to(self.device))
-        written = torch.where(mask == 1, ids, UNTOLD).to(self.device)
-        word_loss = F.cross_entropy(rearrange(words, "b m words -> b words m"), written, ignore_index=UNTOLD)
+        written = torch.where(mask == 1, ids, IGNORED_CLASS).to(self.device)
+        word_loss = F.cross_entropy(rearrange(words, "b m words -> b words m"), written, ignore_index=IGNORED_CLASS)
         truth = self.classes[rows].to(self.device)
         told = [
-            F.cross_entropy(guess, truth[:, i], ignore_index=UNTOLD)
+            F.cross_entropy(guess, truth[:, i], ignore_index=IGNORED_CLASS)
             for i, guess in enumerate(guesses)
-            if (truth[:, i] != UNTOLD).any()
+            if (truth[:, i] != IGNORED_CLASS).any()
         ]
         fact_loss = torch.stack(told).mean()
         total = fact_loss + self.config.word_weight * word_loss
         return {"total": total, "facts": fact_loss.detach(), "words": word_loss.detach()}
 
-    def classes_of(self, examples: Sequence[Described]) -> Int[Tensor, "b facts"]:
-        """Class of each fact of each example, UNTOLD where it has none or one that the training data lacks."""
+    def classes_of(self, examples: Sequence[CaptionExample]) -> Int[Tensor, "b facts"]:
+        """Class of each fact of each example, IGNORED_CLASS where it has none or one that the training data lacks."""
         numbers = {fact: {value: i for i, value in enumerate(values)} for fact, values in self.values.items()}
-        rows = [[numbers[fact].get(example.facts.get(fact, ""), UNTOLD) for fact in numbers] for example in examples]
+        rows = [
+            [numbers[fact].get(example.facts.get(fact, ""), IGNORED_CLASS) for fact in numbers] for example in examples
+        ]
         return torch.tensor(rows)
 
     def _tokens(self, captions: Sequence[str]) -> tuple[Int[Tensor, "b m"], Int[Tensor, "b m"]]:
@@ -173,7 +175,7 @@ class CaptionObjective(Objective):
         return inputs.input_ids, inputs.attention_mask
 
 
-def read_descriptions(folder: Path, bounds: Mapping[str, Sequence[float]]) -> list[Described]:
+def read_caption_examples(folder: Path, bounds: Mapping[str, Sequence[float]]) -> list[CaptionExample]:
     """Captions and facts of the samples of a folder of shards; samples without a caption are left out."""
     shards = ShardSet(folder)
     described = []
@@ -182,18 +184,18 @@ def read_descriptions(folder: Path, bounds: Mapping[str, Sequence[float]]) -> li
         if facts.get("caption"):
             plain = {name: value for name, value in facts.items() if isinstance(value, str)}
             plain |= {name: str(bisect(cuts, facts[name])) for name, cuts in bounds.items() if name in facts}
-            described.append(Described(caption=facts["caption"], facts=plain))
+            described.append(CaptionExample(caption=facts["caption"], facts=plain))
     if not described:
         raise DataError(f"no sample of {folder} has a caption; give a folder that `uniavgen synth` wrote")
     return described
 
 
-def world_descriptions(number: int, seed: int) -> list[Described]:
+def synthetic_caption_examples(number: int, seed: int) -> list[CaptionExample]:
     """Captions that the synthetic world would write, without drawing a picture, and what each of them tells."""
     return [_world_description(np.random.default_rng((seed, i))) for i in range(number)]
 
 
-def _world_description(rng: np.random.Generator) -> Described:
+def _world_description(rng: np.random.Generator) -> CaptionExample:
     ancestry = rng.dirichlet(np.full(len(ANCESTRIES), 0.5))
     gender, age = str(rng.choice(GENDERS)), float(rng.uniform(8, 82))
     identity = Identity(gender=gender, age=age, ancestry=ancestry, weights=np.zeros(0))
@@ -206,10 +208,10 @@ def _world_description(rng: np.random.Generator) -> Described:
         told |= {"hair_colour": style.hair_colour, "hair_style": style.hair_style}
     if place in text:
         told["place"] = place
-    return Described(caption=text, facts=told)
+    return CaptionExample(caption=text, facts=told)
 
 
-def _values(examples: Sequence[Described], fact: str) -> list[str]:
+def _values(examples: Sequence[CaptionExample], fact: str) -> list[str]:
     values = sorted({example.facts[fact] for example in examples if fact in example.facts})
     if len(values) < 2:
         raise DataError(f"the fact '{fact}' has {len(values)} values in the data, expected 2 or more; leave it out")

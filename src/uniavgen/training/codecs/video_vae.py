@@ -23,17 +23,17 @@ from uniavgen.codecs.frame_convolution import use_frame_convolutions
 from uniavgen.codecs.video_vae import VideoCodec, VideoVaeShape, decode_unclamped, to_pixels
 from uniavgen.config import Config
 from uniavgen.errors import ConfigError
-from uniavgen.training.codecs.clips import ClipPictures, RegionWeights
 from uniavgen.training.codecs.loop import LoopConfig, Objective, seeded, step_rng
-from uniavgen.training.codecs.video_vae_start import (
+from uniavgen.training.codecs.video_vae_init import (
+    init_framewise,
+    init_with_principal_components,
     linear_part,
-    start_as_components,
-    start_as_pictures,
 )
+from uniavgen.training.codecs.weighted_clips import RegionWeights, WeightedClips
 
 
 @dataclass(frozen=True, kw_only=True)
-class Phase(Config):
+class TrainingPhase(Config):
     """A stretch of the training with batches of one shape."""
 
     share: float
@@ -48,13 +48,13 @@ class Phase(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoVaeTraining(Config):
+class VideoVAETrainConfig(Config):
     """A video autoencoder and how it is trained."""
 
     model: VideoVaeShape = field(default_factory=VideoVaeShape)
     """Of a new autoencoder; one that is given keeps its own."""
     loop: LoopConfig
-    phases: tuple[Phase, ...] = (Phase(share=0.7), Phase(share=0.3, num_frames=9, batch_size=1))
+    phases: tuple[TrainingPhase, ...] = (TrainingPhase(share=0.7), TrainingPhase(share=0.3, num_frames=9, batch_size=1))
     size_px: int = 128
     square_weight: float = 8.0
     """Of the mean square error, against L1."""
@@ -84,13 +84,13 @@ class VideoVaeTraining(Config):
             "kl": self.kl_weight,
         }
 
-    def phase(self, step: int) -> Phase:
+    def phase(self, step: int) -> TrainingPhase:
         """The phase that a step belongs to."""
         ends = np.cumsum([phase.share for phase in self.phases]) * self.loop.steps
         return self.phases[min(int(np.searchsorted(ends, step, side="right")), len(self.phases) - 1)]
 
 
-class VideoVaeObjective(Objective):
+class VideoVAEObjective(Objective):
     """Reconstruction of pictures and clips.
 
     Begins with `start`, or with principal components of the pictures where there is none. Raises ConfigError for a
@@ -99,8 +99,8 @@ class VideoVaeObjective(Objective):
 
     def __init__(
         self,
-        config: VideoVaeTraining,
-        pictures: ClipPictures,
+        config: VideoVAETrainConfig,
+        pictures: WeightedClips,
         device: torch.device,
         start: AutoencoderKLWan | None = None,
     ) -> None:
@@ -116,10 +116,10 @@ class VideoVaeObjective(Objective):
 
     @classmethod
     def from_folder(
-        cls, config: VideoVaeTraining, folder: Path, device: torch.device, start: AutoencoderKLWan | None = None
-    ) -> "VideoVaeObjective":
+        cls, config: VideoVAETrainConfig, folder: Path, device: torch.device, start: AutoencoderKLWan | None = None
+    ) -> "VideoVAEObjective":
         """The objective over the clips of a folder of shards."""
-        return cls(config, ClipPictures(folder, config.size_px, config.regions), device, start)
+        return cls(config, WeightedClips(folder, config.size_px, config.regions), device, start)
 
     def losses(self, step: int) -> dict[str, Tensor]:
         rng = step_rng(self.config.loop.seed, step)
@@ -139,7 +139,7 @@ class VideoVaeObjective(Objective):
         weighted = [self.config.loss_weights[name] * value for name, value in terms.items()]
         return {"total": torch.stack(weighted).sum()} | {name: value.detach() for name, value in terms.items()}
 
-    def _batch(self, rng: np.random.Generator, phase: Phase) -> tuple[Tensor, Tensor]:
+    def _batch(self, rng: np.random.Generator, phase: TrainingPhase) -> tuple[Tensor, Tensor]:
         frames, weights = [], []
         for _ in range(phase.batch_size):
             clip = self.pictures.read(int(rng.integers(len(self.pictures))))
@@ -180,15 +180,15 @@ def motion_distance(
     return reconstruction_distance(*changes, weights[:, :, 1:])[1]
 
 
-def _as_components(config: VideoVaeTraining, pictures: ClipPictures) -> AutoencoderKLWan:
+def _as_components(config: VideoVAETrainConfig, pictures: WeightedClips) -> AutoencoderKLWan:
     with seeded(config.loop.seed):
         vae = config.model.build()
-    start_as_pictures(vae)
-    start_as_components(vae, _some_pictures(pictures))
+    init_framewise(vae)
+    init_with_principal_components(vae, _some_pictures(pictures))
     return vae
 
 
-def _some_pictures(pictures: ClipPictures, most: int = 256) -> Float[Tensor, "b 3 1 H W"]:
+def _some_pictures(pictures: WeightedClips, most: int = 256) -> Float[Tensor, "b 3 1 H W"]:
     """One picture of each of up to `most` clips."""
     clips = np.linspace(0, len(pictures) - 1, min(most, len(pictures))).astype(int)
     frames = np.stack([pictures.read(int(clip)).frames[:1] for clip in clips])
@@ -197,7 +197,7 @@ def _some_pictures(pictures: ClipPictures, most: int = 256) -> Float[Tensor, "b 
 
 @torch.no_grad()
 def latent_statistics(
-    vae: AutoencoderKLWan, pictures: ClipPictures, num_clips: int, num_frames: int = 17
+    vae: AutoencoderKLWan, pictures: WeightedClips, num_clips: int, num_frames: int = 17
 ) -> tuple[list[float], list[float]]:
     """Mean and deviation of each latent channel over the leading frames of clips spread over the data."""
     parameter = next(vae.parameters())
@@ -214,7 +214,7 @@ def latent_statistics(
     return mean.tolist(), deviation.tolist()
 
 
-def finish(vae: AutoencoderKLWan, pictures: ClipPictures, num_clips: int = 64) -> None:
+def store_latent_statistics(vae: AutoencoderKLWan, pictures: WeightedClips, num_clips: int = 64) -> None:
     """Store the statistics of the latents in the autoencoder's config, where `VideoCodec` finds them."""
     mean, deviation = latent_statistics(vae, pictures, num_clips)
     vae.register_to_config(latents_mean=mean, latents_std=deviation)

@@ -25,11 +25,11 @@ from uniavgen.training.codecs.discriminators import (
     feature_matching_loss,
 )
 from uniavgen.training.codecs.loop import LoopConfig, Objective, seeded, step_rng
-from uniavgen.training.codecs.sounds import Samples, read_sounds
+from uniavgen.training.codecs.waveforms import Samples, read_waveforms
 
 
 @dataclass(frozen=True, kw_only=True)
-class VocoderShape(Config):
+class VocoderConfig(Config):
     """Size of a NanoVocoder."""
 
     width: int = 192
@@ -38,10 +38,10 @@ class VocoderShape(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class VocoderTraining(Config):
+class VocoderTrainConfig(Config):
     """A vocoder and how it is trained."""
 
-    model: VocoderShape = field(default_factory=VocoderShape)
+    model: VocoderConfig = field(default_factory=VocoderConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     loop: LoopConfig
     batch_size: int = 16
@@ -62,7 +62,7 @@ class VocoderObjective(Objective):
     Vocoder and discriminators take their steps together, each with gradients of its own loss alone.
     """
 
-    def __init__(self, config: VocoderTraining, sounds: list[Samples], device: torch.device) -> None:
+    def __init__(self, config: VocoderTrainConfig, sounds: list[Samples], device: torch.device) -> None:
         self.config = config
         self.sounds = sounds
         self.device = device
@@ -72,10 +72,10 @@ class VocoderObjective(Objective):
         self.model = nn.ModuleDict({"vocoder": self.vocoder, "discriminators": self.discriminators})
 
     @classmethod
-    def from_folder(cls, config: VocoderTraining, folder: Path, device: torch.device) -> "VocoderObjective":
+    def from_folder(cls, config: VocoderTrainConfig, folder: Path, device: torch.device) -> "VocoderObjective":
         """The objective over the sounds of a folder (shards or sound files)."""
         samples = config.crop_frames * mel.MEL.hop
-        return cls(config, read_sounds(folder, mel.MEL.sample_rate_hz, samples, config.held_out), device)
+        return cls(config, read_waveforms(folder, mel.MEL.sample_rate_hz, samples, config.held_out), device)
 
     def losses(self, step: int) -> dict[str, Tensor]:
         target = self._crops(step)

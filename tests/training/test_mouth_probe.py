@@ -6,8 +6,8 @@ import torch
 from uniavgen.data.features import Features
 from uniavgen.errors import DataError
 from uniavgen.timebase import Timebase
-from uniavgen.training.lip_reader import LipReader, mouths
-from uniavgen.training.losses import lip_guide_loss
+from uniavgen.training.losses import lip_motion_loss
+from uniavgen.training.mouth_probe import LinearMouthProbe, mouth_crops
 
 BASE = Timebase()
 FRAMES = BASE.clip(33).num_latent_frames
@@ -47,15 +47,15 @@ def talking(i: int, mask: bool = True) -> Features:
 
 
 @pytest.fixture(scope="module")
-def reader() -> LipReader:
-    return LipReader.fit((talking(i) for i in range(120)), BASE)
+def reader() -> LinearMouthProbe:
+    return LinearMouthProbe.fit((talking(i) for i in range(120)), BASE)
 
 
 def test_it_reads_the_openings_of_clips_it_was_not_fitted_on(reader):
     seen, opened = [], []
     for i in range(200, 230):
         clip = talking(i)
-        read = reader.read(mouths(clip.latents[None], clip.face_mask[None]))[0, 1:]
+        read = reader.read(mouth_crops(clip.latents[None], clip.face_mask[None]))[0, 1:]
         seen.append(read - read.mean())
         opened.append(clip.mouth_opening[1::4] - clip.mouth_opening[1::4].mean())
     assert torch.corrcoef(torch.stack([torch.cat(seen), torch.cat(opened)]))[0, 1] > 0.85
@@ -64,19 +64,19 @@ def test_it_reads_the_openings_of_clips_it_was_not_fitted_on(reader):
 def test_a_face_that_moves_takes_its_mouth_along():
     picture = torch.randn(1, CHANNELS, FRAMES, 2 * ROWS, 2 * COLUMNS)
     moved = picture.roll((2, -4), dims=(3, 4))
-    here, there = mouths(picture, face(2, 3)[None]), mouths(moved, face(3, 1)[None])
+    here, there = mouth_crops(picture, face(2, 3)[None]), mouth_crops(moved, face(3, 1)[None])
     assert here.shape == (1, FRAMES, CHANNELS * 36)
     assert torch.allclose(here, there, atol=1e-5)
 
 
-def guide(reader: LipReader, error: torch.Tensor, truth: torch.Tensor | None = None) -> float | None:
+def guide(reader: LinearMouthProbe, error: torch.Tensor, truth: torch.Tensor | None = None) -> float | None:
     """The loss of two clips, the first latent frame given."""
     clips = [talking(i) for i in (300, 301)]
     carries = torch.ones(FRAMES)
     carries[0] = 0
     faces = torch.stack([clip.face_mask for clip in clips]) if truth is None else truth
     clean = torch.stack([clip.latents for clip in clips])
-    found = lip_guide_loss(error.expand_as(clean), clean, carries, faces, reader)
+    found = lip_motion_loss(error.expand_as(clean), clean, carries, faces, reader)
     return None if found is None else float(found)
 
 
@@ -94,7 +94,7 @@ def test_the_guide_follows_each_faces_own_way_to_open(reader):
     clips = [talking(i) for i in (300, 301)]
     error = torch.zeros(2, CHANNELS, FRAMES, 2 * ROWS, 2 * COLUMNS, requires_grad=True)
     clean, faces = (torch.stack([getattr(clip, name) for clip in clips]) for name in ("latents", "face_mask"))
-    lip_guide_loss(error - clean, clean, torch.ones(FRAMES), faces, reader).backward()
+    lip_motion_loss(error - clean, clean, torch.ones(FRAMES), faces, reader).backward()
     by_channel = error.grad.abs().sum(dim=(0, 2, 3, 4))
     assert by_channel[1] > 2 * by_channel[0]
 
@@ -110,4 +110,4 @@ def test_the_guide_counts_known_faces_only(reader):
 
 def test_data_without_faces_is_told():
     with pytest.raises(DataError, match="mouth openings"):
-        LipReader.fit([talking(0, mask=False)], BASE)
+        LinearMouthProbe.fit([talking(0, mask=False)], BASE)

@@ -31,13 +31,13 @@ RIDGE = 0.1
 
 
 @dataclass(frozen=True)
-class LipReader:
+class LinearMouthProbe:
     """Mouth opening of each latent frame as latents tell it, in standard deviations, up to a constant of the clip."""
 
     filter: Float[Tensor, " c_p"]
 
     @classmethod
-    def fit(cls, clips: Iterable[Features], base: Timebase) -> "LipReader":
+    def fit(cls, clips: Iterable[Features], base: Timebase) -> "LinearMouthProbe":
         """The ridge regression over clips that have latents, a face mask and the mouth's opening; DataError if there is
         none."""
         seen, opened = [], []
@@ -47,14 +47,14 @@ class LipReader:
             # The first pixel frame has a latent frame of its own.
             latents, mask = clip.latents[None, :, 1:].float(), clip.face_mask[None, 1:].float()
             opening = clip.mouth_opening[1:].float().unflatten(0, (-1, base.temporal_stride)).mean(dim=1)
-            around, there = mouths(latents, mask)[0], mask[0].sum(dim=1) > 0
+            around, there = mouth_crops(latents, mask)[0], mask[0].sum(dim=1) > 0
             if int(there.sum()) > 1:
                 seen.append(around[there] - around[there].mean(dim=0))
                 opened.append(opening[there] - opening[there].mean())
         if not seen:
             raise DataError(
-                "the lip guide needs clips with video, face masks and mouth openings, as `uniavgen synth` makes them, "
-                "and the data has none; set it to 0"
+                "the lip-motion loss needs clips with video, face masks and mouth openings, as `uniavgen synth` makes "
+                "them, and the data has none; set it to 0"
             )
         x, y = torch.cat(seen), torch.cat(opened)
         y = y / y.square().mean().sqrt().clamp(min=1e-6)
@@ -67,7 +67,7 @@ class LipReader:
         return around @ self.filter.to(around)
 
 
-def mouths(latents: Float[Tensor, "b c f h w"], mask: Float[Tensor, "b f n"]) -> Float[Tensor, "b f c_p"]:
+def mouth_crops(latents: Float[Tensor, "b c f h w"], mask: Float[Tensor, "b f n"]) -> Float[Tensor, "b f c_p"]:
     """The square of cells around each frame's mouth, which is taken to lie at one place of the face mask."""
     frames, height, width = latents.shape[2:]
     patch = math.isqrt(height * width // mask.shape[2])

@@ -9,17 +9,17 @@ from torch import nn
 from uniavgen.checkpoint.stores import find_weights
 from uniavgen.errors import CheckpointError
 
-START_STEM: Final = "start"
+PARTIAL_INIT_STEM: Final = "start"
 
 
-def is_start(folder: Path) -> bool:
+def is_partial_init(folder: Path) -> bool:
     """Whether a folder holds a start."""
-    return any((folder / f"{START_STEM}.safetensors{ending}").is_file() for ending in ("", ".index.json"))
+    return any((folder / f"{PARTIAL_INIT_STEM}.safetensors{ending}").is_file() for ending in ("", ".index.json"))
 
 
-def load_start(model: nn.Module, folder: Path) -> None:
+def load_partial_init(model: nn.Module, folder: Path) -> None:
     """Copy the start's values into a model, tensor by tensor; the others stay. CheckpointError if sizes differ."""
-    weights, values = find_weights(folder, START_STEM, "a start"), model.state_dict()
+    weights, values = find_weights(folder, PARTIAL_INIT_STEM, "a start"), model.state_dict()
     wrong = [
         f"{name} is {list(shape)} instead of {list(values[name].shape)}" if name in values else f"{name} is unknown"
         for name, shape in weights.shapes.items()

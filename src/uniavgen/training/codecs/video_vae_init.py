@@ -38,7 +38,7 @@ _LOG_VARIANCE = -7.0
 
 
 @torch.no_grad()
-def start_as_pictures(vae: AutoencoderKLWan) -> None:
+def init_framewise(vae: AutoencoderKLWan) -> None:
     """Let an autoencoder treat frames alike, by its weights: a latent frame is a mean of pictures, decoded as a still.
 
     Taps that see earlier frames are zero; the convolutions that change the frame rate average and copy. What pictures
@@ -61,7 +61,7 @@ def start_as_pictures(vae: AutoencoderKLWan) -> None:
 
 
 @torch.no_grad()
-def start_as_components(vae: AutoencoderKLWan, pictures: Float[Tensor, "b 3 1 H W"]) -> None:
+def init_with_principal_components(vae: AutoencoderKLWan, pictures: Float[Tensor, "b 3 1 H W"]) -> None:
     """Silence residual branches and attention, and let the encoder keep the principal components of `pictures`.
 
     Level by level, of 2 x 2 blocks of the features before. The decoder's convolutions stay random: nearest-neighbour

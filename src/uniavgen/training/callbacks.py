@@ -18,7 +18,7 @@ from uniavgen.training.state import TrainState, save
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checkpoints:
+class CheckpointCallback:
     """Saves every so many steps and after the last one."""
 
     folder: Path
@@ -53,12 +53,12 @@ class SampledClip:
     waveform: Float32[np.ndarray, " samples"]
 
 
-SampleClips = Callable[[torch.nn.Module], Sequence[SampledClip]]
+ClipSampler = Callable[[torch.nn.Module], Sequence[SampledClip]]
 """Model (with averaged weights, in eval mode) to clips."""
 _SHEET_FRAMES = 8
 
 
-class TensorBoard:
+class TensorBoardCallback:
     """Losses, learning rate and gradient norm as curves; sampled clips as rows of frames, mel pictures and sound."""
 
     def __init__(
@@ -66,7 +66,7 @@ class TensorBoard:
         folder: Path,
         log_every: int,
         sample_every: int = 0,
-        sample: SampleClips | None = None,
+        sample: ClipSampler | None = None,
         rate_hz: int = Timebase.sample_rate_hz,
     ) -> None:
         try:
@@ -90,7 +90,7 @@ class TensorBoard:
         """Write out what is still held back."""
         self._writer.close()
 
-    def _sampled(self, sample: SampleClips, state: TrainState) -> Sequence[SampledClip]:
+    def _sampled(self, sample: ClipSampler, state: TrainState) -> Sequence[SampledClip]:
         state.model.eval()
         try:
             with torch.no_grad():

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from torch.utils.data import DataLoader, Dataset
 
 from uniavgen.data.dataset import Batch, TrainingData
-from uniavgen.tasks.mixture import MixtureConfig, draw, step_generator
+from uniavgen.tasks.mixture import MixtureConfig, sample_step, step_generator
 from uniavgen.training.parallel import SINGLE, World
 
 
 @dataclass(frozen=True, kw_only=True)
-class Steps(Dataset[Batch]):
+class StepDataset(Dataset[Batch]):
     """Step (from 0) to this process's batch. The task and its lengths are drawn once a step, equal on all ranks."""
 
     data: TrainingData
@@ -21,11 +21,11 @@ class Steps(Dataset[Batch]):
     world: World = SINGLE
 
     def __getitem__(self, step: int) -> Batch:
-        drawn = draw(self.mixture, self.data.timing, step_generator(self.seed, step))
-        return self.data.batch(drawn, self.world.numbers(step, self.batch_size))
+        drawn = sample_step(self.mixture, self.data.timing, step_generator(self.seed, step))
+        return self.data.batch(drawn, self.world.sample_indices(step, self.batch_size))
 
 
-def batches(steps: Steps, first: int, last: int, workers: int = 0) -> Iterator[Batch]:
+def load_batches(steps: StepDataset, first: int, last: int, workers: int = 0) -> Iterator[Batch]:
     """Batches of the steps `first` to `last` - 1."""
     if workers == 0:
         return (steps[step] for step in range(first, last))

@@ -19,7 +19,7 @@ from uniavgen.timebase import Timebase
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pictures:
+class WeightedFrames:
     """The frames of one clip, and how much each pixel weighs."""
 
     frames: UInt8[np.ndarray, "F H W 3"]
@@ -34,7 +34,7 @@ class RegionWeights(Config):
     mouth: float = 1.3
 
 
-class ClipPictures:
+class WeightedClips:
     """The clips with pictures of a folder of shards at `size_px`, decoded when asked for; the newest stay in memory."""
 
     def __init__(self, folder: Path, size_px: int, regions: RegionWeights, keep_clips: int = 512) -> None:
@@ -49,7 +49,7 @@ class ClipPictures:
     def __len__(self) -> int:
         return len(self._clips)
 
-    def _read(self, clip: int) -> Pictures:
+    def _read(self, clip: int) -> WeightedFrames:
         sample = read_sample(self._shards, self._clips[clip], Timebase())
         assert sample.frames is not None
         frames = _resized(sample.frames, self._size_px)
@@ -57,7 +57,7 @@ class ClipPictures:
         if sample.face_mask is not None:
             face = _resized(sample.face_mask[..., None].astype(np.uint8) * 255, self._size_px)[..., 0] > 127
             weights += self._regions.face * face + self._regions.mouth * mouth_region(face)
-        return Pictures(frames=frames, weights=weights)
+        return WeightedFrames(frames=frames, weights=weights)
 
 
 def _resized(frames: UInt8[np.ndarray, "F H W c"], size_px: int) -> UInt8[np.ndarray, "F size size c"]:

@@ -16,7 +16,7 @@ SOUND_FILES: Final = ("flac", "opus", "wav")
 Samples = Int16[np.ndarray, " samples"]
 
 
-def read_sounds(folder: Path, rate_hz: int, min_samples: int, skip: int = 0) -> list[Samples]:
+def read_waveforms(folder: Path, rate_hz: int, min_samples: int, skip: int = 0) -> list[Samples]:
     """Mono sounds of at least `min_samples`, in order of their names, less the first `skip` (kept for evaluation).
 
     Raises DataError for a folder without sounds, and for one that cannot be decoded.
