@@ -1,9 +1,19 @@
-"""Devices by name, chosen once, for every part of the library."""
+"""Devices by name, and the processes of a run, for every part of the library."""
 
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from uniavgen.errors import ConfigError
 
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
+CFG_DIM, RING_DIM, ULYSSES_DIM = "cfg", "ring", "ulysses"
+"""Dimensions of the mesh that samples one clip; the names of the last two are diffusers'."""
 _DEVICE_NAME = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
@@ -28,3 +38,87 @@ def select_device(name: str) -> str:
     if name == "mps" and not torch.backends.mps.is_available():
         raise ConfigError("there is no device 'mps' here; use --device cpu")
     return name
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParallelContext:
+    """The processes of a run: the rank of this one, their number, and the mesh in which they share one clip.
+
+    Training shares a batch: each process takes the samples of `sample_indices`. Sampling shares one clip: the guidance
+    passes of a step along `CFG_DIM`, the video tokens of a pass along `ULYSSES_DIM`.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    mesh: "DeviceMesh | None" = None
+    """`CFG_DIM` x `RING_DIM` x `ULYSSES_DIM`; None where no clip is shared."""
+
+    @classmethod
+    def for_sampling(cls, device_type: str, cfg_size: int | None = None) -> "ParallelContext":
+        """Arranges all processes of the default group in a mesh of `cfg_size` x 1 x the rest.
+
+        cfg_size: groups that share the passes of a step; None is 2 for an even number of processes, otherwise 1.
+        """
+        import torch.distributed as dist
+        from torch.distributed.device_mesh import init_device_mesh
+
+        world_size = dist.get_world_size()
+        cfg_size = cfg_size or (2 if world_size % 2 == 0 else 1)
+        shape = (cfg_size, 1, world_size // cfg_size)
+        mesh = init_device_mesh(device_type, shape, mesh_dim_names=(CFG_DIM, RING_DIM, ULYSSES_DIM))
+        return cls(rank=dist.get_rank(), world_size=world_size, mesh=mesh)
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and prints."""
+        return self.rank == 0
+
+    def sub_mesh(self, dimension: str) -> "DeviceMesh | None":
+        """Returns the mesh along one dimension, or None where only one process stands along it."""
+        if self.mesh is None or self.mesh[dimension].size() == 1:
+            return None
+        return self.mesh[dimension]
+
+    def sample_indices(self, step: int, batch_size: int) -> range:
+        """Returns this process's share of the global sample indices of a step.
+
+        All processes together go through every index once. Raises ConfigError for a batch that cannot be shared evenly.
+        """
+        if batch_size % self.world_size:
+            raise ConfigError(f"train.batch_size {batch_size} must be a multiple of the {self.world_size} processes")
+        local_size = batch_size // self.world_size
+        first = step * batch_size + self.rank * local_size
+        return range(first, first + local_size)
+
+
+SINGLE_PROCESS = ParallelContext()
+"""The context of a run that consists of this process alone."""
+
+
+@contextmanager
+def process_group() -> Iterator[str | None]:
+    """Joins the processes that torchrun started, while the context is open, and yields the device of this process.
+
+    Yields None where this process runs alone. Raises ConfigError where a process has no GPU of its own.
+    """
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if world_size == 1:
+        yield None
+        return
+    import torch
+    import torch.distributed as dist
+
+    has_gpu = torch.cuda.is_available()
+    local_rank = int(os.environ["LOCAL_RANK"])
+    if has_gpu and local_rank >= torch.cuda.device_count():
+        raise ConfigError(
+            f"{world_size} processes need a GPU each, here are {torch.cuda.device_count()}; start fewer processes"
+        )
+    device = f"cuda:{local_rank}" if has_gpu else "cpu"
+    if has_gpu:
+        torch.cuda.set_device(local_rank)
+    dist.init_process_group("nccl" if has_gpu else "gloo")
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()

@@ -33,6 +33,6 @@ def together(command: list[str], count: int = 2) -> list[subprocess.CompletedPro
 
 
 def test_two_processes_equal_one():
-    for done in together([sys.executable, str(HERE / "shared_by_two.py")]):
+    for done in together([sys.executable, str(HERE / "two_processes.py")]):
         assert done.returncode == 0, done.stderr[-3000:]
         assert done.stdout.splitlines()[-1] == "same"

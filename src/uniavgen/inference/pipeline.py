@@ -21,15 +21,16 @@ from uniavgen.codecs.speech_symbols import SpeechSymbols
 from uniavgen.codecs.video_vae import VideoCodec, to_frames, to_pixels
 from uniavgen.codecs.vocoder import GriffinLimVocoder, NanoVocoder, as_vocoder
 from uniavgen.config import dump, parse
+from uniavgen.distributed import SINGLE_PROCESS, ParallelContext
 from uniavgen.errors import CheckpointError, ConfigError
 from uniavgen.flow.sampling import SamplingStep, sample
 from uniavgen.flow.schedule import sigmas
 from uniavgen.flow.solver import make_solver
+from uniavgen.inference.cfg_parallel import cfg_parallel
 from uniavgen.inference.clip import Clip, OnProgress, Progress, Stage
 from uniavgen.inference.crossfade import crossfade_audio, crossfade_frames
 from uniavgen.inference.inputs import ModelInputs, prepare_inputs
 from uniavgen.inference.offload import OffloadConfig, on_device
-from uniavgen.inference.parallel import Processes
 from uniavgen.inference.request import Request, SamplingConfig, check_symbols
 from uniavgen.inference.resize import ResizeRule, ResizeShortSide, parse_resize_rule, resize, resize_rule_for
 from uniavgen.inference.speed import first_block_cache
@@ -51,7 +52,7 @@ class UniAVGenPipeline(DiffusionPipeline):
     """Set by `placement.place`."""
     block_cache: float | None = None
     """Threshold of `speed.first_block_cache`."""
-    processes: Processes | None = None
+    parallel: ParallelContext = SINGLE_PROCESS
     """Those that share the work; each one makes the whole clip of it."""
 
     def __init__(
@@ -168,7 +169,7 @@ class UniAVGenPipeline(DiffusionPipeline):
         def on_step(step: SamplingStep) -> None:
             progress(Progress(stage=Stage.SAMPLE, step=step.index + 1, total=step.num_steps))
 
-        shared = velocity if self.processes is None else self.processes.share_passes(velocity)
+        shared = cfg_parallel(velocity, self.parallel)
         with on_device(self, "transformer"), first_block_cache(self.transformer, self.block_cache):
             state = sample(shared, noise, times, sampling.plan(task), make_solver(sampling.solver, times), on_step)
         return impose(state, clean), self._face_mask(velocity, state.video.shape[3])

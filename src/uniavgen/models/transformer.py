@@ -72,7 +72,7 @@ class ForwardPass:
 
 
 class Sharing(Protocol):
-    """How several processes share the picture of a forward pass (`inference.parallel`)."""
+    """How several processes share the picture of a forward pass (`models.sequence_parallel`)."""
 
     def split(self, run: ForwardPass) -> ForwardPass:
         """The pass with this process's share of every latent frame."""

@@ -119,17 +119,17 @@ def make(request: "Request", common: Common, out: Path, inputs: Mapping[str, Pat
     """Load the model, make the clip, write it with its settings, and print what was done."""
     from uniavgen.apps.cli.memory import too_little_told
     from uniavgen.apps.cli.models import check_texts
-    from uniavgen.inference.parallel import joined
+    from uniavgen.distributed import process_group
 
     began = time.monotonic()
     folder = check_model(common.model, common.device)
     if folder is not None:
         check_texts(folder, request)
-    with joined() as device:
+    with process_group() as device:
         pipeline = _load(common, folder, device, request)
         pipeline.check(request)
         loaded = time.monotonic()
-        is_first = pipeline.processes is None or pipeline.processes.is_first
+        is_first = pipeline.parallel.is_main
         with _progress_bars() if is_first else nullcontext() as on_progress, too_little_told():
             clip = pipeline(request, on_progress=on_progress)
     if not is_first:
@@ -158,10 +158,10 @@ def _load(common: Common, folder: Path | None, device: str | None, request: "Req
     """The model with all that was asked for; `device` is None where this process works alone."""
     from uniavgen.apps.cli.memory import placed_for
     from uniavgen.apps.cli.models import load
-    from uniavgen.distributed import select_device
-    from uniavgen.inference.parallel import Processes
+    from uniavgen.distributed import ParallelContext, select_device
     from uniavgen.inference.speed import apply_speed, check_offload_mode
     from uniavgen.models.kernels import check_attention
+    from uniavgen.models.sequence_parallel import apply_sequence_parallel
 
     speed = common.speed()
     if device is not None and speed.block_cache is not None:
@@ -177,8 +177,8 @@ def _load(common: Common, folder: Path | None, device: str | None, request: "Req
     pipeline = load(common.model, folder, device or common.device, placement)
     apply_speed(pipeline, speed)
     if device is not None:
-        pipeline.processes = Processes.arrange(device.partition(":")[0])
-        pipeline.processes.share_picture(pipeline.transformer)
+        pipeline.parallel = ParallelContext.for_sampling(device.partition(":")[0])
+        apply_sequence_parallel(pipeline.transformer, pipeline.parallel)
     return pipeline
 
 

@@ -11,9 +11,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 import tiny
 
 from uniavgen.batch import CLOSED, OPEN, AVPair, Gate, TokenTimes
+from uniavgen.distributed import ParallelContext, process_group
 from uniavgen.flow.guidance import ALONE, CONDITIONAL
-from uniavgen.inference.parallel import Processes, joined
+from uniavgen.inference.cfg_parallel import cfg_parallel
 from uniavgen.inference.velocity import ClipVelocity
+from uniavgen.models.sequence_parallel import apply_sequence_parallel
 from uniavgen.tasks.conditioning import ClipConditions
 from uniavgen.tasks.table import Task
 
@@ -38,7 +40,7 @@ def pictures() -> dict:
 
 def check_shared_picture() -> None:
     alone, together = tiny.model(), tiny.model()
-    Processes.arrange("cpu", pass_groups=1).share_picture(together)
+    apply_sequence_parallel(together, ParallelContext.for_sampling("cpu", cfg_size=1))
     audio, text = tiny.audio(given=9, reference=4), tiny.text()
     for shape, video in pictures().items():
         for gate_name, gate in GATES.items():
@@ -67,7 +69,7 @@ def check_shared_passes() -> None:
             return super().__call__(state, sigma, runs)
 
     velocity = Told(transformer=model, task=Task.JOINT, clean=clean, texts=texts)
-    shared = Processes.arrange("cpu").share_passes(velocity)
+    shared = cfg_parallel(velocity, ParallelContext.for_sampling("cpu"))
     for runs in ((CONDITIONAL, ALONE), (CONDITIONAL,)):
         ran.clear()
         got = shared(state, torch.full((2,), 0.6), runs)
@@ -78,7 +80,7 @@ def check_shared_passes() -> None:
 
 
 if __name__ == "__main__":
-    with joined() as device, torch.no_grad():
+    with process_group() as device, torch.no_grad():
         assert device == "cpu"
         check_shared_picture()
         check_shared_passes()
