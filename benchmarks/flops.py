@@ -1,11 +1,11 @@
 """How many floating-point operations does a clip take? Counted by torch on meta tensors; nothing is computed.
 
-Every task at the sizes of docs/speed.md, for the real sampling path ("ours") and for the straightforward version of the
-same equations that the tests keep as oracle ("plain", tests/models/plain.py); the codecs; and what each short cut of
-the sampling saves. One multiplication with its addition counts as two operations; only matrix products, attention and
-convolutions count. A pass that recurs is counted once and taken as often as it occurs.
+Every task at the sizes of docs/results/speed.md, for the real sampling path ("ours") and for the straightforward
+version of the same equations that the tests keep as oracle ("plain", tests/models/plain.py); the codecs; and what each
+shortcut of the sampling saves. One multiplication with its addition counts as two operations; only matrix products,
+attention and convolutions count. A pass that recurs is counted once and taken as often as it occurs.
 
-    python benchmarks/flops.py            # 15 minutes; writes benchmarks/results/flops.json and docs/speed.md
+    python benchmarks/flops.py            # 15 minutes; writes benchmarks/results/flops.json
 """
 
 import sys
@@ -18,8 +18,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+import tables
 from clips import Size, clip_velocity, noise, transformer
-from record import ROOT, circumstances, device_name, keep, table
+from record import ROOT, circumstances, device_name, keep
 from uniavgen.batch import CLOSED, OPEN, AVPair, Gate
 from uniavgen.flow.guidance import Pass
 from uniavgen.flow.sampling import Velocity, sample
@@ -285,55 +286,10 @@ def count_everything() -> dict[str, Any]:
     }
 
 
-def rendered(result: dict[str, Any]) -> str:
-    """The tables of docs/speed.md."""
-    clips = {(c["task"], c["size"], c["code"]): c["flops"] for c in result["clips"]}
-    whole = {(c["task"], c["size"], c["code"]): c["flops"] for c in result["clips_all_blocks"]}
-    head = ["size", "task", "ours", "by hand", "ours, all blocks", "plain", "plain / ours"]
-    rows = []
-    for size in SIZES:
-        for task in Task:
-            ours, plain = clips[task, size, "ours"], clips[task, size, "plain"]
-            by_hand = result["analytic"][size].get(task)
-            rows.append([size, task.value, _peta(ours), _peta(by_hand), _peta(whole[task, size, "ours"]),
-                         _peta(plain), f"{plain / ours:.2f}"])  # fmt: skip
-    codecs = [
-        [c["size"], _peta(c["decode"]), _peta(result["analytic"][c["size"]]["decode"]), _peta(c["encode"]),
-         f"{c['encode_image'] / 1e12:.1f} T", f"{c['caption'] / 1e12:.1f} T"]
-        for c in result["codecs"]
-    ]  # fmt: skip
-    passes = [
-        [p["size"], *(f"{p[name] / 1e12:.1f}" for name in ("both_branches", "a2v", "v2a", "joint", "v2a_plain")),
-         f"{p['largest_tensor_bytes'] / 2**30:.2f}", f"{p['largest_tensor_bytes_plain'] / 2**30:.2f}"]
-        for p in result["passes"]
-    ]  # fmt: skip
-    savings = [
-        [s["measure"], s["task"], _peta(s["flops_without"]), _peta(s["flops"]), f"{s['saved_share']:.1%}"]
-        for s in result["saved"]
-    ]
-    return "\n\n".join(
-        [
-            f"A clip of 81 frames in {STEPS} steps, 10^15 operations (P = 10^15, T = 10^12):",
-            table(head, rows),
-            "One forward pass, 10^12 operations, and the largest tensor that is made in it (GiB, bfloat16):",
-            table(["size", "branches", "a2v", "v2a", "joint", "v2a plain", "largest", "largest plain"], passes),
-            f"What each short cut alone saves at {SIZES[0]}:",
-            table(["short cut", "task", "without", "with", "saved"], savings),
-            "Codecs of the base model, once a clip (a caption is 512 tokens and is read twice, once empty):",
-            table(["size", "VAE decode", "by hand", "VAE encode", "image", "caption"], codecs),
-        ]
-    )
-
-
-def _peta(flops: float | None) -> str:
-    return "" if flops is None else f"{flops / 1e15:.2f} P"
-
-
 def main() -> None:
     result = count_everything()
-    text = rendered(result)
-    print(text)
-    keep("flops", result, page=text)
+    print(tables.flops_of_clips(result), tables.flops_saved(result), sep="\n\n")
+    keep("flops", result)
 
 
 if __name__ == "__main__":

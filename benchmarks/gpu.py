@@ -18,7 +18,8 @@ from typing import Any
 
 import torch
 
-from record import RESULTS, circumstances, device_name, keep, table
+from record import RESULTS, circumstances, device_name, keep
+from tables import table
 from timing import best_device
 from uniavgen.models.kernels import Attention
 

@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+import tables
 from clips import SPATIAL_STRIDE, Size
 from flops import META, MetaCount, PlainTransformer
-from record import circumstances, device_name, keep, table
+from record import circumstances, device_name, keep
 from timing import best_device, best_dtype, forget_peak, matmul_peak, peak_bytes, timed
 from uniavgen.config import load
 from uniavgen.models import rotary
@@ -48,8 +49,6 @@ def main(words: Sequence[str] | None = None) -> None:
                       **spent.rounded(), "share_of_peak": round(counter.total / spent.median_s / peak, 4),
                       "peak_bytes": peak_bytes(device)})  # fmt: skip
     lines += plan_lines(options, device)
-    page = shown(lines)
-    print(page)
     result = {
         "question": "What does one interaction take by itself?",
         "settings": {name: value for name, value in vars(options).items() if name not in ("device", "name", "out")},
@@ -57,7 +56,8 @@ def main(words: Sequence[str] | None = None) -> None:
         "matmul_peak_flops_per_s": peak,
         "lines": lines,
     }
-    keep(options.name, result, options.out, page)
+    print(tables.interaction(result))
+    keep(options.name, result, options.out)
 
 
 def grid_of(options: argparse.Namespace) -> ClipGrid:
@@ -132,18 +132,6 @@ def plan_lines(options: argparse.Namespace, device: torch.device) -> list[dict[s
         {"form": name, **timed(run, device, options.repeats).rounded()}
         for name, run in (("plans and angles, kept", plans), ("plans and angles, made anew", anew))
     ]
-
-
-def shown(lines: list[dict[str, Any]]) -> str:
-    rows = []
-    for line in lines:
-        counted = "flops" in line
-        rows.append([
-            line["form"], f"{line['median_s'] * 1e3:.3g}", f"{line['flops'] / 1e9:.4g}" if counted else "",
-            f"{line['share_of_peak']:.1%}" if counted else "",
-            f"{line['largest_tensor_bytes'] / 2**20:.0f}" if counted else "",
-        ])  # fmt: skip
-    return table(["form", "ms", "10^9 operations", "of peak", "largest tensor (MiB)"], rows)
 
 
 def parsed(words: Sequence[str] | None) -> argparse.Namespace:

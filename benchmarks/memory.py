@@ -24,8 +24,9 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import Qwen2_5OmniToken2WavBigVGANModel, UMT5Config, UMT5EncoderModel
 from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniBigVGANConfig
 
+import tables
 from clips import Size
-from record import circumstances, device_name, keep, table
+from record import circumstances, device_name, keep
 from uniavgen.codecs.caption import MAX_TOKENS, word_tokenizer
 from uniavgen.codecs.speech_symbols import SpeechSymbols
 from uniavgen.codecs.video_vae import VideoCodec, VideoVaeShape, to_frames, to_pixels
@@ -44,7 +45,6 @@ from uniavgen.models.config import TransformerConfig
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.table import Task
 
-MB = 2**20
 CAPTION, SPEECH = "a woman speaks at a window", "It is late."
 
 
@@ -269,12 +269,6 @@ def main(words: Sequence[str] | None = None) -> None:
         for task in tasks:
             for mode in modes:
                 lines += clip_lines(asked.preset, request_of(task, asked.size, asked.frames), asked.size, mode, device)
-    rows = [
-        [line["task"], line["mode"], line["phase"], f"{line['predicted'] / MB:.2f}", f"{line['measured'] / MB:.2f}",
-         f"{line['predicted'] / line['measured'] - 1:+.1%}", f"{line.get('with_scratch', 0) / MB:.2f}"]
-        for line in lines
-    ]  # fmt: skip
-    print(table(["task", "mode", "phase", "predicted MB", "measured MB", "difference", "with scratch"], rows))
     on_cpu = (
         "tensors counted, without weights but for the whole clip, to which they are added; with_scratch: all that "
         "torch's allocator gives, by torch.profiler"
@@ -286,6 +280,7 @@ def main(words: Sequence[str] | None = None) -> None:
         **circumstances(device_name(device)),
         "phases": lines,
     }
+    print(tables.memory(result))
     keep(asked.name, result, asked.out)
 
 

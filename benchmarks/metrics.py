@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from record import circumstances, keep, table
+from record import circumstances, keep
+from tables import table
 from uniavgen.evaluation.catalogue import Chosen, Options, choose
 from uniavgen.evaluation.clip import Clip, find_clips, read_clip
 from uniavgen.evaluation.metric import Better, Column, NotMeasured

@@ -5,7 +5,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ import uniavgen
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-DOC = ROOT / "docs" / "speed.md"
 
 
 def circumstances(device: str) -> dict[str, Any]:
@@ -56,33 +55,16 @@ def commit() -> str:
     return f"{name} with changes" if changed else name
 
 
-def keep(name: str, result: Mapping[str, Any], out: str | None = None, page: str | None = None) -> Path:
-    """Write a result and print it last; `page` goes to docs/speed.md where that has a place for the name."""
+def keep(name: str, result: Mapping[str, Any], out: str | None = None) -> Path:
+    """Writes a result and prints it last; docs/render.py puts those of benchmarks/results into the documents."""
     path = Path(out) if out else RESULTS / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".tmp")
     unfinished.write_text(json.dumps(result, indent=1) + "\n")
     unfinished.replace(path)
-    if page is not None and out is None and f"<!-- {name} -->" in DOC.read_text():
-        put_in_document(name, page)
     print(f"kept in {path}", file=sys.stderr)
     print(json.dumps(result))
     return path
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A Markdown table with aligned columns."""
-    lines = [list(head), *([str(value) for value in row] for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    padded = ["| " + " | ".join(v.ljust(w) for v, w in zip(line, widths, strict=True)) + " |" for line in lines]
-    return "\n".join([padded[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *padded[1:]])
-
-
-def put_in_document(name: str, text: str) -> None:
-    """Replace what stands between the marks of `name` in docs/speed.md."""
-    before, _, rest = DOC.read_text().partition(f"<!-- {name} -->\n")
-    _, _, after = rest.partition(f"<!-- end of {name} -->")
-    DOC.write_text(f"{before}<!-- {name} -->\n{text}\n<!-- end of {name} -->{after}")
 
 
 def _git(*arguments: str) -> str:

@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 
+import tables
 from clips import Size, clip_velocity, noise, transformer
 from flops import META, count_clip
-from record import circumstances, device_name, keep, table
+from record import circumstances, device_name, keep
 from timing import best_device, best_dtype, forget_peak, matmul_peak, peak_bytes, timed
 from uniavgen.flow.guidance import Term
 from uniavgen.flow.sampling import guided_velocity, sample
@@ -59,8 +60,6 @@ def main(words: Sequence[str] | None = None) -> None:
             lines.append({"variant": variant, "size": text, "frames": frames,
                           **measured(model, options, variant, size, timing, config, flops, peak)})  # fmt: skip
             lines[-1]["clip_flops"] = counted.total
-    page = shown(lines)
-    print(page)
     result = {
         "question": "How long is a step, how much memory does it take, and what share of the matmul peak is it?",
         "settings": settings(options, dtype),
@@ -68,7 +67,8 @@ def main(words: Sequence[str] | None = None) -> None:
         "matmul_peak_flops_per_s": peak,
         "lines": lines,
     }
-    keep(options.name, result, options.out, page)
+    print(tables.step(result))
+    keep(options.name, result, options.out)
 
 
 def measured(
@@ -124,16 +124,6 @@ def named(term: Term) -> str:
     run = term.run
     open_ways = [way for way in ("a2v", "v2a") if getattr(run.gate, way)]
     return f"{'text' if run.text else 'no text'}, {' and '.join(open_ways) or 'alone'}"
-
-
-def shown(lines: list[dict[str, Any]]) -> str:
-    rows = []
-    for line in lines:
-        steps = " / ".join(f"{step['median_s']:.3g}" for step in line["steps"])
-        rows.append([line["variant"], line["size"], line["frames"], steps, f"{line['clip_s']:.3g} s", line["clip_is"],
-                     f"{line['share_of_peak']:.1%}", f"{line['peak_bytes'] / 2**30:.2f} GiB"])  # fmt: skip
-    head = ["variant", "size", "frames", "step, each kind (s)", "clip", "which is", "of peak", "memory"]
-    return table(head, rows)
 
 
 def parsed(words: Sequence[str] | None) -> argparse.Namespace:

@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from record import circumstances, device_name, keep, table
+import tables
+from record import circumstances, device_name, keep
 from timing import best_device, matmul_peak
 from uniavgen.codecs.speech_symbols import SpeechSymbols
 from uniavgen.config import load, preset_names
@@ -49,8 +50,6 @@ def main(words: Sequence[str] | None = None) -> None:
             work = counted(load(TrainConfig, [stage], [*options.set, "train.compile=false"]), Path(folder), options)
             lines.append({"stage": stage, **measured(config, Path(folder), options, device, work, peak),
                           "matmul_peak_flops_per_s": peak})  # fmt: skip
-    page = shown(lines)
-    print(page)
     result = {
         "question": "How many clips a second does a stage of training take in, and which share of the peak is that?",
         "settings": {"latent": options.latent, "warm_up": options.warm_up, "steps": options.steps, "set": options.set},
@@ -58,7 +57,8 @@ def main(words: Sequence[str] | None = None) -> None:
         "matmul_peak_flops_per_s": max(line["matmul_peak_flops_per_s"] for line in lines),
         "lines": lines,
     }
-    keep(options.name, result, options.out, page)
+    print(tables.train(result))
+    keep(options.name, result, options.out)
 
 
 def measured(
@@ -144,15 +144,6 @@ def write_features(folder: Path, sizes: TransformerConfig, latent: str) -> None:
         writer.write(EMPTY_CAPTION, features(EMPTY_CAPTION, "").to_parts())
         for number in range(NUM_CLIPS):
             writer.write(f"clip{number}", features(f"clip{number}", f"speaker{number % 2}").to_parts())
-
-
-def shown(lines: list[dict[str, Any]]) -> str:
-    rows = [
-        [line["stage"], line["frames"], line["batch_size"], f"{line['median_s']:.3g}", f"{line['clips_per_s']:.3g}",
-         f"{line['flops_per_clip'] / 1e9:.3g}", f"{line['share_of_peak']:.1%}"]
-        for line in lines
-    ]  # fmt: skip
-    return table(["stage", "frames", "batch", "s a step", "clips a second", "10^9 operations a clip", "of peak"], rows)
 
 
 def parsed(words: Sequence[str] | None) -> argparse.Namespace:

@@ -6,13 +6,13 @@ python benchmarks/vae_decode.py --preset base --size 1280x736 --name vae_decode-
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
+import tables
 from clips import Size
 from flops import META, MetaCount
-from record import circumstances, device_name, keep, table
+from record import circumstances, device_name, keep
 from timing import best_device, best_dtype, forget_peak, matmul_peak, peak_bytes, timed
 from uniavgen.codecs.tiles import cover
 from uniavgen.codecs.video_vae import VideoCodec, VideoVaeShape
@@ -53,8 +53,6 @@ def main(words: Sequence[str] | None = None) -> None:
                           "frames_per_s": round(options.frames / spent.median_s, 3),
                           "share_of_peak": round(work / spent.median_s / peak, 4),
                           "peak_bytes": peak_bytes(device)})  # fmt: skip
-    page = shown(lines)
-    print(page)
     result = {
         "question": "How long does the video autoencoder take to decode a clip?",
         "settings": {"preset": options.preset, "frames": options.frames, "dtype": str(dtype).removeprefix("torch.")},
@@ -62,7 +60,8 @@ def main(words: Sequence[str] | None = None) -> None:
         "matmul_peak_flops_per_s": peak,
         "lines": lines,
     }
-    keep(options.name, result, options.out, page)
+    print(tables.vae_decode(result))
+    keep(options.name, result, options.out)
 
 
 def latent_shape(preset: str, text: str, frames: int) -> tuple[int, ...]:
@@ -84,15 +83,6 @@ def decode_flops(preset: str, text: str, frames: int, tile_px: int | None) -> in
             codec.decode(torch.empty(shape, device=META))
         total += counter.total
     return total
-
-
-def shown(lines: list[dict[str, Any]]) -> str:
-    rows = [
-        [line["size"], line["tile_px"] or "whole", f"{line['median_s']:.3g}", line["frames_per_s"],
-         f"{line['flops'] / 1e12:.3g} T", f"{line['share_of_peak']:.1%}", f"{line['peak_bytes'] / 2**30:.2f} GiB"]
-        for line in lines
-    ]  # fmt: skip
-    return table(["size", "tile (px)", "s", "frames a second", "operations", "of peak", "memory"], rows)
 
 
 def parsed(words: Sequence[str] | None) -> argparse.Namespace:

@@ -1,0 +1,135 @@
+"""Renders the results of the benchmarks as Markdown tables: plain data in, text out; docs/render.py uses it too."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Line = Mapping[str, Any]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Formats a Markdown table with aligned columns."""
+    lines = [list(head), *([str(value) for value in row] for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    padded = ["| " + " | ".join(v.ljust(w) for v, w in zip(line, widths, strict=True)) + " |" for line in lines]
+    return "\n".join([padded[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *padded[1:]])
+
+
+def flops_of_clips(result: Line) -> str:
+    """Operations of a whole clip for every size and task, beside the count by hand and the plain version."""
+    clips = {(c["size"], c["task"], c["code"]): c["flops"] for c in result["clips"]}
+    whole = {(c["size"], c["task"], c["code"]): c["flops"] for c in result["clips_all_blocks"]}
+    head = ["size", "task", "ours", "by hand", "ours, all blocks", "plain", "plain / ours"]
+    rows = []
+    for size, task, code in clips:
+        if code == "ours":
+            ours, plain = clips[size, task, "ours"], clips[size, task, "plain"]
+            by_hand = result["analytic"][size].get(task)
+            rows.append([size, task, peta(ours), peta(by_hand), peta(whole[size, task, "ours"]), peta(plain),
+                         f"{plain / ours:.2f}"])  # fmt: skip
+    return table(head, rows)
+
+
+def flops_of_passes(result: Line) -> str:
+    """Operations of one forward pass and its largest tensor."""
+    parts = ("both_branches", "a2v", "v2a", "joint", "v2a_plain")
+    rows = [
+        [p["size"], *(f"{p[name] / 1e12:.1f}" for name in parts),
+         f"{p['largest_tensor_bytes'] / 2**30:.2f}", f"{p['largest_tensor_bytes_plain'] / 2**30:.2f}"]
+        for p in result["passes"]
+    ]  # fmt: skip
+    return table(["size", "branches", "a2v", "v2a", "joint", "v2a plain", "largest", "largest plain"], rows)
+
+
+def flops_saved(result: Line) -> str:
+    """What each shortcut alone saves."""
+    rows = [
+        [s["measure"], s["task"], peta(s["flops_without"]), peta(s["flops"]), f"{s['saved_share']:.1%}"]
+        for s in result["saved"]
+    ]
+    return table(["shortcut", "task", "without", "with", "saved"], rows)
+
+
+def flops_of_codecs(result: Line) -> str:
+    """Operations of the codecs for one clip."""
+    rows = [
+        [c["size"], peta(c["decode"]), peta(result["analytic"][c["size"]]["decode"]), peta(c["encode"]),
+         f"{c['encode_image'] / 1e12:.1f} T", f"{c['caption'] / 1e12:.1f} T"]
+        for c in result["codecs"]
+    ]  # fmt: skip
+    return table(["size", "VAE decode", "by hand", "VAE encode", "image", "caption"], rows)
+
+
+def interaction(result: Line) -> str:
+    """Time and operations of each form of one interaction."""
+    rows = []
+    for line in result["lines"]:
+        counted = "flops" in line
+        rows.append([
+            line["form"], f"{line['median_s'] * 1e3:.3g}", f"{line['flops'] / 1e9:.4g}" if counted else "",
+            f"{line['share_of_peak']:.1%}" if counted else "",
+            f"{line['largest_tensor_bytes'] / 2**20:.0f}" if counted else "",
+        ])  # fmt: skip
+    return table(["form", "ms", "10^9 operations", "of peak", "largest tensor (MiB)"], rows)
+
+
+def vae_decode(result: Line) -> str:
+    """Time and memory of decoding a clip."""
+    rows = [
+        [line["size"], line["tile_px"] or "whole", f"{line['median_s']:.3g}", line["frames_per_s"],
+         f"{line['flops'] / 1e12:.3g} T", f"{line['share_of_peak']:.1%}", f"{line['peak_bytes'] / 2**30:.2f} GiB"]
+        for line in result["lines"]
+    ]  # fmt: skip
+    return table(["size", "tile (px)", "s", "frames a second", "operations", "of peak", "memory"], rows)
+
+
+def step(result: Line) -> str:
+    """Time and memory of the steps of a clip."""
+    rows = []
+    for line in result["lines"]:
+        steps = " / ".join(f"{kind['median_s']:.3g}" for kind in line["steps"])
+        rows.append([line["variant"], line["size"], line["frames"], steps, f"{line['clip_s']:.3g} s", line["clip_is"],
+                     f"{line['share_of_peak']:.1%}", f"{line['peak_bytes'] / 2**30:.2f} GiB"])  # fmt: skip
+    head = ["variant", "size", "frames", "step, each kind (s)", "clip", "which is", "of peak", "memory"]
+    return table(head, rows)
+
+
+def train(result: Line) -> str:
+    """Speed of the stages of training."""
+    rows = [
+        [line["stage"], line["frames"], line["batch_size"], f"{line['median_s']:.3g}", f"{line['clips_per_s']:.3g}",
+         f"{line['flops_per_clip'] / 1e9:.3g}", f"{line['share_of_peak']:.1%}"]
+        for line in result["lines"]
+    ]  # fmt: skip
+    return table(["stage", "frames", "batch", "s a step", "clips a second", "10^9 operations a clip", "of peak"], rows)
+
+
+def memory(result: Line) -> str:
+    """Predicted and measured memory of each phase."""
+    rows = []
+    for line in result["phases"]:
+        scratch = f"{line['with_scratch'] / 2**20:.1f}" if "with_scratch" in line else ""
+        off = line["predicted"] / line["measured"] - 1 + 1e-9
+        rows.append([line["task"], line["mode"], line["phase"], f"{line['predicted'] / 2**20:.1f}",
+                     f"{line['measured'] / 2**20:.1f}", f"{off:+.1%}", scratch])  # fmt: skip
+    return table(["task", "mode", "phase", "predicted MiB", "measured MiB", "difference", "with scratch MiB"], rows)
+
+
+def plans(result: Line) -> str:
+    """Predicted memory of clips on cards of several sizes."""
+    rows = []
+    for plan in result["plans"]:
+        tiles = f"{plan['decode_tile_px']} px tiles" if plan["decode_tile_px"] else "whole"
+        largest = max(plan["phases"], key=lambda phase: phase["peak"])["phase"]
+        rows.append([
+            plan["task"], plan["size"], f"{plan['vram_gb']:g} GB", plan["mode"],
+            "one batch" if plan["batch_passes"] else "one by one",
+            "-" if plan["task"] == "dubbing" else tiles,
+            f"{plan['needed'] / 2**30:.1f} GB ({largest})",
+            f"{plan['waiting'] / 2**30:.1f} GB" if plan["waiting"] else "",
+        ])  # fmt: skip
+    return table(["task", "size", "card", "mode", "passes", "decoded", "at most", "on the CPU"], rows)
+
+
+def peta(flops: float | None) -> str:
+    """10^15 operations, or nothing where there is no figure."""
+    return "" if flops is None else f"{flops / 1e15:.2f} P"
