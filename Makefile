@@ -45,7 +45,7 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 
 demo: setup
 	@mkdir -p out
-	OMP_NUM_THREADS=$$(nproc 2>/dev/null || echo 2) $(BIN)/uniavgen generate --image examples/person.png --caption "$(CAPTION)" \
+	env -u OMP_NUM_THREADS $(BIN)/uniavgen generate --image examples/person.png --caption "$(CAPTION)" \
 		--speech "$(SPEECH)" --out out/demo.mp4 --preview
 
 test: lint

@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 import uniavgen
+from uniavgen.cpu import configure_threads
 from uniavgen.errors import UniAVGenError
 
 USAGE, INTERRUPTED = 2, 130
@@ -81,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return the exit code."""
     if argv is None:
         signal.signal(signal.SIGTERM, _stop)
+        configure_threads()
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="uniavgen", standalone_mode=False)
