@@ -5,7 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 WORKERS ?= 2
-export OMP_NUM_THREADS ?= 1
+# Several workers side by side: one thread each.
+test smoke bench bench-gpu: export OMP_NUM_THREADS ?= 1
 
 CAPTION ?= An old woman with a white bob and glasses speaks cheerfully before a brick wall.
 SPEECH ?= There is no coffee left in the hotel.
@@ -45,7 +46,7 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 
 demo: setup
 	@mkdir -p out
-	env -u OMP_NUM_THREADS $(BIN)/uniavgen generate --image examples/person.png --caption "$(CAPTION)" \
+	$(BIN)/uniavgen generate --image examples/person.png --caption "$(CAPTION)" \
 		--speech "$(SPEECH)" --out out/demo.mp4 --preview
 
 test: lint
