@@ -6,7 +6,7 @@ import numpy as np
 
 from uniavgen.apps.cli.synth import pack
 from uniavgen.data.shards import ShardWriter
-from uniavgen.synth.clip import RenderedClip, Truth
+from uniavgen.synth.clip import GroundTruth, RenderedClip
 from uniavgen.timebase import Timebase
 
 CLIP = Timebase().clip(81)
@@ -21,7 +21,7 @@ def rendered(key: str, seed: int) -> RenderedClip:
         frame[16 : 17 + int(value * 50), 8:24] = 220
     mask = np.zeros(frames.shape[:3], bool)
     mask[:, :28, :28] = True
-    truth = Truth(
+    truth = GroundTruth(
         text="open and close",
         caption="a bar speaks",
         phones=(),

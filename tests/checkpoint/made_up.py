@@ -40,7 +40,7 @@ VAE = VideoVaeShape(width=4, decoder_width=6, blocks_per_level=2)
 
 def theirs(module: torch.nn.Module, keymap: KeyMap, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     """A module's values under the published names."""
-    named = {keymap.to_theirs(name): value.to(dtype).contiguous() for name, value in module.state_dict().items()}
+    named = {keymap.to_source(name): value.to(dtype).contiguous() for name, value in module.state_dict().items()}
     named.pop(None, None)
     return named
 

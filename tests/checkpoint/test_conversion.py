@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from uniavgen.apps.cli import main
 from uniavgen.artifacts import checksum, partial_path
 from uniavgen.checkpoint.conversion import MANIFEST, Conversion
-from uniavgen.checkpoint.files import Placed, TextFile, weight_files
+from uniavgen.checkpoint.files import ConvertedTensor, TextFile, weight_files
 from uniavgen.checkpoint.stores import read_pickled, read_safetensors
 from uniavgen.errors import CheckpointError
 
@@ -35,7 +35,8 @@ def conversion(tmp_path) -> Conversion:
     save_file(state, tmp_path / "source.safetensors")
     weights = read_safetensors([tmp_path / "source.safetensors"])
     tensors = [
-        Placed(name=name, shape=(30,), dtype=torch.float32, weights=weights, theirs=name) for name in weights.tensors
+        ConvertedTensor(name=name, shape=(30,), dtype=torch.float32, weights=weights, source_name=name)
+        for name in weights.tensors
     ]
     files = [TextFile("a/config.json", b"{}"), *weight_files("b", "model", tensors, shard_bytes=120)]
     return Conversion(files=files, facts={"kind": "toy"})
@@ -117,7 +118,7 @@ def test_a_full_disk_is_told_before_the_first_byte(tmp_path) -> None:
     source = tmp_path / "source.pth"
     torch.save({"t": torch.zeros(1).expand(4 * 10**12)}, source)
     weights = read_pickled(source, "it")
-    tensor = Placed(name="t", shape=weights.shapes["t"], dtype=torch.float32, weights=weights, theirs="t")
+    tensor = ConvertedTensor(name="t", shape=weights.shapes["t"], dtype=torch.float32, weights=weights, source_name="t")
     with pytest.raises(CheckpointError, match=r"needs 16000\.00 GB and .* has .* free; free some space"):
         Conversion(files=weight_files("", "model", [tensor], 10**9)).run(tmp_path / "out", lambda _: None)
     assert [path.name for path in tmp_path.iterdir()] == ["source.pth"]

@@ -30,7 +30,7 @@ from uniavgen.apps.cli import main
 from uniavgen.checkpoint.codec_keymap import UMT5_ORIGINAL, vae_map
 from uniavgen.checkpoint.conversion import Conversion
 from uniavgen.checkpoint.keymap import WAN_ORIGINAL, WAN_SMALL_ORIGINAL, release_map
-from uniavgen.checkpoint.parts import Part, text_encoder_part, vae_part
+from uniavgen.checkpoint.parts import Component, text_encoder_component, vae_component
 from uniavgen.checkpoint.stores import DTYPES
 from uniavgen.codecs.video_vae import VideoCodec, decode_unclamped
 from uniavgen.errors import CheckpointError
@@ -62,13 +62,13 @@ def test_every_value_is_the_sources(released, converted) -> None:
     ours = pipeline.transformer.state_dict()
     assert pipeline.transformer.settings == DEEP
     assert len(ours) == len(source)
-    assert all(torch.equal(ours[keymap.to_ours(name)], value.float()) for name, value in source.items())
+    assert all(torch.equal(ours[keymap.to_target(name)], value.float()) for name, value in source.items())
     for module, file, keymap in (
         (pipeline.vae, "Wan2.2_VAE.pth", vae_map(VAE.blocks_per_level)),
         (pipeline.text_encoder, "models_t5_umt5-xxl-enc-bf16.pth", UMT5_ORIGINAL),
     ):
         state, ours = torch.load(released / file), module.state_dict()
-        assert all(torch.equal(ours[keymap.to_ours(name)], value) for name, value in state.items())
+        assert all(torch.equal(ours[keymap.to_target(name)], value) for name, value in state.items())
     assert pipeline.text_encoder.dtype == torch.bfloat16
     vocoder = Qwen2_5OmniToken2WavBigVGANModel.from_pretrained(released / "code2wav_bigvgan_model").state_dict()
     assert all(torch.equal(pipeline.vocoder.state_dict()[name], value) for name, value in vocoder.items())
@@ -135,7 +135,7 @@ def test_converted_golden_weights_give_the_releases_numbers(name, tmp_path) -> N
         assert relative_error(made.velocity.audio, expected["audio"]) < TOLERANCE
 
 
-def written(part: Part, out: Path) -> Path:
+def written(part: Component, out: Path) -> Path:
     Conversion(files=part.files(10**9)).run(out, lambda _: None)
     return out / part.name
 
@@ -151,13 +151,13 @@ def test_converted_golden_codecs_give_the_releases_numbers(described, tmp_path) 
     for part, file in (("umt5", "models_t5_umt5-xxl-enc-bf16.pth"), ("vae", "Wan2.2_VAE.pth")):
         weights = load_file(folder() / f"{name}_{part}_weights.safetensors")
         torch.save({key: value.float() for key, value in weights.items()}, source / file)
-    encoder = UMT5EncoderModel.from_pretrained(written(text_encoder_part(source), tmp_path / "a"))
+    encoder = UMT5EncoderModel.from_pretrained(written(text_encoder_component(source), tmp_path / "a"))
     with torch.no_grad():
         hidden = encoder(input_ids=numbers["umt5.ids"], attention_mask=numbers["umt5.mask"]).last_hidden_state
     inside = numbers["umt5.mask"].bool()
     assert relative_error(hidden[inside], numbers["umt5.hidden"][inside]) < TOLERANCE
     statistics = tuple(numbers["vae.mean"].tolist()), tuple(numbers["vae.std"].tolist())
-    codec = VideoCodec(AutoencoderKLWan.from_pretrained(written(vae_part(source, *statistics), tmp_path / "b")))
+    codec = VideoCodec(AutoencoderKLWan.from_pretrained(written(vae_component(source, *statistics), tmp_path / "b")))
     assert relative_error(codec.encode(numbers["vae.video"]), numbers["vae.latents"]) < TOLERANCE
     with torch.no_grad():
         decoded = decode_unclamped(codec.vae, codec.denormalise(numbers["vae.latents"]))
@@ -236,7 +236,7 @@ def wan_video(layout: str, source: Path) -> dict[str, torch.Tensor]:
         for name, value in wan.state_dict().items()
     }
     if layout == "original":
-        write_shards(source, {WAN_ORIGINAL.to_theirs(name): value for name, value in ours.items()})
+        write_shards(source, {WAN_ORIGINAL.to_source(name): value for name, value in ours.items()})
         (source / "config.json").write_text(json.dumps({"num_heads": video.num_heads, "text_len": 9}))
         write_codecs(source)
     return ours
@@ -259,7 +259,7 @@ def test_a_wan_model_begins_the_video_branch(tmp_path, layout) -> None:
 def test_a_small_wan_model_begins_the_audio_branch(tmp_path) -> None:
     torch.manual_seed(2)
     donor = UniAVGenTransformer.from_settings(SETTINGS)
-    wan = {WAN_SMALL_ORIGINAL.to_theirs(name): value for name, value in donor.state_dict().items()}
+    wan = {WAN_SMALL_ORIGINAL.to_source(name): value for name, value in donor.state_dict().items()}
     wan.pop(None)
     wan |= {"patch_embedding.weight": torch.ones(8, 16, 1, 2, 2), "head.head.weight": torch.ones(64, 8)}
     write_shards(tmp_path / "source", wan, number=1)
@@ -270,7 +270,7 @@ def test_a_small_wan_model_begins_the_audio_branch(tmp_path) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     load_initial(model, out)
     taken = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
-    offered = {name for name in before if WAN_SMALL_ORIGINAL.to_theirs(name) is not None}
+    offered = {name for name in before if WAN_SMALL_ORIGINAL.to_source(name) is not None}
     assert taken <= offered
     assert all(torch.equal(model.state_dict()[name], donor.state_dict()[name]) for name in offered)
     other = UniAVGenTransformer.from_settings(replace(SETTINGS, audio=replace(SETTINGS.audio, ffn_width=19)))

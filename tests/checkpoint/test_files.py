@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from uniavgen.checkpoint import files
-from uniavgen.checkpoint.files import Placed, WeightFile, weight_files
+from uniavgen.checkpoint.files import ConvertedTensor, WeightFile, weight_files
 from uniavgen.checkpoint.stores import find_weights, read_pickled, read_safetensors
 
 STATE = {
@@ -30,9 +30,11 @@ def weights(request, tmp_path):
     return read_pickled(file, "it")
 
 
-def placed(weights, dtype=None) -> list[Placed]:
+def placed(weights, dtype=None) -> list[ConvertedTensor]:
     return [
-        Placed(name=f"our.{name}", shape=stored.shape, dtype=dtype or stored.dtype, weights=weights, theirs=name)
+        ConvertedTensor(
+            name=f"our.{name}", shape=stored.shape, dtype=dtype or stored.dtype, weights=weights, source_name=name
+        )
         for name, stored in weights.tensors.items()
     ]
 

@@ -13,7 +13,7 @@ from uniavgen.checkpoint.keymap import (
     WAN_SMALL_DIFFUSERS,
     WAN_SMALL_ORIGINAL,
     KeyMap,
-    Row,
+    KeyRule,
     Shape,
     release_map,
 )
@@ -35,9 +35,9 @@ def base() -> dict[str, Shape]:
 
 
 def check_both_ways(keymap: KeyMap, theirs: dict[str, Shape], ours: dict[str, Shape]) -> dict[str, str]:
-    places = keymap.place(theirs, ours)
-    assert all(keymap.to_theirs(name) == there for name, there in places.items())
-    assert all(keymap.to_ours(there) == name for name, there in places.items())
+    places = keymap.match(theirs, ours)
+    assert all(keymap.to_source(name) == there for name, there in places.items())
+    assert all(keymap.to_target(there) == name for name, there in places.items())
     return places
 
 
@@ -78,7 +78,7 @@ def test_wan_in_diffusers_layout_fills_the_video_branch(base: dict[str, Shape]) 
 
 
 def test_wan_in_original_layout_names_the_same_parameters(base: dict[str, Shape]) -> None:
-    theirs = {WAN_ORIGINAL.to_theirs(name): shape for name, shape in base.items()}
+    theirs = {WAN_ORIGINAL.to_source(name): shape for name, shape in base.items()}
     del theirs[None]
     assert len(theirs) == 825
     assert {"text_embedding.0.weight", "head.modulation", "blocks.29.cross_attn.norm_k.weight"} <= theirs.keys()
@@ -87,10 +87,10 @@ def test_wan_in_original_layout_names_the_same_parameters(base: dict[str, Shape]
 
 def test_small_wan_fills_the_audio_branch_where_shapes_agree(base: dict[str, Shape]) -> None:
     blocks = {f"blocks.{i}.self_attn.q.weight": (1536, 1536) for i in range(30)}
-    theirs = {WAN_SMALL_ORIGINAL.to_theirs(name): shape for name, shape in base.items()} | blocks
+    theirs = {WAN_SMALL_ORIGINAL.to_source(name): shape for name, shape in base.items()} | blocks
     theirs.pop(None)
     theirs |= {"patch_embedding.weight": (1536, 16, 1, 2, 2), "text_embedding.0.weight": (1536, 4096)}
-    places = WAN_SMALL_ORIGINAL.place(theirs, base)
+    places = WAN_SMALL_ORIGINAL.match(theirs, base)
     assert all(name.startswith("audio_stem.") or ".audio." in name for name in places)
     assert "audio_stem.proj_out.weight" not in places
 
@@ -101,27 +101,27 @@ def test_small_wan_in_diffusers_layout_fills_the_same_parameters(base: dict[str,
             num_attention_heads=12, in_channels=16, out_channels=16, ffn_dim=8960, num_layers=30
         )
     places = check_both_ways(WAN_SMALL_DIFFUSERS, shapes(wan), base)
-    assert places.keys() == {name for name in base if WAN_SMALL_ORIGINAL.to_theirs(name) is not None}
+    assert places.keys() == {name for name in base if WAN_SMALL_ORIGINAL.to_source(name) is not None}
 
 
 def test_interactions_stand_after_the_blocks_of_the_list() -> None:
     keymap = release_map((1, 4))
-    assert keymap.to_ours("a2v_blocks.1.q.weight") == "blocks.4.interaction.a2v.to_q.weight"
-    assert keymap.to_theirs("blocks.1.interaction.face_mask.proj.bias") == "a2v_blocks.0.mask_head.head.bias"
+    assert keymap.to_target("a2v_blocks.1.q.weight") == "blocks.4.interaction.a2v.to_q.weight"
+    assert keymap.to_source("blocks.1.interaction.face_mask.proj.bias") == "a2v_blocks.0.mask_head.head.bias"
     with pytest.raises(CheckpointError, match="matches 0 rows"):
-        keymap.to_ours("a2v_blocks.2.q.weight")
+        keymap.to_target("a2v_blocks.2.q.weight")
 
 
 def test_a_name_must_match_one_row() -> None:
-    keymap = KeyMap("two ways", (Row("a.{rest}", "b.{rest}"), Row("a.c", "d")))
+    keymap = KeyMap("two ways", (KeyRule("a.{rest}", "b.{rest}"), KeyRule("a.c", "d")))
     with pytest.raises(CheckpointError, match="matches 2 rows"):
-        keymap.to_ours("a.c")
+        keymap.to_target("a.c")
 
 
 def test_all_damage_is_listed() -> None:
-    keymap = KeyMap("a toy", (Row("theirs.{i}", "ours.{i}"),))
+    keymap = KeyMap("a toy", (KeyRule("theirs.{i}", "ours.{i}"),))
     with pytest.raises(CheckpointError) as error:
-        keymap.place(
+        keymap.match(
             {"theirs.0": (2,), "theirs.1": (3,), "foreign": (1,)}, {"ours.0": (2,), "ours.1": (4,), "ours.2": (1,)}
         )
     text = str(error.value)

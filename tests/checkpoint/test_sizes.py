@@ -9,9 +9,9 @@ from made_up import DESCRIBED, SETTINGS, VAE, theirs
 
 from uniavgen.checkpoint.codec_keymap import vae_map
 from uniavgen.checkpoint.keymap import WAN_DIFFUSERS, WAN_ORIGINAL, WAN_SMALL_ORIGINAL, Shape, release_map
-from uniavgen.checkpoint.parts import shapes_of
+from uniavgen.checkpoint.parts import parameter_shapes
 from uniavgen.checkpoint.sizes import (
-    Described,
+    SourceConfig,
     release_settings,
     umt5_config,
     vae_shape,
@@ -30,12 +30,12 @@ HEADS = {"num_heads": 2, "audio_num_heads": 1, "text_len": 9}
 
 def released_shapes(settings: TransformerConfig) -> dict[str, Shape]:
     keymap = release_map(settings.interaction.layer_list(settings.num_layers))
-    return {keymap.to_theirs(name): shape for name, shape in our_shapes(settings).items()}
+    return {keymap.to_source(name): shape for name, shape in our_shapes(settings).items()}
 
 
 def our_shapes(settings: TransformerConfig) -> dict[str, Shape]:
     with torch.device("meta"):
-        return shapes_of(UniAVGenTransformer.from_settings(settings))
+        return parameter_shapes(UniAVGenTransformer.from_settings(settings))
 
 
 def test_published_names_give_the_base_preset() -> None:
@@ -60,7 +60,7 @@ def test_published_codecs_give_umt5_xxl_and_wans_vae() -> None:
 def test_settings_come_back_from_shapes(layers) -> None:
     settings = replace(SETTINGS, interaction=InteractionConfig(layers=layers))
     described = DESCRIBED | ({"interaction_layers": list(layers)} if isinstance(layers, tuple) else {})
-    assert release_settings(released_shapes(settings), Described.of(described, "a test")) == settings
+    assert release_settings(released_shapes(settings), SourceConfig.of(described, "a test")) == settings
 
 
 def test_autoencoder_comes_back_from_shapes() -> None:
@@ -71,16 +71,18 @@ def test_autoencoder_comes_back_from_shapes() -> None:
 
 @pytest.mark.parametrize("keymap", [WAN_ORIGINAL, WAN_DIFFUSERS], ids=["original", "diffusers"])
 def test_video_branch_comes_back_from_a_wan_model(keymap) -> None:
-    wan = {keymap.to_theirs(name): shape for name, shape in our_shapes(SETTINGS).items()}
+    wan = {keymap.to_source(name): shape for name, shape in our_shapes(SETTINGS).items()}
     wan.pop(None)
-    settings = wan_video_settings(wan, keymap, Described(num_heads=2, text_len=9))
+    settings = wan_video_settings(wan, keymap, SourceConfig(num_heads=2, text_len=9))
     assert (settings.num_layers, settings.video) == (SETTINGS.num_layers, SETTINGS.video)
 
 
 def test_audio_branch_comes_back_from_a_wan_model() -> None:
-    wan = {WAN_SMALL_ORIGINAL.to_theirs(name): shape for name, shape in our_shapes(SETTINGS).items()}
+    wan = {WAN_SMALL_ORIGINAL.to_source(name): shape for name, shape in our_shapes(SETTINGS).items()}
     wan.pop(None)
-    settings = wan_audio_settings(wan, WAN_SMALL_ORIGINAL, Described.of({"num_attention_heads": 1, "x": 2}, "a test"))
+    settings = wan_audio_settings(
+        wan, WAN_SMALL_ORIGINAL, SourceConfig.of({"num_attention_heads": 1, "x": 2}, "a test")
+    )
     assert settings.audio == replace(SETTINGS.audio, speech=settings.audio.speech)
 
 
@@ -104,7 +106,7 @@ def test_sizes_that_cannot_be_are_refused(change, described, words) -> None:
     shapes = released_shapes(SETTINGS) | change
     with pytest.raises(UniAVGenError, match=words):
         release_settings(
-            {name: shape for name, shape in shapes.items() if shape is not None}, Described.of(described, "a test")
+            {name: shape for name, shape in shapes.items() if shape is not None}, SourceConfig.of(described, "a test")
         )
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from uniavgen.codecs import mel
-from uniavgen.data.dataset import CaptionShape, TrainingData, silent_mel
+from uniavgen.data.dataset import CaptionSize, TrainingData, silent_mel
 from uniavgen.data.features import EMPTY_CAPTION, Features, FeatureSet
 from uniavgen.data.shards import ShardWriter
 from uniavgen.data.words import Word
@@ -57,7 +57,7 @@ def data(folder, num_frames=FRAMES, with_video=True, memory_bytes=1 << 20):
         seed=0,
         timing=Timebase().clip(num_frames),
         symbols=lambda text: [ord(c) - 31 for c in text],
-        caption=CaptionShape(tokens=13, width=11),
+        caption=CaptionSize(tokens=13, width=11),
         with_video=with_video,
     )
 
@@ -108,10 +108,10 @@ def test_a_batch_holds_the_drawn_clips(folder):
 
 def test_a_pass_without_text_has_the_empty_caption_and_filler(folder):
     batch = data(folder).batch(drawn(), range(3))
-    assert torch.equal(batch.no_text.caption[:, 0], torch.full((3, 11), 9.0))
-    assert not batch.no_text.caption[:, 1:].any()
-    assert not batch.no_text.speech.any()
-    assert batch.no_text.speech.shape == (3, 10)
+    assert torch.equal(batch.uncond_text.caption[:, 0], torch.full((3, 11), 9.0))
+    assert not batch.uncond_text.caption[:, 1:].any()
+    assert not batch.uncond_text.speech.any()
+    assert batch.uncond_text.speech.shape == (3, 10)
 
 
 def test_a_cut_clip_says_what_is_spoken_before_the_cut(folder):
@@ -137,7 +137,7 @@ def test_reference_audio_is_another_clip_of_the_speaker_in_whole_words(folder, l
         other = int(batch.reference_audio[row, 0, 0])
         assert SPEAKERS[other] == SPEAKERS[i]
         assert other != i or SPEAKERS[i] == "lone"
-        transcript = said(batch.no_text, row).rstrip()
+        transcript = said(batch.uncond_text, row).rstrip()
         words = transcript.split()
         heard = [w.text for w in features(other).words]
         first = heard.index(words[0])
@@ -168,7 +168,7 @@ def test_clips_that_are_too_short_are_told(folder):
 
 def test_captions_of_another_encoder_are_told(folder):
     clips = data(folder)
-    other = TrainingData(**{**vars(clips), "caption": CaptionShape(tokens=13, width=12)})
+    other = TrainingData(**{**vars(clips), "caption": CaptionSize(tokens=13, width=12)})
     with pytest.raises(DataError, match="caption"):
         other.batch(drawn(), range(1))
 
@@ -198,20 +198,20 @@ def test_symbols_have_the_times_of_their_words(folder):
             )
             first += len(word) + 1
         assert batch.text.times[row, len(text) :].isnan().all()
-    assert batch.no_text.times.isnan().all()
+    assert batch.uncond_text.times.isnan().all()
 
 
 def test_times_behind_a_reference_count_its_tokens(folder):
     batch = data(folder).batch(drawn(reference_tokens=75, task=Task.REFERENCE_AUDIO), [0])
     reference, alone = batch.reference_audio.shape[1], data(folder).batch(drawn(), [0])
-    before, times = said(batch.no_text, 0).rstrip(), batch.text.times[0]
+    before, times = said(batch.uncond_text, 0).rstrip(), batch.text.times[0]
     assert times[0] >= 0
     assert times[len(before) - 1] < reference
     assert times[len(before)].isnan()
     clip = alone.text.times[0][~alone.text.times[0].isnan()]
     assert torch.allclose(times[len(before) + 1 :][: len(clip)], clip + reference)
-    assert torch.equal(batch.no_text.times[0, : len(before)], times[: len(before)])
-    assert batch.no_text.times[0, len(before) :].isnan().all()
+    assert torch.equal(batch.uncond_text.times[0, : len(before)], times[: len(before)])
+    assert batch.uncond_text.times[0, len(before) :].isnan().all()
 
 
 def test_times_are_told_only_where_symbols_can_be_counted_and_sound_is_made(folder):

@@ -8,7 +8,7 @@ from uniavgen.errors import ConfigError, MediaError, UniAVGenError
 from uniavgen.inference.inputs import prepare_inputs, resample
 from uniavgen.inference.request import Request, SamplingConfig
 from uniavgen.inference.resize import ResizeAndCrop, ResizeShortSide, resize
-from uniavgen.media.video import at_rate
+from uniavgen.media.video import resample_frames
 from uniavgen.tasks.table import Task
 from uniavgen.timebase import Source, Timebase
 
@@ -94,9 +94,9 @@ def test_trimming_cuts_what_is_too_long():
 
 
 def test_rates_are_brought_to_the_models():
-    assert at_rate(video(50), Fraction(25), Fraction(16))[:4, 0, 0, 0].tolist() == [0, 2, 3, 5]
-    assert len(at_rate(video(50), Fraction(25), Fraction(16))) == 32
-    assert np.array_equal(at_rate(video(7), Fraction(16), Fraction(16)), video(7))
+    assert resample_frames(video(50), Fraction(25), Fraction(16))[:4, 0, 0, 0].tolist() == [0, 2, 3, 5]
+    assert len(resample_frames(video(50), Fraction(25), Fraction(16))) == 32
+    assert np.array_equal(resample_frames(video(7), Fraction(16), Fraction(16)), video(7))
     seconds = np.arange(48_000) / 48_000
     half = resample(np.sin(2 * np.pi * 440 * seconds).astype(np.float32), 48_000, RATE)
     expected = np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)

@@ -11,7 +11,13 @@ import pytest
 from uniavgen.artifacts import check_writable
 from uniavgen.errors import MediaError, OutputError
 from uniavgen.media.audio import read_audio, write_wav
-from uniavgen.media.container import Kept, read_metadata, write_animated, write_clip, write_dubbed
+from uniavgen.media.container import (
+    AudioTransfer,
+    read_metadata,
+    write_clip,
+    write_clip_keeping_audio,
+    write_clip_keeping_video,
+)
 from uniavgen.media.probe import probe
 from uniavgen.media.video import read_video
 
@@ -97,7 +103,7 @@ def test_dubbing_keeps_the_picture_packets(tmp_path, name, codec):
             out.mux(stream.encode(av.VideoFrame.from_ndarray(pixels)))
         out.mux(stream.encode(None))
     voice = tone(1.2)
-    write_dubbed(tmp_path / "out.mp4", source, voice, RATE_HZ, SETTINGS)
+    write_clip_keeping_video(tmp_path / "out.mp4", source, voice, RATE_HZ, SETTINGS)
     if name == "a.mp4":
         assert packets(tmp_path / "out.mp4", "video") == packets(source, "video")
     else:
@@ -110,13 +116,13 @@ def test_dubbing_keeps_the_picture_packets(tmp_path, name, codec):
 
 def test_dubbing_keeps_rotation(tmp_path):
     store_video(tmp_path / "a.mp4", moving_bar(5), 16, rotation=-90)
-    write_dubbed(tmp_path / "out.mp4", tmp_path / "a.mp4", tone(0.3), RATE_HZ, {})
+    write_clip_keeping_video(tmp_path / "out.mp4", tmp_path / "a.mp4", tone(0.3), RATE_HZ, {})
     assert read_video(tmp_path / "out.mp4", FPS).frames.shape == (5, 48, 32, 3)
 
 
 def test_dubbing_stops_where_told(tmp_path):
     store_video(tmp_path / "a.mp4", moving_bar(48), 16)
-    write_dubbed(tmp_path / "out.mp4", tmp_path / "a.mp4", tone(1.0), RATE_HZ, {}, stop_s=1.0)
+    write_clip_keeping_video(tmp_path / "out.mp4", tmp_path / "a.mp4", tone(1.0), RATE_HZ, {}, stop_s=1.0)
     whole = read_video(tmp_path / "a.mp4", FPS).frames
     got = read_video(tmp_path / "out.mp4", FPS).frames
     assert 16 <= len(got) <= 19
@@ -131,8 +137,8 @@ def test_a_codec_that_mp4_cannot_hold_goes_into_mkv(tmp_path):
             out.mux(stream.encode(av.VideoFrame.from_ndarray(pixels)))
         out.mux(stream.encode(None))
     with pytest.raises(MediaError, match=r"vp8.*\.mkv"):
-        write_dubbed(tmp_path / "out.mp4", tmp_path / "a.webm", tone(0.5), RATE_HZ, {})
-    write_dubbed(tmp_path / "out.mkv", tmp_path / "a.webm", tone(0.5), RATE_HZ, {})
+        write_clip_keeping_video(tmp_path / "out.mp4", tmp_path / "a.webm", tone(0.5), RATE_HZ, {})
+    write_clip_keeping_video(tmp_path / "out.mkv", tmp_path / "a.webm", tone(0.5), RATE_HZ, {})
     assert sorted(f.name for f in tmp_path.iterdir()) == ["a.webm", "out.mkv"]
 
 
@@ -147,8 +153,8 @@ def test_a_codec_that_mp4_cannot_hold_goes_into_mkv(tmp_path):
 )
 def test_animation_copies_the_sound_packets(tmp_path, name, codec, layout):
     store_audio(tmp_path / name, codec, tone(1.0, 48_000), 48_000, layout)
-    kept = write_animated(tmp_path / "out.mp4", moving_bar(16), FPS, tmp_path / name, SETTINGS)
-    assert kept is Kept.COPIED
+    kept = write_clip_keeping_audio(tmp_path / "out.mp4", moving_bar(16), FPS, tmp_path / name, SETTINGS)
+    assert kept is AudioTransfer.COPIED
     assert [p for p, _ in packets(tmp_path / "out.mp4", "audio")] == [p for p, _ in packets(tmp_path / name, "audio")]
     assert read_metadata(tmp_path / "out.mp4") == {**SETTINGS, "kept_audio": "copied"}
 
@@ -162,8 +168,8 @@ def test_animation_keeps_the_samples_of_a_wav(tmp_path, codec, rng):
         frame.sample_rate = 44_100
         out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
-    kept = write_animated(tmp_path / "out.mp4", moving_bar(16), FPS, tmp_path / "a.wav", {})
-    assert kept is Kept.LOSSLESS
+    kept = write_clip_keeping_audio(tmp_path / "out.mp4", moving_bar(16), FPS, tmp_path / "a.wav", {})
+    assert kept is AudioTransfer.LOSSLESS
     was, now = samples(tmp_path / "a.wav"), samples(tmp_path / "out.mp4")
     if codec == "pcm_u8":
         was = (was.astype(np.int16) - 128) * 256
@@ -172,14 +178,14 @@ def test_animation_keeps_the_samples_of_a_wav(tmp_path, codec, rng):
 
 def test_animation_with_float_samples_says_that_it_rounds(tmp_path):
     store_audio(tmp_path / "a.wav", "pcm_f32le", tone(0.5), RATE_HZ)
-    kept = write_animated(tmp_path / "out.mp4", moving_bar(8), FPS, tmp_path / "a.wav", {})
-    assert kept is Kept.ROUNDED
+    kept = write_clip_keeping_audio(tmp_path / "out.mp4", moving_bar(8), FPS, tmp_path / "a.wav", {})
+    assert kept is AudioTransfer.ROUNDED
     np.testing.assert_allclose(samples(tmp_path / "out.mp4")[0] / 2**31, samples(tmp_path / "a.wav")[0], atol=2**-23)
 
 
 def test_animation_stops_where_told(tmp_path):
     write_wav(tmp_path / "a.wav", tone(2.0), RATE_HZ)
-    write_animated(tmp_path / "out.mp4", moving_bar(16), FPS, tmp_path / "a.wav", {}, stop_s=1.0)
+    write_clip_keeping_audio(tmp_path / "out.mp4", moving_bar(16), FPS, tmp_path / "a.wav", {}, stop_s=1.0)
     assert samples(tmp_path / "out.mp4").shape[-1] == RATE_HZ
 
 
@@ -188,7 +194,7 @@ def test_sync_survives_a_copied_mp3(tmp_path, seconds):
     waveform = np.zeros(2 * 48_000, np.float32)
     waveform[round(seconds * 48_000) :][:200] = 0.9
     store_audio(tmp_path / "a.mp3", "libmp3lame", waveform, 48_000)
-    write_animated(tmp_path / "out.mp4", moving_bar(32), FPS, tmp_path / "a.mp3", {})
+    write_clip_keeping_audio(tmp_path / "out.mp4", moving_bar(32), FPS, tmp_path / "a.mp3", {})
     got = read_video(tmp_path / "out.mp4", FPS, rate_hz=RATE_HZ).waveform
     assert np.abs(got).argmax() / RATE_HZ == pytest.approx(seconds + 100 / 48_000, abs=0.005)
 

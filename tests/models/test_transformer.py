@@ -151,7 +151,7 @@ def test_video_branch_is_bit_equal_to_wan() -> None:
     ).eval()
     tiny.randomise(wan, seed=5)
     model, video = tiny.model(), tiny.video()
-    weights = {WAN_DIFFUSERS.to_ours(name): value for name, value in wan.state_dict().items()}
+    weights = {WAN_DIFFUSERS.to_target(name): value for name, value in wan.state_dict().items()}
     assert not model.load_state_dict(weights, strict=False).unexpected_keys
     caption = tiny.normal(2, settings.caption_tokens, settings.caption_width, seed=6)
     times = video.times.values.gather(1, video.times.index).repeat_interleave(6, dim=1) * 1000

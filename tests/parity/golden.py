@@ -17,7 +17,7 @@ from torch import Tensor
 
 from uniavgen.batch import Gate, Stream, TextInputs, TokenTimes
 from uniavgen.checkpoint.keymap import release_map
-from uniavgen.checkpoint.sizes import Described, release_settings
+from uniavgen.checkpoint.sizes import SourceConfig, release_settings
 from uniavgen.models.config import TransformerConfig
 from uniavgen.models.transformer import UniAVGenTransformer
 
@@ -121,7 +121,7 @@ class GoldenSet:
     @cached_property
     def settings(self) -> TransformerConfig:
         """Read from the weights; what their shapes cannot tell, from the authors' configuration."""
-        return release_settings(self._shapes, Described.of(self.config, self.name))
+        return release_settings(self._shapes, SourceConfig.of(self.config, self.name))
 
     @cached_property
     def _shapes(self) -> dict[str, tuple[int, ...]]:
@@ -133,7 +133,7 @@ class GoldenSet:
         """Our model with the set's weights, float32."""
         model = UniAVGenTransformer.from_settings(self.settings).eval()
         ours = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-        places = release_map(self.settings.interaction.layer_list(self.settings.num_layers)).place(self._shapes, ours)
+        places = release_map(self.settings.interaction.layer_list(self.settings.num_layers)).match(self._shapes, ours)
         weights = load_file(folder() / f"{self.name}_weights.safetensors")
         model.load_state_dict({name: weights[there].float() for name, there in places.items()}, strict=True)
         return model

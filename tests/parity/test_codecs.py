@@ -32,7 +32,7 @@ def read(name: str, part: str) -> tuple[dict, dict[str, Tensor], Path]:
 
 def fill(module: nn.Module, weights: dict[str, Tensor], keymap: KeyMap) -> None:
     ours = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    places = keymap.place({name: tuple(value.shape) for name, value in weights.items()}, ours)
+    places = keymap.match({name: tuple(value.shape) for name, value in weights.items()}, ours)
     tied = {name: weights["token_embedding.weight"].float() for name in keymap.tied if name in ours}
     module.load_state_dict({name: weights[there].float() for name, there in places.items()} | tied)
 

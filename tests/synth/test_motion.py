@@ -4,9 +4,9 @@
 import numpy as np
 import pytest
 
-from uniavgen.synth.appearance import draw_style
+from uniavgen.synth.appearance import sample_style
 from uniavgen.synth.arkit import ARKIT, INDEX
-from uniavgen.synth.captions import caption, mood_words
+from uniavgen.synth.captions import build_caption, mood_words
 from uniavgen.synth.identity import ANCESTRIES, Identity
 from uniavgen.synth.moods import ANGRY, HAPPY, MOODS, NEUTRAL, SAD
 from uniavgen.synth.motion import perform
@@ -97,11 +97,11 @@ def test_captions_say_gender_age_and_mood(gender: str, age: float) -> None:
         ancestry=np.full(len(ANCESTRIES), 1 / 3, np.float32),
         weights=np.zeros(2, np.float32),
     )
-    style = draw_style(identity, np.random.default_rng(1))
+    style = sample_style(identity, np.random.default_rng(1))
     noun = {("female", True): "girl", ("male", True): "boy", ("female", False): "woman", ("male", False): " man"}
     for seed in range(6):
         for mood in MOODS:
-            text = caption(identity, style, mood, 1.0, "garden", np.random.default_rng(seed))
+            text = build_caption(identity, style, mood, 1.0, "garden", np.random.default_rng(seed))
             assert noun[gender, age < 17] in text
             assert mood_words(mood, 1.0) in text
             assert ("old" in text.split()) == (age > 62)

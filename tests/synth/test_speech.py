@@ -9,9 +9,9 @@ import pytest
 from uniavgen.errors import ConfigError, DataError
 from uniavgen.synth.assets import find_heads, find_speech, find_voices
 from uniavgen.synth.moods import ANGRY, HAPPY, SAD
-from uniavgen.synth.prosody import colour, place, retune
+from uniavgen.synth.prosody import apply_tone, pad_to_length, resample_pitch
 from uniavgen.synth.sentences import plural, sentence
-from uniavgen.synth.speech import SAMPLE_RATE_HZ, MadeSpeech, Speech, split_of
+from uniavgen.synth.speech import SAMPLE_RATE_HZ, RecordedSpeech, Speech, split_of
 from uniavgen.synth.voices import FliteSpeech, KokoroSpeech, blends, voice_style
 
 
@@ -47,7 +47,7 @@ def test_plurals(one: str, many: str) -> None:
 
 def test_no_sentence_is_in_two_splits(speech_folder: Path) -> None:
     said = {
-        split: {MadeSpeech(speech_folder, split).line(3, i).text for i in range(80)}
+        split: {RecordedSpeech(speech_folder, split).line(3, i).text for i in range(80)}
         for split in ("train", "val", "all")
     }
     assert said["train"]
@@ -58,7 +58,7 @@ def test_no_sentence_is_in_two_splits(speech_folder: Path) -> None:
 
 
 def test_every_utterance_comes_once_before_any_comes_again(speech_folder: Path) -> None:
-    source = MadeSpeech(speech_folder)
+    source = RecordedSpeech(speech_folder)
     first = [source.line(5, i).utterance for i in range(40)]
     assert len(set(first)) == 40
     assert first != [source.line(6, i).utterance for i in range(40)]
@@ -67,13 +67,13 @@ def test_every_utterance_comes_once_before_any_comes_again(speech_folder: Path) 
 
 def test_made_speech_errors_say_what_is_wrong(tmp_path: Path, speech_folder: Path) -> None:
     with pytest.raises(ConfigError, match="train, val, all"):
-        MadeSpeech(speech_folder, "test")
+        RecordedSpeech(speech_folder, "test")
     (tmp_path / "index.jsonl").write_text("nonsense")
     with pytest.raises(DataError, match="cannot be read"):
-        MadeSpeech(tmp_path)
+        RecordedSpeech(tmp_path)
     (tmp_path / "index.jsonl").write_text("")
     with pytest.raises(DataError, match="no utterance"):
-        MadeSpeech(tmp_path)
+        RecordedSpeech(tmp_path)
 
 
 def test_missing_material_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +89,7 @@ def test_missing_material_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_tuning_up_shortens_everything_alike() -> None:
     tone = np.sin(2 * np.pi * 200 * np.arange(SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ).astype(np.float32)
-    tuned = retune(Speech(waveform=tone, phones=(("a", 0.2, 0.8),)), 1.25)
+    tuned = resample_pitch(Speech(waveform=tone, phones=(("a", 0.2, 0.8),)), 1.25)
     assert tuned.duration_s == pytest.approx(0.8, abs=1e-3)
     assert tuned.phones == (("a", pytest.approx(0.16), pytest.approx(0.64)),)
     spectrum = np.abs(np.fft.rfft(tuned.waveform))
@@ -98,7 +98,7 @@ def test_tuning_up_shortens_everything_alike() -> None:
 
 def test_placing_keeps_length_and_cuts_phones() -> None:
     speech = Speech(waveform=np.ones(1000, np.float32), phones=(("a", 0.0, 0.01), ("b", 0.01, 0.04), ("c", 0.1, 0.2)))
-    placed = place(speech, 0.01, 720)
+    placed = pad_to_length(speech, 0.01, 720)
     assert placed.waveform.shape == (720,)
     assert not placed.waveform[:240].any()
     assert placed.waveform[240:].all()
@@ -108,7 +108,7 @@ def test_placing_keeps_length_and_cuts_phones() -> None:
 
 def test_moods_change_loudness() -> None:
     noise = np.random.default_rng(0).normal(0, 0.1, 4800).astype(np.float32)
-    soft, plain = colour(noise, -6.0, {}), colour(noise, 0.0, {})
+    soft, plain = apply_tone(noise, -6.0, {}), apply_tone(noise, 0.0, {})
     assert np.abs(plain).max() == pytest.approx(0.55, rel=1e-3)
     assert np.abs(soft).max() == pytest.approx(0.55 / 2, rel=0.01)
 
@@ -118,7 +118,7 @@ def test_moods_change_tone_by_as_much_as_they_say_and_no_times() -> None:
     click = np.zeros(SAMPLE_RATE_HZ, np.float32)
     click[SAMPLE_RATE_HZ // 2] = 1
     for mood in (HAPPY, ANGRY, SAD):
-        heard = colour(click, 0.0, mood.tone_db)
+        heard = apply_tone(click, 0.0, mood.tone_db)
         assert np.abs(heard).argmax() == SAMPLE_RATE_HZ // 2
         gains_db = 20 * np.log10(np.abs(np.fft.rfft(heard)))
         between = np.interp(np.log(1000), np.log(list(mood.tone_db)), list(mood.tone_db.values()))
@@ -133,7 +133,7 @@ def test_flite_times_cover_its_sound() -> None:
         pytest.skip(str(error))
     line = source.line(1, 2)
     assert split_of(line.text) == "train"
-    speech, faster = source.say(line, 1.0), source.say(line, 1.3)
+    speech, faster = source.synthesize(line, 1.0), source.synthesize(line, 1.3)
     assert faster.duration_s < 0.9 * speech.duration_s
     ends = [end for _, _, end in speech.phones]
     assert ends == sorted(ends)
@@ -145,7 +145,7 @@ def test_kokoro_phones_lie_where_it_is_loud() -> None:
     try:
         source = KokoroSpeech(find_voices(), "val")
         line = source.line(1, 2)
-        speech = source.say(line, 1.0)
+        speech = source.synthesize(line, 1.0)
     except (ConfigError, DataError) as error:
         pytest.skip(str(error))
     assert split_of(line.text) == "val"

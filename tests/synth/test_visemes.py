@@ -6,9 +6,9 @@ from itertools import product
 import numpy as np
 import pytest
 
-from uniavgen.synth.head import Head
+from uniavgen.synth.head import HeadMesh
 from uniavgen.synth.head_data import HeadData
-from uniavgen.synth.identity import draw_identity
+from uniavgen.synth.identity import sample_identity
 from uniavgen.synth.moods import MOODS
 from uniavgen.synth.motion import perform
 from uniavgen.synth.visemes import Phone
@@ -35,7 +35,7 @@ def openings(head_data: HeadData) -> dict[str, np.ndarray]:
     people = [("female", 9.0), ("male", 30.0), ("female", 50.0), ("male", 75.0)]
     for number, ((gender, age), mood) in enumerate(product(people, MOODS)):
         rng = np.random.default_rng(number)
-        head, phones = Head(head_data, draw_identity(head_data, rng, gender, age)), babble(rng)
+        head, phones = HeadMesh(head_data, sample_identity(head_data, rng, gender, age)), babble(rng)
         opening = head.mouth_opening(perform(phones, mood, 1.0, 81, FPS, rng).arkit)
         middle = (np.arange(81) + 0.5) / FPS
         for symbol, start, end in phones:

@@ -14,15 +14,15 @@ from uniavgen.data.sample import decode_frames, decode_sound
 from uniavgen.data.shards import ShardSet
 from uniavgen.errors import ConfigError, DataError
 from uniavgen.synth import Art, RenderedClip, WorldSettings, generate
-from uniavgen.synth.appearance import draw_style
+from uniavgen.synth.appearance import sample_style
 from uniavgen.synth.arkit import INDEX
-from uniavgen.synth.hair import wear
-from uniavgen.synth.head import Head, rotations
+from uniavgen.synth.hair import build_attachments
+from uniavgen.synth.head import HeadMesh, rotations
 from uniavgen.synth.head_data import HeadData
-from uniavgen.synth.identity import draw_identity
+from uniavgen.synth.identity import sample_identity
 from uniavgen.synth.moods import STRENGTHS
-from uniavgen.synth.speech import SAMPLE_RATE_HZ, MadeSpeech
-from uniavgen.synth.world import World
+from uniavgen.synth.speech import SAMPLE_RATE_HZ, RecordedSpeech
+from uniavgen.synth.world import SyntheticWorld
 
 
 @pytest.fixture(scope="module")
@@ -156,8 +156,8 @@ def test_settings_are_checked() -> None:
 @pytest.mark.parametrize(("gender", "age"), [("female", 9.0), ("male", 30.0), ("female", 78.0)])
 def test_the_mesh_opens_by_the_jaw(head_data: HeadData, gender: str, age: float) -> None:
     rng = np.random.default_rng(5)
-    identity = draw_identity(head_data, rng, gender, age)
-    head = Head(head_data, identity, wear(head_data, identity, draw_style(identity, rng)))
+    identity = sample_identity(head_data, rng, gender, age)
+    head = HeadMesh(head_data, identity, build_attachments(head_data, identity, sample_style(identity, rng)))
     arkit = np.zeros((5, 52), np.float32)
     arkit[:, INDEX["jawOpen"]] = np.linspace(0, 1, 5)
     opening = head.mouth_opening(arkit)
@@ -169,7 +169,7 @@ def test_the_mesh_opens_by_the_jaw(head_data: HeadData, gender: str, age: float)
 
 
 def test_turning_moves_the_skull_and_leaves_the_shoulders(head_data: HeadData) -> None:
-    head = Head(head_data, draw_identity(head_data, np.random.default_rng(1), "male", 40.0))
+    head = HeadMesh(head_data, sample_identity(head_data, np.random.default_rng(1), "male", 40.0))
     angles, still = np.array([[0.4, -0.2, 0.1]], np.float32), np.zeros((1, 3), np.float32)
     turned = head.pose(np.zeros((1, 52), np.float32), angles, still)
     moved = np.linalg.norm(turned.positions[0] - head.neutral, axis=1)
@@ -181,11 +181,11 @@ def test_turning_moves_the_skull_and_leaves_the_shoulders(head_data: HeadData) -
 
 def test_moods_are_heard_by_their_strength(head_data: HeadData, speech_folder: Path) -> None:
     """The fixture speaks at 180 Hz; what a person adds to it is taken out again."""
-    world = World(head_data, MadeSpeech(speech_folder), people_per_voice=1)
+    world = SyntheticWorld(head_data, RecordedSpeech(speech_folder), people_per_voice=1)
     pitch: dict[tuple[str, float], float] = {}
     peak: dict[tuple[str, float], float] = {}
     length: dict[tuple[str, float], float] = {}
-    for take in (world.take(4, number) for number in range(60)):
+    for take in (world.speak_clip(4, number) for number in range(60)):
         key = (take.mood.name, take.strength)
         spectrum = np.abs(np.fft.rfft(take.speech.waveform, 1 << 18))
         pitch[key] = float(np.argmax(spectrum)) * SAMPLE_RATE_HZ / (1 << 18) / 180 / take.person.pitch

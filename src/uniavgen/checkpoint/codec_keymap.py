@@ -1,6 +1,6 @@
 """Names of the release's frozen encoders in the classes that run them here: umT5 and Wan's VAE."""
 
-from uniavgen.checkpoint.keymap import KeyMap, Row
+from uniavgen.checkpoint.keymap import KeyMap, KeyRule
 
 _UMT5_BLOCK = (
     ("norm1.weight", "layer.0.layer_norm.weight"),
@@ -15,9 +15,9 @@ _UMT5_BLOCK = (
 UMT5_ORIGINAL = KeyMap(
     "umT5's encoder in Wan's layout",
     (
-        Row("token_embedding.weight", "shared.weight"),
-        *(Row(f"blocks.{{i}}.{a}", f"encoder.block.{{i}}.{b}") for a, b in _UMT5_BLOCK),
-        Row("norm.weight", "encoder.final_layer_norm.weight"),
+        KeyRule("token_embedding.weight", "shared.weight"),
+        *(KeyRule(f"blocks.{{i}}.{a}", f"encoder.block.{{i}}.{b}") for a, b in _UMT5_BLOCK),
+        KeyRule("norm.weight", "encoder.final_layer_norm.weight"),
     ),
     tied=("encoder.embed_tokens.weight",),
 )
@@ -33,18 +33,18 @@ _RESNET = (*_RESIDUAL, ("shortcut.{leaf}", "conv_shortcut.{leaf}"))
 _RESAMPLE = (("resample.1.{leaf}", "resample.1.{leaf}"), ("time_conv.{leaf}", "time_conv.{leaf}"))
 
 
-def _half(name: str, quantiser: tuple[str, str]) -> tuple[Row, ...]:
+def _half(name: str, quantiser: tuple[str, str]) -> tuple[KeyRule, ...]:
     """What encoder and decoder share."""
     return (
-        Row(f"{quantiser[0]}.{{leaf}}", f"{quantiser[1]}.{{leaf}}"),
-        Row(f"{name}.conv1.{{leaf}}", f"{name}.conv_in.{{leaf}}"),
-        *(Row(f"{name}.middle.0.{a}", f"{name}.mid_block.resnets.0.{b}") for a, b in _RESIDUAL),
-        Row(f"{name}.middle.1.norm.gamma", f"{name}.mid_block.attentions.0.norm.gamma"),
-        Row(f"{name}.middle.1.to_qkv.{{leaf}}", f"{name}.mid_block.attentions.0.to_qkv.{{leaf}}"),
-        Row(f"{name}.middle.1.proj.{{leaf}}", f"{name}.mid_block.attentions.0.proj.{{leaf}}"),
-        *(Row(f"{name}.middle.2.{a}", f"{name}.mid_block.resnets.1.{b}") for a, b in _RESIDUAL),
-        Row(f"{name}.head.0.gamma", f"{name}.norm_out.gamma"),
-        Row(f"{name}.head.2.{{leaf}}", f"{name}.conv_out.{{leaf}}"),
+        KeyRule(f"{quantiser[0]}.{{leaf}}", f"{quantiser[1]}.{{leaf}}"),
+        KeyRule(f"{name}.conv1.{{leaf}}", f"{name}.conv_in.{{leaf}}"),
+        *(KeyRule(f"{name}.middle.0.{a}", f"{name}.mid_block.resnets.0.{b}") for a, b in _RESIDUAL),
+        KeyRule(f"{name}.middle.1.norm.gamma", f"{name}.mid_block.attentions.0.norm.gamma"),
+        KeyRule(f"{name}.middle.1.to_qkv.{{leaf}}", f"{name}.mid_block.attentions.0.to_qkv.{{leaf}}"),
+        KeyRule(f"{name}.middle.1.proj.{{leaf}}", f"{name}.mid_block.attentions.0.proj.{{leaf}}"),
+        *(KeyRule(f"{name}.middle.2.{a}", f"{name}.mid_block.resnets.1.{b}") for a, b in _RESIDUAL),
+        KeyRule(f"{name}.head.0.gamma", f"{name}.norm_out.gamma"),
+        KeyRule(f"{name}.head.2.{{leaf}}", f"{name}.conv_out.{{leaf}}"),
     )
 
 
@@ -59,9 +59,15 @@ def vae_map(num_res_blocks: int = 2) -> KeyMap:
         (
             *_half("encoder", ("conv1", "quant_conv")),
             *_half("decoder", ("conv2", "post_quant_conv")),
-            *(Row(f"{down}.{{j}}.{a}", f"encoder.down_blocks.{{i}}.resnets.{{j}}.{b}") for a, b in _RESNET),
-            *(Row(f"{up}.{{j}}.{a}", f"decoder.up_blocks.{{i}}.resnets.{{j}}.{b}") for a, b in _RESNET),
-            *(Row(f"{down}.{num_res_blocks}.{a}", f"encoder.down_blocks.{{i}}.downsampler.{b}") for a, b in _RESAMPLE),
-            *(Row(f"{up}.{num_res_blocks + 1}.{a}", f"decoder.up_blocks.{{i}}.upsampler.{b}") for a, b in _RESAMPLE),
+            *(KeyRule(f"{down}.{{j}}.{a}", f"encoder.down_blocks.{{i}}.resnets.{{j}}.{b}") for a, b in _RESNET),
+            *(KeyRule(f"{up}.{{j}}.{a}", f"decoder.up_blocks.{{i}}.resnets.{{j}}.{b}") for a, b in _RESNET),
+            *(
+                KeyRule(f"{down}.{num_res_blocks}.{a}", f"encoder.down_blocks.{{i}}.downsampler.{b}")
+                for a, b in _RESAMPLE
+            ),
+            *(
+                KeyRule(f"{up}.{num_res_blocks + 1}.{a}", f"decoder.up_blocks.{{i}}.upsampler.{b}")
+                for a, b in _RESAMPLE
+            ),
         ),
     )

@@ -148,7 +148,7 @@ def _replace(path: Path, chunks: Any, on_bytes: OnBytes) -> str:
 
 
 def _sources(file: WeightFile) -> set[Path]:
-    return {tensor.weights.tensors[tensor.theirs].file for tensor in file.tensors}
+    return {tensor.weights.tensors[tensor.source_name].file for tensor in file.tensors}
 
 
 def readable(num_bytes: int) -> str:

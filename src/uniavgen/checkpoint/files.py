@@ -15,7 +15,7 @@ import torch
 from huggingface_hub import split_state_dict_into_shards_factory
 
 from uniavgen.checkpoint.keymap import Shape
-from uniavgen.checkpoint.stores import DTYPES, Weights
+from uniavgen.checkpoint.stores import DTYPES, StoredWeights
 
 _CHUNK: Final = 2**24
 """Numbers that are converted at a time."""
@@ -25,15 +25,15 @@ _ORDER: Final = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Placed:
+class ConvertedTensor:
     """A parameter of ours and where it comes from."""
 
     name: str
     shape: Shape
     dtype: torch.dtype
     """As it is written."""
-    weights: Weights
-    theirs: str
+    weights: StoredWeights
+    source_name: str
 
     @property
     def num_bytes(self) -> int:
@@ -41,14 +41,14 @@ class Placed:
 
     def chunks(self) -> Iterator[memoryview]:
         """Its bytes, a piece at a time."""
-        for piece in self.weights.pieces(self.theirs, _CHUNK):
+        for piece in self.weights.pieces(self.source_name, _CHUNK):
             # A view as bytes, because numpy has no bfloat16.
             yield memoryview(piece.to(self.dtype).contiguous().view(torch.uint8).numpy())
 
     def described(self) -> list[Any]:
         """What decides its bytes."""
-        stored = self.weights.tensors[self.theirs]
-        return [self.name, list(self.shape), str(self.dtype), self.theirs, str(stored.file.absolute())]
+        stored = self.weights.tensors[self.source_name]
+        return [self.name, list(self.shape), str(self.dtype), self.source_name, str(stored.file.absolute())]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class WeightFile:
 
     path: str
     """Relative to the model's folder."""
-    tensors: tuple[Placed, ...]
+    tensors: tuple[ConvertedTensor, ...]
 
     @property
     def num_bytes(self) -> int:
@@ -94,7 +94,7 @@ class WeightFile:
         return [self.path, [tensor.described() for tensor in self._ordered]]
 
     @cached_property
-    def _ordered(self) -> list[Placed]:
+    def _ordered(self) -> list[ConvertedTensor]:
         return sorted(self.tensors, key=lambda tensor: (_ORDER[tensor.dtype], tensor.name))
 
     @cached_property
@@ -117,7 +117,7 @@ class WeightFile:
 OutputFile = TextFile | WeightFile
 
 
-def weight_files(folder: str, stem: str, tensors: Sequence[Placed], shard_bytes: int) -> list[OutputFile]:
+def weight_files(folder: str, stem: str, tensors: Sequence[ConvertedTensor], shard_bytes: int) -> list[OutputFile]:
     """One file of weights, or shards of at most `shard_bytes` (or one tensor) with the index that loaders expect."""
     prefix = f"{folder}/" if folder else ""
     split = split_state_dict_into_shards_factory(

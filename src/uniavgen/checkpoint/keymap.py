@@ -17,19 +17,19 @@ _LISTED = 8
 
 
 @dataclass(frozen=True)
-class Row:
+class KeyRule:
     """One pattern there and the same parameters here."""
 
-    theirs: str
-    ours: str
-    numbers: tuple[int, ...] | None = None
+    source: str
+    target: str
+    block_indices: tuple[int, ...] | None = None
     """Where `{i}` differs: their number k is our `numbers[k]`."""
 
-    def to_ours(self, name: str) -> str | None:
-        return _moved(name, self.theirs, self.ours, lambda k: _entry(self.numbers, k), self)
+    def to_target(self, name: str) -> str | None:
+        return _moved(name, self.source, self.target, lambda k: _entry(self.block_indices, k), self)
 
-    def to_theirs(self, name: str) -> str | None:
-        return _moved(name, self.ours, self.theirs, lambda k: _index(self.numbers, k), self)
+    def to_source(self, name: str) -> str | None:
+        return _moved(name, self.target, self.source, lambda k: _index(self.block_indices, k), self)
 
 
 @dataclass(frozen=True)
@@ -37,51 +37,51 @@ class KeyMap:
     """All rows of one foreign layout."""
 
     title: str
-    rows: tuple[Row, ...]
+    rules: tuple[KeyRule, ...]
     ignored: tuple[str, ...] = ()
     """Patterns of their names that have no place here."""
-    whole: bool = True
+    is_complete: bool = True
     """Every parameter of ours has a name there. False where only a part of a model is taken over."""
     tied: tuple[str, ...] = ()
     """Our names that share another parameter's memory, so nothing there is called after them."""
 
-    def to_ours(self, name: str) -> str | None:
+    def to_target(self, name: str) -> str | None:
         """Our name of one of theirs; None if it is ignored; CheckpointError if it is unknown."""
         if any(_compiled(pattern).fullmatch(name) for pattern in self.ignored):
             return None
-        rows = [row for row in self.rows if name.startswith(_beginning(row.theirs))]
-        return self._single(name, [row.to_ours(name) for row in rows])
+        rows = [row for row in self.rules if name.startswith(_beginning(row.source))]
+        return self._single(name, [row.to_target(name) for row in rows])
 
-    def to_theirs(self, name: str) -> str | None:
+    def to_source(self, name: str) -> str | None:
         """Their name of one of ours; None if it is tied, or if it has none and the map is not `whole`."""
         if name in self.tied:
             return None
-        rows = [row for row in self.rows if name.startswith(_beginning(row.ours))]
-        found = [place for row in rows if (place := row.to_theirs(name)) is not None]
-        return self._single(name, found) if found or self.whole else None
+        rows = [row for row in self.rules if name.startswith(_beginning(row.target))]
+        found = [place for row in rows if (place := row.to_source(name)) is not None]
+        return self._single(name, found) if found or self.is_complete else None
 
-    def place(self, theirs: Mapping[str, Shape], ours: Mapping[str, Shape]) -> dict[str, str]:
+    def match(self, source_shapes: Mapping[str, Shape], target_shapes: Mapping[str, Shape]) -> dict[str, str]:
         """Our name to their name, for every parameter that is taken over.
 
         Raises CheckpointError with the unknown, missing and misshapen names, before anything is read.
         """
         unknown, wrong, places = [], [], {}
-        for name, shape in theirs.items():
+        for name, shape in source_shapes.items():
             try:
-                place = self.to_ours(name)
+                place = self.to_target(name)
             except CheckpointError:
                 unknown.append(name)
                 continue
             if place is None:
                 continue
-            if place not in ours:
+            if place not in target_shapes:
                 unknown.append(name)
-            elif ours[place] != shape:
-                wrong.append(f"{name} is {list(shape)} instead of {list(ours[place])}")
+            elif target_shapes[place] != shape:
+                wrong.append(f"{name} is {list(shape)} instead of {list(target_shapes[place])}")
             else:
                 places[place] = name
-        expected = {name: there for name in ours if (there := self.to_theirs(name)) is not None}
-        missing = [there for there in expected.values() if there not in theirs]
+        expected = {name: there for name in target_shapes if (there := self.to_source(name)) is not None}
+        missing = [there for there in expected.values() if there not in source_shapes]
         if unknown or missing or wrong:
             raise CheckpointError(f"not {self.title}: " + "; ".join(_problems(unknown, missing, wrong)))
         return places
@@ -114,12 +114,12 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     )
 
 
-def _moved(name: str, source: str, target: str, renumber: Callable[[int], int | None], row: Row) -> str | None:
+def _moved(name: str, source: str, target: str, renumber: Callable[[int], int | None], row: KeyRule) -> str | None:
     match = _compiled(source).fullmatch(name)
     if match is None:
         return None
     caught = match.groupdict()
-    if row.numbers is not None:
+    if row.block_indices is not None:
         number = renumber(int(caught["i"]))
         if number is None:
             return None
@@ -151,27 +151,27 @@ _WAN_BLOCK = (
 _INTERACTION = (*_ATTENTION, ("o.{leaf}", "to_out.{leaf}"), *_NORMS)
 
 
-def _wan_blocks(theirs: str, branch: str) -> tuple[Row, ...]:
-    return tuple(Row(f"{theirs}.{{i}}.{a}", f"blocks.{{i}}.{branch}.{b}") for a, b in _WAN_BLOCK)
+def _wan_blocks(theirs: str, branch: str) -> tuple[KeyRule, ...]:
+    return tuple(KeyRule(f"{theirs}.{{i}}.{a}", f"blocks.{{i}}.{branch}.{b}") for a, b in _WAN_BLOCK)
 
 
-def _time(theirs: str, projection: str, stem: str) -> tuple[Row, ...]:
+def _time(theirs: str, projection: str, stem: str) -> tuple[KeyRule, ...]:
     return (
-        Row(f"{theirs}.0.{{leaf}}", f"{stem}.condition_embedder.time_embedder.linear_1.{{leaf}}"),
-        Row(f"{theirs}.2.{{leaf}}", f"{stem}.condition_embedder.time_embedder.linear_2.{{leaf}}"),
-        Row(f"{projection}.1.{{leaf}}", f"{stem}.condition_embedder.time_proj.{{leaf}}"),
+        KeyRule(f"{theirs}.0.{{leaf}}", f"{stem}.condition_embedder.time_embedder.linear_1.{{leaf}}"),
+        KeyRule(f"{theirs}.2.{{leaf}}", f"{stem}.condition_embedder.time_embedder.linear_2.{{leaf}}"),
+        KeyRule(f"{projection}.1.{{leaf}}", f"{stem}.condition_embedder.time_proj.{{leaf}}"),
     )
 
 
-def _wan_video(caption: str) -> tuple[Row, ...]:
+def _wan_video(caption: str) -> tuple[KeyRule, ...]:
     return (
         *_wan_blocks("blocks", "video"),
-        Row("patch_embedding.{leaf}", "video_stem.patch_embedding.{leaf}"),
-        Row(f"{caption}.0.{{leaf}}", "video_stem.condition_embedder.text_embedder.linear_1.{leaf}"),
-        Row(f"{caption}.2.{{leaf}}", "video_stem.condition_embedder.text_embedder.linear_2.{leaf}"),
+        KeyRule("patch_embedding.{leaf}", "video_stem.patch_embedding.{leaf}"),
+        KeyRule(f"{caption}.0.{{leaf}}", "video_stem.condition_embedder.text_embedder.linear_1.{leaf}"),
+        KeyRule(f"{caption}.2.{{leaf}}", "video_stem.condition_embedder.text_embedder.linear_2.{leaf}"),
         *_time("time_embedding", "time_projection", "video_stem"),
-        Row("head.head.{leaf}", "video_stem.proj_out.{leaf}"),
-        Row("head.modulation", "video_stem.scale_shift_table"),
+        KeyRule("head.head.{leaf}", "video_stem.proj_out.{leaf}"),
+        KeyRule("head.modulation", "video_stem.scale_shift_table"),
     )
 
 
@@ -184,35 +184,37 @@ def release_map(interaction_layers: tuple[int, ...]) -> KeyMap:
             *_wan_video("text_embedding_video"),
             *_wan_blocks("audio_blocks", "audio"),
             *_time("time_embedding_audio", "time_projection_audio", "audio_stem"),
-            Row("audio_embedding.0.{leaf}", "audio_stem.mel_embedder.linear_1.{leaf}"),
-            Row("audio_embedding.2.{leaf}", "audio_stem.mel_embedder.linear_2.{leaf}"),
-            Row("audio_padding", "audio_stem.padding"),
-            Row("text_embedding.text_embed.weight", "audio_stem.speech_encoder.embedding.weight"),
-            Row("text_embedding.text_blocks.{i}.{rest}", "audio_stem.speech_encoder.blocks.{i}.{rest}"),
-            Row("text_proj.weight", "audio_stem.speech_proj.weight"),
-            Row("head_audio.head.{leaf}", "audio_stem.proj_out.{leaf}"),
-            Row("head_audio.modulation", "audio_stem.scale_shift_table"),
-            *(Row(f"a2v_blocks.{{i}}.{a}", f"blocks.{{i}}.interaction.a2v.{b}", layers) for a, b in _INTERACTION),
-            *(Row(f"v2a_blocks.{{i}}.{a}", f"blocks.{{i}}.interaction.v2a.{b}", layers) for a, b in _INTERACTION),
-            Row("a2v_blocks.{i}.mask_head.head.{leaf}", "blocks.{i}.interaction.face_mask.proj.{leaf}", layers),
-            Row("a2v_blocks.{i}.mask_head.modulation", "blocks.{i}.interaction.face_mask.scale_shift_table", layers),
+            KeyRule("audio_embedding.0.{leaf}", "audio_stem.mel_embedder.linear_1.{leaf}"),
+            KeyRule("audio_embedding.2.{leaf}", "audio_stem.mel_embedder.linear_2.{leaf}"),
+            KeyRule("audio_padding", "audio_stem.padding"),
+            KeyRule("text_embedding.text_embed.weight", "audio_stem.speech_encoder.embedding.weight"),
+            KeyRule("text_embedding.text_blocks.{i}.{rest}", "audio_stem.speech_encoder.blocks.{i}.{rest}"),
+            KeyRule("text_proj.weight", "audio_stem.speech_proj.weight"),
+            KeyRule("head_audio.head.{leaf}", "audio_stem.proj_out.{leaf}"),
+            KeyRule("head_audio.modulation", "audio_stem.scale_shift_table"),
+            *(KeyRule(f"a2v_blocks.{{i}}.{a}", f"blocks.{{i}}.interaction.a2v.{b}", layers) for a, b in _INTERACTION),
+            *(KeyRule(f"v2a_blocks.{{i}}.{a}", f"blocks.{{i}}.interaction.v2a.{b}", layers) for a, b in _INTERACTION),
+            KeyRule("a2v_blocks.{i}.mask_head.head.{leaf}", "blocks.{i}.interaction.face_mask.proj.{leaf}", layers),
+            KeyRule(
+                "a2v_blocks.{i}.mask_head.modulation", "blocks.{i}.interaction.face_mask.scale_shift_table", layers
+            ),
         ),
     )
 
 
-WAN_ORIGINAL = KeyMap("Wan2.2-TI2V-5B in its original layout", _wan_video("text_embedding"), whole=False)
+WAN_ORIGINAL = KeyMap("Wan2.2-TI2V-5B in its original layout", _wan_video("text_embedding"), is_complete=False)
 """Into the video branch."""
 
 WAN_DIFFUSERS = KeyMap(
     "Wan2.2-TI2V-5B in diffusers' layout",
     (
-        Row("blocks.{i}.{rest}", "blocks.{i}.video.{rest}"),
-        Row("patch_embedding.{leaf}", "video_stem.patch_embedding.{leaf}"),
-        Row("condition_embedder.{rest}", "video_stem.condition_embedder.{rest}"),
-        Row("proj_out.{leaf}", "video_stem.proj_out.{leaf}"),
-        Row("scale_shift_table", "video_stem.scale_shift_table"),
+        KeyRule("blocks.{i}.{rest}", "blocks.{i}.video.{rest}"),
+        KeyRule("patch_embedding.{leaf}", "video_stem.patch_embedding.{leaf}"),
+        KeyRule("condition_embedder.{rest}", "video_stem.condition_embedder.{rest}"),
+        KeyRule("proj_out.{leaf}", "video_stem.proj_out.{leaf}"),
+        KeyRule("scale_shift_table", "video_stem.scale_shift_table"),
     ),
-    whole=False,
+    is_complete=False,
 )
 """Into the video branch."""
 
@@ -222,12 +224,12 @@ _SMALL_STEM = tuple(
 WAN_SMALL_DIFFUSERS = KeyMap(
     "Wan2.1-T2V-1.3B in diffusers' layout",
     (
-        Row("blocks.{i}.{rest}", "blocks.{i}.audio.{rest}"),
-        *(Row(name, f"audio_stem.{name}") for name in _SMALL_STEM),
-        Row("scale_shift_table", "audio_stem.scale_shift_table"),
+        KeyRule("blocks.{i}.{rest}", "blocks.{i}.audio.{rest}"),
+        *(KeyRule(name, f"audio_stem.{name}") for name in _SMALL_STEM),
+        KeyRule("scale_shift_table", "audio_stem.scale_shift_table"),
     ),
     ignored=("patch_embedding.{leaf}", "condition_embedder.text_embedder.{rest}", "proj_out.{leaf}"),
-    whole=False,
+    is_complete=False,
 )
 """Into the audio branch, as far as shapes agree: its picture and caption layers have no place there."""
 
@@ -236,9 +238,9 @@ WAN_SMALL_ORIGINAL = KeyMap(
     (
         *_wan_blocks("blocks", "audio"),
         *_time("time_embedding", "time_projection", "audio_stem"),
-        Row("head.modulation", "audio_stem.scale_shift_table"),
+        KeyRule("head.modulation", "audio_stem.scale_shift_table"),
     ),
     ignored=("patch_embedding.{leaf}", "text_embedding.{rest}", "head.head.{leaf}"),
-    whole=False,
+    is_complete=False,
 )
 """Into the audio branch, as far as shapes agree: its picture and caption layers have no place there."""

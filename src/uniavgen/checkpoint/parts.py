@@ -20,10 +20,10 @@ from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5O
 
 from uniavgen.artifacts import first_line
 from uniavgen.checkpoint.codec_keymap import UMT5_ORIGINAL, vae_map
-from uniavgen.checkpoint.files import OutputFile, Placed, TextFile, json_file, weight_files
-from uniavgen.checkpoint.keymap import KeyMap, Row, Shape
+from uniavgen.checkpoint.files import ConvertedTensor, OutputFile, TextFile, json_file, weight_files
+from uniavgen.checkpoint.keymap import KeyMap, KeyRule, Shape
 from uniavgen.checkpoint.sizes import umt5_config, vae_shape
-from uniavgen.checkpoint.stores import Weights, find_weights, read_json, read_pickled
+from uniavgen.checkpoint.stores import StoredWeights, find_weights, read_json, read_pickled
 from uniavgen.errors import CheckpointError
 
 UMT5_FILE: Final = "models_t5_umt5-xxl-enc-bf16.pth"
@@ -49,15 +49,15 @@ WAN_LATENT_STD: Final = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class Component:
     """One folder of the output."""
 
     name: str
     """Folder, and component of the pipeline; empty where the files lie at the top."""
-    component: Any
+    module: Any
     """A module on the meta device, or a tokenizer."""
     settings: tuple[TextFile, ...]
-    tensors: tuple[Placed, ...] = ()
+    tensors: tuple[ConvertedTensor, ...] = ()
     stem: str = "diffusion_pytorch_model"
     """What its files of weights are called."""
 
@@ -71,14 +71,14 @@ class Part:
         return [*self.settings, *weights]
 
 
-def shapes_of(module: nn.Module) -> dict[str, Shape]:
+def parameter_shapes(module: nn.Module) -> dict[str, Shape]:
     """Name to shape of everything that a module's weights must give."""
     return {name: tuple(value.shape) for name, value in module.state_dict().items()}
 
 
-def place(
-    weights: Weights, keymap: KeyMap, ours: Mapping[str, Shape], dtype: torch.dtype | None = None
-) -> tuple[Placed, ...]:
+def match_tensors(
+    weights: StoredWeights, keymap: KeyMap, ours: Mapping[str, Shape], dtype: torch.dtype | None = None
+) -> tuple[ConvertedTensor, ...]:
     """Every parameter with its place in `weights`, in `dtype` or as stored; see `KeyMap.place` for what it refuses.
 
     What the model computes in float32 whatever the rest does (`_keep_in_fp32_modules`) is not narrowed.
@@ -87,30 +87,38 @@ def place(
 
     exact = UniAVGenTransformer._keep_in_fp32_modules
     placed = []
-    for name, theirs in keymap.place(weights.shapes, ours).items():
+    for name, theirs in keymap.match(weights.shapes, ours).items():
         kept = dtype is None or any(part in name.split(".") for part in exact)
         stored = weights.tensors[theirs]
         placed.append(
-            Placed(name=name, shape=stored.shape, dtype=stored.dtype if kept else dtype, weights=weights, theirs=theirs)
+            ConvertedTensor(
+                name=name,
+                shape=stored.shape,
+                dtype=stored.dtype if kept else dtype,
+                weights=weights,
+                source_name=theirs,
+            )
         )
     return tuple(sorted(placed, key=lambda tensor: tensor.name))
 
 
-def text_encoder_part(folder: Path, dtype: torch.dtype | None = None) -> Part:
+def text_encoder_component(folder: Path, dtype: torch.dtype | None = None) -> Component:
     """Wan's umT5 as transformers' `UMT5EncoderModel`. Raises CheckpointError."""
     weights = read_pickled(folder / UMT5_FILE, "the caption encoder")
     config = umt5_config(weights.shapes)
     with torch.device("meta"):
         module = UMT5EncoderModel(config)
-    tensors = place(weights, UMT5_ORIGINAL, shapes_of(module), dtype)
+    tensors = match_tensors(weights, UMT5_ORIGINAL, parameter_shapes(module), dtype)
     # transformers computes in this type.
     module.config.dtype = next(tensor.dtype for tensor in tensors if tensor.name == "shared.weight")
     module.config.architectures = [type(module).__name__]
     config_file = TextFile("text_encoder/config.json", module.config.to_json_string().encode())
-    return Part(name="text_encoder", component=module, settings=(config_file,), tensors=tensors, stem="model")
+    return Component(name="text_encoder", module=module, settings=(config_file,), tensors=tensors, stem="model")
 
 
-def vae_part(folder: Path, mean: tuple[float, ...] = WAN_LATENT_MEAN, std: tuple[float, ...] = WAN_LATENT_STD) -> Part:
+def vae_component(
+    folder: Path, mean: tuple[float, ...] = WAN_LATENT_MEAN, std: tuple[float, ...] = WAN_LATENT_STD
+) -> Component:
     """Wan2.2's VAE as diffusers' `AutoencoderKLWan`, with the statistics of its latents. Raises CheckpointError."""
     weights = read_pickled(folder / VAE_FILE, "the video autoencoder")
     shape = vae_shape(weights.shapes)
@@ -125,11 +133,11 @@ def vae_part(folder: Path, mean: tuple[float, ...] = WAN_LATENT_MEAN, std: tuple
     except ValueError as error:
         raise CheckpointError(f"{folder / VAE_FILE} is not Wan2.2's autoencoder ({error}); download it again") from None
     module.register_to_config(latents_mean=list(mean), latents_std=list(std))
-    tensors = place(weights, vae_map(shape.blocks_per_level), shapes_of(module))
-    return Part(name="vae", component=module, settings=(diffusers_config("vae", module),), tensors=tensors)
+    tensors = match_tensors(weights, vae_map(shape.blocks_per_level), parameter_shapes(module))
+    return Component(name="vae", module=module, settings=(diffusers_config("vae", module),), tensors=tensors)
 
 
-def vocoder_part(folder: Path) -> Part:
+def vocoder_component(folder: Path) -> Component:
     """The release's BigVGAN, which is transformers' own already. Raises CheckpointError."""
     source = folder / VOCODER_FOLDER
     settings = read_json(source / "config.json")
@@ -146,14 +154,16 @@ def vocoder_part(folder: Path) -> Part:
         weights = read_pickled(source / "pytorch_model.bin", "the vocoder")
     else:
         weights = find_weights(source, "model", "the vocoder")
-    tensors = place(weights, KeyMap("the release's vocoder", (Row("{rest}", "{rest}"),)), shapes_of(module))
+    tensors = match_tensors(
+        weights, KeyMap("the release's vocoder", (KeyRule("{rest}", "{rest}"),)), parameter_shapes(module)
+    )
     module.config.dtype = tensors[0].dtype
     module.config.architectures = [type(module).__name__]
     config_file = TextFile("vocoder/config.json", module.config.to_json_string().encode())
-    return Part(name="vocoder", component=module, settings=(config_file,), tensors=tensors, stem="model")
+    return Component(name="vocoder", module=module, settings=(config_file,), tensors=tensors, stem="model")
 
 
-def tokenizer_part(folder: Path, vocabulary: int) -> Part:
+def tokenizer_component(folder: Path, vocabulary: int) -> Component:
     """umT5's tokenizer, whose ids must lie in an embedding of `vocabulary` rows. Raises CheckpointError."""
     source = folder / TOKENIZER_FOLDER
     if not any((source / name).is_file() for name in ("tokenizer.json", "spiece.model")):
@@ -171,7 +181,7 @@ def tokenizer_part(folder: Path, vocabulary: int) -> Part:
             f"the tokenizer in {source} has {len(tokenizer)} tokens, the caption encoder knows {vocabulary}; "
             "take both from one model"
         )
-    return Part(name="tokenizer", component=tokenizer, settings=saved_tokenizer("tokenizer", tokenizer))
+    return Component(name="tokenizer", module=tokenizer, settings=saved_tokenizer("tokenizer", tokenizer))
 
 
 def saved_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase) -> tuple[TextFile, ...]:

@@ -20,18 +20,18 @@ from uniavgen.checkpoint.parts import (
     UMT5_FILE,
     VAE_FILE,
     VOCODER_FOLDER,
-    Part,
+    Component,
     diffusers_config,
-    place,
+    match_tensors,
+    parameter_shapes,
     saved_tokenizer,
-    shapes_of,
-    text_encoder_part,
-    tokenizer_part,
-    vae_part,
-    vocoder_part,
+    text_encoder_component,
+    tokenizer_component,
+    vae_component,
+    vocoder_component,
 )
-from uniavgen.checkpoint.sizes import Described, release_settings, wan_audio_settings, wan_video_settings
-from uniavgen.checkpoint.stores import Weights, find_weights, read_json
+from uniavgen.checkpoint.sizes import SourceConfig, release_settings, wan_audio_settings, wan_video_settings
+from uniavgen.checkpoint.stores import StoredWeights, find_weights, read_json
 from uniavgen.codecs.speech_symbols import SpeechSymbols
 from uniavgen.errors import CheckpointError
 from uniavgen.models.config import TransformerConfig
@@ -42,7 +42,7 @@ _CODECS: Final = (VAE_FILE, UMT5_FILE, f"{TOKENIZER_FOLDER}/*")
 
 
 @dataclass(frozen=True)
-class Kind:
+class PublishedModel:
     """Published weights of one kind."""
 
     title: str
@@ -54,13 +54,13 @@ class Kind:
 
 RELEASE, WAN_VIDEO, WAN_AUDIO = "release", "wan2.2-ti2v-5b", "wan2.1-t2v-1.3b"
 KINDS: Final = {
-    RELEASE: Kind("the authors' release", ("config.json", f"{STEM}*", *_CODECS, f"{VOCODER_FOLDER}/*"), True),
-    WAN_VIDEO: Kind("Wan2.2-TI2V-5B", ("config.json", f"{STEM}*", "transformer/*", *_CODECS), False),
-    WAN_AUDIO: Kind("Wan2.1-T2V-1.3B", ("config.json", f"{STEM}*", "transformer/*"), False),
+    RELEASE: PublishedModel("the authors' release", ("config.json", f"{STEM}*", *_CODECS, f"{VOCODER_FOLDER}/*"), True),
+    WAN_VIDEO: PublishedModel("Wan2.2-TI2V-5B", ("config.json", f"{STEM}*", "transformer/*", *_CODECS), False),
+    WAN_AUDIO: PublishedModel("Wan2.1-T2V-1.3B", ("config.json", f"{STEM}*", "transformer/*"), False),
 }
 
 
-def release_parts(folder: Path, symbols: SpeechSymbols, dtype: torch.dtype | None = None) -> list[Part]:
+def release_components(folder: Path, symbols: SpeechSymbols, dtype: torch.dtype | None = None) -> list[Component]:
     """Every part of the authors' release; nothing but headers is read.
 
     symbols: from the vocabulary file, which is not in that folder.
@@ -73,24 +73,24 @@ def release_parts(folder: Path, symbols: SpeechSymbols, dtype: torch.dtype | Non
     keymap = release_map(settings.interaction.layer_list(settings.num_layers))
     with torch.device("meta"):
         module = UniAVGenTransformer.from_settings(settings)
-    transformer = Part(
+    transformer = Component(
         name="transformer",
-        component=module,
+        module=module,
         settings=(diffusers_config("transformer", module),),
-        tensors=place(weights, keymap, shapes_of(module), dtype),
+        tensors=match_tensors(weights, keymap, parameter_shapes(module), dtype),
     )
-    text_encoder = text_encoder_part(folder, dtype)
+    text_encoder = text_encoder_component(folder, dtype)
     return [
         transformer,
-        vae_part(folder),
+        vae_component(folder),
         text_encoder,
-        tokenizer_part(folder, text_encoder.component.config.vocab_size),
-        Part(name="speech_tokenizer", component=symbols, settings=saved_tokenizer("speech_tokenizer", symbols)),
-        vocoder_part(folder),
+        tokenizer_component(folder, text_encoder.module.config.vocab_size),
+        Component(name="speech_tokenizer", module=symbols, settings=saved_tokenizer("speech_tokenizer", symbols)),
+        vocoder_component(folder),
     ]
 
 
-def wan_parts(folder: Path, kind: str, dtype: torch.dtype | None = None) -> list[Part]:
+def wan_components(folder: Path, kind: str, dtype: torch.dtype | None = None) -> list[Component]:
     """A start for training: one branch's weights, and the codecs that lie beside them in Wan's own layout.
 
     Raises CheckpointError for what is missing, damaged or foreign.
@@ -102,26 +102,26 @@ def wan_parts(folder: Path, kind: str, dtype: torch.dtype | None = None) -> list
     settings = build(weights.shapes, keymap, _described(inner))
     with torch.device("meta"):
         module = UniAVGenTransformer.from_settings(settings)
-    start = Part(
+    start = Component(
         name="",
-        component=module,
+        module=module,
         settings=(),
-        tensors=place(weights, keymap, shapes_of(module), dtype),
+        tensors=match_tensors(weights, keymap, parameter_shapes(module), dtype),
         stem=PARTIAL_INIT_STEM,
     )
     if kind == WAN_AUDIO or not (folder / VAE_FILE).is_file():
         return [start]
-    text_encoder = text_encoder_part(folder, dtype)
-    vocabulary = text_encoder.component.config.vocab_size
-    return [start, vae_part(folder), text_encoder, tokenizer_part(folder, vocabulary)]
+    text_encoder = text_encoder_component(folder, dtype)
+    vocabulary = text_encoder.module.config.vocab_size
+    return [start, vae_component(folder), text_encoder, tokenizer_component(folder, vocabulary)]
 
 
-def _described(folder: Path) -> Described:
+def _described(folder: Path) -> SourceConfig:
     file = folder / "config.json"
-    return Described.of(read_json(file), str(file))
+    return SourceConfig.of(read_json(file), str(file))
 
 
-def _wan_map(weights: Weights, kind: str) -> KeyMap:
+def _wan_map(weights: StoredWeights, kind: str) -> KeyMap:
     is_diffusers = any(name.startswith("condition_embedder.") for name in weights.tensors)
     if kind == WAN_VIDEO:
         return WAN_DIFFUSERS if is_diffusers else WAN_ORIGINAL

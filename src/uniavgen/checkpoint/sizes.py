@@ -24,7 +24,7 @@ HEAD_DIM: Final = 128
 
 
 @dataclass(frozen=True, kw_only=True)
-class Described(Config):
+class SourceConfig(Config):
     """What shapes cannot tell, under the published models' own names; None is the published model's value."""
 
     num_heads: int | None = None
@@ -35,7 +35,7 @@ class Described(Config):
     interaction_layers: tuple[int, ...] | None = None
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any], origin: str) -> "Described":
+    def of(cls, settings: Mapping[str, Any], origin: str) -> "SourceConfig":
         """Out of a `config.json`, whose other keys do not matter; ConfigError for a value of another type."""
         # diffusers has another name for it.
         known = {"num_heads": settings.get("num_attention_heads")} | dict(settings)
@@ -49,13 +49,13 @@ class _Sizes:
         self._theirs, self._keymap = theirs, keymap
 
     def __call__(self, ours: str) -> Shape:
-        there = self._keymap.to_theirs(ours)
+        there = self._keymap.to_source(ours)
         if there is None or there not in self._theirs:
             raise CheckpointError(f"not {self._keymap.title}: 1 missing: {there or ours}")
         return self._theirs[there]
 
 
-def release_settings(theirs: Mapping[str, Shape], described: Described = Described()) -> TransformerConfig:
+def release_settings(theirs: Mapping[str, Shape], described: SourceConfig = SourceConfig()) -> TransformerConfig:
     """Sizes of the authors' joint model; `theirs` is name to shape, in the release's names.
 
     Raises CheckpointError where a name is missing that a size is read from, or where sizes cannot be.
@@ -71,13 +71,13 @@ def release_settings(theirs: Mapping[str, Shape], described: Described = Describ
     )
 
 
-def wan_video_settings(theirs: Mapping[str, Shape], keymap: KeyMap, described: Described) -> TransformerConfig:
+def wan_video_settings(theirs: Mapping[str, Shape], keymap: KeyMap, described: SourceConfig) -> TransformerConfig:
     """Sizes of a model whose video branch is a Wan model; the rest has the paper's. Raises CheckpointError."""
     layers = _count(theirs, "blocks.")
     return TransformerConfig(num_layers=layers, video=_video(_Sizes(theirs, keymap), described))
 
 
-def wan_audio_settings(theirs: Mapping[str, Shape], keymap: KeyMap, described: Described) -> TransformerConfig:
+def wan_audio_settings(theirs: Mapping[str, Shape], keymap: KeyMap, described: SourceConfig) -> TransformerConfig:
     """Sizes of a model whose audio branch has the blocks of a Wan model. Raises CheckpointError."""
     sizes, layers = _Sizes(theirs, keymap), _count(theirs, "blocks.")
     width = sizes("blocks.0.audio.attn1.to_q.weight")[0]
@@ -140,7 +140,7 @@ def _count(theirs: Mapping[str, Shape], beginning: str) -> int:
     return number
 
 
-def _video(sizes: _Sizes, described: Described) -> VideoConfig:
+def _video(sizes: _Sizes, described: SourceConfig) -> VideoConfig:
     width, channels, *patch = sizes("video_stem.patch_embedding.weight")
     if len(patch) != 3:
         raise CheckpointError(f"the patch embedding has {2 + len(patch)} axes instead of 5; these are other weights")
@@ -158,7 +158,7 @@ def _video(sizes: _Sizes, described: Described) -> VideoConfig:
     )
 
 
-def _audio(sizes: _Sizes, theirs: Mapping[str, Shape], described: Described) -> AudioConfig:
+def _audio(sizes: _Sizes, theirs: Mapping[str, Shape], described: SourceConfig) -> AudioConfig:
     width, mel_bins = sizes("audio_stem.mel_embedder.linear_1.weight")
     heads = _heads(width, described.audio_num_heads)
     entries, speech_width = sizes("audio_stem.speech_encoder.embedding.weight")
@@ -186,7 +186,7 @@ def _heads(width: int, described: int | None) -> int:
     return heads
 
 
-def _interacting(theirs: Mapping[str, Shape], layers: int, described: Described) -> LayerChoice | tuple[int, ...]:
+def _interacting(theirs: Mapping[str, Shape], layers: int, described: SourceConfig) -> LayerChoice | tuple[int, ...]:
     """Which blocks interact. Their number must agree; the published model's are every other one."""
     number = _count(theirs, "a2v_blocks.")
     for choice in ("interleaved", "all"):

@@ -29,7 +29,7 @@ _RESIDENT_BYTES: Final = 2**26
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredTensor:
     """Where a tensor lies and what it is."""
 
     file: Path
@@ -37,10 +37,10 @@ class Stored:
     dtype: torch.dtype
 
 
-class Weights:
+class StoredWeights:
     """Named tensors in one or several files; build with `find_weights`, `read_safetensors` or `read_pickled`."""
 
-    def __init__(self, tensors: Mapping[str, Stored]) -> None:
+    def __init__(self, tensors: Mapping[str, StoredTensor]) -> None:
         self.tensors = dict(tensors)
         self._mapped: Path | None = None
         self._tensor: Callable[[str], Tensor] = _nothing
@@ -81,7 +81,7 @@ class Weights:
         return tensor
 
 
-def find_weights(folder: Path, stem: str, what: str) -> Weights:
+def find_weights(folder: Path, stem: str, what: str) -> StoredWeights:
     """The weights that a folder holds under the hub's names: STEM.safetensors, or an index and its shards.
 
     `what` names them in the CheckpointError that tells what is missing or damaged.
@@ -99,9 +99,9 @@ def find_weights(folder: Path, stem: str, what: str) -> Weights:
     )
 
 
-def read_safetensors(files: list[Path]) -> Weights:
+def read_safetensors(files: list[Path]) -> StoredWeights:
     """All tensors of some safetensors files. Raises CheckpointError."""
-    tensors: dict[str, Stored] = {}
+    tensors: dict[str, StoredTensor] = {}
     for file in files:
         with _opened(file) as opened:
             for name in opened.keys():  # noqa: SIM118 - the library's handle is no mapping
@@ -113,16 +113,16 @@ def read_safetensors(files: list[Path]) -> Weights:
                     )
                 if name in tensors:
                     raise CheckpointError(f"{name} stands in both {tensors[name].file} and {file}; remove one of them")
-                tensors[name] = Stored(file, tuple(header.get_shape()), DTYPES[header.get_dtype()])
-    return Weights(tensors)
+                tensors[name] = StoredTensor(file, tuple(header.get_shape()), DTYPES[header.get_dtype()])
+    return StoredWeights(tensors)
 
 
-def read_pickled(file: Path, what: str) -> Weights:
+def read_pickled(file: Path, what: str) -> StoredWeights:
     """All tensors of a file of `torch.save`, which must be a flat dictionary of them. Raises CheckpointError."""
     if not file.is_file():
         raise CheckpointError(f"{file.parent} lacks {what}: expected {file.name}; copy or download it again")
     state = _unpickled(file)
-    return Weights({name: Stored(file, tuple(value.shape), value.dtype) for name, value in state.items()})
+    return StoredWeights({name: StoredTensor(file, tuple(value.shape), value.dtype) for name, value in state.items()})
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def read_json(file: Path) -> dict[str, Any]:
     return data
 
 
-def _read_index(index: Path) -> Weights:
+def _read_index(index: Path) -> StoredWeights:
     listed = read_json(index).get("weight_map")
     if not isinstance(listed, dict) or not listed or not all(_is_inside(name) for name in listed.values()):
         raise CheckpointError(f"{index} is no index of shards: it has no weight_map of file names; download it again")

@@ -36,7 +36,7 @@ class Batch:
     """The task and its lengths, one for all clips."""
     mel: Float[Tensor, "b l mel"]
     text: TextInputs
-    no_text: TextInputs
+    uncond_text: TextInputs
     """What a pass without text is told: the empty caption, and of the speech only the reference's transcript."""
     latents: Float[Tensor, "b c f h w"] | None = None
     """None for speech alone."""
@@ -62,7 +62,7 @@ class Batch:
             spec=self.spec,
             mel=self.mel.to(device, non_blocking=True),
             text=texts(self.text),
-            no_text=texts(self.no_text),
+            uncond_text=texts(self.uncond_text),
             latents=moved(self.latents),
             face_mask=moved(self.face_mask),
             reference_audio=moved(self.reference_audio),
@@ -70,7 +70,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Said:
+class Transcript:
     """A transcript with the times of its words from the start of the sound; no words where times are unknown."""
 
     text: str
@@ -78,7 +78,7 @@ class Said:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaptionShape:
+class CaptionSize:
     """Size that captions are padded to with zeros. [release]"""
 
     tokens: int
@@ -96,7 +96,7 @@ class TrainingData:
     """Clips that are longer are cut; their transcript then holds the words spoken before the cut."""
     symbols: Callable[[str], Sequence[int]]
     """Speech text to ids of at least 1."""
-    caption: CaptionShape
+    caption: CaptionSize
     with_video: bool
     """False for training the audio branch alone: no latents are read."""
 
@@ -126,36 +126,38 @@ class TrainingData:
 
     def batch(self, spec: StepSpec, sample_indices: Sequence[int]) -> Batch:
         """The clips with the global sample numbers `numbers`; DataError where one does not fit."""
-        drawn = [self.sampler.locate(number) for number in sample_indices]
-        clips = [self.sources[d.source][d.index] for d in drawn]
-        said = [self._transcript(clip) for clip in clips]
+        locations = [self.sampler.locate(number) for number in sample_indices]
+        clips = [self.sources[d.source][d.index] for d in locations]
+        transcripts = [self._transcript(clip) for clip in clips]
         references = None
-        before: list[Said | None] = [None] * len(clips)
+        reference_transcripts: list[Transcript | None] = [None] * len(clips)
         if spec.reference_tokens:
             pairs = [
                 self._reference(d.source, d.index, number, spec.reference_tokens)
-                for d, number in zip(drawn, sample_indices, strict=True)
+                for d, number in zip(locations, sample_indices, strict=True)
             ]
             references = torch.stack([values for values, _ in pairs])
-            before = [transcript for _, transcript in pairs]
+            reference_transcripts = [transcript for _, transcript in pairs]
         reference_tokens = 0 if references is None else references.shape[1]
         captions = torch.stack([self._caption(clip.caption) for clip in clips])
-        empty = torch.stack([self._caption(self.sources[d.source].empty_caption) for d in drawn])
+        empty = torch.stack([self._caption(self.sources[d.source].empty_caption) for d in locations])
         return Batch(
             spec=spec,
             mel=torch.stack([self._mel(clip) for clip in clips]),
-            text=self._texts(captions, said, before, reference_tokens, timed=spec.given_tokens == 0),
-            no_text=self._texts(empty, [None] * len(clips), before, reference_tokens),
+            text=self._texts(
+                captions, transcripts, reference_transcripts, reference_tokens, timed=spec.given_tokens == 0
+            ),
+            uncond_text=self._texts(empty, [None] * len(clips), reference_transcripts, reference_tokens),
             latents=torch.stack([self._latents(clip) for clip in clips]) if self.with_video else None,
             face_mask=self._face_masks(clips) if self.with_video else None,
             reference_audio=references,
         )
 
-    def _transcript(self, clip: Features) -> Said:
+    def _transcript(self, clip: Features) -> Transcript:
         if clip.mel.shape[0] <= self.timing.num_audio_tokens:
-            return Said(clip.text, clip.words)
+            return Transcript(clip.text, clip.words)
         words = tuple(word for word in clip.words if word.end_s <= self.timing.duration_s)
-        return Said(_joined(words), words)
+        return Transcript(_joined(words), words)
 
     def _mel(self, clip: Features) -> Float[Tensor, "l mel"]:
         length = self.timing.num_audio_tokens
@@ -192,8 +194,8 @@ class TrainingData:
     def _texts(
         self,
         captions: Float[Tensor, "b m d"],
-        said: Sequence[Said | None],
-        before: Sequence[Said | None],
+        transcripts: Sequence[Transcript | None],
+        reference_transcripts: Sequence[Transcript | None],
         reference_tokens: int,
         timed: bool = True,
     ) -> TextInputs:
@@ -202,7 +204,7 @@ class TrainingData:
         timed: whether the times of what is said are told. Of sound that is given nobody tells them in sampling either.
         """
         texts, times, rate = [], [], float(self.timing.base.tokens_per_second)
-        for clip, reference in zip(said, before, strict=True):
+        for clip, reference in zip(transcripts, reference_transcripts, strict=True):
             first = unspoken(None if reference is None else reference.text)
             texts.append(first if clip is None else spoken(clip.text, None if reference is None else reference.text))
             told = torch.full((len(texts[-1]),), torch.nan)
@@ -219,7 +221,9 @@ class TrainingData:
                 row[: len(told)] = told
         return TextInputs(caption=captions, speech=symbols, speech_length=lengths, times=padded)
 
-    def _reference(self, source: int, index: int, number: int, length: int) -> tuple[Float[Tensor, "r mel"], Said]:
+    def _reference(
+        self, source: int, index: int, number: int, length: int
+    ) -> tuple[Float[Tensor, "r mel"], Transcript]:
         """Sound of the same speaker out of another clip, and what is said in it: whole words that fit into `length`
         tokens, then silence. A speaker with one clip only refers to that. [Harmony, paper 14.12]"""
         clips = self.sources[source]
@@ -232,13 +236,13 @@ class TrainingData:
         sound = clip.mel[start:stop][:length].float()
         silence = silent_mel(length + silence_tokens(self.timing) - sound.shape[0], sound.shape[1])
         if not clip.words:
-            return torch.cat([sound, silence]), Said(clip.text, ())
+            return torch.cat([sound, silence]), Transcript(clip.text, ())
         words = tuple(
             Word(text=word.text, start_s=word.start_s - first, end_s=word.end_s - first)
             for word in clip.words
             if word.start_s >= first and word.end_s <= last
         )
-        return torch.cat([sound, silence]), Said(_joined(words), words)
+        return torch.cat([sound, silence]), Transcript(_joined(words), words)
 
 
 def _joined(words: Sequence[Word]) -> str:

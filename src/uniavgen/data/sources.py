@@ -15,7 +15,7 @@ from uniavgen.timebase import ClipTiming
 
 
 @runtime_checkable
-class Source(Protocol):
+class SampleSource(Protocol):
     """Samples in a fixed order, decoded one at a time."""
 
     @property
@@ -41,7 +41,7 @@ class ShardSource:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpeechSource:
+class SpeechFolder:
     """Utterances of a folder: `index.jsonl` (id, text, voice, phones [[symbol, start s, end s]]) and `opus/ID.opus`.
 
     Utterances that go on after the clip's end are left out: their transcript would be wrong.
@@ -90,8 +90,8 @@ class SpeechSource:
         return bool(spoken) and spoken[-1] <= self.timing.duration_s
 
 
-def open_source(folder: str | Path, timing: ClipTiming) -> Source:
+def open_source(folder: str | Path, timing: ClipTiming) -> SampleSource:
     """Shards or speech, by what the folder holds."""
     if (Path(folder) / "index.jsonl").is_file():
-        return SpeechSource(folder=Path(folder), timing=timing)
+        return SpeechFolder(folder=Path(folder), timing=timing)
     return ShardSource(shards=ShardSet(str(folder)), timing=timing)

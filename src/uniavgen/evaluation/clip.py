@@ -16,8 +16,8 @@ from jaxtyping import Float, Float32, UInt8
 
 from uniavgen.errors import DataError, MediaError
 from uniavgen.evaluation.prompts import Prompt
-from uniavgen.media.probe import opened, picture_track, sound_track
-from uniavgen.media.video import at_rate, read_video
+from uniavgen.media.probe import find_audio_stream, find_video_stream, open_media
+from uniavgen.media.video import read_video, resample_frames
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ class Clip:
 
     def frames_at(self, fps: Fraction) -> UInt8[np.ndarray, "F2 H W 3"]:
         """The frames shown in the middle of each frame at another rate."""
-        return at_rate(self.frames, self.fps, fps)
+        return resample_frames(self.frames, self.fps, fps)
 
     @cached_property
     def is_silent(self) -> bool:
@@ -80,12 +80,12 @@ def mask_file(path: Path) -> Path:
 
 def read_clip(path: Path, prompt: Prompt) -> Clip:
     """Decode a clip, and the predicted mask beside it if there is one; MediaError for what cannot be measured."""
-    with opened(path) as container:
-        stream = picture_track(container)
+    with open_media(path) as container:
+        stream = find_video_stream(container)
         if stream is None:
             raise MediaError(f"{path.name} has no picture track")
         fps = stream.average_rate or stream.guessed_rate or Fraction(0)
-        has_sound = sound_track(container) is not None
+        has_sound = find_audio_stream(container) is not None
     if not MIN_FPS <= fps <= MAX_FPS:
         raise MediaError(f"{path.name} has {float(fps):g} frames a second; {MIN_FPS} to {MAX_FPS} are measured")
     most = int(MAX_S * fps)

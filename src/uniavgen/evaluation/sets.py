@@ -18,7 +18,7 @@ from uniavgen.evaluation.clip import SUFFIXES, find_clips
 from uniavgen.evaluation.prompts import Prompt, write_prompts
 from uniavgen.evaluation.spoiling import TWIN, Known, as_long, partners
 from uniavgen.media.audio import read_audio, write_wav
-from uniavgen.media.container import write_dubbed
+from uniavgen.media.container import write_clip_keeping_video
 from uniavgen.media.image import write_image
 from uniavgen.media.video import read_video
 from uniavgen.timebase import Timebase
@@ -87,7 +87,7 @@ def _write_twin(folder: Path, key: str, other: str) -> None:
     rate_hz = Timebase.sample_rate_hz
     own, strange = (read_audio(folder / "truth" / f"{name}.wav", rate_hz) for name in (key, other))
     twin, clip = (folder / part / f"{key}.mp4" for part in ("twins", "truth"))
-    write_dubbed(twin, clip, as_long(strange, len(own)), rate_hz, {"sound": other})
+    write_clip_keeping_video(twin, clip, as_long(strange, len(own)), rate_hz, {"sound": other})
 
 
 def _rendered(folder: Path, key: str, facts: Mapping[str, Mapping[str, Any]]) -> Prompt:

@@ -14,7 +14,7 @@ from uniavgen.errors import ConfigError, MediaError
 from uniavgen.inference.crossfade import is_silent
 from uniavgen.inference.request import MAX_VOICE_S, MIN_FRAMES, Request
 from uniavgen.inference.resize import ResizeRule, resize
-from uniavgen.media.video import at_rate
+from uniavgen.media.video import resample_frames
 from uniavgen.tasks.table import REFERENCE_SILENCE_S, TASKS, Part
 from uniavgen.timebase import ClipTiming, Timebase
 
@@ -47,7 +47,7 @@ def prepare_inputs(request: Request, base: Timebase, size: ResizeRule) -> ModelI
     if request.image is not None:
         frames = request.image[None]
     elif request.video is not None:
-        frames = at_rate(request.video, request.video_fps, base.fps)
+        frames = resample_frames(request.video, request.video_fps, base.fps)
         frames = frames[: _video_length(request, frames.shape[0], timing, spec.video)]
         timing = base.clip(len(frames)) if spec.video is Part.GIVEN else timing
     else:

@@ -15,7 +15,15 @@ from jaxtyping import Float32
 
 from uniavgen.artifacts import atomic_file
 from uniavgen.errors import MediaError
-from uniavgen.media.probe import check_complete, check_length, declared_s, on_clock, opened, origin_s, sound_track
+from uniavgen.media.probe import (
+    check_complete,
+    check_length,
+    declared_duration_s,
+    find_audio_stream,
+    open_media,
+    start_time_s,
+    to_seconds,
+)
 
 MIN_RATE_HZ = 4000
 """Below this there is no speech in a recording. [ours]"""
@@ -32,8 +40,8 @@ def read_audio(
     picture track, sample 0 belongs to the time at which the file begins to play. MediaError also where the file is
     missing, damaged, cut off, or silent by having no sound track.
     """
-    with opened(path) as container:
-        stream = sound_track(container)
+    with open_media(path) as container:
+        stream = find_audio_stream(container)
         if stream is None:
             raise MediaError(f"{path} has no sound track; use a file with sound")
         if stream.codec_context.sample_rate < MIN_RATE_HZ:
@@ -41,7 +49,7 @@ def read_audio(
                 f"{path} has {stream.codec_context.sample_rate} samples a second; speech needs {MIN_RATE_HZ} or more"
             )
         _check_riff(path)
-        promised_s = declared_s(container, stream)
+        promised_s = declared_duration_s(container, stream)
         if max_s is not None and promised_s is not None and not trim:
             check_length(path, "sound", promised_s - start_s, max_s)
         stop_s = None if max_s is None else start_s + max_s
@@ -69,7 +77,7 @@ def _decode(
     container: InputContainer, stream: AudioStream, rate_hz: int, start_s: float, stop_s: float | None
 ) -> tuple[Float32[np.ndarray, " samples"], float | None]:
     """Samples from start_s to stop_s, and where the track ends; None if decoding stopped before its end."""
-    origin = origin_s(container) if container.streams.video else on_clock(stream.start_time, stream.time_base)
+    origin = start_time_s(container) if container.streams.video else to_seconds(stream.start_time, stream.time_base)
     first = round(start_s * rate_hz)
     last = None if stop_s is None else round(stop_s * rate_hz)
     mixer = _Mixer(stream, rate_hz)
@@ -78,7 +86,7 @@ def _decode(
     count, ended = 0, True
     for frame in container.decode(stream):
         if begin is None:
-            begin = 0 if frame.time is None else round((on_clock(frame.pts, frame.time_base) - origin) * rate_hz)
+            begin = 0 if frame.time is None else round((to_seconds(frame.pts, frame.time_base) - origin) * rate_hz)
         chunks.extend(mixer.push(frame))
         count = begin + sum(len(chunk) for chunk in chunks)
         if last is not None and count > last + rate_hz:
@@ -90,7 +98,7 @@ def _decode(
     track = track[-begin:] if begin < 0 else np.pad(track, (begin, 0))
     if stream.duration is not None and ended:
         # AAC comes in blocks; the header knows where the sound ends in the last one.
-        end = round((on_clock((stream.start_time or 0) + stream.duration, stream.time_base) - origin) * rate_hz)
+        end = round((to_seconds((stream.start_time or 0) + stream.duration, stream.time_base) - origin) * rate_hz)
         track = track[: max(end, 0)]
     end_s = len(track) / rate_hz if ended else None
     return np.ascontiguousarray(track[first:last], dtype=np.float32), end_s

@@ -27,7 +27,15 @@ from jaxtyping import Float32, UInt8
 
 from uniavgen.artifacts import atomic_file, check_writable
 from uniavgen.errors import MediaError
-from uniavgen.media.probe import codec_name, on_clock, opened, origin_s, picture_track, probe, sound_track
+from uniavgen.media.probe import (
+    codec_name,
+    find_audio_stream,
+    find_video_stream,
+    open_media,
+    probe,
+    start_time_s,
+    to_seconds,
+)
 
 SUFFIXES = (".mp4", ".mov", ".mkv")
 CRF = 17
@@ -45,7 +53,7 @@ _MOVIE_CLOCK = "48000"
 _SETTINGS_KEY = "uniavgen"
 
 
-class Kept(StrEnum):
+class AudioTransfer(StrEnum):
     """How a user's sound came into a new file."""
 
     COPIED = "copied"
@@ -74,7 +82,7 @@ def write_clip(
         out.mux_all(picture.packets(frames), sound.packets(waveform))
 
 
-def write_dubbed(
+def write_clip_keeping_video(
     path: str | Path,
     video: str | Path,
     waveform: Float32[np.ndarray, " samples"],
@@ -87,8 +95,8 @@ def write_dubbed(
     `stop_s` ends the picture there; a few frames more stay where later frames are stored first. MediaError where the
     container of `path` cannot hold the codec.
     """
-    with opened(video) as source, _output(Path(path), settings) as out:
-        stream = picture_track(source)
+    with open_media(video) as source, _output(Path(path), settings) as out:
+        stream = find_video_stream(source)
         if stream is None:
             raise MediaError(f"{video} has no picture track; use a video")
         codec = codec_name(stream)
@@ -99,33 +107,39 @@ def write_dubbed(
             )
         copy = out.container.add_stream_from_template(stream)
         sound = _SpeechTrack(out, rate_hz)
-        begin = origin_s(source)
+        begin = start_time_s(source)
         out.mux_all(_copied(source, stream, copy, begin, stop_s), sound.packets(waveform))
 
 
-def write_animated(
+def write_clip_keeping_audio(
     path: str | Path,
     frames: UInt8[np.ndarray, "frames height width 3"],
     fps: Fraction,
     audio: str | Path,
     settings: Mapping[str, Any],
     stop_s: float | None = None,
-) -> Kept:
+) -> AudioTransfer:
     """Write new frames with the sound track of the file `audio` as it is, and say how it was kept.
 
     `stop_s` ends the sound there, to a packet. `settings` are stored with a key `kept_audio` added.
     """
-    with opened(audio) as source:
-        stream = sound_track(source)
+    with open_media(audio) as source:
+        stream = find_audio_stream(source)
         if stream is None:
             raise MediaError(f"{audio} has no sound track; use a file with sound")
-        kept = Kept.COPIED
+        kept = AudioTransfer.COPIED
         if codec_name(stream) not in _PLAYABLE and Path(path).suffix.lower() != ".mkv":
-            kept = Kept.LOSSLESS if _is_narrow(stream) or "s24" in codec_name(stream) else Kept.ROUNDED
-        begin = origin_s(source) if picture_track(source) is not None else on_clock(stream.start_time, stream.time_base)
+            kept = (
+                AudioTransfer.LOSSLESS if _is_narrow(stream) or "s24" in codec_name(stream) else AudioTransfer.ROUNDED
+            )
+        begin = (
+            start_time_s(source)
+            if find_video_stream(source) is not None
+            else to_seconds(stream.start_time, stream.time_base)
+        )
         with _output(Path(path), {**settings, "kept_audio": str(kept)}) as out:
             picture = _VideoTrack(out, frames.shape[2], frames.shape[1], fps)
-            if kept is Kept.COPIED:
+            if kept is AudioTransfer.COPIED:
                 copy = out.container.add_stream_from_template(stream)
                 packets = _copied(source, stream, copy, Fraction(begin), stop_s)
             else:
@@ -159,7 +173,7 @@ class _Output:
         """Interleave tracks by decoding time; all streams must have been added."""
         waiting = {index: packet for index, track in enumerate(tracks) if (packet := next(track, None)) is not None}
         while waiting:
-            first = min(waiting, key=lambda index: on_clock(waiting[index].dts, waiting[index].time_base))
+            first = min(waiting, key=lambda index: to_seconds(waiting[index].dts, waiting[index].time_base))
             # FLAC ends with a packet that carries only a new header.
             self.muxed += waiting[first].size > 0
             self.container.mux_one(waiting[first])

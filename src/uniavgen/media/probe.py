@@ -74,8 +74,8 @@ def check_readable(path: Path) -> Path:
 
 def probe(path: str | Path) -> MediaInfo:
     """Read a file's headers, not its content; MediaError where it holds neither sound nor video."""
-    with opened(path) as container:
-        video, audio = picture_track(container), sound_track(container)
+    with open_media(path) as container:
+        video, audio = find_video_stream(container), find_audio_stream(container)
         comment = next((text for key, text in container.metadata.items() if key.lower() == "comment"), None)
         return MediaInfo(
             video=video
@@ -84,21 +84,21 @@ def probe(path: str | Path) -> MediaInfo:
                 width_px=video.codec_context.width,
                 height_px=video.codec_context.height,
                 fps=video.average_rate or video.guessed_rate,
-                duration_s=declared_s(container, video),
+                duration_s=declared_duration_s(container, video),
             ),
             audio=audio
             and AudioInfo(
                 codec=codec_name(audio),
                 rate_hz=audio.codec_context.sample_rate,
                 channels=audio.codec_context.channels,
-                duration_s=declared_s(container, audio),
+                duration_s=declared_duration_s(container, audio),
             ),
             comment=comment,
         )
 
 
 @contextmanager
-def opened(path: str | Path) -> Iterator[InputContainer]:
+def open_media(path: str | Path) -> Iterator[InputContainer]:
     """A file opened for reading. Errors while it is open, by PyAV, are MediaErrors about this file."""
     # Absolute, because ffmpeg reads "a:b.mp4" as a protocol.
     file = check_readable(Path(path))
@@ -107,7 +107,7 @@ def opened(path: str | Path) -> Iterator[InputContainer]:
             name = container.format.name
             if name in _NO_FILM or name.endswith("_pipe"):
                 raise MediaError(f"{path} holds neither sound nor video; use a file such as MP4, MOV, WAV or MP3")
-            if picture_track(container) is None and sound_track(container) is None:
+            if find_video_stream(container) is None and find_audio_stream(container) is None:
                 raise MediaError(f"{path} holds neither a picture track nor a sound track that can be decoded")
             yield container
     except FFmpegError as error:
@@ -115,7 +115,7 @@ def opened(path: str | Path) -> Iterator[InputContainer]:
         raise MediaError(f"{path} is no sound or video that can be read, or is damaged ({cause})") from None
 
 
-def picture_track(container: InputContainer) -> VideoStream | None:
+def find_video_stream(container: InputContainer) -> VideoStream | None:
     """The first moving picture; cover art of a song is none."""
     for stream in container.streams.video:
         if stream.codec_context is not None and not stream.disposition & Disposition.attached_pic:
@@ -123,7 +123,7 @@ def picture_track(container: InputContainer) -> VideoStream | None:
     return None
 
 
-def sound_track(container: InputContainer) -> AudioStream | None:
+def find_audio_stream(container: InputContainer) -> AudioStream | None:
     """The first sound track that can be decoded."""
     return next((stream for stream in container.streams.audio if stream.codec_context is not None), None)
 
@@ -133,17 +133,17 @@ def codec_name(stream: VideoStream | AudioStream) -> str:
     return stream.codec_context.codec.canonical_name
 
 
-def on_clock(ticks: int | None, time_base: Fraction | None) -> Fraction:
+def to_seconds(ticks: int | None, time_base: Fraction | None) -> Fraction:
     """Seconds of a time stamp; 0 where it is missing."""
     return Fraction(0) if ticks is None or time_base is None else ticks * time_base
 
 
-def origin_s(container: InputContainer) -> Fraction:
+def start_time_s(container: InputContainer) -> Fraction:
     """The time on the file's clock at which it begins to play."""
     return Fraction(container.start_time or 0, av.time_base)
 
 
-def declared_s(container: InputContainer, stream: VideoStream | AudioStream) -> float | None:
+def declared_duration_s(container: InputContainer, stream: VideoStream | AudioStream) -> float | None:
     """Duration that the header gives a track, or else the file; None where it gives none, or ffmpeg guesses it."""
     if container.format.name in _GUESSED_DURATION:
         return None

@@ -19,12 +19,12 @@ from uniavgen.media.image import MAX_SIDE_PX, MIN_SIDE_PX
 from uniavgen.media.probe import (
     check_complete,
     check_length,
-    declared_s,
-    on_clock,
-    opened,
-    origin_s,
-    picture_track,
-    sound_track,
+    declared_duration_s,
+    find_audio_stream,
+    find_video_stream,
+    open_media,
+    start_time_s,
+    to_seconds,
 )
 
 
@@ -55,16 +55,16 @@ def read_video(
     `short_side_px` are scaled down to it. MediaError also where the file is missing, damaged, cut off, or has no
     picture track of usable size.
     """
-    with opened(path) as container:
+    with open_media(path) as container:
         stream = _checked_track(path, container)
-        promised_s = declared_s(container, stream)
+        promised_s = declared_duration_s(container, stream)
         if max_frames is not None and promised_s is not None and not trim:
             # Half a frame, because that is where the next one would be sampled.
             limit_s = float((max_frames + Fraction(1, 2)) / fps)
             check_length(path, "video", promised_s - float(start_frame / fps), limit_s)
         stream.thread_type = "AUTO"
         if start_frame:
-            container.seek(int((start_frame / fps + origin_s(container)) * av.time_base))
+            container.seek(int((start_frame / fps + start_time_s(container)) * av.time_base))
         limit = None if max_frames is None else start_frame + max_frames
         sampler = _Sampler(fps=fps, start=start_frame, stop=limit, size=_stored_size(stream, short_side_px))
         frames = list(sampler.run(_timed_frames(container, stream)))
@@ -72,7 +72,7 @@ def read_video(
             check_complete(path, "video", float(sampler.end_s), promised_s)
         elif not trim:
             raise MediaError(f"{path} has more than {max_frames} frames at {fps} a second; cut it, or pass --trim")
-        has_sound = sound_track(container) is not None
+        has_sound = find_audio_stream(container) is not None
     if not frames:
         raise MediaError(f"{path} shows no frame after {float(start_frame / fps):.2f} s; use a longer video")
     waveform = None
@@ -84,14 +84,14 @@ def read_video(
 
 def count_frames(path: str | Path, fps: Fraction) -> int:
     """Frames that `read_video` would find at `fps`, by the header; MediaError where it does not say."""
-    with opened(path) as container:
-        seconds = declared_s(container, _checked_track(path, container))
+    with open_media(path) as container:
+        seconds = declared_duration_s(container, _checked_track(path, container))
     if seconds is None:
         raise MediaError(f"{path} does not say how long it is; store it as MP4 first")
     return round(seconds * fps)
 
 
-def at_rate(
+def resample_frames(
     frames: UInt8[np.ndarray, "frames height width 3"], fps: Fraction, target: Fraction
 ) -> UInt8[np.ndarray, "frames2 height width 3"]:
     """The frame that is shown in the middle of each frame at the new rate; at least one."""
@@ -134,11 +134,11 @@ class _Sampler:
 
 def _timed_frames(container: InputContainer, stream: VideoStream) -> Iterator[tuple[Fraction, Fraction, VideoFrame]]:
     """(begin, end, frame) in seconds since the file begins to play."""
-    origin = origin_s(container)
+    origin = start_time_s(container)
     rate = stream.average_rate or stream.guessed_rate or Fraction(25)
     for count, frame in enumerate(container.decode(stream)):
-        begin_s = count / rate if frame.pts is None else on_clock(frame.pts, frame.time_base) - origin
-        length_s = on_clock(frame.duration, frame.time_base) if frame.duration else 1 / rate
+        begin_s = count / rate if frame.pts is None else to_seconds(frame.pts, frame.time_base) - origin
+        length_s = to_seconds(frame.duration, frame.time_base) if frame.duration else 1 / rate
         yield begin_s, begin_s + length_s, frame
 
 
@@ -159,7 +159,7 @@ def _stored_size(stream: VideoStream, short_side_px: int | None) -> tuple[int, i
 
 
 def _checked_track(path: str | Path, container: InputContainer) -> VideoStream:
-    stream = picture_track(container)
+    stream = find_video_stream(container)
     if stream is None:
         raise MediaError(f"{path} has no picture track; use a video")
     width, height = stream.codec_context.width, stream.codec_context.height

@@ -4,9 +4,19 @@
 `generate` gives clips, `speak` their sound alone, `World` makes one of them.
 """
 
-from uniavgen.synth.clip import RenderedClip, Truth
+from uniavgen.synth.clip import GroundTruth, RenderedClip
 from uniavgen.synth.generate import WorldSettings, check_material, generate, speak
 from uniavgen.synth.renderer import Art
-from uniavgen.synth.world import Take, World
+from uniavgen.synth.world import SpokenClip, SyntheticWorld
 
-__all__ = ["Art", "RenderedClip", "Take", "Truth", "World", "WorldSettings", "check_material", "generate", "speak"]
+__all__ = [
+    "Art",
+    "GroundTruth",
+    "RenderedClip",
+    "SpokenClip",
+    "SyntheticWorld",
+    "WorldSettings",
+    "check_material",
+    "generate",
+    "speak",
+]

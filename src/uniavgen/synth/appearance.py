@@ -92,7 +92,7 @@ class Look:
     seed: float
 
 
-def draw_style(identity: Identity, rng: np.random.Generator) -> Style:
+def sample_style(identity: Identity, rng: np.random.Generator) -> Style:
     """Skin, hair, eyes and glasses that fit an identity."""
     skin = sum(share * np.array(_SKIN[name]) for name, share in zip(ANCESTRIES, identity.ancestry, strict=True))
     skin = skin * rng.uniform(0.85, 1.08) * rng.normal(1, [0.02, 0.015, 0.03])
@@ -130,7 +130,7 @@ def draw_style(identity: Identity, rng: np.random.Generator) -> Style:
     )
 
 
-def draw_look(style: Style, rng: np.random.Generator) -> Look:
+def sample_look(style: Style, rng: np.random.Generator) -> Look:
     """Clothes and light of one clip for a person of this style."""
     azimuth, height = rng.uniform(-1.0, 1.0), rng.uniform(0.15, 0.9)
     light = np.array([np.sin(azimuth), height, np.cos(azimuth)])

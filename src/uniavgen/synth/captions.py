@@ -42,7 +42,9 @@ def mood_words(mood: Mood, strength: float) -> str:
     return mood.adverbs[int(strength > sum(STRENGTHS) / 2)]
 
 
-def caption(identity: Identity, style: Style, mood: Mood, strength: float, place: str, rng: np.random.Generator) -> str:
+def build_caption(
+    identity: Identity, style: Style, mood: Mood, strength: float, place: str, rng: np.random.Generator
+) -> str:
     """A caption; `rng` draws which details it mentions and in which order. Gender, age and mood are always said."""
     details = [_HAIR[style.hair_style].format(style.hair_colour)]
     if style.glasses != "none":

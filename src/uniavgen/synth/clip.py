@@ -12,7 +12,7 @@ from uniavgen.synth.visemes import Phone
 
 
 @dataclass(frozen=True, kw_only=True)
-class Truth:
+class GroundTruth:
     """What the world knows about a clip."""
 
     text: str
@@ -51,4 +51,4 @@ class RenderedClip:
     waveform: Float32[np.ndarray, " samples"]
     """Mono, exactly as long as the frames."""
     sample_rate_hz: int
-    truth: Truth
+    truth: GroundTruth

@@ -11,8 +11,8 @@ from uniavgen.synth.assets import cache_folder, find_heads, find_speech, find_vo
 from uniavgen.synth.clip import RenderedClip
 from uniavgen.synth.head_data import load_head_data
 from uniavgen.synth.renderer import Art
-from uniavgen.synth.speech import MadeSpeech, SpeechSource, check_split
-from uniavgen.synth.world import Take, World
+from uniavgen.synth.speech import RecordedSpeech, SpeechSource, check_split
+from uniavgen.synth.world import SpokenClip, SyntheticWorld
 from uniavgen.timebase import Timebase
 
 Made = TypeVar("Made")
@@ -50,7 +50,7 @@ class WorldSettings:
 def open_speech(settings: WorldSettings) -> SpeechSource:
     """The speech source that the settings name."""
     if settings.source == "made":
-        return MadeSpeech(find_speech(settings.speech), settings.split)
+        return RecordedSpeech(find_speech(settings.speech), settings.split)
     from uniavgen.synth.voices import FliteSpeech, KokoroSpeech
 
     if settings.source == "kokoro":
@@ -64,9 +64,9 @@ def check_material(settings: WorldSettings) -> None:
     open_speech(settings)
 
 
-def open_world(settings: WorldSettings) -> World:
+def open_world(settings: WorldSettings) -> SyntheticWorld:
     """A world that can draw clips in this process. Raises DataError or ConfigError when something is missing."""
-    return World(
+    return SyntheticWorld(
         load_head_data(find_heads(settings.heads), cache_folder()),
         open_speech(settings),
         settings.size,
@@ -79,16 +79,20 @@ def open_world(settings: WorldSettings) -> World:
 
 def generate(seed: int, numbers: Iterable[int], settings: WorldSettings, jobs: int = 1) -> Iterator[RenderedClip]:
     """Clips of the world `seed` in the order of `numbers`; the same whatever `jobs`."""
-    yield from _made(World.clip, seed, numbers, settings, jobs)
+    yield from _made(SyntheticWorld.render_clip, seed, numbers, settings, jobs)
 
 
-def speak(seed: int, numbers: Iterable[int], settings: WorldSettings, jobs: int = 1) -> Iterator[Take]:
+def speak(seed: int, numbers: Iterable[int], settings: WorldSettings, jobs: int = 1) -> Iterator[SpokenClip]:
     """What one hears in the clips that `generate` gives, without drawing them."""
-    yield from _made(World.take, seed, numbers, settings, jobs)
+    yield from _made(SyntheticWorld.speak_clip, seed, numbers, settings, jobs)
 
 
 def _made(
-    make: Callable[[World, int, int], Made], seed: int, numbers: Iterable[int], settings: WorldSettings, jobs: int
+    make: Callable[[SyntheticWorld, int, int], Made],
+    seed: int,
+    numbers: Iterable[int],
+    settings: WorldSettings,
+    jobs: int,
 ) -> Iterator[Made]:
     if jobs < 1:
         raise ConfigError(f"at least one process is needed, got {jobs}")
@@ -102,13 +106,13 @@ def _made(
         yield from pool.imap(_make, ((make, seed, number) for number in numbers))
 
 
-_worlds: list[World] = []
+_worlds: list[SyntheticWorld] = []
 
 
 def _start(settings: WorldSettings) -> None:
     _worlds.append(open_world(settings))
 
 
-def _make(job: tuple[Callable[[World, int, int], Made], int, int]) -> Made:
+def _make(job: tuple[Callable[[SyntheticWorld, int, int], Made], int, int]) -> Made:
     make, seed, number = job
     return make(_worlds[0], seed, number)

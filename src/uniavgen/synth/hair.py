@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from uniavgen.synth.appearance import Style
-from uniavgen.synth.head import EYE_LEFT, Part, neutral
+from uniavgen.synth.head import EYE_LEFT, Attachment, neutral
 from uniavgen.synth.head_data import SKIN, HeadData
 from uniavgen.synth.identity import Identity
 
@@ -31,9 +31,9 @@ def hair_height(rest: Float[np.ndarray, "p 3"], fringe: float, parting: float) -
     return rest[:, 1] - np.interp(azimuth, _AZIMUTH, _HAIRLINE) + lower
 
 
-def wear(data: HeadData, identity: Identity, style: Style) -> tuple[Part, ...]:
+def build_attachments(data: HeadData, identity: Identity, style: Style) -> tuple[Attachment, ...]:
     """All parts of a person."""
-    parts: list[Part] = []
+    parts: list[Attachment] = []
     own = neutral(data, identity)
     if style.hair_style != "bald":
         parts.append(_cap(data, own, style))
@@ -53,7 +53,7 @@ def _scalp(data: HeadData, fringe: float, parting: float) -> Bool[np.ndarray, " 
     return (data.material == SKIN) & high & (ears < 0.3) & (hair_height(data.positions, fringe, parting) > -0.12)
 
 
-def _cap(data: HeadData, own: Float[np.ndarray, "v 3"], style: Style) -> Part:
+def _cap(data: HeadData, own: Float[np.ndarray, "v 3"], style: Style) -> Attachment:
     fringe, parting = (style.fringe, style.parting) if style.hair_style != "receding" else (-0.8, 0.0)
     scalp = _scalp(data, fringe, parting)
     triangles = data.triangles[scalp[data.triangles].all(1)]
@@ -70,7 +70,7 @@ def _cap(data: HeadData, own: Float[np.ndarray, "v 3"], style: Style) -> Part:
     side = np.tanh((rest[:, 0] - 0.35 * style.parting) * 6)
     thickness = thickness * (1 + 0.25 * top * side * np.sign(style.parting))
     normals = _normals(own, data)[used]
-    return Part(
+    return Attachment(
         positions=(own[used] + normals * (rise * thickness)[:, None]).astype(np.float32),
         triangles=local.reshape(-1, 3),
         rest=rest,
@@ -78,7 +78,7 @@ def _cap(data: HeadData, own: Float[np.ndarray, "v 3"], style: Style) -> Part:
     )
 
 
-def _curtain(data: HeadData, own: Float[np.ndarray, "v 3"], style: Style) -> Part:
+def _curtain(data: HeadData, own: Float[np.ndarray, "v 3"], style: Style) -> Attachment:
     """Hair that hangs from the crown around the sides and the back, in front of or behind the ears."""
     shortest, longest = _CURTAIN[style.hair_style]
     end = shortest + (longest - shortest) * style.hair_length
@@ -96,7 +96,7 @@ def _curtain(data: HeadData, own: Float[np.ndarray, "v 3"], style: Style) -> Par
     rest = np.stack([x, np.broadcast_to(rest_y, x.shape), z], -1).reshape(-1, 3).astype(np.float32)
     grid = np.arange(rows * columns).reshape(rows, columns)
     a, b, c, d = (g.reshape(-1) for g in (grid[:-1, :-1], grid[:-1, 1:], grid[1:, :-1], grid[1:, 1:]))
-    return Part(
+    return Attachment(
         positions=_fit(data, own, rest),
         triangles=np.concatenate([np.stack([a, c, b], 1), np.stack([b, c, d], 1)]),
         rest=rest,
@@ -104,15 +104,15 @@ def _curtain(data: HeadData, own: Float[np.ndarray, "v 3"], style: Style) -> Par
     )
 
 
-def _bun(data: HeadData, own: Float[np.ndarray, "v 3"], style: Style) -> Part:
+def _bun(data: HeadData, own: Float[np.ndarray, "v 3"], style: Style) -> Attachment:
     size = 0.28 + 0.14 * style.hair_length
     positions, triangles = _ball(14, 10)
     centre = np.array([0.0, 8.45, -0.15], np.float32)
     rest = (centre + size * positions).astype(np.float32)
-    return Part(positions=_fit(data, own, rest), triangles=triangles, rest=rest, material=HAIR)
+    return Attachment(positions=_fit(data, own, rest), triangles=triangles, rest=rest, material=HAIR)
 
 
-def _glasses(data: HeadData, own: Float[np.ndarray, "v 3"], style: Style) -> Part:
+def _glasses(data: HeadData, own: Float[np.ndarray, "v 3"], style: Style) -> Attachment:
     pieces: list[np.ndarray] = []
     angle = np.linspace(0, 2 * np.pi, 25)
     power = 1.0 if style.glasses == "round" else 0.55
@@ -133,7 +133,7 @@ def _glasses(data: HeadData, own: Float[np.ndarray, "v 3"], style: Style) -> Par
         triangles.append(faces + count)
         count += len(tube)
     rest = np.concatenate(points).astype(np.float32)
-    return Part(positions=_fit(data, own, rest), triangles=np.concatenate(triangles), rest=rest, material=GLASSES)
+    return Attachment(positions=_fit(data, own, rest), triangles=np.concatenate(triangles), rest=rest, material=GLASSES)
 
 
 def _fit(data: HeadData, own: Float[np.ndarray, "v 3"], rest: Float[np.ndarray, "p 3"]) -> Float[np.ndarray, "p 3"]:

@@ -22,7 +22,7 @@ EYE_LEFT = np.array([0.31, 7.285, 1.245], np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class Attachment:
     """Something worn: hair or glasses. It follows the skull, its lower end more and more the shoulders."""
 
     positions: Float[np.ndarray, "p 3"]
@@ -32,17 +32,17 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Posed:
+class PosedHead:
     """A head in all frames of a clip."""
 
     positions: Float[np.ndarray, "F v 3"]
     normals: Float[np.ndarray, "F v 3"]
 
 
-class Head:
+class HeadMesh:
     """The neutral head of an identity with its parts; vertices are the base mesh's, then the parts'."""
 
-    def __init__(self, data: HeadData, identity: Identity, parts: tuple[Part, ...] = ()) -> None:
+    def __init__(self, data: HeadData, identity: Identity, parts: tuple[Attachment, ...] = ()) -> None:
         self.data = data
         own = neutral(data, identity)
         self.num_own = len(own)
@@ -82,7 +82,7 @@ class Head:
         arkit: Float[np.ndarray, "F 52"],
         rotation: Float[np.ndarray, "F 3"],
         lean: Float[np.ndarray, "F 3"],
-    ) -> Posed:
+    ) -> PosedHead:
         """Vertices of every frame.
 
         arkit: weights of the face shapes; rotation: yaw, pitch, roll of the skull in radians; lean: shift of the
@@ -95,7 +95,7 @@ class Head:
         centred = points - self.neck.astype(np.float32)
         turned = np.einsum("fvc,fdc->fvd", centred, rotations(rotation), optimize=True)
         points += self._follow[:, None] * (turned - centred) + lean[:, None].astype(np.float32)
-        return Posed(positions=points, normals=self._normals(points))
+        return PosedHead(positions=points, normals=self._normals(points))
 
     def _normals(self, points: Float[np.ndarray, "F v 3"]) -> Float[np.ndarray, "F v 3"]:
         first, second, third = (points[:, self.triangles[:, i]] for i in range(3))

@@ -79,7 +79,7 @@ def _age_shares(age: float) -> tuple[tuple[str, float], ...]:
     return ("young", 1 - aged), ("old", aged)
 
 
-def draw_identity(data: HeadData, rng: np.random.Generator, gender: str, age: float) -> Identity:
+def sample_identity(data: HeadData, rng: np.random.Generator, gender: str, age: float) -> Identity:
     """A face of the given gender and age in years; everything else is drawn from `rng`."""
     column = {name: i for i, name in enumerate(data.target_names)}
     weights = np.zeros(len(column), np.float32)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from uniavgen.synth.appearance import Style, draw_style
-from uniavgen.synth.hair import wear
-from uniavgen.synth.head import Head
+from uniavgen.synth.appearance import Style, sample_style
+from uniavgen.synth.hair import build_attachments
+from uniavgen.synth.head import HeadMesh
 from uniavgen.synth.head_data import HeadData
-from uniavgen.synth.identity import Identity, draw_identity
+from uniavgen.synth.identity import Identity, sample_identity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +22,12 @@ class Person:
     pitch: float
     """Pitch against the voice of the source: children higher, old people lower."""
 
-    def head(self, data: HeadData) -> Head:
+    def head(self, data: HeadData) -> HeadMesh:
         """The person's head with hair and glasses."""
-        return Head(data, self.identity, wear(data, self.identity, self.style))
+        return HeadMesh(data, self.identity, build_attachments(data, self.identity, self.style))
 
 
-def draw_person(data: HeadData, population: int, voice: str, gender: str, number: int) -> Person:
+def sample_person(data: HeadData, population: int, voice: str, gender: str, number: int) -> Person:
     """Person `number` among those who speak with `voice` in the population of this seed."""
     rng = np.random.default_rng([population, zlib.crc32(voice.encode()), number])
     kind = rng.random()
@@ -39,7 +39,7 @@ def draw_person(data: HeadData, population: int, voice: str, gender: str, number
         age, pitch = rng.uniform(63, 82), rng.uniform(0.92, 0.97)
     else:
         age, pitch = rng.uniform(18, 62), rng.uniform(0.96, 1.05)
-    identity = draw_identity(data, rng, gender, float(age))
+    identity = sample_identity(data, rng, gender, float(age))
     return Person(
-        name=f"{population}-{voice}-{number}", identity=identity, style=draw_style(identity, rng), pitch=float(pitch)
+        name=f"{population}-{voice}-{number}", identity=identity, style=sample_style(identity, rng), pitch=float(pitch)
     )

@@ -16,7 +16,7 @@ _PEAK = 0.9
 _QUIETEST_DB = -8.0
 
 
-def retune(speech: Speech, pitch: float) -> Speech:
+def resample_pitch(speech: Speech, pitch: float) -> Speech:
     """Plays speech `pitch` times as fast, so pitch and formants rise and all times shrink by it."""
     ratio = Fraction(pitch).limit_denominator(60)
     if ratio == 1:
@@ -27,7 +27,7 @@ def retune(speech: Speech, pitch: float) -> Speech:
     return Speech(waveform=waveform.astype(np.float32), phones=phones)
 
 
-def colour(
+def apply_tone(
     waveform: Float32[np.ndarray, " samples"], gain_db: float, tone_db: Mapping[float, float]
 ) -> Float32[np.ndarray, " samples"]:
     """Louder or softer, and with another spectrum: `tone_db` as in `Mood`; 0 dB is a peak of NEUTRAL_PEAK."""
@@ -45,7 +45,7 @@ def _tone_filter(tone_db: Mapping[float, float]) -> Float32[np.ndarray, " taps"]
     return signal.firwin2(_TONE_TAPS, grid, 10 ** (gains_db / 20), fs=SAMPLE_RATE_HZ).astype(np.float32)
 
 
-def place(speech: Speech, start_s: float, num_samples: int) -> Speech:
+def pad_to_length(speech: Speech, start_s: float, num_samples: int) -> Speech:
     """Speech that begins `start_s` into a silence of `num_samples`; what does not fit is cut, with its phones."""
     waveform = np.zeros(num_samples, np.float32)
     start = round(start_s * SAMPLE_RATE_HZ)

@@ -38,7 +38,7 @@ class Recorder:
     source: SpeechSource
     seed: int
 
-    def kept(self) -> list[str]:
+    def recorded_ids(self) -> list[str]:
         """Ids of the utterances that are there; a line that an interruption cut off is removed.
 
         Raises DataError where the index is damaged.
@@ -62,7 +62,7 @@ class Recorder:
         The lines and their sound are the same whatever `jobs`. Shorter ones than a second and longer ones than five
         are left out.
         """
-        kept = self.kept()
+        kept = self.recorded_ids()
         missing = utterances - len(kept)
         if missing <= 0:
             return
@@ -98,7 +98,7 @@ class Recorder:
     def _say(self, number: int) -> tuple[dict[str, Any], np.ndarray]:
         line = self.source.line(self.seed, number)
         speed = round(float(np.random.default_rng([self.seed, number, 31]).uniform(*_RATES)), 2)
-        speech = self.source.say(line, speed)
+        speech = self.source.synthesize(line, speed)
         return _row(line, speed, speech), speech.waveform
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from uniavgen.errors import ConfigError
 from uniavgen.synth.appearance import Look
-from uniavgen.synth.head import Head, Posed
+from uniavgen.synth.head import HeadMesh, PosedHead
 from uniavgen.synth.head_data import EYE, LONG_HAIR, SKIN, TONGUE
 
 _SUPERSAMPLING = 2
@@ -85,8 +85,8 @@ class Renderer:
     def _backdrop(self) -> Any:
         return self._program("backdrop")
 
-    def draw(
-        self, head: Head, posed: Posed, look: Look, shot: Shot
+    def render(
+        self, head: HeadMesh, posed: PosedHead, look: Look, shot: Shot
     ) -> tuple[UInt8[np.ndarray, "F y x 3"], Bool[np.ndarray, "F y x"]]:
         """Pictures and face masks of all frames. The mask is True where more than half of a pixel is face."""
         context, program = self._context, self._head
@@ -157,7 +157,7 @@ class Renderer:
         return ((colour + s * s // 2) // (s * s)).astype(np.uint8), inside > 255 * s * s // 2
 
 
-def _static_attributes(head: Head) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+def _static_attributes(head: HeadMesh) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """Vertex of each corner, its fixed attributes (rest 3, material 1, areas 4), the triangles over corners, and how
     many of their indices, all in front, belong to closed surfaces.
     """

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFilter
 
-from uniavgen.synth.head import Head
+from uniavgen.synth.head import HeadMesh
 from uniavgen.synth.renderer import Art, Shot
 
 PLACES = ("studio", "wall", "room", "street", "garden", "pattern")
@@ -40,7 +40,7 @@ class Scene:
         """How a caption calls the distance."""
         return "close-up" if self.face_share > 0.70 else "medium shot" if self.face_share < 0.60 else "portrait"
 
-    def shot(self, head: Head) -> Shot:
+    def shot(self, head: HeadMesh) -> Shot:
         """The camera that frames a head as the scene says."""
         low, high = head.face_box()
         middle, height = (low + high) / 2, high[1] - low[1]
@@ -55,7 +55,7 @@ class Scene:
         )
 
 
-def draw_scene(
+def sample_scene(
     num_frames: int, fps: float, rng: np.random.Generator, art: Art = Art.SHADED, movement: float = 1.0
 ) -> Scene:
     """A place, a camera and how they move, `movement` times as much as usual."""

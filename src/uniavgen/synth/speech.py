@@ -55,7 +55,7 @@ class SpeechSource(Protocol):
         """The line of clip `number` of the world `seed`."""
         ...
 
-    def say(self, line: Line, rate: float) -> Speech:
+    def synthesize(self, line: Line, rate: float) -> Speech:
         """Speak a line; `rate` above 1 is faster, for sources that can."""
         ...
 
@@ -72,7 +72,7 @@ def check_split(split: str) -> str:
     return split
 
 
-class MadeSpeech:
+class RecordedSpeech:
     """Speech made ahead: `index.jsonl` (id, text, voice, gender, seconds, phones) and `opus/ID.opus`.
 
     Clip numbers go through all utterances of the split in an order drawn from the seed before one comes again.
@@ -105,7 +105,7 @@ class MadeSpeech:
         row = self._entries[order[place]]
         return Line(utterance=row["id"], text=row["text"], voice=row["voice"], gender=row["gender"])
 
-    def say(self, line: Line, rate: float) -> Speech:  # noqa: ARG002
+    def synthesize(self, line: Line, rate: float) -> Speech:  # noqa: ARG002
         """The kept recording; its rate is as it is. Raises DataError when the file is damaged."""
         row = next(r for r in self._entries if r["id"] == line.utterance)
         path = self._folder / "opus" / f"{line.utterance}.opus"

@@ -101,7 +101,7 @@ class KokoroSpeech:
         """The line of clip `number` of the world `seed`."""
         return _line(seed, number, self._split, self._voices)
 
-    def say(self, line: Line, rate: float) -> Speech:
+    def synthesize(self, line: Line, rate: float) -> Speech:
         """Speak a line, `rate` times as fast as usual."""
         symbols = [s for s in phonemes(line.text, british=line.voice[0] == "b") if s in self._vocabulary]
         tokens = [self._vocabulary[s] for s in symbols]
@@ -185,7 +185,7 @@ class FliteSpeech:
         """The line of clip `number` of the world `seed`."""
         return _line(seed, number, self._split, _FLITE_VOICES)
 
-    def say(self, line: Line, rate: float) -> Speech:
+    def synthesize(self, line: Line, rate: float) -> Speech:
         """Speak a line, `rate` times as fast as usual."""
         stretch = 1 / float(np.clip(rate, _SLOWEST, _FASTEST))
         with tempfile.TemporaryDirectory() as folder:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from uniavgen.config import dump, load
-from uniavgen.data.dataset import Batch, CaptionShape, TrainingData
+from uniavgen.data.dataset import Batch, CaptionSize, TrainingData
 from uniavgen.data.features import FeatureSet
 from uniavgen.errors import ConfigError
 from uniavgen.models.config import TransformerConfig
@@ -61,7 +61,7 @@ def training_data(
         seed=config.train.seed,
         timing=settings.timebase.clip(config.data.num_frames),
         symbols=symbols,
-        caption=CaptionShape(tokens=settings.video.caption_tokens, width=settings.video.caption_width),
+        caption=CaptionSize(tokens=settings.video.caption_tokens, width=settings.video.caption_width),
         with_video=config.stage.branches == "both",
     )
     data.check()

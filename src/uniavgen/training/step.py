@@ -53,7 +53,7 @@ def step_losses(
     noise = randomness.noise_like(clean)
     given = _given(batch, clean.video)
     state = interpolate(clean, noise, sigma)
-    text = choose_text(batch.text, batch.no_text, keeps_text)
+    text = choose_text(batch.text, batch.uncond_text, keeps_text)
     target, carries = velocity(clean, noise), carries_loss(given, state)
     if stage.branches == "audio":
         prediction = model(None, audio_stream(state.audio, given, sigma, interact), text, gate=CLOSED)

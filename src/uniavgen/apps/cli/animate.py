@@ -29,7 +29,7 @@ def animate(
     The clip is as long as the sound, rounded up to 1 + 4n frames.
     """
     from uniavgen.media.audio import read_audio
-    from uniavgen.media.container import write_animated
+    from uniavgen.media.container import write_clip_keeping_audio
     from uniavgen.media.image import read_image
 
     out = out or Path("out/animate.mp4")
@@ -65,7 +65,7 @@ def animate(
 
     def write(_pipeline, clip, settings) -> str:
         stop_s = longest_s if trim else None
-        kept = write_animated(out, clip.frames, clip.fps, audio, settings, stop_s)
+        kept = write_clip_keeping_audio(out, clip.frames, clip.fps, audio, settings, stop_s)
         return described(clip.frames, clip.fps, f"with the sound of {audio.name}, {kept}")
 
     make(request, common, out, inputs, write)

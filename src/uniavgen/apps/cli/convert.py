@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from uniavgen.checkpoint.conversion import Conversion
     from uniavgen.checkpoint.files import OutputFile
-    from uniavgen.checkpoint.parts import Part
+    from uniavgen.checkpoint.parts import Component
     from uniavgen.codecs.speech_symbols import SpeechSymbols
 
 _INTERRUPTED = 130
@@ -102,17 +102,17 @@ def _folder(source: str, kind: str, revision: str | None, offline: bool) -> Path
     return fetch(source, KINDS[kind].needed, revision, offline, told)
 
 
-def _parts(folder: Path, kind: str, symbols: "SpeechSymbols | None", dtype: str | None) -> "list[Part]":
+def _parts(folder: Path, kind: str, symbols: "SpeechSymbols | None", dtype: str | None) -> "list[Component]":
     import torch
 
-    from uniavgen.checkpoint.published import release_parts, wan_parts
+    from uniavgen.checkpoint.published import release_components, wan_components
 
     chosen: torch.dtype | None = None if dtype is None else getattr(torch, dtype)
-    return wan_parts(folder, kind, chosen) if symbols is None else release_parts(folder, symbols, chosen)
+    return wan_components(folder, kind, chosen) if symbols is None else release_components(folder, symbols, chosen)
 
 
 def _conversion(
-    parts: "list[Part]", source: str, folder: Path, kind: str, dtype: str | None, shard_bytes: int
+    parts: "list[Component]", source: str, folder: Path, kind: str, dtype: str | None, shard_bytes: int
 ) -> "Conversion":
     from importlib.metadata import version
 
@@ -139,7 +139,7 @@ def _conversion(
     return Conversion(files=files, facts=facts)
 
 
-def _model_index(parts: "Sequence[Part]") -> "OutputFile":
+def _model_index(parts: "Sequence[Component]") -> "OutputFile":
     """What `from_pretrained` reads first; the pipeline itself checks that the parts belong together."""
     import json
 
@@ -151,7 +151,7 @@ def _model_index(parts: "Sequence[Part]") -> "OutputFile":
     from uniavgen.inference.resize import ResizeShortSide
     from uniavgen.timebase import Source
 
-    components = {part.name: part.component for part in parts}
+    components = {part.name: part.module for part in parts}
     # The block that the release skips is one of thirty; a smaller model has none to spare.
     has_block = components["transformer"].settings.num_layers > max(RELEASE_SKIP_LAYERS)
     sampling = SamplingConfig(guidance=None if has_block else PAPER, source=Source.RELEASE)
@@ -159,7 +159,7 @@ def _model_index(parts: "Sequence[Part]") -> "OutputFile":
     return json_file("model_index.json", json.loads(pipeline.to_json_string()))
 
 
-def _described(part: "Part") -> str:
+def _described(part: "Component") -> str:
     from uniavgen.checkpoint.conversion import readable
 
     if not part.tensors:

@@ -34,7 +34,7 @@ def dub(
 
     The voice is as long as the video, rounded down to 1 + 4n frames. With --trim a longer video ends with the voice.
     """
-    from uniavgen.media.container import write_dubbed
+    from uniavgen.media.container import write_clip_keeping_video
     from uniavgen.media.video import read_video
 
     out = out or Path("out/dub.mp4")
@@ -63,7 +63,7 @@ def dub(
 
     def write(_pipeline, clip, settings) -> str:
         stop_s = float(num_frames / BASE.fps) if trim else None
-        write_dubbed(out, video, clip.waveform, clip.sample_rate_hz, settings, stop_s)
+        write_clip_keeping_video(out, video, clip.waveform, clip.sample_rate_hz, settings, stop_s)
         seconds = len(clip.waveform) / clip.sample_rate_hz
         return f"the picture track of {video.name}, copied, with {seconds:.2f} s of voice at {clip.sample_rate_hz} Hz"
 

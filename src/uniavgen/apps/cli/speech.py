@@ -29,7 +29,7 @@ def speech(
         folder=out, source=open_speech(WorldSettings(source=source, split=split, voices=voices)), seed=seed
     )
     record_settings(out / "speech.json", {"seed": seed, "source": source, "split": split})
-    there = len(recorder.kept())
+    there = len(recorder.recorded_ids())
     for _ in tqdm(recorder.record(utterances, jobs), initial=there, total=max(utterances, there), unit="utterance"):
         pass
-    typer.echo(f"{len(recorder.kept())} utterances in {out}")
+    typer.echo(f"{len(recorder.recorded_ids())} utterances in {out}")

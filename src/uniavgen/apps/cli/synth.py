@@ -15,7 +15,7 @@ from PIL import Image
 from uniavgen.artifacts import record_settings
 from uniavgen.data.shards import ShardWriter
 from uniavgen.media.container import REPEATABLE
-from uniavgen.synth import Art, RenderedClip, Take, WorldSettings, check_material, generate, speak
+from uniavgen.synth import Art, RenderedClip, SpokenClip, WorldSettings, check_material, generate, speak
 from uniavgen.synth.speech import SAMPLE_RATE_HZ
 from uniavgen.synth.visemes import Phone
 
@@ -150,7 +150,7 @@ def pack(clip: RenderedClip) -> dict[str, bytes]:
     }
 
 
-def _pack_sound(take: Take) -> dict[str, bytes]:
+def _pack_sound(take: SpokenClip) -> dict[str, bytes]:
     """The parts of a clip that nobody sees: json, flac."""
     facts = {
         "text": take.line.text,

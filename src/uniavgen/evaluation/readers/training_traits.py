@@ -28,7 +28,7 @@ from uniavgen.evaluation.readers.traits import (
     kind_of,
 )
 from uniavgen.evaluation.truth import TruthClip
-from uniavgen.synth import World
+from uniavgen.synth import SyntheticWorld
 from uniavgen.synth.arkit import INDEX, both
 
 MARGIN = 1.25
@@ -192,10 +192,10 @@ class Voices:
         return cls(spectra=torch.stack(spectra), tones=torch.stack(tones), labels=Labels.of(rows))
 
 
-def takes(world: World, seed: int, count: int) -> Iterator[tuple[np.ndarray, tuple[str, float, str, float]]]:
+def takes(world: SyntheticWorld, seed: int, count: int) -> Iterator[tuple[np.ndarray, tuple[str, float, str, float]]]:
     """Sounds of the first clips of a world at 16 kHz, and what is true of them; nothing is drawn."""
     for number in range(count):
-        take = world.take(seed, number)
+        take = world.speak_clip(seed, number)
         waveform = at_speech_rate(take.speech.waveform)
         identity = take.person.identity
         yield waveform, (identity.gender, identity.age, take.mood.name, take.strength)

@@ -24,8 +24,8 @@ from uniavgen.codecs.caption import NANO_MAX_TOKENS, clean, word_tokenizer
 from uniavgen.config import Config
 from uniavgen.data.shards import ShardSet
 from uniavgen.errors import DataError
-from uniavgen.synth.appearance import draw_style
-from uniavgen.synth.captions import caption, person_words
+from uniavgen.synth.appearance import sample_style
+from uniavgen.synth.captions import build_caption, person_words
 from uniavgen.synth.identity import ANCESTRIES, GENDERS, Identity
 from uniavgen.synth.moods import MOODS, STRENGTHS
 from uniavgen.synth.scene import PLACES
@@ -199,9 +199,9 @@ def _world_description(rng: np.random.Generator) -> CaptionExample:
     ancestry = rng.dirichlet(np.full(len(ANCESTRIES), 0.5))
     gender, age = str(rng.choice(GENDERS)), float(rng.uniform(8, 82))
     identity = Identity(gender=gender, age=age, ancestry=ancestry, weights=np.zeros(0))
-    style, place = draw_style(identity, rng), str(rng.choice(PLACES))
+    style, place = sample_style(identity, rng), str(rng.choice(PLACES))
     mood, strength = MOODS[rng.integers(len(MOODS))], float(rng.choice(STRENGTHS))
-    text = caption(identity, style, mood, strength, place, rng)
+    text = build_caption(identity, style, mood, strength, place, rng)
     told = {"gender": gender, "mood": mood.name, "age": person_words(identity)}
     told |= {"glasses": str("glasses" in text), "beard": str("beard" in text)}
     if style.hair_colour in text:
