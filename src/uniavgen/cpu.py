@@ -7,6 +7,7 @@ spinning threads take the time that the working ones need: ten times slower on t
 
 import math
 import os
+import sys
 from collections.abc import MutableMapping
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def configure_threads(environ: MutableMapping[str, str] = os.environ) -> None:
 
 def usable_cores(cgroup: Path = CGROUP) -> int:
     """Returns the number of cores that this process may use: by affinity, and by the quota of its container."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     quota = _quota(cgroup)
     return cores if quota is None else max(1, min(cores, math.ceil(quota)))
 
