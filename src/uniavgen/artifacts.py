@@ -1,12 +1,16 @@
-"""Files and folders on disk: written whole or not at all, told apart by checksum, bound to the settings they hold.
+"""Files and folders on disk: written whole or not at all and by one process at a time, told apart by checksum, bound to
+the settings they hold.
 
 Imports nothing heavy, so that every layer and the command line may use it.
 """
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -17,6 +21,10 @@ from typing import Any, Final
 from uniavgen.errors import DataError, OutputError
 
 _HUB_NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_MAX_NAME_BYTES: Final = 255
+"""On every file system in use: ext4, XFS, Btrfs, APFS, NTFS."""
+_held_locks: Final[dict[Path, int]] = {}
+"""Lock files and descriptors that this process holds, so that a command and the writers that it calls share a lock."""
 
 
 def check_writable(path: Path, suffixes: tuple[str, ...], inputs: tuple[Path, ...] = ()) -> None:
@@ -26,6 +34,11 @@ def check_writable(path: Path, suffixes: tuple[str, ...], inputs: tuple[Path, ..
     """
     if path.suffix.lower() not in suffixes:
         raise OutputError(f"the output {path} must end in {' or '.join(suffixes)}")
+    if len(os.fsencode(path.name)) > _MAX_NAME_BYTES:
+        raise OutputError(
+            f"the name of the output {path} has {len(os.fsencode(path.name))} bytes, at most {_MAX_NAME_BYTES} can be "
+            "stored; choose a shorter one"
+        )
     try:
         if path.exists() and not path.is_file():
             raise OutputError(f"the output {path} exists and is no regular file; choose another name")
@@ -46,22 +59,52 @@ def check_writable(path: Path, suffixes: tuple[str, ...], inputs: tuple[Path, ..
 
 
 @contextmanager
+def exclusive_output(path: Path) -> Iterator[None]:
+    """Holds the right to write the file or folder `path` until the block or the process ends, however it ends.
+
+    The lock is a hidden file beside `path`. Within one process it may be taken several times. Folders above are made.
+    Raises OutputError where another process holds it.
+    """
+    lock = _lock_file(path)
+    if lock in _held_locks:
+        yield
+        return
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _locked(lock, path)
+    except OSError as error:
+        raise _not_written(path, error) from error
+    _held_locks[lock] = descriptor
+    try:
+        yield
+    finally:
+        del _held_locks[lock]
+        # While it is still locked: whoever has opened it meanwhile finds that the name is gone and makes a new file.
+        lock.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+@contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside `path`, which replaces `path` when the block succeeds and is deleted otherwise.
 
-    Readers see the old file or the complete new one, also when the disk fills up or the user interrupts. Folders
-    are made. Raises OutputError where the operating system refuses.
+    Readers see the old file or the complete new one, also when the disk fills up or the user interrupts. What a killed
+    process has left of the same output is removed. Folders are made. Raises OutputError where the operating system
+    refuses or another process writes `path`.
     """
-    # Beside it, because a rename is atomic only within one file system; the ending stays for writers that read it.
-    partial = path.with_name(f".{path.stem[:80]}.{os.getpid()}.partial{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        publish(partial, path)
-    except OSError as error:
-        raise _not_written(path, error) from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with exclusive_output(path):
+        # Beside it, because a rename is atomic only within one file system; the ending stays for writers that read it.
+        # Random, so that nobody can plant a link there; short, because names end at 255 bytes.
+        partial = path.with_name(f".{_tag(path)}.{secrets.token_hex(16)}.partial{path.suffix}")
+        try:
+            _replace_leftover(path, partial)
+            os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY, 0o666))
+            yield partial
+            publish(partial, path)
+        except OSError as error:
+            raise _not_written(path, error) from error
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -77,21 +120,25 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Its name is always `partial_path(path)`, so that a run clears what a killed one has left. Raises OutputError where
     the operating system refuses.
     """
-    partial = partial_path(path)
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        yield partial
-        publish(partial, path)
-    except OSError as error:
-        raise _not_written(path, error) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with exclusive_output(path):
+        partial = partial_path(path)
+        try:
+            if partial.is_symlink():
+                partial.unlink()
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            yield partial
+            publish(partial, path)
+        except OSError as error:
+            raise _not_written(path, error) from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def partial_path(path: Path) -> Path:
-    """Returns the hidden name under which an output grows."""
-    return path.with_name(f".{path.name}.partial")
+    """Returns the hidden name under which a folder grows, which is the same for every run."""
+    name = f".{path.name}.partial"
+    return path.with_name(name if len(os.fsencode(name)) <= _MAX_NAME_BYTES else f".{_tag(path)}.partial")
 
 
 def publish(partial: Path, path: Path) -> None:
@@ -162,7 +209,63 @@ def os_error_text(error: OSError) -> str:
 
 
 def _not_written(path: Path, error: OSError) -> OutputError:
-    return OutputError(f"{path} could not be written: {os_error_text(error)}; free some space or choose another place")
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    remedy = "free some space or choose another place" if is_full else "choose another place"
+    return OutputError(f"{path} could not be written: {os_error_text(error)}; {remedy}")
+
+
+def _tag(path: Path) -> str:
+    """Returns a short name for an output among those of its folder."""
+    return hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+
+
+def _lock_file(path: Path) -> Path:
+    return path.absolute().with_name(f".{_tag(path)}.lock")
+
+
+def _locked(lock: Path, path: Path) -> int:
+    """Returns a descriptor of the lock file that holds its lock. Raises OutputError where another process has it."""
+    while True:
+        if lock.is_symlink():
+            lock.unlink()
+        descriptor = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        try:
+            if _flock(descriptor) and _is_file_of(descriptor, lock):
+                return descriptor
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise OutputError(
+                f"another process is writing {path}; wait until it has ended or choose another name"
+            ) from error
+        os.close(descriptor)
+
+
+def _flock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        # Some network file systems have no locks; writing there is still atomic.
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            raise
+    return True
+
+
+def _is_file_of(descriptor: int, path: Path) -> bool:
+    """Returns whether `path` still names the open file, which another process may have deleted before it was locked."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat(follow_symlinks=False))
+    except FileNotFoundError:
+        return False
+
+
+def _replace_leftover(path: Path, partial: Path) -> None:
+    """Notes the temporary name in the lock file; deletes the file whose name a killed process has noted there."""
+    descriptor = _held_locks[_lock_file(path)]
+    noted = os.pread(descriptor, 256, 0).decode(errors="replace")
+    if re.fullmatch(rf"\.{_tag(path)}\.[0-9a-f]{{32}}\.partial{re.escape(path.suffix)}", noted):
+        path.with_name(noted).unlink(missing_ok=True)
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, os.fsencode(partial.name), 0)
 
 
 def _file_checksum(path: Path) -> str:

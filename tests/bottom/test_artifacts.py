@@ -1,0 +1,149 @@
+"""Outputs are written whole, by one process at a time, under temporary names that nobody can guess."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from uniavgen.artifacts import atomic_file, atomic_folder, check_writable, exclusive_output
+from uniavgen.errors import OutputError
+
+_HOLDER = """
+    import sys, time
+    from pathlib import Path
+    from uniavgen.artifacts import atomic_file, exclusive_output
+    with {lock}(Path(sys.argv[1])) as partial:
+        if partial is not None:
+            partial.write_text("half")
+        print("held", flush=True)
+        time.sleep(600)
+"""
+
+
+def start_holder(path: Path, lock: str) -> subprocess.Popen[str]:
+    """Starts a process that holds `path` until it is killed, and waits until it does."""
+    script = textwrap.dedent(_HOLDER.format(lock=lock))
+    process = subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.wait()
+    assert process.stdout is not None
+    process.stdout.close()
+
+
+@pytest.mark.parametrize("lock", ["atomic_file", "exclusive_output"])
+def test_second_writer_of_an_output_is_refused(tmp_path, lock):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    process = start_holder(path, lock)
+    try:
+        with pytest.raises(OutputError, match="another process is writing"), atomic_file(path):
+            pass
+        with pytest.raises(OutputError, match="another process is writing"), exclusive_output(path):
+            pass
+        with atomic_file(tmp_path / "b.txt") as partial:
+            partial.write_text("other outputs are free")
+    finally:
+        stop(process)
+    assert path.read_text() == "old"
+    with atomic_file(path) as partial:
+        partial.write_text("new")
+    assert path.read_text() == "new"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.txt", "b.txt"]
+
+
+def test_second_writer_of_a_folder_is_refused(tmp_path):
+    process = start_holder(tmp_path / "out", "exclusive_output")
+    try:
+        with pytest.raises(OutputError, match="another process is writing"), atomic_folder(tmp_path / "out"):
+            pass
+    finally:
+        stop(process)
+    with atomic_folder(tmp_path / "out") as partial:
+        (partial / "a").write_text("new")
+    assert [file.name for file in tmp_path.iterdir()] == ["out"]
+
+
+def test_lock_may_be_taken_again_by_its_process(tmp_path):
+    path = tmp_path / "sub" / "a.txt"
+    with exclusive_output(path), exclusive_output(path):
+        with atomic_file(path) as partial:
+            partial.write_text("new")
+        with atomic_file(path) as partial:
+            partial.write_text("newer")
+    assert path.read_text() == "newer"
+    assert [file.name for file in path.parent.iterdir()] == ["a.txt"]
+
+
+def test_files_that_killed_writers_left_are_removed(tmp_path):
+    path = tmp_path / "a.txt"
+    stop(start_holder(path, "atomic_file"))
+    assert len(list(tmp_path.iterdir())) == 2
+    with atomic_file(path) as partial:
+        partial.write_text("new")
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_planted_links_are_not_followed(tmp_path):
+    victim, path = tmp_path / "victim", tmp_path / "a.txt"
+    victim.write_text("mine")
+    with atomic_file(path) as partial:
+        names = [file.name for file in tmp_path.iterdir() if file.name.startswith(".")]
+        taken = partial.name
+    for name in {*names, f".a.{os.getpid()}.partial.txt", ".a.txt.partial"} - {taken}:
+        (tmp_path / name).symlink_to(victim)
+    with atomic_file(path) as partial:
+        assert partial.name != taken
+        partial.write_text("new")
+    (tmp_path / ".folder.partial").symlink_to(tmp_path, target_is_directory=True)
+    with atomic_folder(tmp_path / "folder") as partial:
+        (partial / "victim").write_text("other")
+    assert victim.read_text() == "mine"
+    assert (path.read_text(), (tmp_path / "folder" / "victim").read_text()) == ("new", "other")
+
+
+def test_forged_lock_file_deletes_nothing_else(tmp_path):
+    victim, path = tmp_path / "victim", tmp_path / "sub" / "a.txt"
+    victim.write_text("mine")
+    with atomic_file(path):
+        lock = next(file for file in path.parent.iterdir() if file.suffix == ".lock").name
+    (path.parent / lock).write_text("../victim")
+    with atomic_file(path) as partial:
+        partial.write_text("new")
+    assert victim.read_text() == "mine"
+
+
+def test_new_files_follow_the_umask(tmp_path):
+    before = os.umask(0o027)
+    try:
+        with atomic_file(tmp_path / "a.txt") as partial:
+            partial.write_text("new")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640
+
+
+def test_names_of_the_greatest_length_work(tmp_path):
+    for path in (tmp_path / ("\u4eba" * 80 + ".mp4"), tmp_path / ("n" * 251 + ".mp4")):
+        check_writable(path, (".mp4",))
+        with atomic_file(path) as partial:
+            partial.write_text("new")
+        assert path.read_text() == "new"
+    with atomic_folder(tmp_path / ("n" * 255)) as partial:
+        (partial / "a").write_text("new")
+    with pytest.raises(OutputError, match="at most 255"):
+        check_writable(tmp_path / ("\u4eba" * 84 + ".mp4"), (".mp4",))
+
+
+def test_only_a_full_disk_asks_for_space(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match="file exists; choose another place"), atomic_file(tmp_path / "file" / "a"):
+        pass
