@@ -15,7 +15,7 @@ from uniavgen.config import dump, parse
 from uniavgen.inference.request import SamplingConfig
 from uniavgen.inference.resize import ResizeAndCrop
 from uniavgen.media.audio import write_wav
-from uniavgen.media.container import write_clip
+from uniavgen.media.mux import write_clip
 from uniavgen.models.config import TransformerConfig
 
 FPS, RATE_HZ, SIDE_PX = Fraction(16), 24_000, 32

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from uniavgen.apps.cli.synth import pack
 from uniavgen.data.shards import ShardWriter
 from uniavgen.synth.clip import GroundTruth, RenderedClip
+from uniavgen.synth.packing import pack_clip
 from uniavgen.timebase import Timebase
 
 CLIP = Timebase().clip(81)
@@ -54,5 +54,5 @@ def rendered(key: str, seed: int) -> RenderedClip:
 def write_shards(folder: Path, count: int) -> Path:
     with ShardWriter(folder) as writer:
         for number in range(count):
-            writer.write(f"{number:04d}", pack(rendered(f"{number:04d}", number)))
+            writer.write(f"{number:04d}", pack_clip(rendered(f"{number:04d}", number)))
     return folder

@@ -141,7 +141,7 @@ def bad(tmp_path_factory, inputs, model) -> dict[str, Path]:
     for name, size in (("thin.png", (200, 10)), ("huge.png", (9000, 20)), ("strip.png", (400, 20))):
         Image.new("RGB", size).save(add(name))
     from uniavgen.media.audio import write_wav
-    from uniavgen.media.container import write_clip
+    from uniavgen.media.mux import write_clip
 
     from .builders import FPS, RATE_HZ, film, sound
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from uniavgen.apps.cli import main
-from uniavgen.media.container import read_metadata
+from uniavgen.media.mux import read_metadata
 from uniavgen.media.probe import probe
 from uniavgen.media.video import read_video
 
@@ -50,7 +50,7 @@ def test_generate(capsys, model, inputs, tmp_path):
 
 def test_the_same_seed_gives_the_same_frames_and_samples(capsys, model, inputs, tmp_path, monkeypatch):
     # x264 now and then stores the same frames in other bytes; without loss that cannot be seen.
-    monkeypatch.setattr("uniavgen.media.container.CRF", 0)
+    monkeypatch.setattr("uniavgen.media.mux.CRF", 0)
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         generate(capsys, model, inputs, tmp_path / f"{name}.mp4", "--seed", seed)
     a, b, c = (read_video(tmp_path / f"{name}.mp4", FPS, rate_hz=RATE_HZ) for name in "abc")

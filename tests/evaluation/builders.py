@@ -12,7 +12,7 @@ from uniavgen.evaluation.clip import SPEECH_RATE_HZ, Clip
 from uniavgen.evaluation.metric import NOTHING, Better, Column, Measurement
 from uniavgen.evaluation.prompts import Prompt, PromptSet, write_prompts
 from uniavgen.evaluation.truth import Truth, TruthClip
-from uniavgen.media.container import write_clip
+from uniavgen.media.mux import write_clip
 from uniavgen.timebase import Timebase
 
 TIMING = Timebase().clip(9)

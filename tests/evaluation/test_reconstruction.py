@@ -7,7 +7,7 @@ from uniavgen.evaluation.clip import read_clip
 from uniavgen.evaluation.metric import NotMeasured
 from uniavgen.evaluation.metrics.reconstruction import Reconstruction
 from uniavgen.evaluation.prompts import Prompt
-from uniavgen.media.container import write_clip
+from uniavgen.media.mux import write_clip
 
 from .builders import FPS, clip_of, prompt_of, truth_clip
 

@@ -9,8 +9,8 @@ import pytest
 from uniavgen.errors import DataError
 from uniavgen.evaluation.sets import emtd_prompts, finish_rendered, grid_prompts, grid_sentence
 from uniavgen.media.audio import read_audio, write_wav
-from uniavgen.media.container import read_metadata
 from uniavgen.media.image import read_image, write_image
+from uniavgen.media.mux import read_metadata
 from uniavgen.media.video import read_video
 
 from .builders import write_noise

@@ -59,7 +59,7 @@ def test_stereo_is_mixed(tmp_path):
     ("name", "codec"),
     [("a.flac", "flac"), ("a.mp3", "libmp3lame"), ("a.m4a", "aac"), ("a.ogg", "libopus"), ("a.mkv", "pcm_s16le")],
 )
-def test_containers_keep_time(tmp_path, name, codec):
+def test_muxs_keep_time(tmp_path, name, codec):
     rate_hz = 48_000
     waveform = np.zeros(rate_hz, np.float32)
     waveform[rate_hz // 2 : rate_hz // 2 + 200] = tone(200 / rate_hz, rate_hz, hz=1000.0, level=0.9)

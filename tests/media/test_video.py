@@ -6,7 +6,7 @@ import pytest
 
 from uniavgen.errors import MediaError
 from uniavgen.media.audio import write_wav
-from uniavgen.media.container import write_clip
+from uniavgen.media.mux import write_clip
 from uniavgen.media.video import count_frames, read_video
 
 from .builders import FPS, RATE_HZ, flash_and_click, moving_bar, tone

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from uniavgen.errors import UniAVGenError
+from uniavgen.media.packing import write_opus
 from uniavgen.synth.assets import cache_folder, find_heads
 from uniavgen.synth.head_data import HeadData, load_head_data
-from uniavgen.synth.recording import write_opus
 from uniavgen.synth.renderer import Renderer
 
 RATE = 24_000
@@ -48,7 +48,7 @@ def speech_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = []
     for number in range(40):
         name, female = f"{number:06d}", bool(number % 2)
-        write_opus(folder / "opus" / f"{name}.opus", tone)
+        write_opus(folder / "opus" / f"{name}.opus", tone, RATE)
         rows.append(
             {
                 "id": name,

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from uniavgen.apps.cli.synth import synth
-from uniavgen.data.sample import decode_frames, decode_sound
 from uniavgen.data.shards import ShardSet
 from uniavgen.errors import DataError
+from uniavgen.media.packing import decode_audio, decode_frames
 from uniavgen.timebase import Timebase
 
 
@@ -20,7 +20,7 @@ def test_clips_have_the_length_that_is_asked_for(
     shards = ShardSet(str(tmp_path))
     assert len(shards) == 1
     assert len(decode_frames(shards.read(0, "mp4"))) == 5
-    assert len(decode_sound(shards.read(0, "flac"), Timebase.sample_rate_hz)) == 5 * Timebase.sample_rate_hz // 16
+    assert len(decode_audio(shards.read(0, "flac"), Timebase.sample_rate_hz)) == 5 * Timebase.sample_rate_hz // 16
     with np.load(io.BytesIO(shards.read(0, "npz"))) as truth:
         assert len(truth["mouth_opening"]) == len(truth["arkit"]) == truth["face_mask_shape"][0] == 5
     with pytest.raises(DataError, match="num_frames"):

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from uniavgen.apps.cli.synth import pack, synth
-from uniavgen.data.sample import decode_frames, decode_sound
+from uniavgen.apps.cli.synth import synth
 from uniavgen.data.shards import ShardSet
 from uniavgen.errors import ConfigError, DataError
+from uniavgen.media.packing import decode_audio, decode_frames
 from uniavgen.synth import Art, RenderedClip, WorldSettings, generate
 from uniavgen.synth.appearance import sample_style
 from uniavgen.synth.arkit import INDEX
@@ -21,6 +21,7 @@ from uniavgen.synth.head import HeadMesh, rotations
 from uniavgen.synth.head_data import HeadData
 from uniavgen.synth.identity import sample_identity
 from uniavgen.synth.moods import STRENGTHS
+from uniavgen.synth.packing import pack_clip
 from uniavgen.synth.speech import SAMPLE_RATE_HZ, RecordedSpeech
 from uniavgen.synth.world import SyntheticWorld
 
@@ -91,14 +92,14 @@ def test_packed_clips_read_back(tmp_path: Path, clips: list[RenderedClip], setti
     facts = json.loads(shards.read(0, "json"))
     assert {"text", "caption", "speaker", "phones", "mood", "gender", "age"} <= set(facts)
     assert decode_frames(shards.read(0, "mp4")).shape == (81, 64, 64, 3)
-    assert decode_sound(shards.read(0, "flac"), 24_000).shape == (121_500,)
+    assert decode_audio(shards.read(0, "flac"), 24_000).shape == (121_500,)
     assert (tmp_path / "a" / "preview.png").exists()
 
-    parts = pack(clips[0])
+    parts = pack_clip(clips[0])
     with np.load(io.BytesIO(parts["npz"])) as truth:
         mask = np.unpackbits(truth["face_mask"], count=clips[0].face_masks.size).reshape(truth["face_mask_shape"])
         np.testing.assert_array_equal(mask.astype(bool), clips[0].face_masks)
-    assert parts == pack(clips[0])
+    assert parts == pack_clip(clips[0])
 
     synth(clips=1, out=tmp_path / "a", **options)
     assert len(ShardSet(tmp_path / "a")) == 1

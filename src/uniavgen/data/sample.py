@@ -1,26 +1,31 @@
 """One clip of a data set as it lies in a shard: KEY.json, KEY.mp4, KEY.flac (or wav, opus), KEY.npz.
 
-Only the sound and, in the json, `text` are always there. The json also takes `caption`, `speaker` (whoever has the
-same one serves as reference audio), `words` or `phones` with times, and any facts; the npz holds the truth that a
-synthetic world knows. A clip of speech alone has no mp4 and no npz.
+Only the audio and, in the json, `text` are always present. The json also takes `caption`, `speaker` (clips of the same
+speaker serve as each other's reference audio), `words` or `phones` with times, and any facts; the npz holds the ground
+truth of a synthetic world. A clip of speech alone has no mp4 and no npz.
 
-Letters: F pixel frames, H W picture.
+Letters: F pixel frames, H W frame size.
 """
 
 import io
 import json
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-import av
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
 from uniavgen.data.shards import ShardSet
 from uniavgen.data.words import Word, word_times
-from uniavgen.errors import DataError
+from uniavgen.errors import DataError, MediaError
+from uniavgen.media.packing import decode_audio, decode_frames
 from uniavgen.timebase import Timebase
+
+AUDIO_PARTS = ("flac", "wav", "opus")
+"""The first of these that a sample has is read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,72 +46,80 @@ class Sample:
     """Distance of the inner lips over face height."""
     words: tuple[Word, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """Everything else the json says."""
+    """Everything else in the json."""
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Everything in the npz, see `decode_arrays`."""
 
 
 def read_sample(shards: ShardSet, i: int, timebase: Timebase) -> Sample:
-    """Decode sample `i`; DataError says what in it is missing or damaged."""
+    """Decodes sample `i`. Raises DataError, which names the part that is missing or damaged."""
     key, parts = shards.keys[i], shards.parts(i)
-    sound = next((part for part in ("flac", "wav", "opus") if part in parts), None)
-    if sound is None or "json" not in parts:
+    audio = next((part for part in AUDIO_PARTS if part in parts), None)
+    if audio is None or "json" not in parts:
         raise DataError(f"sample '{key}' has the parts {parts}; expected json and flac, wav or opus at least")
-    facts = _facts(key, shards.read(i, "json"))
+    facts = _parse_facts(key, shards.read(i, "json"))
     text, caption, speaker = (str(facts.pop(name, "")) for name in ("text", "caption", "speaker"))
-    phones = tuple((str(symbol), float(start), float(stop)) for symbol, start, stop in facts.pop("phones", ()))
-    words = facts.pop("words", None)
-    timed = word_times(text, phones) if words is None else tuple(Word(text=w, start_s=s, end_s=e) for w, s, e in words)
+    words = _parse_words(key, text, facts)
+    arrays = decode_arrays(shards.read(i, "npz"), f"'{key}.npz'") if "npz" in parts else {}
+    return Sample(
+        key=key,
+        text=text,
+        caption=caption,
+        speaker=speaker or key,
+        waveform=_decode(shards, i, audio, partial(decode_audio, rate_hz=timebase.sample_rate_hz)),
+        frames=_decode(shards, i, "mp4", decode_frames) if "mp4" in parts else None,
+        face_mask=arrays.get("face_mask"),
+        mouth_opening=arrays.get("mouth_opening"),
+        words=words,
+        facts=facts,
+        arrays=arrays,
+    )
+
+
+def decode_arrays(content: bytes, name: str) -> dict[str, np.ndarray]:
+    """Reads the ground truth of a clip's npz in one go: `face_mask` bool [F, H, W], `mouth_opening` float32 [F], ...
+
+    `name` names the file in the DataError that a damaged one raises.
+    """
     try:
-        return Sample(
-            key=key,
-            text=text,
-            caption=caption,
-            speaker=speaker or key,
-            waveform=decode_sound(shards.read(i, sound), timebase.sample_rate_hz),
-            frames=decode_frames(shards.read(i, "mp4")) if "mp4" in parts else None,
-            face_mask=decode_face_mask(shards.read(i, "npz")) if "npz" in parts else None,
-            mouth_opening=decode_mouth_opening(shards.read(i, "npz")) if "npz" in parts else None,
-            words=timed,
-            facts=facts,
-        )
-    except (av.FFmpegError, ValueError, KeyError) as error:
-        raise DataError(f"sample '{key}' cannot be decoded ({error}); make it again") from None
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+            arrays = dict(stored)
+        if "face_mask" in arrays:
+            # Stored with one bit a pixel.
+            bits, shape = arrays["face_mask"], tuple(int(size) for size in arrays.pop("face_mask_shape"))
+            arrays["face_mask"] = np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape).astype(bool)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{name} is damaged ({error}); make the sample again") from error
+    if "mouth_opening" in arrays:
+        arrays["mouth_opening"] = arrays["mouth_opening"].astype(np.float32)
+    return arrays
 
 
-def decode_sound(content: bytes, rate_hz: int) -> Float32[np.ndarray, " samples"]:
-    """Mono float32 at `rate_hz` out of the bytes of a sound file."""
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=rate_hz)
-    with av.open(io.BytesIO(content)) as container:
-        blocks = [block for frame in container.decode(audio=0) for block in resampler.resample(frame)]
-        blocks += resampler.resample(None)
-    return np.concatenate([block.to_ndarray()[0] for block in blocks]).astype(np.float32)
+def _decode(shards: ShardSet, i: int, part: str, decode: Callable[[bytes], np.ndarray]) -> np.ndarray:
+    content = shards.read(i, part)
+    try:
+        return decode(content)
+    except MediaError as error:
+        raise DataError(f"'{shards.keys[i]}.{part}' is damaged ({error}); make the sample again") from error
 
 
-def decode_frames(content: bytes) -> UInt8[np.ndarray, "F H W 3"]:
-    """All pictures of the bytes of a video file, RGB."""
-    with av.open(io.BytesIO(content)) as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
-
-
-def decode_face_mask(content: bytes) -> Bool[np.ndarray, "F H W"] | None:
-    """The face's mask out of the bytes of a clip's npz, None where it holds none."""
-    with np.load(io.BytesIO(content), allow_pickle=False) as truth:
-        if "face_mask" not in truth:
-            return None
-        shape = tuple(int(size) for size in truth["face_mask_shape"])
-        return np.unpackbits(truth["face_mask"], count=int(np.prod(shape))).reshape(shape).astype(bool)
-
-
-def decode_mouth_opening(content: bytes) -> Float32[np.ndarray, " F"] | None:
-    """The mouth's opening out of the bytes of a clip's npz, None where it holds none."""
-    with np.load(io.BytesIO(content), allow_pickle=False) as truth:
-        return truth["mouth_opening"].astype(np.float32) if "mouth_opening" in truth else None
-
-
-def _facts(key: str, content: bytes) -> dict[str, Any]:
+def _parse_facts(key: str, content: bytes) -> dict[str, Any]:
     try:
         facts = json.loads(content)
     except ValueError as error:
-        raise DataError(f"'{key}.json' is not JSON ({error}); make the sample again") from None
+        raise DataError(f"'{key}.json' is not JSON ({error}); make the sample again") from error
     if not isinstance(facts, dict) or "text" not in facts:
         raise DataError(f"'{key}.json' must be an object with at least 'text', got {str(facts)[:60]}")
     return facts
+
+
+def _parse_words(key: str, text: str, facts: dict[str, Any]) -> tuple[Word, ...]:
+    """Takes `words` or, where there are none, `phones` out of the facts."""
+    try:
+        phones = tuple((str(symbol), float(start), float(stop)) for symbol, start, stop in facts.pop("phones", ()))
+        words = facts.pop("words", None)
+        if words is None:
+            return word_times(text, phones)
+        return tuple(Word(text=word, start_s=start, end_s=end) for word, start, end in words)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"'{key}.json' has words or phones that are no (text, start, end): {error}") from error

@@ -7,10 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from uniavgen.data.sample import Sample, decode_sound, read_sample
+from uniavgen.data.sample import Sample, read_sample
 from uniavgen.data.shards import ShardSet
 from uniavgen.data.words import word_times
-from uniavgen.errors import DataError
+from uniavgen.errors import DataError, MediaError
+from uniavgen.media.packing import decode_audio
 from uniavgen.timebase import ClipTiming
 
 
@@ -59,9 +60,9 @@ class SpeechFolder:
         entry = self._entries[key]
         path = self.folder / "opus" / f"{key}.opus"
         try:
-            waveform = decode_sound(path.read_bytes(), self.timing.base.sample_rate_hz)
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path} cannot be read ({error}); copy the speech folder again") from None
+            waveform = decode_audio(path, self.timing.base.sample_rate_hz)
+        except MediaError as error:
+            raise DataError(f"{path} cannot be read ({error}); copy the speech folder again") from error
         return Sample(
             key=key,
             text=entry["text"],

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from uniavgen.artifacts import atomic_file
-from uniavgen.data.sample import decode_frames, decode_sound
 from uniavgen.errors import DataError
 from uniavgen.evaluation.clip import SUFFIXES, find_clips
 from uniavgen.evaluation.prompts import Prompt, write_prompts
 from uniavgen.evaluation.spoiling import TWIN, Known, as_long, partners
 from uniavgen.media.audio import read_audio, write_wav
-from uniavgen.media.container import write_clip_keeping_video
 from uniavgen.media.image import write_image
+from uniavgen.media.mux import write_clip_keeping_video
+from uniavgen.media.packing import decode_audio, decode_frames
 from uniavgen.media.video import read_video
 from uniavgen.timebase import Timebase
 
@@ -62,7 +62,7 @@ class RenderedFiles:
         truth = self.folder / "truth"
         write_image(self.folder / "images" / f"{self.key}.png", decode_frames(parts["mp4"])[0])
         rate_hz = Timebase.sample_rate_hz
-        write_wav(truth / f"{self.key}.wav", decode_sound(parts["flac"], rate_hz), rate_hz)
+        write_wav(truth / f"{self.key}.wav", decode_audio(parts["flac"], rate_hz), rate_hz)
         for ending in ("mp4", "npz", "json"):
             with atomic_file(truth / f"{self.key}.{ending}") as partial:
                 partial.write_bytes(parts[ending])

@@ -1,7 +1,5 @@
 """What is known about a rendered clip, out of a prompt's truth file or out of shards."""
 
-import io
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 
-from uniavgen.data.sample import Sample, decode_face_mask, read_sample
+from uniavgen.data.sample import Sample, decode_arrays, read_sample
 from uniavgen.data.shards import ShardSet
 from uniavgen.errors import DataError
 from uniavgen.evaluation.metric import NotMeasured
@@ -46,14 +44,11 @@ class TruthClip:
 
 def read_truth(content: bytes, name: str) -> Truth:
     """Truth out of the bytes of an npz; DataError where a part is missing or the file is damaged."""
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-            opening = stored["mouth_opening"].astype(np.float32)
-    except (zipfile.BadZipFile, ValueError, EOFError, KeyError):
-        raise DataError(f"{name} holds no mouth_opening; use the npz of a rendered clip") from None
-    mask = decode_face_mask(content)
-    if mask is None:
-        raise DataError(f"{name} holds no face_mask; use the npz of a rendered clip")
+    arrays = decode_arrays(content, name)
+    for part in ("mouth_opening", "face_mask"):
+        if part not in arrays:
+            raise DataError(f"{name} holds no {part}; use the npz of a rendered clip")
+    opening, mask = arrays["mouth_opening"], arrays["face_mask"]
     length = min(len(mask), len(opening))
     return Truth(mouth_opening=opening[:length], face_mask=mask[:length])
 

@@ -8,18 +8,16 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
-from jaxtyping import Float32
 
 from uniavgen.artifacts import atomic_file, write_text
 from uniavgen.errors import DataError
+from uniavgen.media.packing import write_opus
 from uniavgen.synth.speech import SAMPLE_RATE_HZ, Line, Speech, SpeechSource
 
 _RATES = (0.9, 1.2)
 """Bounds of how fast an utterance is spoken. [ours]"""
 _SHORTEST_S, _LONGEST_S = 1.0, 5.0
-_BIT_RATE = 32_000
 _AHEAD = 8
 """Utterances a process is given at once."""
 _TRIED = 100
@@ -70,7 +68,7 @@ class Recorder:
             if not _SHORTEST_S <= row["seconds"] <= _LONGEST_S:
                 continue
             with atomic_file(self.folder / "opus" / f"{row['id']}.opus") as partial:
-                write_opus(partial, sound)
+                write_opus(partial, sound, SAMPLE_RATE_HZ)
             with (self.folder / "index.jsonl").open("a", encoding="utf-8") as index:
                 index.write(json.dumps(row, ensure_ascii=False) + "\n")
             yield row["id"]
@@ -123,15 +121,3 @@ def _start(recorder: Recorder) -> None:
 
 def _say(number: int) -> tuple[dict[str, Any], np.ndarray]:
     return _recorders[0]._say(number)
-
-
-def write_opus(path: Path, waveform: Float32[np.ndarray, " samples"]) -> None:
-    """Mono speech at 24 kHz as opus, about 4 kB a second."""
-    with av.open(str(path), "w", format="ogg") as container:
-        stream = container.add_stream("libopus", rate=SAMPLE_RATE_HZ)
-        stream.layout, stream.bit_rate = "mono", _BIT_RATE
-        for start in range(0, len(waveform), 480):
-            frame = av.AudioFrame.from_ndarray(waveform[None, start : start + 480], "flt", "mono")
-            frame.sample_rate, frame.pts = SAMPLE_RATE_HZ, start
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())

@@ -11,12 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-import av
 import numpy as np
-from av.error import FFmpegError
 from jaxtyping import Float32
 
-from uniavgen.errors import ConfigError, DataError
+from uniavgen.errors import ConfigError, DataError, MediaError
+from uniavgen.media.packing import decode_audio
 from uniavgen.synth.visemes import Phone
 
 SAMPLE_RATE_HZ = 24_000
@@ -110,16 +109,12 @@ class RecordedSpeech:
         row = next(r for r in self._entries if r["id"] == line.utterance)
         path = self._folder / "opus" / f"{line.utterance}.opus"
         phones = tuple((str(s), float(a), float(b)) for s, a, b in row["phones"])
-        return Speech(waveform=decode(path), phones=phones)
+        return Speech(waveform=read_speech(path), phones=phones)
 
 
-def decode(path: Path) -> Float32[np.ndarray, " samples"]:
-    """Mono 24 kHz samples of a sound file. Raises DataError when it cannot be read."""
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)
+def read_speech(path: Path) -> Float32[np.ndarray, " samples"]:
+    """Returns the 24 kHz mono samples of a sound file. Raises DataError when it cannot be read."""
     try:
-        with av.open(str(path)) as container:
-            blocks = [out for frame in container.decode(audio=0) for out in resampler.resample(frame)]
-            blocks += resampler.resample(None)
-    except (OSError, FFmpegError, IndexError) as error:
+        return decode_audio(path, SAMPLE_RATE_HZ)
+    except MediaError as error:
         raise DataError(f"the speech file {path} cannot be read ({error}); make it anew") from error
-    return np.concatenate([block.to_ndarray()[0] for block in blocks]).astype(np.float32)

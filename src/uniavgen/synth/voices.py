@@ -21,7 +21,7 @@ from jaxtyping import Float32
 
 from uniavgen.errors import ConfigError, DataError
 from uniavgen.synth.sentences import sentence
-from uniavgen.synth.speech import SAMPLE_RATE_HZ, Line, Speech, check_split, decode, split_of
+from uniavgen.synth.speech import SAMPLE_RATE_HZ, Line, Speech, check_split, read_speech, split_of
 from uniavgen.synth.visemes import Phone
 
 _TRIES = 200
@@ -192,7 +192,7 @@ class FliteSpeech:
             file = Path(folder) / "line.wav"
             command = [self._flite, "-voice", line.voice, "--setf", f"duration_stretch={stretch:.3f}"]
             printed = _run([*command, "-psdur", "-t", line.text, "-o", str(file)])
-            waveform = decode(file)
+            waveform = read_speech(file)
         return Speech(waveform=waveform, phones=_flite_phones(printed, waveform))
 
 

@@ -29,8 +29,8 @@ def animate(
     The clip is as long as the sound, rounded up to 1 + 4n frames.
     """
     from uniavgen.media.audio import read_audio
-    from uniavgen.media.container import write_clip_keeping_audio
     from uniavgen.media.image import read_image
+    from uniavgen.media.mux import write_clip_keeping_audio
 
     out = out or Path("out/animate.mp4")
     inputs = {"image": image, "audio": audio}

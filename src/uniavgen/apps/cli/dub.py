@@ -34,7 +34,7 @@ def dub(
 
     The voice is as long as the video, rounded down to 1 + 4n frames. With --trim a longer video ends with the voice.
     """
-    from uniavgen.media.container import write_clip_keeping_video
+    from uniavgen.media.mux import write_clip_keeping_video
     from uniavgen.media.video import read_video
 
     out = out or Path("out/dub.mp4")

@@ -52,7 +52,7 @@ def extend(
 
     The last --keep seconds of CLIP begin a window of --num-frames frames; the rest of the window is new.
     """
-    from uniavgen.media.container import write_clip
+    from uniavgen.media.mux import write_clip
 
     out = out or Path("out/continue.mp4")
     inputs = {"clip": clip}

@@ -22,8 +22,8 @@ def generate(
     trim: o.Trim = False,
 ) -> None:
     """Make a talking clip of a picture, a caption and a sentence."""
-    from uniavgen.media.container import write_clip
     from uniavgen.media.image import read_image
+    from uniavgen.media.mux import write_clip
 
     out = out or Path("out/generate.mp4")
     inputs = {"image": image, "voice": voice}

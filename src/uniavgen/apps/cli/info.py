@@ -13,7 +13,7 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show what a file holds and the settings it was made with."""
-    from uniavgen.media.container import read_metadata
+    from uniavgen.media.mux import read_metadata
     from uniavgen.media.probe import probe
 
     found, settings = probe(file), read_metadata(file)

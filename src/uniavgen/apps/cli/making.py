@@ -103,7 +103,7 @@ def check_outputs(out: Path, common: Common, inputs: Mapping[str, Path | None]) 
     """Everything about the output, the model's name and the device that can be wrong before inputs are read."""
     from uniavgen.apps.cli.memory import check_gpu
     from uniavgen.artifacts import check_writable
-    from uniavgen.media.container import SUFFIXES
+    from uniavgen.media.mux import SUFFIXES
 
     files = tuple(path for path in inputs.values() if path is not None)
     check_writable(out, SUFFIXES, inputs=files)

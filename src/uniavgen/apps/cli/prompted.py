@@ -105,7 +105,7 @@ def _make(
 ) -> None:
     import numpy as np
 
-    from uniavgen.media.container import write_clip
+    from uniavgen.media.mux import write_clip
 
     if path.is_file():
         return

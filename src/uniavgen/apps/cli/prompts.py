@@ -53,7 +53,6 @@ def prompts(
 def _world(out: Path, clips: int | None, jobs: int, size: int, speech: Path | None, heads: Path | None) -> int:
     from tqdm import tqdm
 
-    from uniavgen.apps.cli.synth import pack
     from uniavgen.evaluation.sets import (
         WORLD_PEOPLE_PER_VOICE,
         WORLD_SEED,
@@ -62,6 +61,7 @@ def _world(out: Path, clips: int | None, jobs: int, size: int, speech: Path | No
         finish_rendered,
     )
     from uniavgen.synth import Art, WorldSettings, check_material, generate
+    from uniavgen.synth.packing import pack_clip
 
     settings = WorldSettings(
         split="val", size=size, people_per_voice=WORLD_PEOPLE_PER_VOICE, speech=speech, heads=heads
@@ -73,7 +73,7 @@ def _world(out: Path, clips: int | None, jobs: int, size: int, speech: Path | No
         missing = [number for number in range(turn, len(files), len(Art)) if not files[number].facts.is_file()]
         made = generate(WORLD_SEED, missing, replace(settings, art=art), jobs)
         for number, clip in tqdm(zip(missing, made, strict=True), total=len(missing), unit="clip", desc=art):
-            files[number].add(pack(clip))
+            files[number].add(pack_clip(clip))
     return len(finish_rendered(out, keys))
 
 

@@ -1,14 +1,13 @@
-"""`uniavgen speech`: speech made ahead, for drawing clips where there is no voice program."""
+"""`uniavgen speech`: recorded speech, for rendering clips where there is no voice program."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from uniavgen.artifacts import record_settings
-from uniavgen.errors import ConfigError
-from uniavgen.synth.generate import WorldSettings, open_speech
-from uniavgen.synth.recording import Recorder
+from uniavgen.apps.cli.progress import progress_bar
+from uniavgen.synth import WorldSettings
+from uniavgen.workflows.render import record_speech
 
 
 def speech(
@@ -21,15 +20,7 @@ def speech(
     voices: Annotated[Path | None, typer.Option(help="Kokoro: *.onnx, vocab.json and voices/.")] = None,
 ) -> None:
     """Speak sentences ahead and keep them, with phone times, for uniavgen synth --speech."""
-    from tqdm import tqdm
-
-    if source == "made":
-        raise ConfigError("speech is made by kokoro or flite, got 'made'; name one with --source")
-    recorder = Recorder(
-        folder=out, source=open_speech(WorldSettings(source=source, split=split, voices=voices)), seed=seed
-    )
-    record_settings(out / "speech.json", {"seed": seed, "source": source, "split": split})
-    there = len(recorder.recorded_ids())
-    for _ in tqdm(recorder.record(utterances, jobs), initial=there, total=max(utterances, there), unit="utterance"):
-        pass
-    typer.echo(f"{len(recorder.recorded_ids())} utterances in {out}")
+    settings = WorldSettings(source=source, split=split, voices=voices)
+    with progress_bar("utterance") as on_progress:
+        count = record_speech(settings, utterances, out, seed=seed, jobs=jobs, on_progress=on_progress)
+    typer.echo(f"{count} utterances in {out}")

@@ -4,13 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import av
 import numpy as np
 from jaxtyping import Int16
 
-from uniavgen.data.sample import decode_sound
 from uniavgen.data.shards import ShardSet
-from uniavgen.errors import DataError
+from uniavgen.errors import DataError, MediaError
+from uniavgen.media.packing import decode_audio
 
 SOUND_FILES: Final = ("flac", "opus", "wav")
 Samples = Int16[np.ndarray, " samples"]
@@ -24,9 +23,9 @@ def read_waveforms(folder: Path, rate_hz: int, min_samples: int, skip: int = 0) 
     sounds = []
     for name, content in _contents(folder, skip):
         try:
-            waveform = decode_sound(content, rate_hz)
-        except (av.FFmpegError, ValueError) as error:
-            raise DataError(f"{name} in {folder} cannot be decoded ({error}); remove it or make it again") from None
+            waveform = decode_audio(content, rate_hz)
+        except MediaError as error:
+            raise DataError(f"{name} in {folder} cannot be decoded ({error}); remove it or make it again") from error
         if len(waveform) >= min_samples:
             sounds.append(np.round(waveform.clip(-1, 1) * 32767).astype(np.int16))
     if not sounds:

@@ -11,7 +11,7 @@ import pytest
 from uniavgen.artifacts import check_writable
 from uniavgen.errors import MediaError, OutputError
 from uniavgen.media.audio import read_audio, write_wav
-from uniavgen.media.container import (
+from uniavgen.media.mux import (
     AudioTransfer,
     read_metadata,
     write_clip,
@@ -222,7 +222,7 @@ def test_a_full_disk_leaves_nothing(tmp_path):
         import numpy as np
         from fractions import Fraction
         from uniavgen.errors import OutputError
-        from uniavgen.media.container import write_clip
+        from uniavgen.media.mux import write_clip
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
         frames = np.random.default_rng(0).integers(0, 256, (9, 64, 64, 3), np.uint8)
         try:
