@@ -3,6 +3,7 @@
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -79,15 +80,15 @@ def open_world(settings: WorldSettings) -> SyntheticWorld:
 
 def generate(seed: int, numbers: Iterable[int], settings: WorldSettings, jobs: int = 1) -> Iterator[RenderedClip]:
     """Clips of the world `seed` in the order of `numbers`; the same whatever `jobs`."""
-    yield from _made(SyntheticWorld.render_clip, seed, numbers, settings, jobs)
+    yield from _run_jobs(SyntheticWorld.render_clip, seed, numbers, settings, jobs)
 
 
 def speak(seed: int, numbers: Iterable[int], settings: WorldSettings, jobs: int = 1) -> Iterator[SpokenClip]:
     """What one hears in the clips that `generate` gives, without drawing them."""
-    yield from _made(SyntheticWorld.speak_clip, seed, numbers, settings, jobs)
+    yield from _run_jobs(SyntheticWorld.speak_clip, seed, numbers, settings, jobs)
 
 
-def _made(
+def _run_jobs(
     make: Callable[[SyntheticWorld, int, int], Made],
     seed: int,
     numbers: Iterable[int],
@@ -101,18 +102,18 @@ def _made(
         for number in numbers:
             yield make(world, seed, number)
         return
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(jobs, initializer=_start, initargs=(settings,)) as pool:
-        yield from pool.imap(_make, ((make, seed, number) for number in numbers))
+    # "spawn", because an OpenGL context does not survive a fork.
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        yield from pool.imap(partial(_make_in_worker, make, seed, settings), numbers)
 
 
-_worlds: list[SyntheticWorld] = []
+def _make_in_worker(
+    make: Callable[[SyntheticWorld, int, int], Made], seed: int, settings: WorldSettings, number: int
+) -> Made:
+    return make(_world_of_process(settings), seed, number)
 
 
-def _start(settings: WorldSettings) -> None:
-    _worlds.append(open_world(settings))
-
-
-def _make(job: tuple[Callable[[SyntheticWorld, int, int], Made], int, int]) -> Made:
-    make, seed, number = job
-    return make(_worlds[0], seed, number)
+@lru_cache(maxsize=1)
+def _world_of_process(settings: WorldSettings) -> SyntheticWorld:
+    """Returns the world of this process: meshes are parsed and the renderer is opened once, not once a clip."""
+    return open_world(settings)

@@ -1,0 +1,94 @@
+"""Converts published weights to a model folder: finds the source, matches every tensor, lists the files to write."""
+
+import json
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+import uniavgen
+from uniavgen.artifacts import is_hub_name
+from uniavgen.checkpoint.conversion import Conversion, check_output
+from uniavgen.checkpoint.files import OutputFile, json_file
+from uniavgen.checkpoint.hub import fetch
+from uniavgen.checkpoint.parts import Component
+from uniavgen.checkpoint.published import KINDS, release_components, wan_components
+from uniavgen.codecs.speech_symbols import SpeechSymbols
+from uniavgen.config import dump
+from uniavgen.errors import CheckpointError, ConfigError
+from uniavgen.flow.guidance import PAPER, RELEASE_SKIP_LAYERS
+from uniavgen.inference.pipeline import UniAVGenPipeline
+from uniavgen.inference.request import SamplingConfig
+from uniavgen.inference.resize import ResizeShortSide
+from uniavgen.timebase import Source
+
+
+def check_conversion(source: str, out: Path | None, kind: str, vocab: Path | None) -> None:
+    """Checks what can be checked before anything is read or downloaded. Raises ConfigError or CheckpointError."""
+    if kind == "release" and vocab is None:
+        raise ConfigError(
+            "the release needs --vocab with its vocab.txt, which lies in the authors' code repository, not beside the "
+            "weights"
+        )
+    if kind != "release" and vocab is not None:
+        raise ConfigError(f"--vocab belongs to the release, {kind} has no speech; leave it out")
+    if out is None:
+        return
+    check_output(out)
+    folder = Path(source)
+    if folder.exists() and out.absolute().resolve().is_relative_to(folder.resolve()):
+        raise CheckpointError(f"the output {out} would lie inside the source {source}; choose another --out")
+
+
+def find_source(source: str, kind: str, revision: str | None, offline: bool, on_retry: Callable[[str], None]) -> Path:
+    """Returns the folder of the published weights, downloaded where `source` is a name on the hub."""
+    folder = Path(source)
+    if folder.is_dir():
+        if revision is not None:
+            raise ConfigError(f"{source} is a folder, which has no --revision; leave it out")
+        return folder
+    if folder.exists() or not is_hub_name(source):
+        raise CheckpointError(f"there is no folder {source}; give a folder, or a hub name such as OWNER/NAME")
+    return fetch(source, KINDS[kind].needed, revision, offline, on_retry)
+
+
+def match_components(folder: Path, kind: str, symbols: SpeechSymbols | None, dtype: str | None) -> list[Component]:
+    """Matches every published tensor with a parameter of ours; only headers are read. Raises CheckpointError."""
+    target: torch.dtype | None = None if dtype is None else getattr(torch, dtype)
+    if symbols is None:
+        return wan_components(folder, kind, target)
+    return release_components(folder, symbols, target)
+
+
+def plan_conversion(
+    components: Sequence[Component], source: str, folder: Path, kind: str, dtype: str | None, shard_bytes: int
+) -> Conversion:
+    """Returns the files of the output and the facts of their manifest: sources, versions."""
+    is_folder = Path(source).is_dir()
+    files: list[OutputFile] = [file for component in components for file in component.files(shard_bytes)]
+    if KINDS[kind].is_model:
+        files.append(_build_model_index(components))
+    sources = sorted({path for part in components for tensor in part.tensors[:1] for path in tensor.weights.files})
+    facts = {
+        "made_by": f"uniavgen {uniavgen.__version__}",
+        "versions": {name: version(name) for name in ("torch", "diffusers", "transformers")},
+        "kind": kind,
+        "source": {
+            "name": folder.resolve().name if is_folder else source,
+            "commit": None if is_folder else folder.name,
+            "files": {path.relative_to(folder).as_posix(): path.stat().st_size for path in sources},
+        },
+        "dtype": dtype or "as in the source",
+    }
+    return Conversion(files=files, facts=facts)
+
+
+def _build_model_index(components: Sequence[Component]) -> OutputFile:
+    """Returns the file that `from_pretrained` reads first; the pipeline itself checks that its parts fit together."""
+    modules = {component.name: component.module for component in components}
+    # The block that the release skips is one of thirty; a smaller model has none to spare.
+    has_block = modules["transformer"].settings.num_layers > max(RELEASE_SKIP_LAYERS)
+    sampling = SamplingConfig(guidance=None if has_block else PAPER, source=Source.RELEASE)
+    pipeline = UniAVGenPipeline(**modules, picture_config=dump(ResizeShortSide()), sampling_config=dump(sampling))
+    return json_file("model_index.json", json.loads(pipeline.to_json_string()))
