@@ -3,6 +3,7 @@
 import io
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -73,8 +74,11 @@ def _to_srgb(image: Image.Image) -> Image.Image:
     return Image.composite(rgb, Image.new("RGB", rgb.size, (255, 255, 255)), alpha)
 
 
-def _through_profile(image: Image.Image, profile: io.BytesIO | ImageCms.core.CmsProfile) -> Image.Image:
-    """Returns the image in sRGB, or its plain conversion where the profile is damaged or made for other channels."""
+def _through_profile(image: Image.Image, profile: Any) -> Image.Image:
+    """Returns the image in sRGB, or its plain conversion where the profile is damaged or made for other channels.
+
+    `profile` is a CmsProfile or an open file of one; pillow exports no type for the former.
+    """
     try:
         source = ImageCms.ImageCmsProfile(profile)
         converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
