@@ -1,0 +1,91 @@
+"""Runs the code blocks of one document in order, as a reader would: python run_page.py PAGE.
+
+Runs in the current folder, which should be empty, with the checkout's examples beside it. Blocks of `sh` and `python` are
+executed; `uniavgen` is called within this process, and clips are made small. A block whose first line is
+`# file: NAME` is written to that file instead, and one whose first line is `# not run: REASON` is left out.
+"""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<code>.*?)^```", re.MULTILINE | re.DOTALL)
+SMALL = ["--steps", "1", "--num-frames", "21"]
+"""Options appended to commands that make clips; the last value of an option wins."""
+OTHER_MODEL = ["--size", "64x64"]
+"""Appended too where the model is not nano, which has one size."""
+GENERATING = {"generate", "continue", "dub", "animate"}
+
+
+def main(page: Path) -> None:
+    prepare(page.stem)
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    text = page.read_text()
+    for block in BLOCK.finditer(text):
+        code, line = block["code"], text.count("\n", 0, block.start()) + 2
+        first = code.partition("\n")[0]
+        if first.startswith("# not run"):
+            continue
+        if first.startswith("# file: "):
+            write(Path(first.removeprefix("# file: ").strip()), code)
+        elif block["language"] == "python":
+            # The file name and line make tracebacks point into the document.
+            exec(compile("\n" * (line - 1) + code, str(page), "exec"), namespace)
+        elif block["language"] == "sh":
+            for command in code.replace("\\\n", " ").splitlines():
+                shell(command)
+
+
+def prepare(page: str) -> None:
+    """Puts what a page takes for granted into the current folder."""
+    shutil.copytree(ROOT / "examples", "examples")
+    if page == "real-weights":
+        sys.path.insert(0, str(ROOT / "tests" / "checkpoint"))
+        from made_up import DEEP, joint, write_release
+
+        write_release(Path("release"), joint(DEEP))
+
+
+def write(path: Path, code: str) -> None:
+    """Writes a block to a file, without its first line, which names it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(code.partition("\n")[2])
+
+
+def shell(command: str) -> None:
+    """Runs one command; `uniavgen` in this process, everything else by bash."""
+    from uniavgen.apps.cli import main as uniavgen
+
+    words = shlex.split(command, comments=True)
+    if not words:
+        return
+    print("$", command, flush=True)
+    if words[0] == "uniavgen":
+        code = uniavgen(small(words[1:]))
+    else:
+        code = subprocess.run(["bash", "-euc", command], check=False).returncode
+    if code != 0:
+        sys.exit(f"{command}: exit code {code}")
+
+
+def small(words: list[str]) -> list[str]:
+    """Returns a command line whose clips are small."""
+    name = words[0]
+    if name in GENERATING or (name == "evaluate" and "--generate" in words):
+        words = [*words, *SMALL]
+    if name in GENERATING and "--model" in words and words[words.index("--model") + 1] != "nano":
+        words = [*words, *OTHER_MODEL]
+    if name in GENERATING and "--vram" in words:
+        # Refused on a CPU, where everything stays in memory.
+        at = words.index("--vram")
+        words = [*words[:at], *words[at + 2 :]]
+    return words
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve())
