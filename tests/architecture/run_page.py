@@ -44,6 +44,8 @@ def main(page: Path) -> None:
 def prepare(page: str) -> None:
     """Puts what a page takes for granted into the current folder."""
     shutil.copytree(ROOT / "examples", "examples")
+    if page == "add-a-task":
+        shutil.copytree(ROOT / "src", "src", ignore=shutil.ignore_patterns("__pycache__"))
     if page == "real-weights":
         sys.path.insert(0, str(ROOT / "tests" / "checkpoint"))
         from made_up import DEEP, joint, write_release

@@ -57,7 +57,8 @@ def test_named_modules_exist(path):
     assert not missing
 
 
-PYTHON = [(path, number, block) for path in DOCS for number, block in enumerate(_blocks(path, "python"))]
+PAGES = [path for path in DOCS if path.name != "README.md" and path.parent.name != "guides"]
+PYTHON = [(path, number, block) for path in PAGES for number, block in enumerate(_blocks(path, "python"))]
 
 
 @pytest.mark.parametrize(("path", "number", "block"), PYTHON, ids=[f"{_name(p)}-{n}" for p, n, _ in PYTHON])
@@ -96,3 +97,42 @@ def test_commands_and_options_are_real(path):
 
 def test_readme_fits_a_sitting():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+LINE, CELL = 140, 160
+"""Characters a line of prose and a cell of a table may have."""
+
+
+@pytest.mark.parametrize("path", [*DOCS, ROOT / "CHANGELOG.md"], ids=_name)
+def test_lines_and_table_cells_are_short(path):
+    """Link targets do not count in a cell; nothing in a table counts as a line."""
+    fenced, long = False, []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        fenced ^= line.startswith("```")
+        if line.startswith("|") and not fenced:
+            cells = (re.sub(r"\]\([^)]*\)", "]", cell.strip()) for cell in line.strip("|").split("|"))
+            long += [f"line {number}: {cell}" for cell in cells if len(cell) > CELL]
+        elif len(line) > LINE:
+            long.append(f"line {number}: {line}")
+    assert not long
+
+
+def test_tables_equal_their_json():
+    done = subprocess.run(
+        [sys.executable, "docs/render.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"run python docs/render.py: {done.stdout}{done.stderr}"
+
+
+RUN = [ROOT / "README.md", *sorted((ROOT / "docs" / "guides").glob("*.md"))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", RUN, ids=_name)
+def test_pages_run(path, tmp_path):
+    """Every block of the guides and of the README, in order, as a reader would run them."""
+    script = Path(__file__).with_name("run_page.py")
+    done = subprocess.run(
+        [sys.executable, str(script), str(path)], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=280
+    )
+    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
