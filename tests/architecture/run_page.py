@@ -1,10 +1,11 @@
 """Runs the code blocks of one document in order, as a reader would: python run_page.py PAGE.
 
-Runs in the current folder, which should be empty, with the checkout's examples beside it. Blocks of `sh` and `python` are
+Runs in the current folder, which should be empty and gets the checkout's examples. Blocks of `sh` and `python` are
 executed; `uniavgen` is called within this process, and clips are made small. A block whose first line is
 `# file: NAME` is written to that file instead, and one whose first line is `# not run: REASON` is left out.
 """
 
+import os
 import re
 import shlex
 import shutil
@@ -70,7 +71,8 @@ def shell(command: str) -> None:
     if words[0] == "uniavgen":
         code = uniavgen(small(words[1:]))
     else:
-        code = subprocess.run(["bash", "-euc", command], check=False).returncode
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        code = subprocess.run(["bash", "-euc", command], env={**os.environ, "PATH": path}, check=False).returncode
     if code != 0:
         sys.exit(f"{command}: exit code {code}")
 
