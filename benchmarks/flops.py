@@ -26,7 +26,7 @@ from uniavgen.flow.guidance import Pass
 from uniavgen.flow.sampling import Velocity, sample
 from uniavgen.flow.schedule import sigmas
 from uniavgen.flow.solver import make_solver
-from uniavgen.inference.request import SamplingConfig
+from uniavgen.inference.sampling_config import SamplingConfig
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.table import Task
 from uniavgen.timebase import ClipTiming, Timebase

@@ -33,13 +33,14 @@ from uniavgen.codecs.video_vae import VideoCodec, VideoVaeShape, to_frames, to_p
 from uniavgen.codecs.vocoder import NanoVocoder
 from uniavgen.config import dump, load
 from uniavgen.errors import ConfigError
-from uniavgen.inference.inputs import ModelInputs
-from uniavgen.inference.memory import MemoryPlan, MemoryPlanner, Phase, workload_of
+from uniavgen.inference.clip import Phase
+from uniavgen.inference.memory import MemoryPlan, MemoryPlanner, workload_of
 from uniavgen.inference.meta_model import META, UMT5_XXL, WAN_VAE, MetaModel, base_meta_model
-from uniavgen.inference.offload import OFFLOAD_MODES, apply_offload, on_device
+from uniavgen.inference.offload import OFFLOAD_MODES, on_device
 from uniavgen.inference.pipeline import UniAVGenPipeline
-from uniavgen.inference.request import Request, SamplingConfig
+from uniavgen.inference.request import Request
 from uniavgen.inference.resize import ResizeAndCrop
+from uniavgen.inference.sampling_config import SamplingConfig
 from uniavgen.inference.tensor_memory import TensorMemoryCounter
 from uniavgen.models.config import TransformerConfig
 from uniavgen.models.transformer import UniAVGenTransformer
@@ -157,33 +158,32 @@ def measured(pipeline: UniAVGenPipeline, request: Request, peak_of: Callable[...
         peaks[name] = peak_of(lambda: made.append(run()), given)
         return made[0]
 
-    inputs: ModelInputs = pipeline.check(request)
-    sampling = request.sampling(pipeline.sampling)
-    texts = phase(Phase.ENCODE_TEXT, lambda: pipeline._texts(request))
-    pixels = to_pixels(torch.from_numpy(inputs.frames)[None])
+    prepared = pipeline.prepare(request)
+    phase(Phase.ENCODE_TEXT, lambda: pipeline.encode_texts(prepared))
+    pixels = to_pixels(torch.from_numpy(prepared.inputs.frames)[None])
 
     def encode() -> None:
-        with on_device(pipeline, "vae"):
+        with on_device(pipeline.offload, vae=pipeline.vae):
             VideoCodec(pipeline.vae, pipeline.offload.encode_tile_px).encode(pixels)
 
     phase(Phase.ENCODE_FRAMES, encode)
-    clean = pipeline._conditions(inputs)
-    noise = pipeline._noise(request.seed, inputs, clean)
-    state, _ = phase(
+    conditions = pipeline.encode(prepared)
+    noise = pipeline.initial_noise(conditions)
+    latents = phase(
         Phase.SAMPLE,
-        lambda: pipeline._sample(request.task, sampling, clean, texts, noise, lambda _: None),
-        *(clean, *texts.values(), noise),
+        lambda: pipeline.sample(conditions, noise=noise).latents,
+        *(conditions.clean, *conditions.texts.values(), noise),
     )
 
     def decode() -> None:
-        with on_device(pipeline, "vae"):
-            for shown in VideoCodec(pipeline.vae, pipeline.offload.decode_tile_px).decode_frames(state.video):
+        with on_device(pipeline.offload, vae=pipeline.vae):
+            for shown in VideoCodec(pipeline.vae, pipeline.offload.decode_tile_px).decode_frames(latents.video):
                 to_frames(shown).cpu()
 
     if request.task is not Task.DUBBING:
-        phase(Phase.DECODE_VIDEO, decode, state.video)
+        phase(Phase.DECODE_VIDEO, decode, latents.video)
     if request.task is not Task.ANIMATION:
-        phase(Phase.DECODE_AUDIO, lambda: pipeline._waveform(state.audio, lambda _: None), state.audio)
+        phase(Phase.DECODE_AUDIO, lambda: pipeline.decode_audio(latents.audio), latents.audio)
     return peaks
 
 
@@ -289,13 +289,13 @@ def clip_lines(preset: str, request: Request, size: Size, mode: str, device: tor
     on_gpu = device.type == "cuda"
     parts = parts_of(preset)
     pipeline = pipeline_of(filled(parts), size)
-    planner = MemoryPlanner(parts, workload_of(request, pipeline.check(request), request.sampling(pipeline.sampling)))
+    planner = MemoryPlanner(parts, workload_of(pipeline.prepare(request)))
     try:
         plan = planner.choose(torch.cuda.mem_get_info(device)[0], device, mode) if on_gpu else planner.resident()
     except ConfigError as error:
         print(f"{request.task}, {mode}: {error}")
         return []
-    apply_offload(pipeline, replace(plan.offload, device=device))
+    pipeline.configure(offload=replace(plan.offload, device=device))
     peaks = measured(pipeline, request, taken_on_gpu if on_gpu else taken_on_cpu)
     return [{"task": str(request.task), "mode": mode, **line} for line in compared(plan, peaks, on_gpu)]
 

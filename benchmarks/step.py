@@ -26,7 +26,7 @@ from uniavgen.flow.sampling import guided_velocity, sample
 from uniavgen.flow.schedule import sigmas
 from uniavgen.flow.solver import make_solver
 from uniavgen.inference.offload import WeightStorage, quantize
-from uniavgen.inference.request import SamplingConfig
+from uniavgen.inference.sampling_config import SamplingConfig
 from uniavgen.inference.speed import SpeedConfig
 from uniavgen.models.kernels import attention_named, check_attention, compile_blocks, use_attention
 from uniavgen.models.transformer import UniAVGenTransformer

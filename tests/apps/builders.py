@@ -12,8 +12,8 @@ from uniavgen import NanoVocoder, SpeechSymbols, UniAVGenPipeline, UniAVGenTrans
 from uniavgen.codecs.caption import word_tokenizer
 from uniavgen.codecs.video_vae import VideoVaeShape
 from uniavgen.config import dump, parse
-from uniavgen.inference.request import SamplingConfig
 from uniavgen.inference.resize import ResizeAndCrop
+from uniavgen.inference.sampling_config import SamplingConfig
 from uniavgen.media.audio import write_wav
 from uniavgen.media.mux import write_clip
 from uniavgen.models.config import TransformerConfig

@@ -14,8 +14,8 @@ from uniavgen.codecs.video_vae import VideoVaeShape
 from uniavgen.codecs.vocoder import NanoVocoder
 from uniavgen.config import dump, load
 from uniavgen.inference.pipeline import UniAVGenPipeline
-from uniavgen.inference.request import SamplingConfig
 from uniavgen.inference.resize import ResizeAndCrop
+from uniavgen.inference.sampling_config import SamplingConfig
 from uniavgen.models.config import TransformerConfig
 from uniavgen.models.transformer import UniAVGenTransformer
 

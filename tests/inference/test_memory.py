@@ -3,7 +3,6 @@
 import json
 import math
 from dataclasses import replace
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,7 +13,8 @@ import torch
 from uniavgen.codecs.video_vae import VideoCodec, to_frames, to_pixels
 from uniavgen.errors import CheckpointError, ConfigError
 from uniavgen.inference import memory
-from uniavgen.inference.memory import GIB, MemoryPlanner, Phase, largest_workload, workload_of
+from uniavgen.inference.clip import Phase
+from uniavgen.inference.memory import GIB, MemoryPlanner, largest_workload, workload_of
 from uniavgen.inference.meta_model import WORKING_DTYPE, base_meta_model, saved_meta_model
 from uniavgen.inference.offload import OFFLOAD_MODES, OffloadConfig, WeightStorage, quantize
 from uniavgen.inference.pipeline import UniAVGenPipeline
@@ -69,33 +69,32 @@ def taken(run, module, *given) -> int:
 def test_predicted_activations_are_those_of_a_real_clip(folder, task, batch_passes, text_kv_fits):
     pipeline, request = UniAVGenPipeline.from_pretrained(folder), REQUESTS[task]
     pipeline.offload = OffloadConfig(batch_passes=batch_passes, text_kv_fits=text_kv_fits)
-    inputs, sampling = pipeline.check(request), request.sampling(pipeline.sampling)
-    planner = MemoryPlanner(saved_meta_model(folder, None), workload_of(request, inputs, sampling))
+    prepared = pipeline.prepare(request)
+    planner = MemoryPlanner(saved_meta_model(folder, None), workload_of(prepared))
     plan = planner._plan(pipeline.offload)
     predicted = {phase.phase: phase.activations for phase in plan.phases}
 
-    texts, clean = pipeline._texts(request), pipeline._conditions(inputs)
-    noise = pipeline._noise(0, inputs, clean)
-    codec, pixels = VideoCodec(pipeline.vae), to_pixels(torch.from_numpy(inputs.frames)[None])
+    conditions = pipeline.encode(prepared)
+    noise = pipeline.initial_noise(conditions)
+    codec, pixels = VideoCodec(pipeline.vae), to_pixels(torch.from_numpy(prepared.inputs.frames)[None])
 
     def decode() -> None:
         for shown in codec.decode_frames(noise.video):
             to_frames(shown)
 
     def sample():
-        return pipeline._sample(task, sampling, clean, texts, noise, lambda _: None)
+        return pipeline.sample(conditions, noise=noise)
 
     taken(sample, pipeline.transformer)  # Tables of angles are made once and kept.
     real = {
-        Phase.ENCODE_TEXT: taken(lambda: pipeline._texts(request), pipeline.text_encoder),
+        Phase.ENCODE_TEXT: taken(lambda: pipeline.encode_texts(prepared), pipeline.text_encoder),
         Phase.ENCODE_FRAMES: taken(lambda: codec.encode(pixels), pipeline.vae, pixels),
         Phase.SAMPLE: taken(sample, pipeline.transformer),
     }
     if task is not Task.DUBBING:
         real[Phase.DECODE_VIDEO] = taken(decode, pipeline.vae)
     if task is not Task.ANIMATION:
-        waveform = partial(pipeline._waveform, noise.audio, lambda _: None)
-        real[Phase.DECODE_AUDIO] = taken(waveform, pipeline.vocoder)
+        real[Phase.DECODE_AUDIO] = taken(lambda: pipeline.decode_audio(noise.audio), pipeline.vocoder)
     for phase, peak in real.items():
         assert predicted[phase] == pytest.approx(peak, rel=0.1), phase
 
@@ -167,11 +166,11 @@ def test_modes_of_the_papers_model(planner):
     chosen = {vram: planner.choose(vram * GIB) for vram in (80, 24, 12)}
     names = [plan.offload.mode.name for plan in chosen.values()]
     assert names == ["resident", "turns", "streamed-fp8"]
-    assert all(plan.peak.needed <= vram * GIB for vram, plan in chosen.items())
+    assert all(plan.peak.required <= vram * GIB for vram, plan in chosen.items())
     alone = ["text_encoder", "vae", "transformer", "vae", "vocoder"]
     assert [list(phase.resident) for phase in chosen[24].phases] == [[part] for part in alone]
     assert all(len(phase.resident) == 4 for phase in chosen[80].phases)
-    assert chosen[80].waiting == 0 < chosen[12].waiting < chosen[24].waiting
+    assert chosen[80].host_bytes == 0 < chosen[12].host_bytes < chosen[24].host_bytes
     # A tenth of the blocks, in half the bytes.
     sample = {vram: plan.phases[2].resident["transformer"] for vram, plan in chosen.items()}
     assert sample[12] < sample[24] / 6
@@ -181,7 +180,7 @@ def test_less_memory_never_takes_more(planner):
     plans = [planner.choose(vram * GIB) for vram in (80, 48, 24, 16, 12, 8)]
     ranks = [list(OFFLOAD_MODES).index(plan.offload.mode.name) for plan in plans]
     assert ranks == sorted(ranks)
-    assert all(before.peak.needed >= after.peak.needed for before, after in pairwise(plans))
+    assert all(before.peak.required >= after.peak.required for before, after in pairwise(plans))
 
 
 def test_another_mode_would_fit(planner):
@@ -190,7 +189,7 @@ def test_another_mode_would_fit(planner):
 
 
 def test_weights_wait_where_there_is_room_for_them(planner):
-    turns, streamed = (planner.choose(vram * GIB).waiting for vram in (24, 12))
+    turns, streamed = (planner.choose(vram * GIB).host_bytes for vram in (24, 12))
     assert planner.choose(24 * GIB, host=turns).offload.mode.name == "turns"
     assert planner.choose(24 * GIB, host=turns - 1).offload.mode.name == "streamed-fp8"
     told = r"in mode streamed-fp8 20\.6 GB of weights wait in this computer's memory, of which 20\.6 GB are free"

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from uniavgen.errors import ConfigError
-from uniavgen.inference.offload import OFFLOAD_MODES, OffloadConfig, OffloadStrategy, apply_offload, offload_mode
+from uniavgen.inference.offload import OFFLOAD_MODES, OffloadConfig, OffloadStrategy, offload_mode
 from uniavgen.inference.request import Request
 from uniavgen.tasks.table import Task
 
@@ -25,7 +25,7 @@ WORK = torch.device("cpu", 0)
 
 
 def placed(pipeline, mode: str, **more):
-    return apply_offload(pipeline, OffloadConfig(mode=OFFLOAD_MODES[mode], device=WORK, **more))
+    return pipeline.configure(offload=OffloadConfig(mode=OFFLOAD_MODES[mode], device=WORK, **more))
 
 
 @pytest.mark.parametrize("mode", ["resident", "turns", "streamed"])
@@ -76,7 +76,7 @@ def test_a_part_leaves_when_the_work_is_broken_off(fresh_pipeline):
     events = watched(pipeline)
 
     def stop(progress):
-        if progress.step == 1 and progress.stage == "sample":
+        if progress.step == 1 and progress.phase == "sample":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

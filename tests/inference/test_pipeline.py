@@ -12,9 +12,9 @@ from uniavgen.codecs.video_vae import VideoCodec, to_frames, to_pixels
 from uniavgen.errors import CheckpointError, ConfigError
 from uniavgen.flow.guidance import Pass
 from uniavgen.flow.schedule import Spacing
-from uniavgen.inference.clip import Stage
+from uniavgen.inference.clip import Phase
+from uniavgen.inference.conditions import Conditions
 from uniavgen.inference.crossfade import FADE_SAMPLES
-from uniavgen.inference.inputs import prepare_inputs
 from uniavgen.inference.offload import OffloadConfig
 from uniavgen.inference.pipeline import UniAVGenPipeline
 from uniavgen.inference.request import Request
@@ -44,10 +44,24 @@ REQUESTS = {
 }
 
 
+def encode(pipeline: UniAVGenPipeline, task: Task) -> Conditions:
+    return pipeline.encode(pipeline.prepare(REQUESTS[task]))
+
+
+def velocity_of(pipeline: UniAVGenPipeline, conditions: Conditions, **options: bool) -> ClipVelocity:
+    return ClipVelocity(
+        transformer=pipeline.transformer,
+        task=conditions.prepared.task,
+        clean=conditions.clean,
+        texts=conditions.texts,
+        **options,
+    )
+
+
 @pytest.mark.parametrize("task", Task)
 def test_every_task_gives_a_whole_clip(pipeline, task):
-    stages = []
-    clip = pipeline(REQUESTS[task], stages.append)
+    reports = []
+    clip = pipeline(REQUESTS[task], reports.append)
     assert clip.frames.shape == (FRAMES, 32, 32, 3)
     assert clip.mel.shape == (TOKENS, 80)
     assert clip.waveform.shape == (TOKENS * 240,)
@@ -57,20 +71,20 @@ def test_every_task_gives_a_whole_clip(pipeline, task):
     assert clip.settings["task"] == task
     assert clip.settings["steps"] == 2
 
-    spec, seen = TASKS[task], [progress.stage for progress in stages]
-    expected = [Stage.ENCODE, Stage.SAMPLE]
+    spec, phases = TASKS[task], [progress.phase for progress in reports]
+    expected = [Phase.ENCODE_TEXT, Phase.ENCODE_FRAMES, Phase.SAMPLE]
     if spec.video is Part.GIVEN:
         assert np.array_equal(clip.frames, REQUESTS[task].video)
     else:
-        expected.append(Stage.DECODE_VIDEO)
+        expected.append(Phase.DECODE_VIDEO)
     if spec.audio is Part.GIVEN:
         given = REQUESTS[task].audio
         assert np.array_equal(clip.waveform[: len(given)], given)
     else:
-        expected.append(Stage.DECODE_AUDIO)
-    assert list(dict.fromkeys(seen)) == expected
-    assert all(0 <= p.step <= p.total for p in stages)
-    assert stages[-1].step == stages[-1].total
+        expected.append(Phase.DECODE_AUDIO)
+    assert list(dict.fromkeys(phases)) == expected
+    assert all(0 <= report.step <= report.total for report in reports)
+    assert reports[-1].step == reports[-1].total
 
 
 def test_the_seed_decides(pipeline):
@@ -82,9 +96,9 @@ def test_the_seed_decides(pipeline):
 
 
 def test_a_request_chooses_where_the_steps_stand(pipeline):
-    request = replace(REQUESTS[Task.JOINT], steps=2)
-    spaced, moved = replace(request, spacing=Spacing.TRAILING), replace(request, shift=2.0)
-    clips = [pipeline(each).mel for each in (request, spaced, moved)]
+    request = REQUESTS[Task.JOINT]
+    overrides = ({"steps": 2}, {"steps": 2, "spacing": Spacing.TRAILING}, {"steps": 2, "shift": 2.0})
+    clips = [pipeline(replace(request, sampling=sampling)).mel for sampling in overrides]
     assert not np.array_equal(clips[0], clips[1])
     assert not np.array_equal(clips[0], clips[2])
 
@@ -92,9 +106,9 @@ def test_a_request_chooses_where_the_steps_stand(pipeline):
 @pytest.mark.parametrize("task", Task)
 @torch.no_grad()
 def test_the_reference_image_is_the_first_frame_of_what_is_given(pipeline, task):
-    inputs = prepare_inputs(REQUESTS[task], pipeline.transformer.settings.timebase, pipeline.resize_rule)
+    inputs = pipeline.prepare(REQUESTS[task]).inputs
     first = VideoCodec(pipeline.vae).encode(to_pixels(torch.from_numpy(inputs.frames[:1])[None]))
-    assert torch.allclose(pipeline._conditions(inputs).reference_image, first, atol=1e-5)
+    assert torch.allclose(pipeline.encode_inputs(inputs).reference_image, first, atol=1e-5)
 
 
 def test_given_latents_reach_the_decoder_unchanged(pipeline):
@@ -133,16 +147,11 @@ def test_the_noise_of_a_silent_beginning_is_not_made_loud(pipeline):
 )
 @torch.no_grad()
 def test_a_given_modality_runs_once_and_changes_nothing(pipeline, task, run):
-    request = REQUESTS[task]
-    inputs = prepare_inputs(request, pipeline.transformer.settings.timebase, pipeline.resize_rule)
-    clean, texts = pipeline._conditions(inputs), pipeline._texts(request)
+    conditions = encode(pipeline, task)
     run = replace(run, gate=run.gate & TASKS[task].gate)
-    once, always = (
-        ClipVelocity(transformer=pipeline.transformer, task=task, clean=clean, texts=texts, reuse=reuse)
-        for reuse in (True, False)
-    )
+    once, always = (velocity_of(pipeline, conditions, reuse=reuse) for reuse in (True, False))
     for seed, sigma in ((0, 0.9), (1, 0.4)):
-        state = pipeline._noise(seed, inputs, clean)
+        state = pipeline.initial_noise(conditions, seed)
         (ours,), (full,) = (velocity(state, torch.tensor([sigma]), (run,)) for velocity in (once, always))
         for name, part in (("video", TASKS[task].video), ("audio", TASKS[task].audio)):
             if part is Part.GIVEN:
@@ -176,18 +185,13 @@ def test_texts_are_projected_once_and_change_nothing(fresh_pipeline, task):
 @pytest.mark.parametrize("reuse", [True, False])
 @torch.no_grad()
 def test_passes_in_one_batch_equal_passes_one_by_one(pipeline, task, reuse):
-    request, gate = REQUESTS[task], TASKS[task].gate
-    inputs = prepare_inputs(request, pipeline.transformer.settings.timebase, pipeline.resize_rule)
-    clean, texts = pipeline._conditions(inputs), pipeline._texts(request)
+    conditions, gate = encode(pipeline, task), TASKS[task].gate
     apart, together = (
-        ClipVelocity(
-            transformer=pipeline.transformer, task=task, clean=clean, texts=texts, reuse=reuse, batch_passes=batched
-        )
-        for batched in (False, True)
+        velocity_of(pipeline, conditions, reuse=reuse, batch_passes=batched) for batched in (False, True)
     )
     calls = []
     handle = pipeline.transformer.register_forward_hook(lambda *_: calls.append(1))
-    state, sigma = pipeline._noise(0, inputs, clean), torch.tensor([0.7])
+    state, sigma = pipeline.initial_noise(conditions), torch.tensor([0.7])
     for null in (CLOSED, gate):
         runs = (Pass(text=True, gate=gate), Pass(text=False, gate=null))
         calls.clear()
@@ -203,13 +207,9 @@ def test_passes_in_one_batch_equal_passes_one_by_one(pipeline, task, reuse):
 
 
 def test_texts_and_interaction_matter(pipeline):
-    request = REQUESTS[Task.JOINT]
-    inputs = pipeline.check(request)
-    clean = pipeline._conditions(inputs)
-    velocity = ClipVelocity(
-        transformer=pipeline.transformer, task=request.task, clean=clean, texts=pipeline._texts(request)
-    )
-    state, sigma = pipeline._noise(0, inputs, clean), torch.tensor([0.5])
+    conditions = encode(pipeline, Task.JOINT)
+    velocity = velocity_of(pipeline, conditions)
+    state, sigma = pipeline.initial_noise(conditions), torch.tensor([0.5])
     with torch.no_grad():
         outputs: list[AVPair] = velocity(
             state,
@@ -230,11 +230,10 @@ def test_texts_and_interaction_matter(pipeline):
 @pytest.mark.parametrize("task", Task)
 @torch.no_grad()
 def test_texts_are_heard_in_every_task(pipeline, task):
-    inputs = pipeline.check(REQUESTS[task])
-    clean, texts = pipeline._conditions(inputs), pipeline._texts(REQUESTS[task])
-    velocity = ClipVelocity(transformer=pipeline.transformer, task=task, clean=clean, texts=texts)
+    conditions = encode(pipeline, task)
+    velocity = velocity_of(pipeline, conditions)
     passes = tuple(Pass(text=text, gate=TASKS[task].gate) for text in (True, False))
-    said, silent = velocity(pipeline._noise(0, inputs, clean), torch.tensor([0.5]), passes)
+    said, silent = velocity(pipeline.initial_noise(conditions), torch.tensor([0.5]), passes)
     for name, part in (("video", TASKS[task].video), ("audio", TASKS[task].audio)):
         assert torch.equal(getattr(said, name), getattr(silent, name)) == (part is Part.GIVEN)
 
@@ -259,7 +258,7 @@ def test_a_vocoder_is_optional(pipeline, tmp_path):
     bare = UniAVGenPipeline(**parts, picture_config=dict(pipeline.config["picture_config"]))
     bare.save_pretrained(tmp_path)
     assert UniAVGenPipeline.from_pretrained(tmp_path).vocoder is None
-    clip = bare(replace(REQUESTS[Task.DUBBING], steps=1, guidance="none"))
+    clip = bare(replace(REQUESTS[Task.DUBBING], sampling={"steps": 1, "guidance": "none"}))
     assert clip.waveform.shape == (TOKENS * 240,)
 
 
@@ -276,7 +275,7 @@ def test_a_reconstruction_is_what_the_codecs_give_back(pipeline):
 
 def test_work_can_be_cancelled(pipeline):
     def stop(progress):
-        if progress.stage is Stage.SAMPLE:
+        if progress.phase is Phase.SAMPLE:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -284,7 +283,7 @@ def test_work_can_be_cancelled(pipeline):
 
 
 def test_other_lengths(pipeline):
-    clip = pipeline(replace(REQUESTS[Task.JOINT], num_frames=9, steps=1))
+    clip = pipeline(replace(REQUESTS[Task.JOINT], num_frames=9, sampling={"steps": 1}))
     assert clip.frames.shape[0] == 9
     assert clip.waveform.shape == (56 * 240,)
 
@@ -293,12 +292,12 @@ def test_other_lengths(pipeline):
     ("changes", "text"),
     [
         ({"speech": "Gr\u00fc\u00dfe"}, "cannot say: '\u00fc' '\u00df'"),
-        ({"guidance": "release"}, "skips block 11, this model's are 0 to 2"),
+        ({"sampling": {"guidance": "release"}}, "skips block 11, this model's are 0 to 2"),
     ],
 )
 def test_requests_that_this_model_cannot_serve(pipeline, changes, text):
     with pytest.raises(ConfigError, match=text):
-        pipeline.check(replace(REQUESTS[Task.JOINT], **changes))
+        pipeline.prepare(replace(REQUESTS[Task.JOINT], **changes))
 
 
 def test_parts_of_different_models_do_not_make_a_pipeline(pipeline):
@@ -308,7 +307,7 @@ def test_parts_of_different_models_do_not_make_a_pipeline(pipeline):
 
 
 def test_the_transcript_of_the_voice_stands_in_front(pipeline):
-    texts = pipeline._texts(REQUESTS[Task.REFERENCE_AUDIO])
+    texts = pipeline.encode_texts(pipeline.prepare(REQUESTS[Task.REFERENCE_AUDIO]))
     symbols = pipeline.speech_tokenizer
     assert texts[True].speech[0].tolist() == symbols.encode("Yes Hi there.")
     assert texts[False].speech[0, :3].tolist() == symbols.encode("Yes")

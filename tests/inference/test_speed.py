@@ -12,10 +12,10 @@ from diffusers.models.attention_dispatch import AttentionBackendName, _Attention
 
 from uniavgen.config import dump
 from uniavgen.errors import ConfigError
-from uniavgen.inference.offload import OFFLOAD_DEVICE, OFFLOAD_MODES, OffloadConfig, apply_offload
+from uniavgen.inference.offload import OFFLOAD_DEVICE, OFFLOAD_MODES, OffloadConfig
 from uniavgen.inference.request import Request
 from uniavgen.inference.resize import ResizeShortSide
-from uniavgen.inference.speed import SpeedConfig, apply_speed, check_offload_mode
+from uniavgen.inference.speed import SpeedConfig
 from uniavgen.models.kernels import Attention, check_attention
 from uniavgen.tasks.table import Task
 
@@ -24,7 +24,7 @@ REQUEST = Request(
     image=np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8),
     speech="Hi there.",
     num_frames=5,
-    steps=4,
+    sampling={"steps": 4},
 )
 
 
@@ -42,7 +42,7 @@ def test_another_kernel_of_self_attention_gives_the_same_clip(fresh_pipeline, mo
 
     monkeypatch.setitem(_AttentionBackendRegistry._backends, AttentionBackendName._NATIVE_MATH, counted)
     before = _AttentionBackendRegistry.get_active_backend()
-    apply_speed(fresh_pipeline, SpeedConfig(attention=Attention.MATH))
+    fresh_pipeline.configure(speed=SpeedConfig(attention=Attention.MATH))
     assert close(fresh_pipeline(REQUEST), expected)
     # 4 steps of 2 passes through 3 blocks of 2 branches: neither texts nor interactions, and no other model.
     assert len(calls) == 4 * 2 * 3 * 2
@@ -98,7 +98,7 @@ def test_a_strict_cache_changes_nothing_and_a_loose_one_skips_blocks(fresh_pipel
     fresh_pipeline.transformer.blocks[2].video.attn1.to_q.register_forward_hook(lambda *_: ran.append(1))
     counts = {}
     for threshold in (1e-9, 0.9):
-        apply_speed(fresh_pipeline, SpeedConfig(block_cache=threshold))
+        fresh_pipeline.configure(speed=SpeedConfig(block_cache=threshold))
         clips = [fresh_pipeline(REQUEST) for _ in range(2)]
         counts[threshold] = len(ran)
         ran.clear()
@@ -118,26 +118,26 @@ def test_a_strict_cache_changes_nothing_and_a_loose_one_skips_blocks(fresh_pipel
 def test_a_strict_cache_changes_nothing_where_blocks_are_streamed(fresh_pipeline, mode):
     if mode == "streamed-int8":
         pytest.importorskip("torchao", reason="the extra 'quant' is not installed")
-    apply_offload(fresh_pipeline, OffloadConfig(mode=OFFLOAD_MODES[mode], device=OFFLOAD_DEVICE))
+    fresh_pipeline.configure(offload=OffloadConfig(mode=OFFLOAD_MODES[mode], device=OFFLOAD_DEVICE))
     expected = fresh_pipeline(REQUEST)
-    apply_speed(fresh_pipeline, SpeedConfig(block_cache=1e-9))
+    fresh_pipeline.configure(speed=SpeedConfig(block_cache=1e-9))
     for _ in range(2):
         assert np.array_equal(fresh_pipeline(REQUEST).frames, expected.frames)
 
 
 def test_blocks_that_are_streamed_are_not_compiled(fresh_pipeline):
     config = SpeedConfig(compile_blocks=True)
-    check_offload_mode(config, OFFLOAD_MODES["turns"])
+    config.check(OFFLOAD_MODES["turns"])
     for mode in ("streamed", "streamed-fp8", "streamed-int8"):
         with pytest.raises(ConfigError, match=f"the mode '{mode}' streams them .*; leave compiling out, or choose"):
-            check_offload_mode(config, OFFLOAD_MODES[mode])
-    apply_offload(fresh_pipeline, OffloadConfig(mode=OFFLOAD_MODES["streamed-fp8"], device=OFFLOAD_DEVICE))
+            config.check(OFFLOAD_MODES[mode])
+    fresh_pipeline.configure(offload=OffloadConfig(mode=OFFLOAD_MODES["streamed-fp8"], device=OFFLOAD_DEVICE))
     with pytest.raises(ConfigError, match="leave compiling out"):
-        apply_speed(fresh_pipeline, config)
+        fresh_pipeline.configure(speed=config)
 
 
 def test_the_cache_is_refused_where_a_branch_is_given(fresh_pipeline):
-    apply_speed(fresh_pipeline, SpeedConfig(block_cache=0.1))
+    fresh_pipeline.configure(speed=SpeedConfig(block_cache=0.1))
     sound = np.ones(5 * 1500, np.float32) * 0.1
     with pytest.raises(ConfigError, match="'animation' runs one branch only once"):
         fresh_pipeline(replace(REQUEST, task=Task.ANIMATION, audio=sound))
@@ -150,7 +150,7 @@ def test_any_size_of_whole_tokens_and_any_length(fresh_pipeline, size: tuple[int
     fresh_pipeline.register_to_config(picture_config=dump(ResizeShortSide(short_side_px=32)))
     width, height = size
     picture = np.resize(REQUEST.image, (height + 8, width, 3))
-    clip = fresh_pipeline(replace(REQUEST, image=picture, size=size, num_frames=num_frames, steps=1))
+    clip = fresh_pipeline(replace(REQUEST, image=picture, size=size, num_frames=num_frames, sampling={"steps": 1}))
     assert clip.frames.shape == (num_frames, height, width, 3)
     assert clip.face_mask.shape == (1 + (num_frames - 1) // 4, height // 32, width // 32)
     assert len(clip.waveform) == int(num_frames / 16 * 100) * 240
@@ -166,12 +166,12 @@ def test_any_size_of_whole_tokens_and_any_length(fresh_pipeline, size: tuple[int
 def test_sizes_that_cannot_be_drawn(fresh_pipeline, size: tuple[int, int], words: str):
     fresh_pipeline.register_to_config(picture_config=dump(ResizeShortSide(short_side_px=32)))
     with pytest.raises(ConfigError, match=words):
-        fresh_pipeline.check(replace(REQUEST, size=size))
+        fresh_pipeline.prepare(replace(REQUEST, size=size))
 
 
 def test_a_model_of_one_size_draws_no_other(pipeline):
     with pytest.raises(ConfigError, match="draws 32x32 px and nothing else"):
-        pipeline.check(replace(REQUEST, size=(64, 64)))
+        pipeline.prepare(replace(REQUEST, size=(64, 64)))
 
 
 def _interpreted(part: str) -> list[str]:

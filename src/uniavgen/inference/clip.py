@@ -1,4 +1,4 @@
-"""What the pipeline gives back, and what it says while it works."""
+"""What the pipeline returns, and how it reports its progress."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,28 +11,30 @@ from jaxtyping import Float32, UInt8
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """One finished clip; frame 0 and sample 0 belong to the same time."""
+    """A generated clip; frame 0 and sample 0 belong to the same time."""
 
     frames: UInt8[np.ndarray, "frames height width 3"]
-    """Dubbing returns the given frames, as the model saw them; a continuation begins with them."""
+    """In dubbing the given frames, resized for the model; a continuation begins with the given ones."""
     fps: Fraction
     waveform: Float32[np.ndarray, " samples"]
-    """Mono in [-1, 1]. Animation returns the given sound, with silence behind it where it was shorter; a continuation
-    begins with it, but for the last 10 ms of the given part."""
+    """Mono in [-1, 1]. In animation the given waveform, with silence behind it where it was shorter; a continuation
+    begins with the given one, but for its last 10 ms, which are crossfaded."""
     sample_rate_hz: int
     mel: Float32[np.ndarray, "tokens mel"]
-    """Raw log-mel, given parts included."""
+    """Log-mel, not normalised, given parts included."""
     face_mask: Float32[np.ndarray, "latent_frames rows columns"] | None
-    """Where the model sees the face, mean over layers at the last step, on its token grid [paper eq. (8)]; None
-    without face-aware modulation."""
+    """Probability of a face at each video token, mean over layers at the last step [paper eq. (8)]; None without
+    face-aware modulation."""
     settings: dict[str, str | int | float] = field(default_factory=dict)
-    """What it was made with, for the file's metadata."""
+    """Request and sampling settings, for the metadata of the file."""
 
 
-class Stage(StrEnum):
-    """Stages of the work, in order."""
+class Phase(StrEnum):
+    """Phases of generating a clip, in order; memory is planned and progress is reported by phase."""
 
-    ENCODE = "encode"
+    ENCODE_TEXT = "encode text"
+    ENCODE_FRAMES = "encode picture"
+    """The image or the given video; given audio costs next to nothing. The value stands in saved reports."""
     SAMPLE = "sample"
     DECODE_VIDEO = "decode video"
     DECODE_AUDIO = "decode audio"
@@ -40,12 +42,12 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """`step` of `total` steps of a stage are done."""
+    """`step` of `total` steps of a phase are done."""
 
-    stage: Stage
+    phase: Phase
     step: int
     total: int
 
 
 OnProgress = Callable[[Progress], None]
-"""An exception that it raises ends the work."""
+"""Called after every step; an exception that it raises ends the generation."""

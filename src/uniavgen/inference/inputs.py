@@ -1,4 +1,4 @@
-"""A request's inputs at a model's rates and sizes: plain arrays, no model, all length rules in one place.
+"""Brings the inputs of a request to a model's rates and sizes: plain arrays, no networks, all rules of length.
 
 Letters: F pixel frames of the given video, h w pixels.
 """
@@ -21,14 +21,14 @@ from uniavgen.timebase import ClipTiming, Timebase
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInputs:
-    """What the codecs encode."""
+    """Frames and waveforms for the codecs."""
 
     timing: ClipTiming
-    """Of the clip to be made."""
+    """Lengths of the clip to generate."""
     frames: UInt8[np.ndarray, "F h w 3"]
-    """The given video, or the picture alone."""
+    """The given video, or the image alone."""
     audio: Float32[np.ndarray, " samples"] | None
-    """The given sound; where all of it is given, exactly as long as the clip."""
+    """The given waveform; where all audio is given, exactly as long as the clip."""
     given_tokens: int
     """Leading audio tokens that are given."""
     voice: Float32[np.ndarray, " voice_samples"] | None
@@ -36,12 +36,12 @@ class ModelInputs:
 
     @property
     def starts_silent(self) -> bool:
-        """Whether the given beginning of the clip's sound is one in which nothing is said (`seam.unheard`)."""
+        """Whether only a beginning of the audio is given, and it holds no speech (`crossfade.is_silent`)."""
         return self.audio is not None and self.given_tokens < self.timing.num_audio_tokens and is_silent(self.audio)
 
 
 def prepare_inputs(request: Request, base: Timebase, size: ResizeRule) -> ModelInputs:
-    """Resize, resample, cut and pad; MediaError where something is too long or too short."""
+    """Resizes, resamples, cuts and pads. Raises MediaError for inputs that are too long or too short."""
     timing = base.clip(request.num_frames)
     spec = TASKS[request.task]
     if request.image is not None:
@@ -51,7 +51,7 @@ def prepare_inputs(request: Request, base: Timebase, size: ResizeRule) -> ModelI
         frames = frames[: _video_length(request, frames.shape[0], timing, spec.video)]
         timing = base.clip(len(frames)) if spec.video is Part.GIVEN else timing
     else:
-        raise ConfigError("a request has a picture or a video; give one")
+        raise ConfigError("a request has an image or a video; give one")
     given_tokens = {
         Part.GENERATED: 0,
         Part.PREFIX: timing.tokens_before(base.latent_frames(len(frames))),
@@ -67,12 +67,14 @@ def prepare_inputs(request: Request, base: Timebase, size: ResizeRule) -> ModelI
     )
 
 
-def resample(sound: Float32[np.ndarray, " samples"], rate_hz: int, target_hz: int) -> Float32[np.ndarray, " samples2"]:
-    """The same sound at another rate, band-limited."""
+def resample(
+    waveform: Float32[np.ndarray, " samples"], rate_hz: int, target_hz: int
+) -> Float32[np.ndarray, " samples2"]:
+    """Returns the waveform at another rate, band-limited."""
     if rate_hz == target_hz:
-        return sound
+        return waveform
     ratio = Fraction(target_hz, rate_hz)
-    return resample_poly(sound, ratio.numerator, ratio.denominator).astype(np.float32)
+    return resample_poly(waveform, ratio.numerator, ratio.denominator).astype(np.float32)
 
 
 def _video_length(request: Request, available: int, timing: ClipTiming, part: Part) -> int:

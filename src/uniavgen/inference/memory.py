@@ -6,7 +6,6 @@ Weights are counted from the configs. Activations are counted by running the ver
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from functools import cached_property, partial
 from itertools import product
 from typing import Any
@@ -22,7 +21,7 @@ from uniavgen.errors import ConfigError
 from uniavgen.flow.sampling import sample
 from uniavgen.flow.schedule import sigmas
 from uniavgen.flow.solver import make_solver
-from uniavgen.inference.inputs import ModelInputs
+from uniavgen.inference.clip import Phase
 from uniavgen.inference.meta_model import META, MetaModel, in_working_precision
 from uniavgen.inference.offload import (
     OFFLOAD_MODES,
@@ -32,7 +31,9 @@ from uniavgen.inference.offload import (
     WeightStorage,
     offload_mode,
 )
-from uniavgen.inference.request import MAX_CHARACTERS_PER_S, Request, SamplingConfig
+from uniavgen.inference.prepared_request import PreparedRequest
+from uniavgen.inference.request import MAX_CHARACTERS_PER_S
+from uniavgen.inference.sampling_config import SamplingConfig
 from uniavgen.inference.tensor_memory import peak_bytes_on_meta
 from uniavgen.inference.velocity import ClipVelocity
 from uniavgen.models.transformer import UniAVGenTransformer
@@ -50,16 +51,6 @@ TILES_PX = (None, 768, 512, 384, 256)
 """Sides of the squares that the autoencoder may work in, the best first."""
 STREAMED_BLOCKS = 3
 """Blocks on the device at a time: the one that works, the next one, and one that a pass has left out."""
-
-
-class Phase(StrEnum):
-    """Phases of a clip, in order."""
-
-    ENCODE_TEXT = "encode text"
-    ENCODE_FRAMES = "encode picture"
-    SAMPLE = "sample"
-    DECODE_VIDEO = "decode video"
-    DECODE_AUDIO = "decode audio"
 
 
 PHASE_OPTIONS: dict[Phase, tuple[dict[str, Any], ...]] = {
@@ -125,17 +116,17 @@ def largest_workload(task: Task, height: int, width: int, timing: ClipTiming, sa
     )
 
 
-def workload_of(request: Request, inputs: ModelInputs, sampling: SamplingConfig) -> Workload:
-    """That of a request whose inputs are prepared."""
-    base = inputs.timing.base
+def workload_of(prepared: PreparedRequest) -> Workload:
+    """Returns the workload of a prepared request."""
+    inputs, request = prepared.inputs, prepared.request
     return Workload(
-        task=request.task,
+        task=prepared.task,
         height=inputs.frames.shape[1],
         width=inputs.frames.shape[2],
         timing=inputs.timing,
-        sampling=sampling,
+        sampling=prepared.sampling,
         given_frames=len(inputs.frames),
-        voice_tokens=0 if inputs.voice is None else base.tokens(len(inputs.voice)),
+        voice_tokens=0 if inputs.voice is None else inputs.timing.base.tokens(len(inputs.voice)),
         symbols=len(request.speech) + len(request.voice_text) + 1,
     )
 

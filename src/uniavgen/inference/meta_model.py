@@ -21,8 +21,8 @@ from uniavgen.codecs.video_vae import VideoVaeShape
 from uniavgen.codecs.vocoder import GriffinLimVocoder, NanoVocoder
 from uniavgen.config import load, parse
 from uniavgen.errors import CheckpointError
-from uniavgen.inference.request import SamplingConfig
 from uniavgen.inference.resize import ResizeRule, ResizeShortSide, parse_resize_rule
+from uniavgen.inference.sampling_config import SamplingConfig
 from uniavgen.models.config import TransformerConfig
 from uniavgen.models.transformer import UniAVGenTransformer
 

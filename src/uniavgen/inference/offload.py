@@ -3,22 +3,19 @@
 What a mode takes is predicted by `memory`; here it is applied, with diffusers' own means.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from diffusers.hooks import apply_group_offloading
 from torch import nn
 
 from uniavgen.errors import ConfigError
-
-if TYPE_CHECKING:
-    from uniavgen.inference.pipeline import UniAVGenPipeline
-    from uniavgen.models.transformer import UniAVGenTransformer
+from uniavgen.models.transformer import UniAVGenTransformer
 
 OFFLOAD_DEVICE = torch.device("cpu")
 """Where parts wait."""
@@ -122,25 +119,28 @@ def offload_mode(name: str) -> OffloadMode:
     return OFFLOAD_MODES[name]
 
 
-def apply_offload(pipeline: "UniAVGenPipeline", offload: OffloadConfig) -> "UniAVGenPipeline":
-    """Bring a pipeline that was loaded on the CPU into its mode. A pipeline is placed once."""
+def apply_offload(components: Mapping[str, Any], offload: OffloadConfig) -> None:
+    """Moves the components of a pipeline that was loaded on the CPU to where `offload` wants them, in place.
+
+    Components that are no modules (tokenizers) are left alone. A pipeline is brought into one mode only, once. Raises
+    ConfigError for a config without a device.
+    """
     device = offload.device
     if device is None:
-        raise ConfigError("a placement needs the device that the work is done on")
-    quantize(pipeline.transformer, offload.mode.weights)
+        raise ConfigError("offloading needs the device that computes; give it as `device`")
+    transformer: UniAVGenTransformer = components["transformer"]
+    quantize(transformer, offload.mode.weights)
     match offload.mode.strategy:
         case OffloadStrategy.NONE:
-            pipeline.to(device)
+            _move(components.values(), device)
         case OffloadStrategy.MODEL_OFFLOAD:
-            pipeline.to(OFFLOAD_DEVICE)
+            _move(components.values(), OFFLOAD_DEVICE)
         case OffloadStrategy.GROUP_OFFLOAD:
-            _stream_transformer(pipeline.transformer, device)
-            _stream(pipeline.text_encoder.encoder, device)
-    pipeline.offload = offload
-    return pipeline
+            _group_offload_transformer(transformer, device)
+            _group_offload(components["text_encoder"].encoder, device)
 
 
-def quantize(transformer: "UniAVGenTransformer", weights: WeightStorage) -> None:
+def quantize(transformer: UniAVGenTransformer, weights: WeightStorage) -> None:
     """Store the matrices of the blocks in less, where they lie."""
     match weights:
         case WeightStorage.AS_LOADED:
@@ -155,33 +155,35 @@ def quantize(transformer: "UniAVGenTransformer", weights: WeightStorage) -> None
 
 
 @contextmanager
-def on_device(pipeline: "UniAVGenPipeline", *names: str) -> Iterator[None]:
-    """Parts that work now are on the device, and leave it afterwards where the mode says so."""
-    parts = [getattr(pipeline, name) for name in names if name in _visitors(pipeline.offload.mode)]
-    modules = [part for part in parts if isinstance(part, nn.Module)]
-    for module in modules:
-        module.to(pipeline.offload.device)
+def on_device(offload: OffloadConfig, **components: Any) -> Iterator[None]:
+    """Keeps whole components, given by name, on the computing device while the context is open.
+
+    Where the mode keeps them there anyway, or moves their blocks by itself, nothing is moved.
+    """
+    moved = [part for name, part in components.items() if name in _ONLOADED_AS_A_WHOLE[offload.mode.strategy]]
+    _move(moved, offload.device)
     try:
         yield
     finally:
-        for module in modules:
-            module.to(OFFLOAD_DEVICE)
+        _move(moved, OFFLOAD_DEVICE)
 
 
-def _visitors(mode: OffloadMode) -> tuple[str, ...]:
-    """Parts that come and go as a whole."""
-    match mode.strategy:
-        case OffloadStrategy.NONE:
-            return ()
-        case OffloadStrategy.MODEL_OFFLOAD:
-            return ("text_encoder", "transformer", "vae", "vocoder")
-        case OffloadStrategy.GROUP_OFFLOAD:
-            return ("vae", "vocoder")
+_ONLOADED_AS_A_WHOLE: dict[OffloadStrategy, tuple[str, ...]] = {
+    OffloadStrategy.NONE: (),
+    OffloadStrategy.MODEL_OFFLOAD: ("text_encoder", "transformer", "vae", "vocoder"),
+    OffloadStrategy.GROUP_OFFLOAD: ("vae", "vocoder"),
+}
 
 
-def _stream_transformer(transformer: "UniAVGenTransformer", device: torch.device) -> None:
+def _move(components: Iterable[Any], device: torch.device | None) -> None:
+    for component in components:
+        if isinstance(component, nn.Module):
+            component.to(device)
+
+
+def _group_offload_transformer(transformer: UniAVGenTransformer, device: torch.device) -> None:
     """Blocks come and go; stems stay, since texts are encoded by them outside of `forward`."""
-    _stream(transformer, device)
+    _group_offload(transformer, device)
     # diffusers puts everything that is no block into one group of the whole model, fetched for its `forward` only.
     rest = transformer._diffusers_hook.get_hook("group_offloading").group
     rest.modules, rest.parameters, rest.buffers = [], [], []
@@ -189,7 +191,7 @@ def _stream_transformer(transformer: "UniAVGenTransformer", device: torch.device
         stem.to(device)
 
 
-def _stream(model: nn.Module, device: torch.device) -> None:
+def _group_offload(model: nn.Module, device: torch.device) -> None:
     apply_group_offloading(
         model,
         onload_device=device,

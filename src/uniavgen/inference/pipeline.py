@@ -1,4 +1,4 @@
-"""A request becomes a clip: encode what is given, sample, decode what was made.
+"""A request becomes a clip: prepare, encode, sample, decode.
 
 Letters: b batch (always 1), c latent channels, f latent frames, h w latent grid, l audio tokens.
 """
@@ -22,38 +22,45 @@ from uniavgen.codecs.video_vae import VideoCodec, to_frames, to_pixels
 from uniavgen.codecs.vocoder import GriffinLimVocoder, NanoVocoder, as_vocoder
 from uniavgen.config import dump, parse
 from uniavgen.distributed import SINGLE_PROCESS, ParallelContext
-from uniavgen.errors import CheckpointError, ConfigError
+from uniavgen.errors import CheckpointError
 from uniavgen.flow.sampling import SamplingStep, sample
 from uniavgen.flow.schedule import sigmas
 from uniavgen.flow.solver import make_solver
 from uniavgen.inference.cfg_parallel import cfg_parallel
-from uniavgen.inference.clip import Clip, OnProgress, Progress, Stage
+from uniavgen.inference.clip import Clip, OnProgress, Phase, Progress
+from uniavgen.inference.conditions import Conditions, SampledLatents
 from uniavgen.inference.crossfade import crossfade_audio, crossfade_frames
-from uniavgen.inference.inputs import ModelInputs, prepare_inputs
-from uniavgen.inference.offload import OffloadConfig, on_device
-from uniavgen.inference.request import Request, SamplingConfig, check_symbols
-from uniavgen.inference.resize import ResizeRule, ResizeShortSide, parse_resize_rule, resize, resize_rule_for
-from uniavgen.inference.speed import first_block_cache
+from uniavgen.inference.inputs import ModelInputs
+from uniavgen.inference.model_spec import ModelSpec
+from uniavgen.inference.offload import OffloadConfig, apply_offload, on_device
+from uniavgen.inference.prepared_request import PreparedRequest, prepare_request
+from uniavgen.inference.request import Request
+from uniavgen.inference.resize import ResizeRule, ResizeShortSide, parse_resize_rule, resize
+from uniavgen.inference.sampling_config import SamplingConfig
+from uniavgen.inference.speed import SpeedConfig, apply_speed, first_block_cache
 from uniavgen.inference.velocity import ClipVelocity
+from uniavgen.models.sequence_parallel import apply_sequence_parallel
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.conditioning import ClipConditions, check, impose
 from uniavgen.tasks.mixture import silence_tokens
-from uniavgen.tasks.table import TASKS, Part, Task
+from uniavgen.tasks.table import TASKS, Part
 from uniavgen.tasks.wording import pad_symbols, spoken, told_times, unspoken
-from uniavgen.timebase import ClipTiming
 
 
 class UniAVGenPipeline(DiffusionPipeline):
-    """All parts of a model. Saved and loaded with diffusers' `save_pretrained` and `from_pretrained`."""
+    """All components of a model, saved and loaded with diffusers' `save_pretrained` and `from_pretrained`.
 
-    model_cpu_offload_seq = "text_encoder->transformer->vae->vocoder"
+        clip = pipeline(Request(task=Task.JOINT, image=image, speech="It is late."))
+
+    The same in steps, each of which may run on its own:
+
+        prepared = pipeline.prepare(request)        # validated, inputs at the model's sizes and rates
+        conditions = pipeline.encode(prepared)      # texts, latents, mel
+        sampled = pipeline.sample(conditions)       # latents
+        clip = pipeline.decode(sampled)             # frames, waveform
+    """
+
     _optional_components: ClassVar = ["vocoder"]
-    offload = OffloadConfig()
-    """Set by `placement.place`."""
-    block_cache: float | None = None
-    """Threshold of `speed.first_block_cache`."""
-    parallel: ParallelContext = SINGLE_PROCESS
-    """Those that share the work; each one makes the whole clip of it."""
 
     def __init__(
         self,
@@ -66,10 +73,14 @@ class UniAVGenPipeline(DiffusionPipeline):
         picture_config: dict[str, Any] | None = None,
         sampling_config: dict[str, Any] | None = None,
     ) -> None:
-        """`vocoder` is anything that `codecs.vocoder.as_vocoder` takes, Griffin-Lim if None. The two configs are plain
-        data of `Cover` or `ShortSide` and of `SamplingConfig`. Raises CheckpointError where the parts do not fit."""
+        """Raises CheckpointError where the components do not fit together.
+
+        vocoder: anything that `codecs.vocoder.as_vocoder` takes, Griffin-Lim if None.
+        picture_config, sampling_config: plain data of a `ResizeRule` and of `SamplingConfig`, by the names under which
+            saved pipelines hold them.
+        """
         super().__init__()
-        _check_parts(transformer, vae, text_encoder, speech_tokenizer)
+        _check_components(transformer, vae, text_encoder, speech_tokenizer)
         self.register_modules(
             transformer=transformer,
             vae=vae,
@@ -82,146 +93,104 @@ class UniAVGenPipeline(DiffusionPipeline):
             picture_config=picture_config or dump(ResizeShortSide()),
             sampling_config=sampling_config or dump(SamplingConfig()),
         )
+        self.offload = OffloadConfig()
+        self.speed = SpeedConfig()
+        self.parallel = SINGLE_PROCESS
+
+    def configure(
+        self,
+        offload: OffloadConfig | None = None,
+        speed: SpeedConfig | None = None,
+        parallel: ParallelContext | None = None,
+    ) -> "UniAVGenPipeline":
+        """Changes how clips are computed, in place, and returns the pipeline; None leaves a setting as it is.
+
+        Offloading comes before speed, each once per pipeline. Raises ConfigError for what cannot be combined.
+        """
+        if offload is not None:
+            apply_offload(self.components, offload)
+            self.offload = offload
+        if speed is not None:
+            apply_speed(self.transformer, speed, self.offload.mode)
+            self.speed = speed
+        if parallel is not None:
+            apply_sequence_parallel(self.transformer, parallel)
+            self.parallel = parallel
+        return self
 
     @property
     def resize_rule(self) -> ResizeRule:
-        """How pictures are brought to the model's size."""
+        """How images and videos are brought to the model's size."""
         return parse_resize_rule(self.config["picture_config"])
 
     @property
     def sampling(self) -> SamplingConfig:
-        """What a request takes where it says nothing."""
+        """The model's own sampling settings, which a request overrides."""
         return parse(SamplingConfig, dict(self.config["sampling_config"]), origin="sampling_config")
 
-    def check(self, request: Request) -> ModelInputs:
-        """Everything that can be wrong with a request for this model, before anything is computed.
-
-        Raises ConfigError or MediaError; returns the inputs at the model's rates and sizes.
-        """
-        check_symbols(request, self.speech_tokenizer)
-        spec = TASKS[request.task]
-        if self.block_cache is not None and Part.GIVEN in (spec.video, spec.audio):
-            raise ConfigError(
-                f"the task '{request.task}' runs one branch only once, which the cache cannot follow; leave it out"
-            )
-        sampling = request.sampling(self.sampling)
-        layers = self.transformer.settings.num_layers
-        for run in sampling.plan(request.task).passes(sampling.steps):
-            if any(not 0 <= layer < layers for layer in run.skip_layers):
-                raise ConfigError(
-                    f"guidance '{sampling.guidance_name}' skips block {max(run.skip_layers)}, this model's are 0 to "
-                    f"{layers - 1}; choose another guidance"
-                )
-        return prepare_inputs(request, self.transformer.settings.timebase, self.size_of(request))
-
-    def size_of(self, request: Request) -> ResizeRule:
-        """How this request's pictures become the clip's size; ConfigError for one that the model cannot draw."""
-        return self.resize_rule if request.size is None else resize_rule_for(self.resize_rule, *request.size)
-
-    @torch.no_grad()
-    def __call__(self, request: Request, on_progress: OnProgress | None = None) -> Clip:
-        """Make the clip. The same request gives the same frames and samples on the same machine.
-
-        Raises ConfigError or MediaError where the request does not fit this model.
-        """
-        inputs = self.check(request)
-        sampling = request.sampling(self.sampling)
-        progress = on_progress or _ignore
-        progress(Progress(stage=Stage.ENCODE, step=0, total=2))
-        texts = self._texts(request)
-        progress(Progress(stage=Stage.ENCODE, step=1, total=2))
-        clean = self._conditions(inputs)
-        if clean.reference_audio is not None:
-            texts = self._timed(texts, request, inputs.timing, clean.reference_audio.shape[1])
-        elif inputs.starts_silent:
-            texts = self._timed(texts, request, inputs.timing, inputs.given_tokens)
-        progress(Progress(stage=Stage.ENCODE, step=2, total=2))
-        noise = self._noise(request.seed, inputs, clean)
-        check(request.task, clean, noise.video.shape[2], noise.audio.shape[1])
-        state, face_mask = self._sample(request.task, sampling, clean, texts, noise, progress)
-        return self._decode(request, sampling, inputs, state, face_mask, progress)
-
     @property
-    def _execution_device(self) -> torch.device:
-        return self.offload.device or self.device
-
-    def _sample(
-        self,
-        task: Task,
-        sampling: SamplingConfig,
-        clean: ClipConditions,
-        texts: dict[bool, TextInputs],
-        noise: AVPair,
-        progress: OnProgress,
-    ) -> tuple[AVPair, np.ndarray | None]:
-        """The clip with its given parts in place, and the face mask of the last step."""
-        velocity = ClipVelocity(
-            transformer=self.transformer,
-            task=task,
-            clean=clean,
-            texts=texts,
-            reference_time=sampling.reference_time,
-            batch_passes=self.offload.batch_passes,
-            cache_text_kv=self.offload.cache_text_kv,
+    def spec(self) -> ModelSpec:
+        """What requests are checked against."""
+        settings = self.transformer.settings
+        return ModelSpec(
+            timebase=settings.timebase,
+            num_layers=settings.num_layers,
+            resize_rule=self.resize_rule,
+            sampling=self.sampling,
+            symbols=self.speech_tokenizer,
         )
-        times = sigmas(sampling.steps, sampling.schedule)
 
-        def on_step(step: SamplingStep) -> None:
-            progress(Progress(stage=Stage.SAMPLE, step=step.index + 1, total=step.num_steps))
+    def prepare(self, request: Request) -> PreparedRequest:
+        """Validates a request against this model and converts its inputs; computes nothing with the networks.
 
-        shared = cfg_parallel(velocity, self.parallel)
-        with on_device(self, "transformer"), first_block_cache(self.transformer, self.block_cache):
-            state = sample(shared, noise, times, sampling.plan(task), make_solver(sampling.solver, times), on_step)
-        return impose(state, clean), self._face_mask(velocity, state.video.shape[3])
+        Raises ConfigError or MediaError for what this model cannot serve.
+        """
+        self.speed.check(task=request.task)
+        return prepare_request(request, self.spec)
 
     @torch.no_grad()
-    def reconstruct(
-        self, frames: UInt8[np.ndarray, "F H W 3"], waveform: Float32[np.ndarray, " samples"]
-    ) -> tuple[UInt8[np.ndarray, "F2 H2 W2 3"], Float32[np.ndarray, " samples2"]]:
-        """What the codecs give back of a clip, the ceiling of what the model can make.
+    def __call__(self, request: Request | PreparedRequest, on_progress: OnProgress | None = None) -> Clip:
+        """Generates the clip. The same request gives the same frames and samples on the same machine.
 
-        Frames at `picture_size`, as many as whole latent frames hold; the sound through mel and vocoder,
-        peak-normalised, in whole hops.
+        A PreparedRequest is used as it is. Raises ConfigError or MediaError for a request that this model cannot serve.
         """
-        stride = self.transformer.settings.timebase.temporal_stride
-        whole = len(frames) - (len(frames) - 1) % stride
-        pixels = to_pixels(torch.from_numpy(resize(frames[:whole], self.resize_rule))[None])
-        with on_device(self, "vae"):
-            latents = VideoCodec(self.vae, self.offload.encode_tile_px).encode(pixels)
-        return self._frames(latents, _ignore), self._waveform(mel.denormalise(self._mel(waveform)), _ignore)
+        prepared = self.prepare(request) if isinstance(request, Request) else request
+        conditions = self.encode(prepared, on_progress)
+        return self.decode(self.sample(conditions, on_progress), on_progress)
 
-    def _conditions(self, inputs: ModelInputs) -> ClipConditions:
-        pixels = to_pixels(torch.from_numpy(inputs.frames)[None])
-        # The video autoencoder is causal, so the first latent frame is that of the first picture alone. [release]
-        with on_device(self, "vae"):
-            video = VideoCodec(self.vae, self.offload.encode_tile_px).encode(pixels).float()
-        audio = None
-        if inputs.audio is not None:
-            # Normalised, the noise of a silent part would be as loud as speech.
-            heard = np.zeros_like(inputs.audio) if inputs.starts_silent else inputs.audio
-            audio = self._mel(heard)[:, : inputs.given_tokens]
-        return ClipConditions(
-            reference_image=video[:, :, :1],
-            given_video=video,
-            given_audio=audio,
-            reference_audio=None if inputs.voice is None else self._mel(inputs.voice),
-        )
+    @torch.no_grad()
+    def encode(self, prepared: PreparedRequest, on_progress: OnProgress | None = None) -> Conditions:
+        """Encodes texts, frames and waveforms. Raises ConfigError for a task that the speed settings exclude."""
+        progress = on_progress or _ignore
+        self.speed.check(task=prepared.task)
+        progress(Progress(phase=Phase.ENCODE_TEXT, step=0, total=1))
+        texts = self.encode_texts(prepared)
+        progress(Progress(phase=Phase.ENCODE_TEXT, step=1, total=1))
+        progress(Progress(phase=Phase.ENCODE_FRAMES, step=0, total=1))
+        clean = self.encode_inputs(prepared.inputs)
+        progress(Progress(phase=Phase.ENCODE_FRAMES, step=1, total=1))
+        inputs, timing = prepared.inputs, prepared.timing
+        if clean.reference_audio is not None:
+            texts = self._timed(texts, prepared, clean.reference_audio.shape[1])
+        elif inputs.starts_silent:
+            texts = self._timed(texts, prepared, inputs.given_tokens)
+        check(prepared.task, clean, timing.num_latent_frames, timing.num_audio_tokens)
+        return Conditions(prepared=prepared, clean=clean, texts=texts)
 
-    def _mel(self, waveform: np.ndarray) -> Float[Tensor, "b l mel"]:
-        """Normalised log-mel of the peak-normalised sound. [release]"""
-        sound = mel.peak_normalise(torch.from_numpy(waveform)[None])
-        return mel.normalise(mel.log_mel(sound)).to(self._execution_device)
-
-    def _texts(self, request: Request) -> dict[bool, TextInputs]:
+    @torch.no_grad()
+    def encode_texts(self, prepared: PreparedRequest) -> dict[bool, TextInputs]:
+        """Returns caption embeddings and speech symbols of passes with text (True) and without (False)."""
         device = self._execution_device
         encoder = CaptionEncoder(self.tokenizer, self.text_encoder)
-        with on_device(self, "text_encoder"):
-            captions = {has_text: encoder.encode([request.caption if has_text else ""]) for has_text in (True, False)}
-        transcript = _tidy(request.voice_text) or None
-        said = {True: spoken(_tidy(request.speech), transcript), False: unspoken(transcript)}
+        with on_device(self.offload, text_encoder=self.text_encoder):
+            captions = {
+                has_text: encoder.encode([prepared.request.caption if has_text else ""]) for has_text in (True, False)
+            }
+        transcript = prepared.voice_text or None
+        speech = {True: spoken(prepared.speech, transcript), False: unspoken(transcript)}
         texts = {}
         for has_text, caption in captions.items():
-            symbols, length = pad_symbols([self.speech_tokenizer.encode(said[has_text])])
+            symbols, length = pad_symbols([self.speech_tokenizer.encode(speech[has_text])])
             texts[has_text] = TextInputs(
                 caption=caption.to(device),
                 speech=symbols.to(device),
@@ -229,45 +198,84 @@ class UniAVGenPipeline(DiffusionPipeline):
             )
         return texts
 
-    def _timed(
-        self, texts: dict[bool, TextInputs], request: Request, timing: ClipTiming, reference_tokens: int
-    ) -> dict[bool, TextInputs]:
-        """The same texts with what is known of when they are said."""
-        transcript = len(self.speech_tokenizer.encode(_tidy(request.voice_text)))
-        onset, silence = self.transformer.settings.audio.speech.onset, silence_tokens(timing)
+    @torch.no_grad()
+    def encode_inputs(self, inputs: ModelInputs) -> ClipConditions:
+        """Returns the latents of the frames and the mel of the waveforms that are given."""
+        pixels = to_pixels(torch.from_numpy(inputs.frames)[None])
+        # The video autoencoder is causal, so the first latent frame is that of the first image alone. [release]
+        with on_device(self.offload, vae=self.vae):
+            video = VideoCodec(self.vae, self.offload.encode_tile_px).encode(pixels).float()
+        audio = None
+        if inputs.audio is not None:
+            # Peak normalisation would make the noise of a silent beginning as loud as speech.
+            waveform = np.zeros_like(inputs.audio) if inputs.starts_silent else inputs.audio
+            audio = self._encode_mel(waveform)[:, : inputs.given_tokens]
+        return ClipConditions(
+            reference_image=video[:, :, :1],
+            given_video=video,
+            given_audio=audio,
+            reference_audio=None if inputs.voice is None else self._encode_mel(inputs.voice),
+        )
 
-        def times(text: TextInputs) -> Tensor:
-            known = told_times(text.speech.shape[1], transcript, reference_tokens, silence, onset)
-            return known.to(text.speech.device)
+    def initial_noise(self, conditions: Conditions, seed: int | None = None) -> AVPair:
+        """Returns the noise that sampling starts from; `seed` is the request's if None.
 
-        return {has_text: replace(text, times=times(text)) for has_text, text in texts.items()}
-
-    def _noise(self, seed: int, inputs: ModelInputs, clean: ClipConditions) -> AVPair:
-        """Drawn on the CPU, so that a seed means the same on every device."""
-        generator = torch.Generator().manual_seed(seed)
-        timing, (batch, channels, _, height, width) = inputs.timing, clean.reference_image.shape
+        It is drawn on the CPU, so that a seed means the same on every device.
+        """
+        prepared, (batch, channels, _, height, width) = conditions.prepared, conditions.clean.reference_image.shape
+        generator = torch.Generator().manual_seed(prepared.request.seed if seed is None else seed)
+        timing, mel_bins = prepared.timing, self.transformer.settings.audio.mel_bins
         video = torch.randn(batch, channels, timing.num_latent_frames, height, width, generator=generator)
-        bins = self.transformer.settings.audio.mel_bins
-        audio = torch.randn(batch, timing.num_audio_tokens, bins, generator=generator)
+        audio = torch.randn(batch, timing.num_audio_tokens, mel_bins, generator=generator)
         return AVPair(video=video.to(self._execution_device), audio=audio.to(self._execution_device))
 
-    def _decode(
-        self,
-        request: Request,
-        sampling: SamplingConfig,
-        inputs: ModelInputs,
-        state: AVPair,
-        face_mask: np.ndarray | None,
-        progress: OnProgress,
-    ) -> Clip:
-        spec, base = TASKS[request.task], inputs.timing.base
-        log_mel = mel.denormalise(state.audio)
-        frames = inputs.frames if spec.video is Part.GIVEN else self._frames(state.video, progress)
+    @torch.no_grad()
+    def sample(
+        self, conditions: Conditions, on_progress: OnProgress | None = None, noise: AVPair | None = None
+    ) -> SampledLatents:
+        """Integrates from noise to latents under the request's guidance; `noise` is `initial_noise` if None."""
+        prepared, progress = conditions.prepared, on_progress or _ignore
+        sampling = prepared.sampling
+        velocity = ClipVelocity(
+            transformer=self.transformer,
+            task=prepared.task,
+            clean=conditions.clean,
+            texts=conditions.texts,
+            reference_time=sampling.reference_time,
+            batch_passes=self.offload.batch_passes,
+            cache_text_kv=self.offload.cache_text_kv,
+        )
+        times = sigmas(sampling.steps, sampling.schedule)
+        solver = make_solver(sampling.solver, times)
+
+        def on_step(step: SamplingStep) -> None:
+            progress(Progress(phase=Phase.SAMPLE, step=step.index + 1, total=step.num_steps))
+
+        noise = self.initial_noise(conditions) if noise is None else noise
+        with (
+            on_device(self.offload, transformer=self.transformer),
+            first_block_cache(self.transformer, self.speed.block_cache),
+        ):
+            state = sample(cfg_parallel(velocity, self.parallel), noise, times, prepared.guidance, solver, on_step)
+        return SampledLatents(
+            prepared=prepared,
+            latents=impose(state, conditions.clean),
+            face_mask=self._face_mask(velocity, state.video.shape[3]),
+        )
+
+    @torch.no_grad()
+    def decode(self, sampled: SampledLatents, on_progress: OnProgress | None = None) -> Clip:
+        """Decodes what was generated, and puts what was given in its place."""
+        prepared, inputs, latents = sampled.prepared, sampled.prepared.inputs, sampled.latents
+        spec, base = TASKS[prepared.task], prepared.timing.base
+        log_mel = mel.denormalise(latents.audio)
+        frames = inputs.frames if spec.video is Part.GIVEN else self.decode_video(latents.video, on_progress)
         if spec.video is Part.PREFIX:
             frames = crossfade_frames(inputs.frames, frames)
-        waveform = (
-            inputs.audio if inputs.audio is not None and spec.audio is Part.GIVEN else self._waveform(log_mel, progress)
-        )
+        if inputs.audio is not None and spec.audio is Part.GIVEN:
+            waveform = inputs.audio
+        else:
+            waveform = self.decode_audio(log_mel, on_progress)
         if inputs.audio is not None and spec.audio is Part.PREFIX:
             waveform = crossfade_audio(inputs.audio, waveform, inputs.given_tokens * base.hop)
         return Clip(
@@ -276,28 +284,76 @@ class UniAVGenPipeline(DiffusionPipeline):
             waveform=waveform,
             sample_rate_hz=base.sample_rate_hz,
             mel=log_mel[0].cpu().numpy(),
-            face_mask=face_mask,
-            settings=_settings(request, sampling, inputs),
+            face_mask=sampled.face_mask,
+            settings=_settings(prepared),
         )
 
-    def _frames(self, latents: Float[Tensor, "b c f h w"], progress: OnProgress) -> np.ndarray:
-        """uint8 frames; they leave the device as they come."""
+    @torch.no_grad()
+    def decode_video(
+        self, latents: Float[Tensor, "b c f h w"], on_progress: OnProgress | None = None
+    ) -> UInt8[np.ndarray, "F H W 3"]:
+        """Returns the frames of normalised latents."""
+        progress = on_progress or _ignore
 
-        def count(step: int, total: int) -> None:
-            progress(Progress(stage=Stage.DECODE_VIDEO, step=step, total=total))
+        def on_frame(step: int, total: int) -> None:
+            progress(Progress(phase=Phase.DECODE_VIDEO, step=step, total=total))
 
         codec = VideoCodec(self.vae, self.offload.decode_tile_px)
-        with on_device(self, "vae"):
-            frames = [to_frames(pixels)[0].cpu() for pixels in codec.decode_frames(latents, count)]
+        with on_device(self.offload, vae=self.vae):
+            # Frames leave the device as 8-bit images as soon as they are decoded.
+            frames = [to_frames(pixels)[0].cpu() for pixels in codec.decode_frames(latents, on_frame)]
         return torch.cat(frames).numpy()
 
-    def _waveform(self, log_mel: Float[Tensor, "b l mel"], progress: OnProgress) -> np.ndarray:
-        progress(Progress(stage=Stage.DECODE_AUDIO, step=0, total=1))
+    @torch.no_grad()
+    def decode_audio(
+        self, log_mel: Float[Tensor, "b l mel"], on_progress: OnProgress | None = None
+    ) -> Float32[np.ndarray, " samples"]:
+        """Returns the waveform of a log-mel that is not normalised."""
+        progress = on_progress or _ignore
+        progress(Progress(phase=Phase.DECODE_AUDIO, step=0, total=1))
         vocoder = GriffinLimVocoder() if self.vocoder is None else as_vocoder(self.vocoder)
-        with on_device(self, "vocoder"):
+        with on_device(self.offload, vocoder=self.vocoder):
             waveform = vocoder.decode(log_mel)[0].float().cpu().numpy()
-        progress(Progress(stage=Stage.DECODE_AUDIO, step=1, total=1))
+        progress(Progress(phase=Phase.DECODE_AUDIO, step=1, total=1))
         return waveform
+
+    @torch.no_grad()
+    def reconstruct(
+        self, frames: UInt8[np.ndarray, "F H W 3"], waveform: Float32[np.ndarray, " samples"]
+    ) -> tuple[UInt8[np.ndarray, "F2 H2 W2 3"], Float32[np.ndarray, " samples2"]]:
+        """Returns a clip after the codecs, encoded and decoded: the ceiling of what the model can generate.
+
+        Frames at the model's size, as many as whole latent frames hold; the waveform through mel and vocoder,
+        peak-normalised, in whole hops.
+        """
+        stride = self.transformer.settings.timebase.temporal_stride
+        num_frames = len(frames) - (len(frames) - 1) % stride
+        pixels = to_pixels(torch.from_numpy(resize(frames[:num_frames], self.resize_rule))[None])
+        with on_device(self.offload, vae=self.vae):
+            latents = VideoCodec(self.vae, self.offload.encode_tile_px).encode(pixels)
+        return self.decode_video(latents), self.decode_audio(mel.denormalise(self._encode_mel(waveform)))
+
+    @property
+    def _execution_device(self) -> torch.device:
+        return self.offload.device or self.device
+
+    def _encode_mel(self, waveform: np.ndarray) -> Float[Tensor, "b l mel"]:
+        """Returns the normalised log-mel of the peak-normalised waveform. [release]"""
+        peak_normalised = mel.peak_normalise(torch.from_numpy(waveform)[None])
+        return mel.normalise(mel.log_mel(peak_normalised)).to(self._execution_device)
+
+    def _timed(
+        self, texts: dict[bool, TextInputs], prepared: PreparedRequest, reference_tokens: int
+    ) -> dict[bool, TextInputs]:
+        """Returns the texts with the known times of their symbols."""
+        transcript = len(self.speech_tokenizer.encode(prepared.voice_text))
+        onset, silence = self.transformer.settings.audio.speech.onset, silence_tokens(prepared.timing)
+
+        def times(text: TextInputs) -> Tensor:
+            known = told_times(text.speech.shape[1], transcript, reference_tokens, silence, onset)
+            return known.to(text.speech.device)
+
+        return {has_text: replace(text, times=times(text)) for has_text, text in texts.items()}
 
     def _face_mask(self, velocity: ClipVelocity, latent_height: int) -> np.ndarray | None:
         if velocity.face_masks is None:
@@ -307,7 +363,7 @@ class UniAVGenPipeline(DiffusionPipeline):
         return rearrange(mask[0], "f (rows columns) -> f rows columns", rows=rows).cpu().numpy()
 
 
-def _check_parts(
+def _check_components(
     transformer: UniAVGenTransformer,
     vae: AutoencoderKLWan,
     text_encoder: UMT5EncoderModel,
@@ -324,26 +380,23 @@ def _check_parts(
             settings.timebase.temporal_stride,
         ),
     }
-    for what, (got, expected) in pairs.items():
+    for name, (got, expected) in pairs.items():
         if got != expected:
-            raise CheckpointError(f"the {what} is {got}, the transformer expects {expected}; load parts of one model")
+            raise CheckpointError(f"the {name} is {got}, the transformer expects {expected}; load parts of one model")
 
 
-# Saved pipelines name the library of each part: in which file of this one a class stands is no part of their format.
-for _part in (UniAVGenPipeline, UniAVGenTransformer, SpeechSymbols, NanoVocoder, GriffinLimVocoder):
-    _part.__module__ = "uniavgen"
+# Saved pipelines name the library of each component by the first part of its class's module path, and diffusers then
+# looks the class up there. With the full path, moving a class to another file would break every saved pipeline.
+for _component in (UniAVGenPipeline, UniAVGenTransformer, SpeechSymbols, NanoVocoder, GriffinLimVocoder):
+    _component.__module__ = "uniavgen"
 
 
-def _settings(request: Request, sampling: SamplingConfig, inputs: ModelInputs) -> dict[str, str | int | float]:
+def _settings(prepared: PreparedRequest) -> dict[str, str | int | float]:
+    request, sampling = prepared.request, prepared.sampling
     texts = {"caption": request.caption, "speech": request.speech, "voice_text": request.voice_text}
-    numbers = {"seed": request.seed, "num_frames": inputs.timing.num_frames}
+    numbers = {"seed": request.seed, "num_frames": prepared.timing.num_frames}
     sampled = {name: str(value) if isinstance(value, list) else value for name, value in dump(sampling).items()}
     return {"task": str(request.task), **texts, **numbers, **sampled, "guidance": sampling.guidance_name}
-
-
-def _tidy(text: str) -> str:
-    """Line breaks and runs of blanks as one blank."""
-    return " ".join(text.split())
 
 
 def _ignore(_: Progress) -> None:

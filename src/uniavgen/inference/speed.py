@@ -7,16 +7,13 @@ work that the clip may need.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from uniavgen.config import Config
 from uniavgen.errors import ConfigError
+from uniavgen.inference.offload import OffloadMode, OffloadStrategy
 from uniavgen.models.kernels import Attention, compile_blocks, use_attention
-
-if TYPE_CHECKING:
-    from uniavgen.inference.offload import OffloadMode
-    from uniavgen.inference.pipeline import UniAVGenPipeline
-    from uniavgen.models.transformer import UniAVGenTransformer
+from uniavgen.models.transformer import UniAVGenTransformer
+from uniavgen.tasks.table import TASKS, Part, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,35 +32,37 @@ class SpeedConfig(Config):
         if self.block_cache is not None and self.compile_blocks:
             raise ConfigError("the cache decides while it runs, which compiled blocks cannot; choose one of the two")
 
+    def check(self, mode: OffloadMode | None = None, task: Task | None = None) -> None:
+        """Checks what can be known before a model is loaded. Raises ConfigError for
 
-def apply_speed(pipeline: "UniAVGenPipeline", config: SpeedConfig) -> None:
-    """Give a pipeline all of it, in place; before the first clip, and after it is placed.
+        - compiled blocks in a mode of group offload: what fetches and casts the weights of a block breaks the compiled
+          program, or has it compiled anew for every block;
+        - the block cache in a task that gives a whole modality: its branch is run once, and the cache compares steps.
+        """
+        if self.compile_blocks and mode is not None and mode.strategy is OffloadStrategy.GROUP_OFFLOAD:
+            raise ConfigError(
+                f"compiled blocks have to stay where they are, and the mode '{mode.name}' streams them to the device "
+                "one by one; leave compiling out, or choose a mode that streams nothing (turns, resident)"
+            )
+        if self.block_cache is not None and task is not None and Part.GIVEN in (TASKS[task].video, TASKS[task].audio):
+            raise ConfigError(
+                f"the task '{task}' runs one branch only once, which the cache cannot follow; leave it out"
+            )
 
-    Raises ConfigError for what its mode does not allow.
+
+def apply_speed(transformer: UniAVGenTransformer, config: SpeedConfig, mode: OffloadMode) -> None:
+    """Gives a transformer, already offloaded in `mode`, its attention kernel and compiled blocks, in place.
+
+    The block cache is opened for each clip (`first_block_cache`). Raises ConfigError for what the mode does not allow.
     """
-    check_offload_mode(config, pipeline.offload.mode)
-    use_attention(pipeline.transformer, config.attention)
+    config.check(mode)
+    use_attention(transformer, config.attention)
     if config.compile_blocks:
-        compile_blocks(pipeline.transformer)
-    pipeline.block_cache = config.block_cache
-
-
-def check_offload_mode(config: SpeedConfig, mode: "OffloadMode") -> None:
-    """ConfigError for compiled blocks in a mode that streams them; needs no model.
-
-    What fetches and casts the weights of a block breaks the compiled program, or has it compiled anew for every block.
-    """
-    from uniavgen.inference.offload import OffloadStrategy
-
-    if config.compile_blocks and mode.strategy is OffloadStrategy.GROUP_OFFLOAD:
-        raise ConfigError(
-            f"compiled blocks have to stay where they are, and the mode '{mode.name}' streams them to the device one "
-            "by one; leave compiling out, or choose a mode that streams nothing (turns, resident)"
-        )
+        compile_blocks(transformer)
 
 
 @contextmanager
-def first_block_cache(transformer: "UniAVGenTransformer", threshold: float | None) -> Iterator[None]:
+def first_block_cache(transformer: UniAVGenTransformer, threshold: float | None) -> Iterator[None]:
     """FirstBlockCache for one clip: where the first block changes a pass by less than `threshold` (relative to the
     step before), the other blocks are not run and their last updates are added again. None is no cache.
 

@@ -22,8 +22,8 @@ from uniavgen.codecs.vocoder import NanoVocoder
 from uniavgen.config import dump
 from uniavgen.errors import CheckpointError
 from uniavgen.inference.pipeline import UniAVGenPipeline
-from uniavgen.inference.request import SamplingConfig
 from uniavgen.inference.resize import ResizeAndCrop, ResizeShortSide
+from uniavgen.inference.sampling_config import SamplingConfig
 from uniavgen.models.transformer import UniAVGenTransformer
 
 

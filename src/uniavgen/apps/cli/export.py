@@ -32,7 +32,7 @@ def export(
     from uniavgen.artifacts import atomic_folder
     from uniavgen.config import load
     from uniavgen.errors import CheckpointError
-    from uniavgen.inference.request import SamplingConfig
+    from uniavgen.inference.sampling_config import SamplingConfig
     from uniavgen.models.transformer import UniAVGenTransformer
     from uniavgen.workflows.load_codecs import load_codecs
 

@@ -77,7 +77,9 @@ def extend(
 
     def write(pipeline, window, settings) -> str:
         frames, waveform = (
-            _joined(clip, kept, window, pipeline.size_of(request)) if append else (window.frames, window.waveform)
+            _joined(clip, kept, window, pipeline.spec.resize_rule_for(request.size))
+            if append
+            else (window.frames, window.waveform)
         )
         stored = {**settings, "kept_frames": len(kept.frames), "appended": append}
         write_clip(out, frames, window.fps, waveform, window.sample_rate_hz, stored)

@@ -55,12 +55,13 @@ class Common:
 
     def asked(self) -> dict[str, Any]:
         """The part that a Request takes."""
-        names = ("steps", "seed", "source", "guidance", "video_guidance", "audio_guidance")
-        return {name: getattr(self, name) for name in names} | {"size": size_asked(self.size)}
+        names = ("steps", "source", "guidance", "video_guidance", "audio_guidance")
+        sampling = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return {"sampling": sampling, "seed": self.seed, "size": size_asked(self.size)}
 
     def speed(self) -> "SpeedConfig":
         """The part that makes sampling faster; ConfigError for what cannot be."""
-        from uniavgen.inference.speed import SpeedConfig, check_offload_mode
+        from uniavgen.inference.speed import SpeedConfig
         from uniavgen.models.kernels import attention_named
 
         speed = SpeedConfig(
@@ -69,7 +70,7 @@ class Common:
         if self.mode is not None:
             from uniavgen.inference.offload import offload_mode
 
-            check_offload_mode(speed, offload_mode(self.mode))
+            speed.check(offload_mode(self.mode))
         return speed
 
 
@@ -127,11 +128,11 @@ def make(request: "Request", common: Common, out: Path, inputs: Mapping[str, Pat
         check_texts(folder, request)
     with process_group() as device:
         pipeline = _load(common, folder, device, request)
-        pipeline.check(request)
+        prepared = pipeline.prepare(request)
         loaded = time.monotonic()
         is_first = pipeline.parallel.is_main
         with _progress_bars() if is_first else nullcontext() as on_progress, too_little_told():
-            clip = pipeline(request, on_progress=on_progress)
+            clip = pipeline(prepared, on_progress=on_progress)
     if not is_first:
         return
     made = time.monotonic()
@@ -159,9 +160,7 @@ def _load(common: Common, folder: Path | None, device: str | None, request: "Req
     from uniavgen.apps.cli.memory import placed_for
     from uniavgen.apps.cli.models import load
     from uniavgen.distributed import ParallelContext, select_device
-    from uniavgen.inference.speed import apply_speed, check_offload_mode
     from uniavgen.models.kernels import check_attention
-    from uniavgen.models.sequence_parallel import apply_sequence_parallel
 
     speed = common.speed()
     if device is not None and speed.block_cache is not None:
@@ -171,14 +170,13 @@ def _load(common: Common, folder: Path | None, device: str | None, request: "Req
     if device is None:
         placement = placed_for(request, common.model, folder, common.device, (common.vram, common.mode))
         if placement is not None:
-            check_offload_mode(speed, placement.mode)
+            speed.check(placement.mode)
     elif common.vram is not None or common.mode is not None:
         raise ConfigError("processes that share a clip keep all parts on their GPUs; leave --vram and --mode out")
     pipeline = load(common.model, folder, device or common.device, placement)
-    apply_speed(pipeline, speed)
+    pipeline.configure(speed=speed)
     if device is not None:
-        pipeline.parallel = ParallelContext.for_sampling(device.partition(":")[0])
-        apply_sequence_parallel(pipeline.transformer, pipeline.parallel)
+        pipeline.configure(parallel=ParallelContext.for_sampling(device.partition(":")[0]))
     return pipeline
 
 
@@ -218,11 +216,11 @@ def _progress_bars() -> "Iterator[OnProgress]":
     bars: dict[str, tqdm] = {}
 
     def show(progress: Progress) -> None:
-        if progress.stage not in bars:
+        if progress.phase not in bars:
             for bar in bars.values():
                 bar.close()
-            bars[progress.stage] = tqdm(total=progress.total, desc=f"{progress.stage:>12}", mininterval=0.3)
-        bar = bars[progress.stage]
+            bars[progress.phase] = tqdm(total=progress.total, desc=f"{progress.phase:>12}", mininterval=0.3)
+        bar = bars[progress.phase]
         bar.update(progress.step - bar.n)
 
     try:

@@ -57,19 +57,16 @@ def placed_for(
     if place.type != "cuda":
         check_room(model, folder)
         return None
-    from uniavgen.inference.inputs import prepare_inputs
     from uniavgen.inference.memory import GIB, MemoryPlanner, workload_of
     from uniavgen.inference.meta_model import saved_meta_model
-    from uniavgen.inference.resize import resize_rule_for
+    from uniavgen.inference.model_spec import saved_model_spec
+    from uniavgen.inference.prepared_request import prepare_request
 
     vram, mode = asked
-    parts = saved_meta_model(folder or downloaded(model))
-    size = parts.resize_rule if request.size is None else resize_rule_for(parts.resize_rule, *request.size)
-    inputs = prepare_inputs(request, parts.transformer.settings.timebase, size)
+    folder = folder or downloaded(model)
+    prepared = prepare_request(request, saved_model_spec(folder))
     budget = free_bytes(place) if vram is None else int(vram * GIB)
-    plan = MemoryPlanner(parts, workload_of(request, inputs, request.sampling(parts.sampling))).choose(
-        budget, place, mode, host=free_here()
-    )
+    plan = MemoryPlanner(saved_meta_model(folder), workload_of(prepared)).choose(budget, place, mode, host=free_here())
     if vram is not None:
         keep_within(budget, place)
     print(

@@ -46,7 +46,7 @@ def check_model(model: str, device: str) -> Path | None:
 def check_texts(folder: Path, request: "Request") -> None:
     """ConfigError for characters that the model cannot say; needs its tokenizer only."""
     from uniavgen.codecs.speech_symbols import SpeechSymbols
-    from uniavgen.inference.request import check_symbols
+    from uniavgen.inference.prepared_request import check_symbols
 
     if not (folder / "speech_tokenizer").is_dir():
         raise CheckpointError(f"{folder} has no speech_tokenizer; copy or download the model again")
@@ -80,7 +80,7 @@ def load(model: str, folder: Path | None, device: str, placement: "OffloadConfig
     from transformers.utils import logging as transformers_logging
 
     from uniavgen.inference.meta_model import WORKING_DTYPE
-    from uniavgen.inference.offload import OffloadConfig, apply_offload
+    from uniavgen.inference.offload import OffloadConfig
     from uniavgen.inference.pipeline import UniAVGenPipeline
 
     placement = placement or OffloadConfig(device=torch.device(select_device(device)))
@@ -100,7 +100,7 @@ def load(model: str, folder: Path | None, device: str, placement: "OffloadConfig
         mend = "check the name and the network" if folder is None else "copy or download it again"
         raise CheckpointError(f"the model {model} could not be loaded ({first_line(error)}); {mend}") from None
     _check_filled(pipeline, model)
-    return apply_offload(pipeline, placement)
+    return pipeline.configure(offload=placement)
 
 
 def _check_weights(folder: Path) -> None:

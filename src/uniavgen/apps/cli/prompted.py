@@ -1,7 +1,7 @@
 """Clips of a model for every prompt of a set: what `uniavgen evaluate --generate` measures."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +75,7 @@ def generate(order: Order, prompts: PromptSet, out: Path) -> list[System]:
             "kind": kind,
             "num_frames": order.num_frames,
             "seed": order.seed,
-            **dump(replace(pipeline.sampling, **order.options)),
+            **dump(pipeline.sampling.with_overrides(order.options)),
         }
         record_settings(clips / "settings.json", settings)
         unmade = {}
@@ -155,8 +155,8 @@ def _request(prompt: Prompt, task: Task, order: Order, seed: int) -> "Request":
         caption=prompt.caption,
         num_frames=order.num_frames,
         seed=seed,
+        sampling=order.options,
         **given,
-        **order.options,
     )
 
 

@@ -197,7 +197,7 @@ def _watcher(watch: Path, parts: Path) -> "ClipSampler":
                 speech=source.text,
                 caption=source.caption,
                 image=source.frames[0],
-                steps=_WATCH_STEPS,
+                sampling={"steps": _WATCH_STEPS},
                 seed=number,
             )
             clip = codecs.build_pipeline(model, size=source.frames.shape[1]).to(model.device)(request)

@@ -1,0 +1,105 @@
+"""Every sampling setting, declared once: the pipeline, a request, the command line and a server read this class."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from uniavgen.batch import AVPair
+from uniavgen.config import Config, parse
+from uniavgen.errors import ConfigError
+from uniavgen.flow.guidance import GUIDANCE, PAPER, RELEASE, Guidance, GuidancePlan, skipping
+from uniavgen.flow.schedule import ScheduleConfig, Spacing
+from uniavgen.flow.solver import SolverKind
+from uniavgen.tasks.conditioning import ReferenceTime
+from uniavgen.tasks.table import TASKS, Task
+from uniavgen.timebase import Source
+
+MAX_STEPS, MAX_SCALE = 1000, 20.0
+
+
+def _help(text: str) -> dict[str, str]:
+    """Returns the metadata of a field: what options, forms and docs show."""
+    return {"help": text}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig(Config):
+    """How a clip is sampled. A saved pipeline carries its own; a request overrides single settings by name."""
+
+    steps: int = field(default=50, metadata=_help("Sampling steps."))
+    """[release]"""
+    guidance: str | None = field(
+        default=None, metadata=_help(f"Guidance: {', '.join(GUIDANCE)}; that of the source if left out.")
+    )
+    """Name in `flow.guidance.GUIDANCE`; None is the source's own (`guidance_name`)."""
+    video_guidance: float = field(default=3.0, metadata=_help("Guidance scale of the video; 1 is none."))
+    """s_v. [paper 4.1]"""
+    audio_guidance: float = field(default=2.0, metadata=_help("Guidance scale of the audio; 1 is none."))
+    """s_a. [paper 4.1]"""
+    shift: float = field(default=5.0, metadata=_help("Shift of the flow time towards noise; 1 is none."))
+    """[release]"""
+    spacing: Spacing = field(default=Spacing.LINSPACE, metadata=_help(f"Spacing of the steps: {', '.join(Spacing)}."))
+    solver: SolverKind = field(default=SolverKind.EULER, metadata=_help(f"ODE solver: {', '.join(SolverKind)}."))
+    source: Source = field(
+        default=Source.PAPER, metadata=_help("paper or release: whose guidance and gates, where the two differ.")
+    )
+    """Gates with reference audio (`TaskSpec.release_gate`), and the guidance where none is named. How tokens are
+    aligned is part of the weights (`InteractionConfig`)."""
+    reference_time: ReferenceTime = field(
+        default=ReferenceTime.NOISY,
+        metadata=_help(f"Flow time of the reference audio's tokens: {', '.join(ReferenceTime)}."),
+    )
+    skip_layers: tuple[int, ...] = field(
+        default=(), metadata=_help("Blocks skipped in the passes that are guided against.")
+    )
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.steps <= MAX_STEPS:
+            raise ConfigError(f"steps must be 1 to {MAX_STEPS}, got {self.steps}")
+        if self.guidance is not None and self.guidance not in GUIDANCE:
+            raise ConfigError(f"there is no guidance '{self.guidance}'; choose one of {', '.join(GUIDANCE)}")
+        for name in ("video_guidance", "audio_guidance"):
+            scale = getattr(self, name)
+            if not 0 <= scale <= MAX_SCALE:
+                raise ConfigError(f"{name} must be 0 to {MAX_SCALE:g} (1 is no guidance), got {scale}")
+        if not (math.isfinite(self.shift) and self.shift > 0):
+            raise ConfigError(f"shift must be above 0, got {self.shift}")
+
+    def with_overrides(self, overrides: Mapping[str, Any]) -> "SamplingConfig":
+        """Returns these settings with `overrides` by name in their place.
+
+        Values may be plain data, as from a form or a command line. Raises ConfigError for an unknown name or a value
+        that the setting cannot have.
+        """
+        if not overrides:
+            return self
+        settings = {setting.name: getattr(self, setting.name) for setting in fields(self)}
+        unknown = [name for name in overrides if name not in settings]
+        if unknown:
+            raise ConfigError(f"there is no sampling setting '{unknown[0]}'; choose among {', '.join(settings)}")
+        return parse(SamplingConfig, {**settings, **overrides}, origin="sampling settings")
+
+    def plan(self, task: Task) -> GuidancePlan:
+        """Returns the guidance of a task: its passes at every step, with their scales and gates."""
+        spec = TASKS[task]
+        return GuidancePlan(
+            guidance=self._guidance(),
+            scale=AVPair(video=self.video_guidance, audio=self.audio_guidance),
+            conditional_gate=spec.conditional_gate(self.source),
+            null_gate=spec.gate,
+        )
+
+    @property
+    def schedule(self) -> ScheduleConfig:
+        """Spacing and shift of the steps."""
+        return ScheduleConfig(shift=self.shift, spacing=self.spacing)
+
+    @property
+    def guidance_name(self) -> str:
+        """The guidance in effect."""
+        return self.guidance or {Source.PAPER: PAPER, Source.RELEASE: RELEASE}[self.source]
+
+    def _guidance(self) -> Guidance:
+        guidance = GUIDANCE[self.guidance_name]
+        return skipping(guidance, self.skip_layers) if self.skip_layers else guidance
