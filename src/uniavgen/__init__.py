@@ -10,17 +10,28 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "UniAVGenPipeline": "uniavgen.inference.pipeline",
+    # What one does.
+    "load_pipeline": "uniavgen.workflows.load",
+    "generate": "uniavgen.workflows.generate",
+    "GenerateJob": "uniavgen.workflows.clip_jobs",
+    "DubJob": "uniavgen.workflows.clip_jobs",
+    "AnimateJob": "uniavgen.workflows.clip_jobs",
+    "ContinueJob": "uniavgen.workflows.continue_clip",
+    "LoadConfig": "uniavgen.workflows.load_config",
+    "SamplingConfig": "uniavgen.inference.sampling_config",
     "Request": "uniavgen.inference.request",
     "Clip": "uniavgen.inference.clip",
     "Task": "uniavgen.tasks.table",
     "TASKS": "uniavgen.tasks.table",
+    "Timebase": "uniavgen.timebase",
+    "UniAVGenError": "uniavgen.errors",
+    # Components of saved pipelines, which diffusers looks for here.
+    "UniAVGenPipeline": "uniavgen.inference.pipeline",
     "UniAVGenTransformer": "uniavgen.models.transformer",
     "NanoVocoder": "uniavgen.codecs.vocoder",
     "GriffinLimVocoder": "uniavgen.codecs.vocoder",
     "BigVGANVocoder": "uniavgen.codecs.vocoder",
     "SpeechSymbols": "uniavgen.codecs.speech_symbols",
-    "Timebase": "uniavgen.timebase",
     "ModelMixin": "diffusers",
     "SchedulerMixin": "diffusers",
     "PreTrainedTokenizerFast": "transformers",

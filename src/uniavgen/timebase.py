@@ -14,6 +14,9 @@ from fractions import Fraction
 
 from uniavgen.errors import ConfigError
 
+NUM_FRAMES = 81
+"""Frames of a clip where no number is given. [paper 4.1]"""
+
 
 class Source(StrEnum):
     """Whose rule to follow where the paper and the authors' release disagree (docs/faithfulness.md)."""

@@ -16,8 +16,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from uniavgen.apps.cli import main
-from uniavgen.apps.cli.models import check_model, load
 from uniavgen.errors import CheckpointError
+from uniavgen.workflows.load import load_pipeline
+from uniavgen.workflows.model_files import find_model
 
 GENERATE = "generate --image face.png --speech Hi"
 DUB = "dub film.mp4 --speech Hi"
@@ -113,7 +114,7 @@ TABLE = [
     (f"{GENERATE} --model other_weights", "could not be loaded"),
     (f"{GENERATE} --model no_weights", "could not be loaded"),
     (f"{GENERATE} --model no_part", "could not be loaded|copy or download"),
-    (f"{GENERATE} --model broken_config", "could not be loaded"),
+    (f"{GENERATE} --model broken_config", "config.json is damaged"),
 ]
 
 
@@ -184,11 +185,11 @@ def test_one_clear_sentence_and_exit_code_2(capsys, tmp_path, monkeypatch, model
 @pytest.mark.parametrize("name", ["none", "foreign", "folder"])
 def test_a_bad_model_is_found_before_anything_is_imported(bad, name):
     with pytest.raises(CheckpointError):
-        check_model(str(bad.get(name, name)), "cpu")
+        find_model(str(bad.get(name, name)))
 
 
 def test_a_good_model_loads_without_words(capsys, model):
-    load(str(model), model, "cpu")
+    load_pipeline(str(model), device="cpu")
     assert capsys.readouterr().err == ""
 
 

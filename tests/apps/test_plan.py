@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from uniavgen.apps.cli import main
-from uniavgen.apps.cli.memory import too_little_told
-from uniavgen.apps.cli.models import load
 from uniavgen.errors import ConfigError
 from uniavgen.inference.offload import OFFLOAD_MODES, OffloadConfig
+from uniavgen.workflows.fit import out_of_memory_as_error
+from uniavgen.workflows.load import load_weights
 
 
 def plan(capsys, *argv) -> str:
@@ -110,11 +110,11 @@ def test_memory_of_a_gpu_means_nothing_on_a_cpu(capsys, model, inputs, tmp_path,
 
 def test_a_model_is_loaded_into_its_place(model):
     placement = OffloadConfig(mode=OFFLOAD_MODES["streamed-fp8"], device=torch.device("cpu"), decode_tile_px=32)
-    pipeline = load(str(model), model, "cpu", placement)
+    pipeline = load_weights(model, str(model), placement)
     assert pipeline.offload == placement
     assert pipeline.transformer.blocks[0].video.attn1.to_q.weight.dtype == torch.float8_e4m3fn
 
 
 def test_a_gpu_that_is_full_is_told():
-    with pytest.raises(ConfigError, match="allow less with --vram"), too_little_told():
+    with pytest.raises(ConfigError, match="allow less with --vram"), out_of_memory_as_error():
         raise torch.OutOfMemoryError

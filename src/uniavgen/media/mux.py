@@ -25,8 +25,8 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from jaxtyping import Float32, UInt8
 
-from uniavgen.artifacts import atomic_file, check_writable
-from uniavgen.errors import MediaError
+from uniavgen.artifacts import atomic_file
+from uniavgen.errors import MediaError, OutputError
 from uniavgen.media.probe import (
     codec_name,
     find_audio_stream,
@@ -186,8 +186,9 @@ class _Output:
 
 @contextmanager
 def _output(path: Path, settings: Mapping[str, Any]) -> Iterator[_Output]:
-    check_writable(path, SUFFIXES)
-    format_name = _FORMATS[path.suffix.lower()]
+    format_name = _FORMATS.get(path.suffix.lower())
+    if format_name is None:
+        raise OutputError(f"the output {path} must end in {' or '.join(SUFFIXES)}")
     options = {} if format_name == "matroska" else {"movflags": "+faststart", "movie_timescale": _MOVIE_CLOCK}
     with atomic_file(path) as partial:
         try:

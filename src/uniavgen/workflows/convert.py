@@ -19,8 +19,8 @@ from uniavgen.config import dump
 from uniavgen.errors import CheckpointError, ConfigError
 from uniavgen.flow.guidance import PAPER, RELEASE_SKIP_LAYERS
 from uniavgen.inference.pipeline import UniAVGenPipeline
-from uniavgen.inference.sampling_config import SamplingConfig
 from uniavgen.inference.resize import ResizeShortSide
+from uniavgen.inference.sampling_config import SamplingConfig
 from uniavgen.timebase import Source
 
 

@@ -1,20 +1,23 @@
 """The shell command `uniavgen`. Every command stands in its own file, which is imported when it is called.
 
-Errors that a user can mend are one sentence on stderr and exit code 2. Ctrl-C is 130, and so is SIGTERM, which
-schedulers send before they kill. Neither leaves a half-written file.
+Errors that a user can mend are one sentence on stderr and exit code 2; --debug shows the traceback and causes before
+it. Ctrl-C is 130, and so is SIGTERM, which schedulers send before they kill. Neither leaves a half-written file.
 """
 
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from types import FrameType
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 import uniavgen
+from uniavgen.apps.cli.options import config_options
 from uniavgen.cpu import configure_threads
 from uniavgen.errors import UniAVGenError
 
@@ -23,7 +26,7 @@ USAGE, INTERRUPTED = 2, 130
 # Command: module of this package and the function in it, and what the list of commands says about it.
 _COMMANDS: dict[str, tuple[str, str, str]] = {
     "generate": ("generate", "generate", "Make a talking clip of a picture, a caption and a sentence."),
-    "continue": ("extend", "extend", "Continue a clip with what is said next."),
+    "continue": ("continue_clip", "continue_clip", "Continue a clip with what is said next."),
     "dub": ("dub", "dub", "Give a video a voice; its frames stay as they are."),
     "animate": ("animate", "animate", "Make a picture speak a recording; the sound stays as it is."),
     "plan": ("plan", "plan", "Show what a clip takes of a GPU's memory, before anything is loaded."),
@@ -42,8 +45,15 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
 }
 
 
+class _Command(TyperCommand):
+    # typer's own default is a class that its public `Context` derives from.
+    context_class = typer.Context
+
+
 class _LazyGroup(TyperGroup):
     """Imports a command's file when the command is called, not to list it."""
+
+    context_class = typer.Context
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
         return list(_COMMANDS)
@@ -51,11 +61,14 @@ class _LazyGroup(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
         if cmd_name not in _COMMANDS:
             return None
-        module, function, text = _COMMANDS[cmd_name]
-        command = typer.Typer(add_completion=False, rich_markup_mode=None)
-        callback = getattr(import_module(f"{__name__}.{module}"), function)
-        command.command(cmd_name, short_help=text)(callback)
-        return typer.main.get_command(command)
+        name, function, text = _COMMANDS[cmd_name]
+        module = import_module(f"{__name__}.{name}")
+        app = typer.Typer(add_completion=False, rich_markup_mode=None)
+        app.command(cmd_name, cls=_Command, short_help=text)(getattr(module, function))
+        command = typer.main.get_command(app)
+        for config, excluded in getattr(module, "CONFIGS", {}).items():
+            command.params += config_options(config, excluded)
+        return command
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
@@ -71,25 +84,38 @@ app = typer.Typer(
 )
 
 
+@dataclass
+class _RootOptions:
+    debug: bool = False
+
+
 @app.callback(invoke_without_command=True)
-def _root(version: Annotated[bool, typer.Option("--version", help="Show the version and stop.")] = False) -> None:
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and stop.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error and of its causes.")] = False,
+) -> None:
+    context.obj.debug = debug
     if version:
         print(uniavgen.__version__)
         raise typer.Exit
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line and return the exit code."""
+    """Runs one command line and returns the exit code."""
     if argv is None:
         signal.signal(signal.SIGTERM, _stop)
         configure_threads()
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    options = _RootOptions()
     try:
-        code = typer.main.get_command(app).main(arguments, prog_name="uniavgen", standalone_mode=False)
+        code = typer.main.get_command(app).main(arguments, prog_name="uniavgen", standalone_mode=False, obj=options)
     except UniAVGenError as error:
+        if options.debug:
+            traceback.print_exception(error)
         return _failed(str(error))
     except typer.TyperException as error:
-        command = [name for name in arguments[:1] if name in _COMMANDS]
+        command = [name for name in arguments if name in _COMMANDS][:1]
         return _failed(f"{error.format_message().rstrip('.')}; see {' '.join(['uniavgen', *command, '--help'])}")
     except MemoryError:
         return _failed("there is not enough memory; use a smaller model or fewer frames, or close other programs")
@@ -101,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _stop(_number: int, frame: FrameType | None) -> None:
-    """As Ctrl-C does, also where a shell has put the process behind itself and lets it ignore Ctrl-C."""
+    """Does what Ctrl-C does, also in a background process, which a shell lets ignore Ctrl-C."""
     handler = signal.getsignal(signal.SIGINT)
     if not callable(handler):
         handler = signal.default_int_handler

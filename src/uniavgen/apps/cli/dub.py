@@ -6,21 +6,13 @@ from typing import Annotated
 import typer
 
 from uniavgen.apps.cli import options as o
-from uniavgen.apps.cli.making import (
-    BASE,
-    NUM_FRAMES,
-    SHORT_SIDE_PX,
-    Common,
-    check_outputs,
-    make,
-    read_voice,
-    with_common,
-)
+from uniavgen.apps.cli.generating import CONFIGS, job_settings, run_job
+
+__all__ = ["CONFIGS", "dub"]
 
 
-@with_common
 def dub(
-    common: Common,
+    context: typer.Context,
     video: Annotated[Path, typer.Argument(metavar="VIDEO", help="Video of a person who speaks, 0.3 to 5 s.")],
     speech: o.Speech,
     caption: o.Caption = "",
@@ -34,37 +26,16 @@ def dub(
 
     The voice is as long as the video, rounded down to 1 + 4n frames. With --trim a longer video ends with the voice.
     """
-    from uniavgen.media.mux import write_clip_keeping_video
-    from uniavgen.media.video import read_video
+    from uniavgen.workflows.clip_jobs import DubJob
 
-    out = out or Path("out/dub.mp4")
-    inputs = {"video": video, "voice": voice}
-    check_outputs(out, common, inputs)
-    num_frames = NUM_FRAMES if num_frames is None else num_frames
-    BASE.clip(num_frames)
-    given = read_video(video, BASE.fps, max_frames=num_frames, trim=trim, short_side_px=SHORT_SIDE_PX)
-    recording = read_voice(voice, trim)
-
-    from uniavgen.inference.request import Request
-    from uniavgen.tasks.table import Task
-
-    request = Request(
-        task=Task.DUBBING,
-        video=given.frames,
-        video_fps=given.fps,
+    job = DubJob(
+        video=video,
         speech=speech,
         caption=caption,
-        voice=recording,
+        voice=voice,
         voice_text=voice_text,
         num_frames=num_frames,
         trim=trim,
-        **common.asked(),
+        **job_settings(context),
     )
-
-    def write(_pipeline, clip, settings) -> str:
-        stop_s = float(num_frames / BASE.fps) if trim else None
-        write_clip_keeping_video(out, video, clip.waveform, clip.sample_rate_hz, settings, stop_s)
-        seconds = len(clip.waveform) / clip.sample_rate_hz
-        return f"the picture track of {video.name}, copied, with {seconds:.2f} s of voice at {clip.sample_rate_hz} Hz"
-
-    make(request, common, out, inputs, write)
+    run_job(context, job, out or Path("out/dub.mp4"))

@@ -9,13 +9,18 @@ import typer
 
 import uniavgen
 from uniavgen.apps.cli import options as o
-from uniavgen.apps.cli.making import NUM_FRAMES
+from uniavgen.apps.cli.progress import clip_bar
+from uniavgen.inference.sampling_config import SamplingConfig
+from uniavgen.timebase import NUM_FRAMES
+from uniavgen.workflows.load_config import LoadConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from uniavgen.evaluation.protocol import System
 
+CONFIGS = {o.ClipOptions: ("preview",), SamplingConfig: (), LoadConfig: ("model",)}
+"""Dataclasses whose fields are options, for --generate, and fields that are none."""
 ASSETS, JUDGE_KEY = "UNIAVGEN_ASSETS", "UNIAVGEN_JUDGE_KEY"
 PACKAGES = (
     "ai-edge-litert",
@@ -37,6 +42,7 @@ PACKAGES = (
 
 
 def evaluate(
+    context: typer.Context,
     prompts: Annotated[Path, typer.Option(metavar="FILE", help="Prompts, one JSON object a line.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the report; a second run goes on.")],
     clips: Annotated[
@@ -66,12 +72,6 @@ def evaluate(
     task: Annotated[
         str, typer.Option(metavar="LIST", help="Tasks to generate, by commas; all; or reconstruction.")
     ] = "joint",
-    steps: o.Steps = None,
-    source: o.Source = None,
-    guidance: o.Guidance = None,
-    video_guidance: o.VideoGuidance = None,
-    audio_guidance: o.AudioGuidance = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Noise of the first clip; the others count on.")] = 0,
     num_frames: o.NumFrames = None,
     judge: Annotated[
         str | None,
@@ -79,15 +79,12 @@ def evaluate(
     ] = None,
     judge_model: Annotated[str, typer.Option(metavar="NAME", help="Model that judges.")] = "gemini-2.5-pro",
     mouth_reader: Annotated[Path | None, typer.Option(help="Another mouth reader than the built-in one.")] = None,
-    device: o.Device = "auto",
 ) -> None:
     """Measure clips of any systems against the prompts they were made from, and write a report.
 
     Everything that was measured is kept in the report's folder, so a run that was stopped goes on where it was.
     """
-    from uniavgen.apps.cli import prompted
-    from uniavgen.apps.cli.models import check_model
-    from uniavgen.distributed import check_device_name, select_device
+    from uniavgen.distributed import select_device
     from uniavgen.errors import ConfigError
     from uniavgen.evaluation.catalogue import Options, choose
     from uniavgen.evaluation.metrics.judge import Endpoint
@@ -99,28 +96,24 @@ def evaluate(
     from uniavgen.evaluation.report import Report
     from uniavgen.evaluation.store import ScoreStore
 
-    check_device_name(device)
+    load = o.load_config(context, **({} if generate is None else {"model": generate}))
     if published not in (*TABLES, "none"):
         raise ConfigError(f"there are no published rows '{published}'; choose {', '.join(TABLES)} or none")
     systems = _systems(clips or [], system)
-    order = None
+    loader = set_config = None
     if generate is not None:
-        check_model(generate, device)
-        asked = {
-            "steps": steps,
-            "source": source,
-            "guidance": guidance,
-            "video_guidance": video_guidance,
-            "audio_guidance": audio_guidance,
-        }
-        order = prompted.Order(
-            model=generate,
-            kinds=prompted.parse_kinds(task),
+        from uniavgen.workflows.generate_set import SetConfig, parse_kinds
+        from uniavgen.workflows.load import ModelLoader
+
+        clip = o.ClipOptions(**o.given_values(context, o.ClipOptions))
+        set_config = SetConfig(
+            kinds=parse_kinds(task),
             num_frames=num_frames or NUM_FRAMES,
-            seed=seed,
-            device=device,
-            options={name: value for name, value in asked.items() if value is not None},
+            size=o.parse_size(clip.size),
+            seed=clip.seed,
+            sampling=o.given_values(context, SamplingConfig),
         )
+        loader = ModelLoader(load, print)
     elif not systems:
         raise ConfigError("there is nothing to measure; name a folder of clips, or a model with --generate")
     endpoint = Endpoint(url=judge, model=judge_model, key=os.environ.get(JUDGE_KEY, "")) if judge else None
@@ -128,11 +121,13 @@ def evaluate(
     chosen = choose(
         [name.strip() for name in metrics.split(",") if name.strip()],
         Places(weights=_pairs(weights or []), assets=assets),
-        Options(device=select_device(device), mouth_reader=mouth_reader, judge=endpoint),
+        Options(device=select_device(load.device), mouth_reader=mouth_reader, judge=endpoint),
     )
     store = ScoreStore(out)
-    if order is not None:
-        systems += prompted.generate(order, found, out)
+    if loader is not None and set_config is not None:
+        from uniavgen.workflows.generate_set import generate_set
+
+        systems += generate_set(loader, set_config, found, out, clip_bar)
     _check_names(systems)
     if chance:
         systems += [_against_next(each) for each in systems]

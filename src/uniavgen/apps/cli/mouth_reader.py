@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from uniavgen.apps.cli.making import BASE, NUM_FRAMES
 from uniavgen.apps.cli.train_reader import tqdm_steps
+from uniavgen.timebase import NUM_FRAMES, Timebase
 
 
 def train_mouth_reader(
@@ -33,7 +33,7 @@ def train_mouth_reader(
     from uniavgen.evaluation.truth import iterate_truth
 
     check_writable(out, (".safetensors",))
-    timing = BASE.clip(NUM_FRAMES)
+    timing = Timebase().clip(NUM_FRAMES)
     count = min(clips, len(ShardSet(data)))
     config = MouthTrainingConfig(steps=steps, seed=seed)
     truths = tqdm(iterate_truth(str(data), timing, count), total=count, unit="clip", desc="read")

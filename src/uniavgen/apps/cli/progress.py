@@ -1,7 +1,12 @@
-"""The progress bar of every command: a callback (done, total) for the library, shown by tqdm."""
+"""Progress bars for what the library reports."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from uniavgen.evaluation.prompts import Prompt
+    from uniavgen.inference.clip import OnProgress, Progress
 
 
 @contextmanager
@@ -25,3 +30,32 @@ def progress_bar(unit: str, desc: str | None = None) -> Iterator[Callable[[int, 
             bar.update(done - bar.n)
 
         yield on_progress
+
+
+@contextmanager
+def phase_bars() -> "Iterator[OnProgress]":
+    """Yields a callback that shows one bar after the other, each for a phase of generating a clip."""
+    from tqdm import tqdm
+
+    bars: dict[str, tqdm] = {}
+
+    def show(progress: "Progress") -> None:
+        if progress.phase not in bars:
+            for bar in bars.values():
+                bar.close()
+            bars[progress.phase] = tqdm(total=progress.total, desc=f"{progress.phase:>12}", mininterval=0.3)
+        bar = bars[progress.phase]
+        bar.update(progress.step - bar.n)
+
+    try:
+        yield show
+    finally:
+        for bar in bars.values():
+            bar.close()
+
+
+def clip_bar(prompts: "Sequence[Prompt]", name: str) -> "Iterator[Prompt]":
+    """Passes prompts through and shows a bar under a name."""
+    from tqdm import tqdm
+
+    yield from tqdm(prompts, desc=name, unit="clip")

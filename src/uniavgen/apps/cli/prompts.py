@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from uniavgen.apps.cli.making import NUM_FRAMES
+from uniavgen.timebase import NUM_FRAMES
 
 
 class Kind(StrEnum):
