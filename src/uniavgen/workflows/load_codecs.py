@@ -1,13 +1,10 @@
 """The codecs of a model folder, as `uniavgen train-codec` leaves them, and a pipeline of them around a transformer."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from diffusers import AutoencoderKLWan
-from safetensors import SafetensorError
 from transformers import (
     AutoTokenizer,
     PreTrainedTokenizerBase,
@@ -15,7 +12,6 @@ from transformers import (
     UMT5EncoderModel,
 )
 
-from uniavgen.artifacts import first_line
 from uniavgen.codecs.caption import CaptionEncoder
 from uniavgen.codecs.speech_symbols import SpeechSymbols
 from uniavgen.codecs.vocoder import NanoVocoder
@@ -25,6 +21,7 @@ from uniavgen.inference.pipeline import UniAVGenPipeline
 from uniavgen.inference.resize import ResizeAndCrop, ResizeShortSide
 from uniavgen.inference.sampling_config import SamplingConfig
 from uniavgen.models.transformer import UniAVGenTransformer
+from uniavgen.workflows.model_files import loading_errors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +67,7 @@ def load_codecs(folder: Path, device: str = "cpu") -> ModelCodecs:
     for name in ("vae", "text_encoder", "tokenizer"):
         _check_component(folder, name)
     symbols = folder / "speech_tokenizer"
-    with _loading(f"the codecs in {folder} cannot be loaded", "train or copy them again"):
+    with loading_errors(f"the codecs in {folder} cannot be loaded", "train or copy them again"):
         return ModelCodecs(
             vae=load_video_vae(folder).eval().to(device),
             text_encoder=UMT5EncoderModel.from_pretrained(folder / "text_encoder").eval().to(device),
@@ -83,7 +80,7 @@ def load_codecs(folder: Path, device: str = "cpu") -> ModelCodecs:
 def load_video_vae(folder: Path) -> AutoencoderKLWan:
     """Loads the video autoencoder of a model folder; raises CheckpointError where it is missing or damaged."""
     _check_component(folder, "vae")
-    with _loading(f"{folder / 'vae'} cannot be loaded", "train or copy it again"):
+    with loading_errors(f"{folder / 'vae'} cannot be loaded", "train or copy it again"):
         return AutoencoderKLWan.from_pretrained(folder / "vae")
 
 
@@ -100,13 +97,3 @@ def _load_vocoder(folder: Path, device: str) -> NanoVocoder | Qwen2_5OmniToken2W
     is_nano = "_class_name" in json.loads((folder / "config.json").read_text())
     vocoder_class = NanoVocoder if is_nano else Qwen2_5OmniToken2WavBigVGANModel
     return vocoder_class.from_pretrained(folder).eval().to(device)
-
-
-@contextmanager
-def _loading(failure: str, advice: str) -> Iterator[None]:
-    """Raises CheckpointError for what diffusers and transformers raise for files that are missing or damaged."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        detail = first_line(error)
-        raise CheckpointError(f"{failure} ({detail}); {advice}") from error
