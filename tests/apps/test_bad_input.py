@@ -1,4 +1,4 @@
-"""Part 12 of the specification as a table: one sentence on stderr, exit code 2, no file left."""
+"""Bad inputs as a table: one sentence on stderr, exit code 2, no file left."""
 
 import json
 import os
@@ -165,7 +165,7 @@ def bad(tmp_path_factory, inputs, model) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize(("line", "words"), TABLE, ids=[line[:70] for line, _ in TABLE])
-def test_one_clear_sentence_and_exit_code_2(capsys, tmp_path, monkeypatch, model, bad, line, words):
+def test_bad_input_is_one_sentence_and_exit_code_2(capsys, tmp_path, monkeypatch, model, bad, line, words):
     monkeypatch.chdir(tmp_path)
     argv = [" " if word == "_" else str(bad.get(word, word)) for word in line.split(" ")]
     if argv[0] not in ("info", "sing"):
@@ -173,27 +173,27 @@ def test_one_clear_sentence_and_exit_code_2(capsys, tmp_path, monkeypatch, model
         argv += [] if "--out" in argv else ["--out", str(tmp_path / "out" / "a.mp4")]
         argv += [] if "--num-frames" in argv or argv[0] != "generate" else ["--num-frames", "9"]
     code = main(argv)
-    told = capsys.readouterr()
+    captured = capsys.readouterr()
     assert code == 2
-    said = [text for text in told.err.splitlines() if text.startswith("uniavgen: ")]
-    assert len(said) == 1
-    assert "Traceback" not in told.err
-    assert re.search(words, said[0]), said[0]
+    sentences = [text for text in captured.err.splitlines() if text.startswith("uniavgen: ")]
+    assert len(sentences) == 1
+    assert "Traceback" not in captured.err
+    assert re.search(words, sentences[0]), sentences[0]
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
 
 
 @pytest.mark.parametrize("name", ["none", "foreign", "folder"])
-def test_a_bad_model_is_found_before_anything_is_imported(bad, name):
+def test_bad_model_is_refused_by_its_files_alone(bad, name):
     with pytest.raises(CheckpointError):
         find_model(str(bad.get(name, name)))
 
 
-def test_a_good_model_loads_without_words(capsys, model):
+def test_loading_a_good_model_prints_nothing(capsys, model):
     load_pipeline(str(model), device="cpu")
     assert capsys.readouterr().err == ""
 
 
-def test_a_full_disk_leaves_nothing(capsys, tmp_path, model, inputs):
+def test_full_disk_leaves_no_file(capsys, tmp_path, model, inputs):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
     try:
@@ -214,7 +214,7 @@ def test_a_full_disk_leaves_nothing(capsys, tmp_path, model, inputs):
         ("SIG_IGN", signal.SIGTERM),
     ],
 )
-def test_being_stopped_leaves_nothing(ctrl_c, request_to_stop, tmp_path, model, inputs):
+def test_interrupt_leaves_no_file(ctrl_c, request_to_stop, tmp_path, model, inputs):
     with subprocess.Popen(
         [
             sys.executable,
@@ -228,20 +228,20 @@ def test_being_stopped_leaves_nothing(ctrl_c, request_to_stop, tmp_path, model, 
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     ) as process:
-        seen = ""
-        while "sample" not in seen:
+        shown = ""
+        while "sample" not in shown:
             letter = process.stderr.read(1)
-            assert letter, seen
-            seen += letter
+            assert letter, shown
+            shown += letter
         process.send_signal(request_to_stop)
         try:
-            _, told = process.communicate(timeout=180)
+            _, printed = process.communicate(timeout=180)
         except subprocess.TimeoutExpired:
             process.kill()
             raise
     assert process.returncode == 130
-    assert "stopped on request" in told
-    assert "Traceback" not in told
+    assert "stopped on request" in printed
+    assert "Traceback" not in printed
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
 
 

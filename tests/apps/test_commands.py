@@ -24,9 +24,9 @@ def packets(path, kind: str) -> list[bytes]:
 
 def run(capsys, *argv) -> str:
     code = main([str(word) for word in argv])
-    told = capsys.readouterr()
-    assert code == 0, told.err
-    return told.out
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    return captured.out
 
 
 def generate(capsys, model, inputs, out, *more) -> str:
@@ -36,9 +36,9 @@ def generate(capsys, model, inputs, out, *more) -> str:
     )  # fmt: skip
 
 
-def test_generate(capsys, model, inputs, tmp_path):
-    told = generate(capsys, model, inputs, tmp_path / "new" / "a.mp4", "--preview", "--seed", "7")
-    assert f"{NUM_FRAMES} frames of {SIDE_PX}x{SIDE_PX} px at 16 fps" in told
+def test_generate_writes_clip_preview_and_settings(capsys, model, inputs, tmp_path):
+    printed = generate(capsys, model, inputs, tmp_path / "new" / "a.mp4", "--preview", "--seed", "7")
+    assert f"{NUM_FRAMES} frames of {SIDE_PX}x{SIDE_PX} px at 16 fps" in printed
     info = probe(tmp_path / "new" / "a.mp4")
     assert (info.video.fps, info.video.duration_s, info.audio.rate_hz) == (FPS, NUM_FRAMES / 16, RATE_HZ)
     assert info.audio.duration_s == pytest.approx(NUM_FRAMES / 16, abs=0.01)
@@ -48,7 +48,7 @@ def test_generate(capsys, model, inputs, tmp_path):
     assert sorted(file.name for file in (tmp_path / "new").iterdir()) == ["a.mp4", "a.png"]
 
 
-def test_the_same_seed_gives_the_same_frames_and_samples(capsys, model, inputs, tmp_path, monkeypatch):
+def test_seed_decides_frames_and_samples(capsys, model, inputs, tmp_path, monkeypatch):
     # x264 now and then stores the same frames in other bytes; without loss that cannot be seen.
     monkeypatch.setattr("uniavgen.media.mux.CRF", 0)
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
@@ -59,7 +59,7 @@ def test_the_same_seed_gives_the_same_frames_and_samples(capsys, model, inputs, 
         assert not np.array_equal(getattr(a, part), getattr(c, part))
 
 
-def test_generate_in_a_voice(capsys, model, inputs, tmp_path):
+def test_generate_with_voice_uses_reference_audio(capsys, model, inputs, tmp_path):
     voice = ("--voice", inputs["voice.wav"], "--voice-text", "So I said.")
     generate(capsys, model, inputs, tmp_path / "a.mp4", *voice)
     settings = read_metadata(tmp_path / "a.mp4")
@@ -67,7 +67,7 @@ def test_generate_in_a_voice(capsys, model, inputs, tmp_path):
     assert settings["inputs"] == {"image": "face.png", "voice": "voice.wav"}
 
 
-def test_dubbing_keeps_the_frames(capsys, model, inputs, tmp_path):
+def test_dub_copies_the_picture_packets(capsys, model, inputs, tmp_path):
     out = tmp_path / "a.mp4"
     run(capsys, "dub", inputs["film.mp4"], "--speech", "Hi.", "--model", model, "--out", out)
     assert packets(out, "video") == packets(inputs["film.mp4"], "video")
@@ -75,7 +75,7 @@ def test_dubbing_keeps_the_frames(capsys, model, inputs, tmp_path):
     assert read_metadata(out)["task"] == "dubbing"
 
 
-def test_dubbing_the_beginning_of_a_long_video(capsys, model, inputs, tmp_path):
+def test_dub_with_trim_ends_with_its_audio(capsys, model, inputs, tmp_path):
     out = tmp_path / "a.mp4"
     more = ("--model", model, "--out", out, "--trim", "--num-frames", NUM_FRAMES)
     run(capsys, "dub", inputs["long.mp4"], "--speech", "Hi.", *more)
@@ -85,12 +85,12 @@ def test_dubbing_the_beginning_of_a_long_video(capsys, model, inputs, tmp_path):
 
 
 @pytest.mark.parametrize("given", ["drive.wav", "film.mp4"])
-def test_animation_keeps_the_sound(capsys, model, inputs, tmp_path, given):
+def test_animate_keeps_the_recording(capsys, model, inputs, tmp_path, given):
     out = tmp_path / "a.mp4"
-    told = run(
+    printed = run(
         capsys, "animate", "--image", inputs["face.png"], "--audio", inputs[given], "--model", model, "--out", out
     )
-    assert f"{NUM_FRAMES} frames" in told
+    assert f"{NUM_FRAMES} frames" in printed
     if given == "film.mp4":
         assert packets(out, "audio") == packets(inputs[given], "audio")
     else:
@@ -99,7 +99,7 @@ def test_animation_keeps_the_sound(capsys, model, inputs, tmp_path, given):
         np.testing.assert_array_equal(now, was)
 
 
-def test_continuing_a_clip(capsys, model, inputs, tmp_path):
+def test_continue_writes_window_or_whole_clip(capsys, model, inputs, tmp_path):
     out, clip = tmp_path / "a.mp4", inputs["film.mp4"]
     more = ("--speech", "Hi.", "--keep", "0.25", "--num-frames", 13, "--model", model, "--out", out)
     run(capsys, "continue", clip, *more)
@@ -118,9 +118,9 @@ def test_continuing_a_clip(capsys, model, inputs, tmp_path):
 def test_info_shows_settings_as_text_and_json(capsys, model, inputs, tmp_path):
     generate(capsys, model, inputs, tmp_path / "a.mp4")
     assert "Hi there." in run(capsys, "info", tmp_path / "a.mp4")
-    told = json.loads(run(capsys, "info", tmp_path / "a.mp4", "--json"))
-    assert told["settings"] == read_metadata(tmp_path / "a.mp4")
-    assert told["video"]["fps"] == "16"
+    printed = json.loads(run(capsys, "info", tmp_path / "a.mp4", "--json"))
+    assert printed["settings"] == read_metadata(tmp_path / "a.mp4")
+    assert printed["video"]["fps"] == "16"
     assert "no settings" in run(capsys, "info", inputs["drive.wav"])
 
 

@@ -16,60 +16,60 @@ from uniavgen.workflows.load import load_weights
 
 def plan(capsys, *argv) -> str:
     code = main(["plan", *(str(word) for word in argv)])
-    told = capsys.readouterr()
-    assert code == 0, told.err
-    return told.out
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    return captured.out
 
 
 def refused(capsys, *argv) -> str:
     code = main([str(word) for word in argv])
-    told = capsys.readouterr()
-    assert (code, told.out) == (2, "")
-    return told.err
+    captured = capsys.readouterr()
+    assert (code, captured.out) == (2, "")
+    return captured.err
 
 
-def test_the_papers_model_is_planned_without_its_weights(capsys):
-    told = json.loads(plan(capsys, "--model", "base", "--size", "832x480", "--vram", 24, "--json"))
-    assert (told["mode"], told["vram_gb"], told["batch_passes"]) == ("turns", 24, True)
-    assert [phase["phase"] for phase in told["phases"]] == [
+def test_plan_of_base_needs_no_weights(capsys):
+    printed = json.loads(plan(capsys, "--model", "base", "--size", "832x480", "--vram", 24, "--json"))
+    assert (printed["mode"], printed["vram_gb"], printed["batch_passes"]) == ("turns", 24, True)
+    assert [phase["phase"] for phase in printed["phases"]] == [
         "encode text", "encode picture", "sample", "decode video", "decode audio",
     ]  # fmt: skip
-    assert told["peak"] == max(sum(p["resident"].values()) + p["activations"] for p in told["phases"])
-    assert told["peak"] < told["needed"] <= 24 * 2**30
+    assert printed["peak"] == max(sum(p["resident"].values()) + p["activations"] for p in printed["phases"])
+    assert printed["peak"] < printed["needed"] <= 24 * 2**30
 
 
-def test_a_plan_in_words(capsys, model):
-    told = plan(capsys, "--model", model, "--vram", 8, "--num-frames", 9)
-    assert "joint, 32x32 px, 9 frames, a GPU" in told
-    assert "mode resident: all parts stay on the device; both guidance passes in one batch" in told
-    assert "  sample " in told
-    assert told.rstrip().endswith("predicted, not measured")
+def test_plan_prints_mode_and_table(capsys, model):
+    printed = plan(capsys, "--model", model, "--vram", 8, "--num-frames", 9)
+    assert "joint, 32x32 px, 9 frames, a GPU" in printed
+    assert "mode resident: all parts stay on the device; both guidance passes in one batch" in printed
+    assert "  sample " in printed
+    assert printed.rstrip().endswith("predicted, not measured")
 
 
-def test_on_a_cpu_everything_stays(capsys):
-    told = plan(capsys, "--model", "nano", "--device", "cpu", "--num-frames", 9)
-    assert "128x128 px, 9 frames, a CPU, in float32" in told
-    assert "mode resident" in told
+def test_plan_on_cpu_is_resident(capsys):
+    printed = plan(capsys, "--model", "nano", "--device", "cpu", "--num-frames", 9)
+    assert "128x128 px, 9 frames, a CPU, in float32" in printed
+    assert "mode resident" in printed
 
 
-def test_weights_that_wait_are_told(capsys, monkeypatch):
-    for free, told in ((64, "64.0 GB are free here\n"), (8, "8.0 GB are free here: too little\n")):
+def test_plan_compares_waiting_weights_with_free_memory(capsys, monkeypatch):
+    for free, verdict in ((64, "64.0 GB are free here\n"), (8, "8.0 GB are free here: too little\n")):
         monkeypatch.setattr(psutil, "virtual_memory", lambda free=free: SimpleNamespace(available=free * 2**30))
         assert plan(capsys, "--vram", 24, "--size", "832x480").endswith(
-            f"26.9 GB of weights wait in the computer's memory; {told}"
+            f"26.9 GB of weights wait in the computer's memory; {verdict}"
         )
 
 
-def test_a_model_larger_than_the_computers_memory_is_refused(capsys, model, inputs, tmp_path, monkeypatch):
+def test_model_larger_than_host_memory_is_refused(capsys, model, inputs, tmp_path, monkeypatch):
     out = tmp_path / "a.mp4"
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
     more = ("--model", model, "--out", out, "--device", "cpu")
-    told = refused(capsys, "generate", "--image", inputs["face.png"], "--speech", "Hi.", *more)
-    assert "GB, and 0.0 GB of this computer's memory are free; close other programs" in told
+    printed = refused(capsys, "generate", "--image", inputs["face.png"], "--speech", "Hi.", *more)
+    assert "GB, and 0.0 GB of this computer's memory are free; close other programs" in printed
     assert not out.exists()
 
 
-def test_what_is_given_is_not_decoded(capsys, model):
+def test_plan_has_no_decoding_phase_for_a_given_modality(capsys, model):
     common = ("--model", model, "--num-frames", 9, "--vram", 8)
     assert "decode video" not in plan(capsys, *common, "--task", "dubbing")
     assert "decode audio" not in plan(capsys, *common, "--task", "animation")
@@ -95,26 +95,26 @@ def test_what_is_given_is_not_decoded(capsys, model):
         ("--vram 0.5 --model nano --num-frames 9", "no smaller picture fits either"),
     ],
 )
-def test_plans_that_cannot_be(capsys, argv, sentence):
+def test_impossible_plan_is_one_sentence(capsys, argv, sentence):
     assert sentence in refused(capsys, "plan", *argv.split())
 
 
 @pytest.mark.parametrize("option", ["--vram 24", "--mode turns"])
-def test_memory_of_a_gpu_means_nothing_on_a_cpu(capsys, model, inputs, tmp_path, option):
+def test_vram_and_mode_are_refused_on_cpu(capsys, model, inputs, tmp_path, option):
     out = tmp_path / "a.mp4"
     more = ("--model", model, "--out", out, "--device", "cpu", *option.split())
-    told = refused(capsys, "generate", "--image", inputs["face.png"], "--speech", "Hi.", *more)
-    assert "for a CUDA GPU, and on the device 'cpu' everything stays; leave them out" in told
+    printed = refused(capsys, "generate", "--image", inputs["face.png"], "--speech", "Hi.", *more)
+    assert "for a CUDA GPU, and on the device 'cpu' everything stays; leave them out" in printed
     assert not out.exists()
 
 
-def test_a_model_is_loaded_into_its_place(model):
+def test_model_is_loaded_with_its_offload_config(model):
     placement = OffloadConfig(mode=OFFLOAD_MODES["streamed-fp8"], device=torch.device("cpu"), decode_tile_px=32)
     pipeline = load_weights(model, str(model), placement)
     assert pipeline.offload == placement
     assert pipeline.transformer.blocks[0].video.attn1.to_q.weight.dtype == torch.float8_e4m3fn
 
 
-def test_a_gpu_that_is_full_is_told():
+def test_out_of_memory_is_a_config_error():
     with pytest.raises(ConfigError, match="allow less with --vram"), out_of_memory_as_error():
         raise torch.OutOfMemoryError

@@ -1,0 +1,52 @@
+"""Clips for a set of prompts: every option of generating reaches the clips, and seeds count on."""
+
+from pathlib import Path
+
+import pytest
+
+from uniavgen.errors import ConfigError, DataError
+from uniavgen.evaluation.prompts import Prompt, PromptSet
+from uniavgen.media.mux import read_metadata
+from uniavgen.tasks.table import Task
+from uniavgen.workflows.generate_set import SetConfig, build_request, generate_set, parse_kinds
+from uniavgen.workflows.load import ModelLoader
+from uniavgen.workflows.load_config import LoadConfig
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "person.png"
+CONFIG = SetConfig(num_frames=5, seed=7, sampling={"steps": 1, "shift": 2.5, "spacing": "trailing"})
+
+
+@pytest.fixture
+def prompts() -> PromptSet:
+    prompts = tuple(Prompt(id=f"p{number}", speech="Hi.", image=EXAMPLE) for number in range(2))
+    return PromptSet(prompts=prompts, sha256="")
+
+
+def test_generated_set_carries_its_options_and_counting_seeds(prompts, tmp_path):
+    loader = ModelLoader(LoadConfig(device="cpu", attention="math", cache=0.05))
+    (system,) = generate_set(loader, CONFIG, prompts, tmp_path)
+    assert (system.name, system.unmade) == ("nano/joint", {})
+    settings = [read_metadata(system.folder / f"p{number}.mp4") for number in range(2)]
+    assert [each["seed"] for each in settings] == [7, 8]
+    assert {(each["steps"], each["shift"], each["spacing"]) for each in settings} == {(1, 2.5, "trailing")}
+
+
+def test_generated_set_refuses_a_folder_of_other_settings(prompts, tmp_path):
+    loader = ModelLoader(LoadConfig(device="cpu"))
+    generate_set(loader, CONFIG, PromptSet(prompts=prompts.prompts[:1], sha256=""), tmp_path)
+    with pytest.raises(DataError, match="another shift"):
+        generate_set(
+            loader, SetConfig(num_frames=5, seed=7, sampling={"steps": 1, "spacing": "trailing"}), prompts, tmp_path
+        )
+
+
+def test_prompt_without_a_needed_input_is_named(prompts):
+    with pytest.raises(ConfigError, match="the prompt has no video, which 'dubbing' needs"):
+        build_request(prompts.prompts[0], Task.DUBBING, CONFIG, 0)
+
+
+def test_kinds_are_parsed_by_name():
+    assert parse_kinds("joint, reconstruction") == ["joint", "reconstruction"]
+    assert parse_kinds("all") == [str(task) for task in Task]
+    with pytest.raises(ConfigError, match="no task 'sing'"):
+        parse_kinds("sing")
