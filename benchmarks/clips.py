@@ -10,7 +10,7 @@ from uniavgen.inference.velocity import ClipVelocity
 from uniavgen.models.config import TransformerConfig
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.conditioning import ClipConditions
-from uniavgen.tasks.table import TASKS, Part, Reference, Task
+from uniavgen.tasks.table import TASKS, ModalityRole, ReferenceAudio, Task
 from uniavgen.timebase import ClipTiming
 
 SPATIAL_STRIDE = 16
@@ -66,9 +66,13 @@ def clip_velocity(model: UniAVGenTransformer, task: Task, size: Size, timing: Cl
         return torch.randn(shape, device=device)
 
     half = (frames + 1) // 2
-    given_frames = {Part.GENERATED: 1, Part.PREFIX: half, Part.GIVEN: frames}[spec.video]
-    given_tokens = {Part.GENERATED: 0, Part.PREFIX: timing.tokens_before(half), Part.GIVEN: tokens}[spec.audio]
-    with_voice = spec.reference_audio is Reference.NEEDED
+    given_frames = {ModalityRole.GENERATED: 1, ModalityRole.PREFIX: half, ModalityRole.GIVEN: frames}[spec.video]
+    given_tokens = {
+        ModalityRole.GENERATED: 0,
+        ModalityRole.PREFIX: timing.tokens_before(half),
+        ModalityRole.GIVEN: tokens,
+    }[spec.audio]
+    with_voice = spec.reference_audio is ReferenceAudio.NEEDED
     clean = ClipConditions(
         reference_image=latents(1),
         given_video=latents(given_frames),

@@ -23,7 +23,7 @@ from clips import Size, clip_velocity, noise, transformer
 from record import ROOT, circumstances, device_name, keep
 from uniavgen.batch import CLOSED, OPEN, AVPair, Gate
 from uniavgen.flow.guidance import Pass
-from uniavgen.flow.sampling import Velocity, sample
+from uniavgen.flow.sampling import VelocityFunction, sample
 from uniavgen.flow.schedule import sigmas
 from uniavgen.flow.solver import make_solver
 from uniavgen.inference.sampling_config import SamplingConfig
@@ -143,7 +143,7 @@ def _plain(code: Code) -> UniAVGenTransformer:
 class Counted:
     """A velocity that counts. A pass is run twice, since the first time also makes what is kept, and then known."""
 
-    def __init__(self, velocity: Velocity) -> None:
+    def __init__(self, velocity: VelocityFunction) -> None:
         self.velocity, self.total = velocity, 0
         self.costs: dict[Pass, list[int]] = {}
         """What each pass takes the first time, and again."""

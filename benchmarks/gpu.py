@@ -21,9 +21,9 @@ import torch
 from record import RESULTS, circumstances, device_name, keep
 from tables import table
 from timing import best_device
-from uniavgen.models.kernels import Attention
+from uniavgen.models.kernels import AttentionKernel
 
-_KERNELS = [kernel for kernel in Attention if kernel is not Attention.SDPA]
+_KERNELS = [kernel for kernel in AttentionKernel if kernel is not AttentionKernel.SDPA]
 """The others are measured with torch's own choice."""
 _BIG = "--size 1280x736"
 FULL: dict[str, str] = {

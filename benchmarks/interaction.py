@@ -24,10 +24,10 @@ from timing import best_device, best_dtype, forget_peak, matmul_peak, peak_bytes
 from uniavgen.config import load
 from uniavgen.models import rotary
 from uniavgen.models.config import TransformerConfig
-from uniavgen.models.interaction.interpolation import plan_blend
+from uniavgen.models.interaction.interpolation import plan_interpolation
 from uniavgen.models.interaction.layer import Interaction
-from uniavgen.models.interaction.windows import AudioWindows, ClipGrid, attend_windows, plan_windows
-from uniavgen.models.rotary import Rotary, moment_rotary, rotate
+from uniavgen.models.interaction.windows import ClipGrid, WindowPlan, attend_windows, plan_windows
+from uniavgen.models.rotary import Rotary, apply_rotary, interaction_audio_rotary
 from uniavgen.timebase import Timebase
 
 
@@ -75,26 +75,26 @@ def forms(options: argparse.Namespace, device: torch.device, dtype: torch.dtype)
         picture = torch.randn(1, grid.frames, grid.tokens_per_frame, settings.video.width, dtype=dtype)
         sound = torch.randn(1, grid.tokens, settings.audio.width, dtype=dtype)
     windows = plan_windows(settings.interaction.a2v, grid, settings.video.head_dim, base, device)
-    blend = plan_blend(settings.interaction.v2a, grid, settings.audio.head_dim, base, device)
+    blend = plan_interpolation(settings.interaction.v2a, grid, settings.audio.head_dim, base, device)
     with META:
         plain = PlainTransformer.from_settings(settings)
     plain.grid = (grid.frames, grid.height, grid.width)
 
     def over_windows(attend: Callable[..., Tensor]) -> Tensor:
-        heard = layer.a2v.read(sound)
+        heard = layer.a2v.project_kv(sound)
         key = layer.a2v.norm_k(heard.key).unflatten(-1, (heads, -1))
         value = heard.value.unflatten(-1, (heads, -1))
-        return layer.a2v.to_out(attend(layer.a2v.query(picture), key, value, windows).flatten(-2))
+        return layer.a2v.to_out(attend(layer.a2v.project_query(picture), key, value, windows).flatten(-2))
 
     return {
-        "v2a, closed form": lambda: layer._audio_update(sound, layer.v2a.read(picture), blend),
+        "v2a, closed form": lambda: layer._v2a_update(sound, layer.v2a.project_kv(picture), blend),
         "v2a, a blend for every audio token": lambda: plain._see(layer.v2a, picture.flatten(1, 2), sound),
         "a2v, gathered windows": lambda: over_windows(attend_windows),
         "a2v, all audio tokens and a mask": lambda: over_windows(attend_masked),
     }
 
 
-def attend_masked(query: Tensor, key: Tensor, value: Tensor, plan: AudioWindows) -> Tensor:
+def attend_masked(query: Tensor, key: Tensor, value: Tensor, plan: WindowPlan) -> Tensor:
     """The same windows as a mask: `b f n heads d` over `b l heads d`.
 
     Turning queries back by where their window begins makes absolute places relative. Windows that repeat a token at
@@ -102,12 +102,12 @@ def attend_masked(query: Tensor, key: Tensor, value: Tensor, plan: AudioWindows)
     """
     f, n = query.shape[1:3]
     tokens = torch.arange(key.shape[1], device=key.device)
-    inside = (plan.index[:, :1] <= tokens) & (tokens <= plan.index[:, -1:])
-    places = moment_rotary(tuple(float(i) for i in range(key.shape[1])), key.shape[-1], key.device)
-    starts = Rotary(*(x[plan.index[:, 0], None] for x in (places.cos, places.sin)))
-    query = rotate(rotate(query, plan.query), starts)
+    inside = (plan.token_index[:, :1] <= tokens) & (tokens <= plan.token_index[:, -1:])
+    places = interaction_audio_rotary(tuple(float(i) for i in range(key.shape[1])), key.shape[-1], key.device)
+    starts = Rotary(*(x[plan.token_index[:, 0], None] for x in (places.cos, places.sin)))
+    query = apply_rotary(apply_rotary(query, plan.query_rotary), starts)
     query = rearrange(query, "b f n heads d -> b heads (f n) d")
-    key, value = (rearrange(x, "b l heads d -> b heads l d") for x in (rotate(key, places), value))
+    key, value = (rearrange(x, "b l heads d -> b heads l d") for x in (apply_rotary(key, places), value))
     out = F.scaled_dot_product_attention(query, key, value, attn_mask=inside.repeat_interleave(n, dim=0))
     return rearrange(out, "b heads (f n) d -> b f n heads d", f=f)
 
@@ -119,12 +119,12 @@ def plan_lines(options: argparse.Namespace, device: torch.device) -> list[dict[s
 
     def plans() -> None:
         plan_windows(settings.interaction.a2v, grid, settings.video.head_dim, base, device)
-        plan_blend(settings.interaction.v2a, grid, settings.audio.head_dim, base, device)
-        rotary.video_rotary(1 + grid.frames, grid.height, grid.width, settings.video.head_dim, device)
-        rotary.line_rotary(grid.tokens, settings.audio.head_dim, device)
+        plan_interpolation(settings.interaction.v2a, grid, settings.audio.head_dim, base, device)
+        rotary.rotary_3d(1 + grid.frames, grid.height, grid.width, settings.video.head_dim, device)
+        rotary.rotary_1d(grid.tokens, settings.audio.head_dim, device)
 
     def anew() -> None:
-        for kept in (plan_windows, plan_blend, rotary._made_once):
+        for kept in (plan_windows, plan_interpolation, rotary._cached_rotary):
             kept.cache_clear()
         plans()
 

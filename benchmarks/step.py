@@ -21,14 +21,14 @@ from clips import Size, clip_velocity, noise, transformer
 from flops import META, count_clip
 from record import circumstances, device_name, keep
 from timing import best_device, best_dtype, forget_peak, matmul_peak, peak_bytes, timed
-from uniavgen.flow.guidance import Term
+from uniavgen.flow.guidance import WeightedPass
 from uniavgen.flow.sampling import guided_velocity, sample
 from uniavgen.flow.schedule import sigmas
 from uniavgen.flow.solver import make_solver
 from uniavgen.inference.offload import WeightStorage, quantize
 from uniavgen.inference.sampling_config import SamplingConfig
 from uniavgen.inference.speed import SpeedConfig
-from uniavgen.models.kernels import attention_named, check_attention, compile_blocks, use_attention
+from uniavgen.models.kernels import check_attention, compile_blocks, parse_attention, use_attention
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.table import Task
 from uniavgen.timebase import ClipTiming, Timebase
@@ -41,10 +41,10 @@ def main(words: Sequence[str] | None = None) -> None:
     options = parsed(words)
     device = torch.device(options.device or best_device())
     dtype = best_dtype(device)
-    check_attention(SpeedConfig(attention=attention_named(options.attention)).attention, device.type)
+    check_attention(SpeedConfig(attention=parse_attention(options.attention)).attention, device.type)
     model = transformer(options.preset, device, dtype)
     quantize(model, options.weights)
-    use_attention(model, attention_named(options.attention))
+    use_attention(model, parse_attention(options.attention))
     on_paper = transformer(options.preset, META, dtype)
     config = SamplingConfig(steps=options.steps, guidance=options.guidance)
     peak = matmul_peak(device, dtype)
@@ -86,7 +86,8 @@ def measured(
     velocity = clip_velocity(model, options.task, size, timing, batch_passes="batch" in variant)
     state, sigma = noise(model, size, timing), torch.full((1,), 0.5, device=device)
     kinds = [
-        (terms, len(list(steps))) for terms, steps in groupby(plan.terms(i, config.steps) for i in range(config.steps))
+        (terms, len(list(steps)))
+        for terms, steps in groupby(plan.weighted_passes(i, config.steps) for i in range(config.steps))
     ]
     forget_peak(device)
     steps, clip_s, clip_flops, first = [], 0.0, 0, 0
@@ -96,7 +97,7 @@ def measured(
             def one(step: int = first) -> None:
                 guided_velocity(velocity, state, sigma, plan, step, config.steps)
 
-            spent, work = timed(one, device, options.repeats, warm_up=2), sum(flops[term.run] for term in terms)
+            spent, work = timed(one, device, options.repeats, warm_up=2), sum(flops[term.pass_] for term in terms)
             steps.append({"passes": [named(term) for term in terms], "steps": count, "flops": work, **spent.rounded(),
                           "share_of_peak": round(work / spent.median_s / peak, 4)})  # fmt: skip
             clip_s, clip_flops, first = clip_s + count * spent.median_s, clip_flops + count * work, first + count
@@ -120,8 +121,8 @@ def settings(options: argparse.Namespace, dtype: torch.dtype) -> dict[str, Any]:
     return {**asked, "task": options.task.value, "dtype": str(dtype).removeprefix("torch.")}
 
 
-def named(term: Term) -> str:
-    run = term.run
+def named(term: WeightedPass) -> str:
+    run = term.pass_
     open_ways = [way for way in ("a2v", "v2a") if getattr(run.gate, way)]
     return f"{'text' if run.text else 'no text'}, {' and '.join(open_ways) or 'alone'}"
 

@@ -14,7 +14,7 @@ from clips import Size
 from flops import META, MetaCount
 from record import circumstances, device_name, keep
 from timing import best_device, best_dtype, forget_peak, matmul_peak, peak_bytes, timed
-from uniavgen.codecs.tiles import cover
+from uniavgen.codecs.tiles import tiles_covering
 from uniavgen.codecs.video_vae import VideoCodec, VideoVaeShape
 from uniavgen.config import load
 from uniavgen.timebase import Timebase
@@ -73,7 +73,7 @@ def latent_shape(preset: str, text: str, frames: int) -> tuple[int, ...]:
 def decode_flops(preset: str, text: str, frames: int, tile_px: int | None) -> int:
     """Operations of one decoding, counted tile by tile; tiles overlap, so that they take more."""
     *front, height, width = latent_shape(preset, text, frames)
-    tiles = cover(height, width, None if tile_px is None else tile_px // SHAPES[preset].spatial_stride)
+    tiles = tiles_covering(height, width, None if tile_px is None else tile_px // SHAPES[preset].spatial_stride)
     with META:
         codec = VideoCodec(SHAPES[preset].build().eval())
     total = 0

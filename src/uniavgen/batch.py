@@ -32,13 +32,13 @@ CLOSED = Gate(a2v=False, v2a=False)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenTimes:
+class TokenTimesteps:
     """Flow time of every latent frame or audio token: the few distinct values and an index into them.
 
     Time embedding and modulation are computed once per distinct value, never per token.
     """
 
-    values: Float[Tensor, "b k"]
+    unique: Float[Tensor, "b k"]
     """Float32 whatever the activations are. 0 is clean, 1 is noise."""
     index: Int[Tensor, "b s"]
 
@@ -49,9 +49,9 @@ class Stream:
 
     values: Float[Tensor, "b ..."]
     """Video latents `b c f h w` or mel `b l mel`, normalised."""
-    times: TokenTimes
+    timesteps: TokenTimesteps
     """s = f for video, s = l for audio."""
-    receives: Float[Tensor, "b s_clip"]
+    update_mask: Float[Tensor, "b s_clip"]
     """1 where a latent frame or audio token of the clip takes the interaction's update, 0 where it stays unaffected
     (given parts [paper 3.5], samples whose interaction is dropped in training). The reference part never takes any."""
     num_reference: int
@@ -67,7 +67,7 @@ class TextInputs:
     speech: Int[Tensor, "b p"]
     """Speech symbols, 0 is the filler. With reference audio its transcript stands in front [release]."""
     speech_length: Int[Tensor, " b"]
-    times: Float[Tensor, "b p"] | None = None
+    symbol_timestamps: Float[Tensor, "b p"] | None = None
     """Audio token, reference counted, at which each symbol is spoken, where that is known; NaN where it is not. A model
     that counts symbols [release] does not look; one with a pace foretells what is unknown. [ours]"""
 
@@ -103,5 +103,5 @@ class Prediction:
     """eps - x_0 [paper eq. (1), (2)]."""
     face_masks: Float[Tensor, "b layers f_clip n"] | None
     """Face-aware modulation's masks in (0, 1), one per interaction [paper eq. (8)]; None without any."""
-    pace: Float[Tensor, "texts p"] | None = None
+    symbol_durations: Float[Tensor, "texts p"] | None = None
     """Audio tokens from one symbol to the next, as each text alone foretells; None of a model that counts symbols."""

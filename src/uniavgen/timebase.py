@@ -135,7 +135,7 @@ def audio_windows(
     return windows
 
 
-class Ramp(StrEnum):
+class InterpolationRamp(StrEnum):
     """How an audio token moves from one latent frame to the next in video-to-audio interaction."""
 
     LAST_FRAME = "last_frame"
@@ -144,11 +144,11 @@ class Ramp(StrEnum):
     """Linear over the whole latent frame, as equation (4) is written [paper 3.3]."""
 
 
-def video_weights(
+def interpolation_weights(
     num_tokens: int,
     num_latent_frames: int,
     stride: int = 4,
-    ramp: Ramp = Ramp.LAST_FRAME,
+    ramp: InterpolationRamp = InterpolationRamp.LAST_FRAME,
     source: Source = Source.RELEASE,
 ) -> list[tuple[int, float, float]]:
     """Video-to-audio weights: for each audio token `(i, w_i, w_next)` over latent frames i and i + 1.
@@ -159,7 +159,7 @@ def video_weights(
     k = tokens / latent frames.
     """
     last = num_latent_frames - 1
-    if ramp is Ramp.FULL:
+    if ramp is InterpolationRamp.FULL:
         k = Fraction(num_tokens, num_latent_frames)
         cuts = [(int(j / k), float(j / k - int(j / k))) for j in range(num_tokens)]
         return [(i, 1.0 - a, a) if i < last else (last, 1.0, 0.0) for i, a in cuts]

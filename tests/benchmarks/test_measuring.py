@@ -97,7 +97,7 @@ def test_a_mask_says_the_same_as_gathered_windows():
     query = torch.randn(1, 8, 6, 2, 12, generator=generator)
     key, value = (torch.randn(1, 181, 2, 12, generator=generator) for _ in range(2))
     gathered, masked = attend_windows(query, key, value, plan), interaction.attend_masked(query, key, value, plan)
-    inner = [frame for frame, window in enumerate(plan.index.tolist()) if len(set(window)) == len(window)]
+    inner = [frame for frame, window in enumerate(plan.token_index.tolist()) if len(set(window)) == len(window)]
     assert len(inner) >= 5
     assert torch.allclose(gathered[:, inner], masked[:, inner], atol=1e-5)
     assert not torch.allclose(gathered[:, 0], masked[:, 0], atol=1e-3)

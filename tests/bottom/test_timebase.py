@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 
 from uniavgen.errors import ConfigError
-from uniavgen.timebase import Ramp, Source, Timebase, audio_windows, video_weights
+from uniavgen.timebase import InterpolationRamp, Source, Timebase, audio_windows, interpolation_weights
 
 CLIP = Timebase().clip(81)
 LENGTHS = [5, 9, 41, 81, 161]
@@ -84,15 +84,15 @@ def _weights_by_repetition(num_tokens: int, num_latents: int) -> list[dict[int, 
 def test_v2a_weights_are_interpolation_over_repeated_latents(num_frames):
     clip = Timebase().clip(num_frames)
     expected = _weights_by_repetition(clip.num_audio_tokens, clip.num_latent_frames)
-    weights = video_weights(clip.num_audio_tokens, clip.num_latent_frames, source=Source.PAPER)
+    weights = interpolation_weights(clip.num_audio_tokens, clip.num_latent_frames, source=Source.PAPER)
     for (latent, own, following), row in zip(weights, expected, strict=True):
         got = {place: weight for place, weight in ((latent, own), (latent + 1, following)) if weight > 0}
         assert got == pytest.approx(row)
 
 
-@pytest.mark.parametrize("ramp", Ramp)
+@pytest.mark.parametrize("ramp", InterpolationRamp)
 def test_v2a_weights_sum_to_one_and_move_forward(ramp):
-    rows = video_weights(506, 21, ramp=ramp, source=Source.PAPER)
+    rows = interpolation_weights(506, 21, ramp=ramp, source=Source.PAPER)
     assert all(own + following == pytest.approx(1) for _, own, following in rows)
     centres = [latent + following for latent, _, following in rows]
     assert centres == sorted(centres)
@@ -100,7 +100,7 @@ def test_v2a_weights_sum_to_one_and_move_forward(ramp):
 
 
 def test_v2a_of_the_release_doubles_the_tokens_past_the_last_pixel_frame():
-    paper, release = (video_weights(506, 21, source=source) for source in (Source.PAPER, Source.RELEASE))
+    paper, release = (interpolation_weights(506, 21, source=source) for source in (Source.PAPER, Source.RELEASE))
     different = [token for token in range(506) if paper[token] != release[token]]
     assert different == list(range(500, 506))
     assert {release[token] for token in different} == {(20, 2.0, 0.0)}
@@ -108,7 +108,7 @@ def test_v2a_of_the_release_doubles_the_tokens_past_the_last_pixel_frame():
 
 def test_full_ramp_is_equation_4():
     k = Fraction(506, 21)
-    for token, (latent, own, following) in enumerate(video_weights(506, 21, ramp=Ramp.FULL)):
+    for token, (latent, own, following) in enumerate(interpolation_weights(506, 21, ramp=InterpolationRamp.FULL)):
         i = token // k
         alpha = float((token - i * k) / k)
         assert latent == i

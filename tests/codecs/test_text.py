@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
-from uniavgen.codecs.caption import CaptionEncoder, clean, word_tokenizer
+from uniavgen.codecs.caption import CaptionEncoder, clean_text, word_tokenizer
 from uniavgen.codecs.speech_symbols import ASCII_SYMBOLS, SpeechSymbols
 from uniavgen.errors import CheckpointError
 
@@ -34,8 +34,8 @@ def test_unknown_characters_are_named_once_and_become_the_first_symbol(tmp_path:
     symbols = SpeechSymbols.of()
     symbols.save_pretrained(tmp_path)
     for tokenizer in (symbols, SpeechSymbols.from_pretrained(tmp_path)):
-        assert tokenizer.unknown("\u00fcber caf\u00e9 \u00e9 \u4f60") == ["\u00fc", "\u00e9", "\u4f60"]
-        assert tokenizer.unknown("It\u2019s  fine.") == []
+        assert tokenizer.unknown_characters("\u00fcber caf\u00e9 \u00e9 \u4f60") == ["\u00fc", "\u00e9", "\u4f60"]
+        assert tokenizer.unknown_characters("It\u2019s  fine.") == []
         assert tokenizer.encode("a\u00e9") == [66, 1]
     assert SpeechSymbols.of("xyz").encode("ay") == [1, 2]
 
@@ -43,7 +43,7 @@ def test_unknown_characters_are_named_once_and_become_the_first_symbol(tmp_path:
 def test_no_text_holds_the_filler():
     symbols = SpeechSymbols.of()
     assert len(symbols.encode("<filler>")) == len("<filler>")
-    assert SpeechSymbols.of("fiz").unknown("<fi>") == ["<", ">"]
+    assert SpeechSymbols.of("fiz").unknown_characters("<fi>") == ["<", ">"]
 
 
 def test_symbols_come_back_from_disk_and_from_a_vocabulary(tmp_path: Path):
@@ -107,4 +107,4 @@ def test_words_are_tokens_and_others_fall_apart(tmp_path: Path, encoder: Caption
 
 
 def test_text_is_cleaned_as_wan_does():
-    assert clean("  a &amp;amp; b\n\tcaf\u00c3\u00a9 ") == "a & b caf\u00e9"
+    assert clean_text("  a &amp;amp; b\n\tcaf\u00c3\u00a9 ") == "a & b caf\u00e9"

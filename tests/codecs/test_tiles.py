@@ -3,7 +3,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from uniavgen.codecs.tiles import Blend, cover
+from uniavgen.codecs.tiles import TileBlender, tiles_covering
 
 
 @pytest.mark.parametrize(
@@ -11,9 +11,9 @@ from uniavgen.codecs.tiles import Blend, cover
 )
 def test_pieces_of_a_picture_blend_to_the_picture(height, width, side):
     whole = torch.randn(1, 2, 3, height, width, generator=torch.Generator().manual_seed(0))
-    tiles = cover(height, width, side)
+    tiles = tiles_covering(height, width, side)
     assert len({tile.cut(whole).shape for tile in tiles}) == 1
-    blend = Blend(tuple(whole.shape))
+    blend = TileBlender(tuple(whole.shape))
     for tile in tiles:
         for frames in (slice(0, 1), slice(1, 3)):
             blend.add(tile, frames, tile.cut(whole[:, :, frames]))
@@ -21,14 +21,14 @@ def test_pieces_of_a_picture_blend_to_the_picture(height, width, side):
 
 
 def test_neighbours_share_a_quarter_of_a_side_or_more():
-    spans = sorted({(tile.columns.start, tile.columns.stop) for tile in cover(46, 80, 16)})
+    spans = sorted({(tile.columns.start, tile.columns.stop) for tile in tiles_covering(46, 80, 16)})
     assert (spans[0][0], spans[-1][1]) == (0, 80)
     assert all(before[1] - after[0] >= 4 for before, after in pairwise(spans))
 
 
 def test_a_seam_is_a_slope():
-    blend = Blend((1, 1, 1, 8, 28))
-    left, right = cover(8, 28, 16)
+    blend = TileBlender((1, 1, 1, 8, 28))
+    left, right = tiles_covering(8, 28, 16)
     for tile, level in ((left, 0.0), (right, 1.0)):
         blend.add(tile, slice(0, 1), torch.full((1, 1, 1, 8, 16), level))
     row = blend.frames(slice(0, 1))[0, 0, 0, 0]

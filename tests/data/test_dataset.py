@@ -192,30 +192,30 @@ def test_symbols_have_the_times_of_their_words(folder):
     for row, text in enumerate(said(batch.text, row) for row in range(2)):
         first = 0
         for k, word in enumerate(text.split()):
-            inside = batch.text.times[row, first : first + len(word)]
+            inside = batch.text.symbol_timestamps[row, first : first + len(word)]
             assert ((inside + 0.5) / rate).tolist() == pytest.approx(
                 [0.4 * k + 0.3 * (i + 0.5) / len(word) for i in range(len(word))], abs=1e-3
             )
             first += len(word) + 1
-        assert batch.text.times[row, len(text) :].isnan().all()
-    assert batch.uncond_text.times.isnan().all()
+        assert batch.text.symbol_timestamps[row, len(text) :].isnan().all()
+    assert batch.uncond_text.symbol_timestamps.isnan().all()
 
 
 def test_times_behind_a_reference_count_its_tokens(folder):
     batch = data(folder).batch(drawn(reference_tokens=75, task=Task.REFERENCE_AUDIO), [0])
     reference, alone = batch.reference_audio.shape[1], data(folder).batch(drawn(), [0])
-    before, times = said(batch.uncond_text, 0).rstrip(), batch.text.times[0]
+    before, times = said(batch.uncond_text, 0).rstrip(), batch.text.symbol_timestamps[0]
     assert times[0] >= 0
     assert times[len(before) - 1] < reference
     assert times[len(before)].isnan()
-    clip = alone.text.times[0][~alone.text.times[0].isnan()]
+    clip = alone.text.symbol_timestamps[0][~alone.text.symbol_timestamps[0].isnan()]
     assert torch.allclose(times[len(before) + 1 :][: len(clip)], clip + reference)
-    assert torch.equal(batch.uncond_text.times[0, : len(before)], times[: len(before)])
-    assert batch.uncond_text.times[0, len(before) :].isnan().all()
+    assert torch.equal(batch.uncond_text.symbol_timestamps[0, : len(before)], times[: len(before)])
+    assert batch.uncond_text.symbol_timestamps[0, len(before) :].isnan().all()
 
 
 def test_times_are_told_only_where_symbols_can_be_counted_and_sound_is_made(folder):
     pairs = replace(data(folder), symbols=lambda text: [1] * (len(text) // 2))
-    assert pairs.batch(drawn(), [0]).text.times.isnan().all()
+    assert pairs.batch(drawn(), [0]).text.symbol_timestamps.isnan().all()
     given = replace(drawn(task=Task.CONTINUATION), given_frames=2, given_tokens=25)
-    assert data(folder).batch(given, [0]).text.times.isnan().all()
+    assert data(folder).batch(given, [0]).text.symbol_timestamps.isnan().all()

@@ -7,16 +7,16 @@ import torch
 from uniavgen.batch import CLOSED, OPEN, AVPair, Gate
 from uniavgen.errors import ConfigError
 from uniavgen.flow.guidance import (
-    ALONE,
     CONDITIONAL,
     GUIDANCE,
     NO_TEXT,
+    NO_TEXT_NO_INTERACTION,
     Dropout,
     Guidance,
+    GuidanceInterval,
     GuidancePlan,
     Pass,
-    Stretch,
-    skipping,
+    with_skip_layers,
 )
 from uniavgen.flow.sampling import sample
 from uniavgen.flow.schedule import ScheduleConfig, sigmas
@@ -108,12 +108,12 @@ def seen_passes(preset, steps=STEPS, **options):
     [
         ("none", [CONDITIONAL], [CONDITIONAL]),
         ("vanilla", [CONDITIONAL, NO_TEXT], [CONDITIONAL, NO_TEXT]),
-        ("ma_cfg", [CONDITIONAL, ALONE], [CONDITIONAL, ALONE]),
-        ("ma_cfg_interval", [CONDITIONAL, ALONE], [CONDITIONAL, NO_TEXT]),
-        ("ma_cfg_interval_none", [CONDITIONAL, ALONE], [CONDITIONAL]),
+        ("ma_cfg", [CONDITIONAL, NO_TEXT_NO_INTERACTION], [CONDITIONAL, NO_TEXT_NO_INTERACTION]),
+        ("ma_cfg_interval", [CONDITIONAL, NO_TEXT_NO_INTERACTION], [CONDITIONAL, NO_TEXT]),
+        ("ma_cfg_interval_none", [CONDITIONAL, NO_TEXT_NO_INTERACTION], [CONDITIONAL]),
         (
             "release",
-            [CONDITIONAL, replace(ALONE, skip_layers=(11,))],
+            [CONDITIONAL, replace(NO_TEXT_NO_INTERACTION, skip_layers=(11,))],
             [CONDITIONAL, replace(NO_TEXT, skip_layers=(11,))],
         ),
     ],
@@ -128,7 +128,7 @@ def test_presets_as_passes(preset, first, second):
 def test_scale_one_is_the_conditional_pass_alone():
     assert seen_passes("ma_cfg", scale=AVPair(video=1.0, audio=1.0)) == [[CONDITIONAL]] * STEPS
     only_video = seen_passes("ma_cfg", scale=AVPair(video=3.0, audio=1.0))
-    assert only_video == [[CONDITIONAL, ALONE]] * STEPS
+    assert only_video == [[CONDITIONAL, NO_TEXT_NO_INTERACTION]] * STEPS
 
 
 def test_combination_is_linear_per_modality():
@@ -140,28 +140,28 @@ def test_combination_is_linear_per_modality():
 
     noise = pair(0)
     out = run(velocity, "ma_cfg", noise=noise)
-    c, u = constant(CONDITIONAL), constant(ALONE)
+    c, u = constant(CONDITIONAL), constant(NO_TEXT_NO_INTERACTION)
     assert torch.allclose(out.video, noise.video - (u + 3 * (c - u)), atol=1e-4)
     assert torch.allclose(out.audio, noise.audio + (u + 2 * (c - u)), atol=1e-4)
 
 
 def test_a_task_gate_closes_its_direction_in_every_pass():
     gate = Gate(a2v=False)
-    passes = seen_passes("ma_cfg_interval", conditional_gate=gate, null_gate=gate)
-    assert passes[0] == [replace(CONDITIONAL, gate=gate), ALONE]
+    passes = seen_passes("ma_cfg_interval", conditional_gate=gate, uncond_gate=gate)
+    assert passes[0] == [replace(CONDITIONAL, gate=gate), NO_TEXT_NO_INTERACTION]
     assert passes[-1] == [replace(CONDITIONAL, gate=gate), replace(NO_TEXT, gate=gate)]
-    release = seen_passes("ma_cfg_interval", conditional_gate=Gate(v2a=False), null_gate=OPEN)
+    release = seen_passes("ma_cfg_interval", conditional_gate=Gate(v2a=False), uncond_gate=OPEN)
     assert release[-1] == [replace(CONDITIONAL, gate=Gate(v2a=False)), NO_TEXT]
 
 
 def test_plan_lists_its_passes_once():
     plan = GuidancePlan(guidance=GUIDANCE["ma_cfg_interval"], scale=SCALE)
-    assert plan.passes(STEPS) == [CONDITIONAL, ALONE, NO_TEXT]
+    assert plan.passes(STEPS) == [CONDITIONAL, NO_TEXT_NO_INTERACTION, NO_TEXT]
 
 
 def test_other_skipped_layers():
-    guidance = skipping(GUIDANCE["ma_cfg"], (1, 2))
-    assert guidance.against(0, 2) == Pass(text=False, gate=CLOSED, skip_layers=(1, 2))
+    guidance = with_skip_layers(GUIDANCE["ma_cfg"], (1, 2))
+    assert guidance.uncond_pass(0, 2) == Pass(text=False, gate=CLOSED, skip_layers=(1, 2))
 
 
 def test_listener_sees_every_step_and_can_stop():
@@ -195,9 +195,9 @@ def test_states_are_float32_whatever_the_model_says():
 
 def test_bad_stretches():
     with pytest.raises(ConfigError):
-        Guidance(stretches=(Stretch(until=Fraction(1, 2), against=None),))
+        Guidance(intervals=(GuidanceInterval(end=Fraction(1, 2), uncond=None),))
     with pytest.raises(ConfigError):
-        Guidance(stretches=())
+        Guidance(intervals=())
 
 
 def test_dropout_drops_what_the_null_passes_leave_out():

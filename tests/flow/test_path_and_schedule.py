@@ -3,7 +3,7 @@ import torch
 
 from uniavgen.batch import AVPair
 from uniavgen.errors import ConfigError
-from uniavgen.flow.path import clean_from, interpolate, velocity
+from uniavgen.flow.path import interpolate, predict_clean, target_velocity
 from uniavgen.flow.schedule import ScheduleConfig, Spacing, shift, sigmas, unshift
 
 
@@ -27,8 +27,8 @@ def test_path_ends_derivative_and_round_trip():
     close(interpolate(clean, noise, torch.ones_like(t)), noise)
     step = 1e-3
     slope = (interpolate(clean, noise, t + step) - interpolate(clean, noise, t)) * (1 / step)
-    close(slope, velocity(clean, noise), 1e-9)
-    close(clean_from(interpolate(clean, noise, t), velocity(clean, noise), t), clean)
+    close(slope, target_velocity(clean, noise), 1e-9)
+    close(predict_clean(interpolate(clean, noise, t), target_velocity(clean, noise), t), clean)
 
 
 def test_schedule_of_the_release():

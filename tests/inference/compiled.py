@@ -41,7 +41,7 @@ def graphs_without_breaks() -> None:
 
     plain, fast = model(4), model(4)
     # Texts as in sampling: their keys and values come from outside of the compiled blocks.
-    inputs = (tiny.video(), tiny.audio(), fast.encode_text(tiny.text(), keep=("video", "audio")))
+    inputs = (tiny.video(), tiny.audio(), fast.encode_text(tiny.text(), cache_kv=("video", "audio")))
     fast.compile_repeated_blocks(backend=count, fullgraph=True)
     for _ in range(2):
         same(fast(*inputs), plain(*inputs))

@@ -19,7 +19,7 @@ from uniavgen.inference.offload import OffloadConfig
 from uniavgen.inference.pipeline import UniAVGenPipeline
 from uniavgen.inference.request import Request
 from uniavgen.inference.velocity import ClipVelocity
-from uniavgen.tasks.table import TASKS, Part, Task
+from uniavgen.tasks.table import TASKS, ModalityRole, Task
 
 FRAMES, LATENT_FRAMES, TOKENS = 17, 5, 106
 
@@ -73,11 +73,11 @@ def test_every_task_gives_a_whole_clip(pipeline, task):
 
     spec, phases = TASKS[task], [progress.phase for progress in reports]
     expected = [Phase.ENCODE_TEXT, Phase.ENCODE_FRAMES, Phase.SAMPLE]
-    if spec.video is Part.GIVEN:
+    if spec.video is ModalityRole.GIVEN:
         assert np.array_equal(clip.frames, REQUESTS[task].video)
     else:
         expected.append(Phase.DECODE_VIDEO)
-    if spec.audio is Part.GIVEN:
+    if spec.audio is ModalityRole.GIVEN:
         given = REQUESTS[task].audio
         assert np.array_equal(clip.waveform[: len(given)], given)
     else:
@@ -154,7 +154,7 @@ def test_a_given_modality_runs_once_and_changes_nothing(pipeline, task, run):
         state = pipeline.initial_noise(conditions, seed)
         (ours,), (full,) = (velocity(state, torch.tensor([sigma]), (run,)) for velocity in (once, always))
         for name, part in (("video", TASKS[task].video), ("audio", TASKS[task].audio)):
-            if part is Part.GIVEN:
+            if part is ModalityRole.GIVEN:
                 assert getattr(ours, name).abs().max() == 0
             else:
                 assert torch.allclose(getattr(ours, name), getattr(full, name), atol=1e-5)
@@ -200,7 +200,7 @@ def test_passes_in_one_batch_equal_passes_one_by_one(pipeline, task, reuse):
         for ours, single in pairs:
             # Where nobody writes to a given modality its velocity is nobody's business.
             for name in ("video", "audio"):
-                if getattr(TASKS[task], name) is not Part.GIVEN:
+                if getattr(TASKS[task], name) is not ModalityRole.GIVEN:
                     assert torch.allclose(getattr(ours, name), getattr(single, name), atol=1e-5)
     handle.remove()
     assert together.face_masks.shape == apart.face_masks.shape
@@ -235,7 +235,7 @@ def test_texts_are_heard_in_every_task(pipeline, task):
     passes = tuple(Pass(text=text, gate=TASKS[task].gate) for text in (True, False))
     said, silent = velocity(pipeline.initial_noise(conditions), torch.tensor([0.5]), passes)
     for name, part in (("video", TASKS[task].video), ("audio", TASKS[task].audio)):
-        assert torch.equal(getattr(said, name), getattr(silent, name)) == (part is Part.GIVEN)
+        assert torch.equal(getattr(said, name), getattr(silent, name)) == (part is ModalityRole.GIVEN)
 
 
 def test_saving_and_loading_gives_the_same_clip(pipeline, tmp_path):

@@ -16,7 +16,7 @@ from uniavgen.inference.offload import OFFLOAD_DEVICE, OFFLOAD_MODES, OffloadCon
 from uniavgen.inference.request import Request
 from uniavgen.inference.resize import ResizeShortSide
 from uniavgen.inference.speed import SpeedConfig
-from uniavgen.models.kernels import Attention, check_attention
+from uniavgen.models.kernels import AttentionKernel, check_attention
 from uniavgen.tasks.table import Task
 
 REQUEST = Request(
@@ -42,7 +42,7 @@ def test_another_kernel_of_self_attention_gives_the_same_clip(fresh_pipeline, mo
 
     monkeypatch.setitem(_AttentionBackendRegistry._backends, AttentionBackendName._NATIVE_MATH, counted)
     before = _AttentionBackendRegistry.get_active_backend()
-    fresh_pipeline.configure(speed=SpeedConfig(attention=Attention.MATH))
+    fresh_pipeline.configure(speed=SpeedConfig(attention=AttentionKernel.MATH))
     assert close(fresh_pipeline(REQUEST), expected)
     # 4 steps of 2 passes through 3 blocks of 2 branches: neither texts nor interactions, and no other model.
     assert len(calls) == 4 * 2 * 3 * 2
@@ -50,9 +50,9 @@ def test_another_kernel_of_self_attention_gives_the_same_clip(fresh_pipeline, mo
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("attention", Attention)
+@pytest.mark.parametrize("attention", AttentionKernel)
 @torch.no_grad()
-def test_kernels_agree_on_a_gpu(attention: Attention):
+def test_kernels_agree_on_a_gpu(attention: AttentionKernel):
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     try:
@@ -75,7 +75,7 @@ def test_kernels_agree_on_a_gpu(attention: Attention):
 
 def test_what_is_not_there_is_named():
     with pytest.raises(ConfigError, match="runs on CUDA GPUs only, the device is cpu; use sdpa"):
-        check_attention(Attention.FLASH, "cpu")
+        check_attention(AttentionKernel.FLASH, "cpu")
     with pytest.raises(ConfigError, match=r"between 0 and 1, such as 0\.05, got 2\.0"):
         SpeedConfig(block_cache=2.0)
     with pytest.raises(ConfigError, match="choose one of the two"):

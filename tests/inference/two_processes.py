@@ -10,9 +10,9 @@ import torch.distributed as dist
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 import tiny
 
-from uniavgen.batch import CLOSED, OPEN, AVPair, Gate, TokenTimes
+from uniavgen.batch import CLOSED, OPEN, AVPair, Gate, TokenTimesteps
 from uniavgen.distributed import ParallelContext, process_group
-from uniavgen.flow.guidance import ALONE, CONDITIONAL
+from uniavgen.flow.guidance import CONDITIONAL, NO_TEXT_NO_INTERACTION
 from uniavgen.inference.cfg_parallel import cfg_parallel
 from uniavgen.inference.velocity import ClipVelocity
 from uniavgen.models.sequence_parallel import apply_sequence_parallel
@@ -47,13 +47,16 @@ def check_shared_picture() -> None:
             runs = [model(video, audio, text, gate, (2,)) for model in (together, alone)]
             same(f"{shape}, {gate_name}", *runs)
     video = pictures()["uneven"]
-    kept = together.encode_text(text, keep=("video", "audio"))
+    kept = together.encode_text(text, cache_kv=("video", "audio"))
     same("kept text", together(video, audio, kept), alone(video, audio, text))
     same("batch", *(model(video, audio, text, num_interacting=1) for model in (together, alone)))
-    clean = TokenTimes(values=torch.zeros(2, 1), index=torch.zeros(2, 5, dtype=torch.long))
-    given = replace(video, times=clean, receives=torch.zeros(2, tiny.FRAMES))
+    clean = TokenTimesteps(unique=torch.zeros(2, 1), index=torch.zeros(2, 5, dtype=torch.long))
+    given = replace(video, timesteps=clean, update_mask=torch.zeros(2, tiny.FRAMES))
     v2a = GATES["v2a"]
-    same("dubbing", *(m(given, audio, text, v2a, memory=m.remember(given, None, text)) for m in (together, alone)))
+    same(
+        "dubbing",
+        *(m(given, audio, text, v2a, branch_cache=m.precompute_branch(given, None, text)) for m in (together, alone)),
+    )
 
 
 def check_shared_passes() -> None:
@@ -70,7 +73,7 @@ def check_shared_passes() -> None:
 
     velocity = Told(transformer=model, task=Task.JOINT, clean=clean, texts=texts)
     shared = cfg_parallel(velocity, ParallelContext.for_sampling("cpu"))
-    for runs in ((CONDITIONAL, ALONE), (CONDITIONAL,)):
+    for runs in ((CONDITIONAL, NO_TEXT_NO_INTERACTION), (CONDITIONAL,)):
         ran.clear()
         got = shared(state, torch.full((2,), 0.6), runs)
         assert ran == list(runs[dist.get_rank() :: 2]), ran

@@ -13,11 +13,19 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from uniavgen.batch import OPEN, AVPair, Gate, Prediction, Stream, TextInputs, TokenTimes
+from uniavgen.batch import OPEN, AVPair, Gate, Prediction, Stream, TextInputs, TokenTimesteps
+from uniavgen.models.forward_inputs import TextContext
 from uniavgen.models.interaction.layer import CrossModalAttention, Interaction
-from uniavgen.models.rotary import Rotary, line_rotary, moment_rotary, plane_rotary, rotate, video_rotary
-from uniavgen.models.transformer import TextContext, UniAVGenTransformer
-from uniavgen.timebase import audio_windows, video_weights
+from uniavgen.models.rotary import (
+    Rotary,
+    apply_rotary,
+    interaction_audio_rotary,
+    interaction_video_rotary,
+    rotary_1d,
+    rotary_3d,
+)
+from uniavgen.models.transformer import UniAVGenTransformer
+from uniavgen.timebase import audio_windows, interpolation_weights
 
 
 class PlainTransformer(UniAVGenTransformer):
@@ -47,41 +55,41 @@ class PlainTransformer(UniAVGenTransformer):
         frames, tokens = video.values.shape[2], audio.values.shape[1]
         heads = self.settings.video.head_dim, self.settings.audio.head_dim
         device = video.values.device
-        picture_turn = video_rotary(frames, height, width, heads[0], device)
-        sound_turn = line_rotary(tokens, heads[1], device)
-        speech, speech_turn = text.speech, line_rotary(text.speech.hidden.shape[1], heads[1], device)
+        picture_turn = rotary_3d(frames, height, width, heads[0], device)
+        sound_turn = rotary_1d(tokens, heads[1], device)
+        speech, speech_turn = text.speech, rotary_1d(text.speech.features.shape[1], heads[1], device)
         self.grid = (frames - video.num_reference, height, width)
 
         v, a = self.video_stem.embed(video.values), self.audio_stem.embed(audio.values)
-        v_time, v_modulation = self._time(self.video_stem.condition_embedder, video.times, height * width)
-        a_time, a_modulation = self._time(self.audio_stem.condition_embedder, audio.times, 1)
+        v_time, v_modulation = self._time(self.video_stem.condition_embedder, video.timesteps, height * width)
+        a_time, a_modulation = self._time(self.audio_stem.condition_embedder, audio.timesteps, 1)
         v_clip, a_clip = video.num_reference * height * width, audio.num_reference
         masks = []
         for block in self.blocks:
             if block.layer in skip_layers:
                 continue
-            v = run_block(block.video, v, v_modulation, picture_turn, text.caption.hidden)
-            a = run_block(block.audio, a, a_modulation, sound_turn, speech.hidden, speech_turn, speech.mask)
+            v = run_block(block.video, v, v_modulation, picture_turn, text.caption.features)
+            a = run_block(block.audio, a, a_modulation, sound_turn, speech.features, speech_turn, speech.mask)
             if block.interaction is not None and (self.closed_gates or gate.a2v or gate.v2a):
                 v_update, a_update, mask = self._interact(
                     block.interaction, v[:, v_clip:], a[:, a_clip:], v_time[:, v_clip:], gate
                 )
-                receives = video.receives.repeat_interleave(height * width, dim=1)
+                receives = video.update_mask.repeat_interleave(height * width, dim=1)
                 v = v + F.pad(v_update * receives[..., None].to(v), (0, 0, v_clip, 0)) * float(gate.a2v)
-                a = a + F.pad(a_update * audio.receives[..., None].to(a), (0, 0, a_clip, 0)) * float(gate.v2a)
+                a = a + F.pad(a_update * audio.update_mask[..., None].to(a), (0, 0, a_clip, 0)) * float(gate.v2a)
                 masks.append(mask)
         v = run_head(self.video_stem, v[:, v_clip:], v_time[:, v_clip:])
         v = rearrange(v, "b (f h w) (p q c) -> b c f (h p) (w q)", h=height, w=width, p=2, q=2)
         velocity = AVPair(video=v.float(), audio=run_head(self.audio_stem, a[:, a_clip:], a_time[:, a_clip:]).float())
         return Prediction(velocity=velocity, face_masks=torch.stack(masks, dim=1) if masks else None)
 
-    def _time(self, embedder, times: TokenTimes, tokens_per_step: int) -> tuple[Tensor, Tensor]:
+    def _time(self, embedder, times: TokenTimesteps, tokens_per_step: int) -> tuple[Tensor, Tensor]:
         """Embedding `b s d` and modulation `b s 6 d` of every token."""
         index = times.index.repeat_interleave(tokens_per_step, dim=1)
         if self.time_per_token:
-            return embedder(times.values.gather(1, index))
-        embedding, modulation = embedder(times.values)
-        rows = index + times.values.shape[1] * torch.arange(index.shape[0], device=index.device)[:, None]
+            return embedder(times.unique.gather(1, index))
+        embedding, modulation = embedder(times.unique)
+        rows = index + times.unique.shape[1] * torch.arange(index.shape[0], device=index.device)[:, None]
         return F.embedding(rows, embedding.flatten(0, 1)), modulation.flatten(0, 1)[rows]
 
     def _interact(self, layer: Interaction, v: Tensor, a: Tensor, v_time: Tensor, gate: Gate) -> tuple[Tensor, ...]:
@@ -104,14 +112,16 @@ class PlainTransformer(UniAVGenTransformer):
         index = torch.tensor(windows, device=a.device)
         key, value = (x[:, index].unflatten(-1, (a2v.heads, -1)) for x in (a2v.norm_k(a2v.to_k(a)), a2v.to_v(a)))
         query = a2v.norm_q(a2v.to_q(v)).unflatten(1, (frames, -1)).unflatten(-1, (a2v.heads, -1))
-        query = rotate(query, plane_rotary(height, width, query.shape[-1], a.device))
-        key = rotate(key, moment_rotary(tuple(map(float, range(index.shape[1]))), key.shape[-1], a.device))
+        query = apply_rotary(query, interaction_video_rotary(height, width, query.shape[-1], a.device))
+        key = apply_rotary(
+            key, interaction_audio_rotary(tuple(map(float, range(index.shape[1]))), key.shape[-1], a.device)
+        )
         return a2v.to_out(attended(query, key, value).flatten(1, 2) * mask)
 
     def _see(self, v2a: CrossModalAttention, v: Tensor, a: Tensor) -> Tensor:
         frames, height, width = self.grid
         setting = self.settings.interaction.v2a
-        weights = video_weights(a.shape[1], frames, 4, setting.ramp, setting.source)
+        weights = interpolation_weights(a.shape[1], frames, 4, setting.ramp, setting.source)
         first = torch.tensor([i for i, _, _ in weights], device=a.device)
         second = torch.tensor([min(i + 1, frames - 1) for i, _, _ in weights], device=a.device)
         shares = torch.tensor([[w, following] for _, w, following in weights], device=a.device).to(a)[..., None, None]
@@ -126,7 +136,7 @@ class PlainTransformer(UniAVGenTransformer):
         else:
             key, value = (blend(F.linear(v, p.weight)) + p.bias for p in (v2a.to_k, v2a.to_v))
         key, value = (x.unflatten(-1, (v2a.heads, -1)) for x in (v2a.norm_k(key), value))
-        key = rotate(key, plane_rotary(height, width, key.shape[-1], a.device))
+        key = apply_rotary(key, interaction_video_rotary(height, width, key.shape[-1], a.device))
         query = v2a.norm_q(v2a.to_q(a))[:, :, None].unflatten(-1, (v2a.heads, -1))
         return v2a.to_out(attended(query, key, value)[:, :, 0])
 
@@ -154,8 +164,8 @@ def attend(attn, x: Tensor, source: Tensor, turn: Rotary | None, source_turn: Ro
     query = attn.norm_q(attn.to_q(x)).unflatten(-1, (attn.heads, -1))
     key = attn.norm_k(attn.to_k(source)).unflatten(-1, (attn.heads, -1))
     value = attn.to_v(source).unflatten(-1, (attn.heads, -1))
-    query = query if turn is None else rotate(query, turn)
-    key = key if source_turn is None else rotate(key, source_turn)
+    query = query if turn is None else apply_rotary(query, turn)
+    key = key if source_turn is None else apply_rotary(key, source_turn)
     return attn.to_out[0](attended(query, key, value, mask))
 
 

@@ -13,10 +13,16 @@ from uniavgen.models.interaction.config import (
     InterpolationAligner,
     WindowAligner,
 )
-from uniavgen.models.interaction.interpolation import plan_blend
-from uniavgen.models.interaction.layer import Hearing, Interaction, InteractionContext, Record, Seeing, VideoTime
+from uniavgen.models.interaction.interpolation import plan_interpolation
+from uniavgen.models.interaction.layer import (
+    A2VContext,
+    Interaction,
+    InteractionContext,
+    V2AContext,
+    VideoTimeEmbedding,
+)
 from uniavgen.models.interaction.windows import ClipGrid, plan_windows
-from uniavgen.timebase import Ramp, Source
+from uniavgen.timebase import InterpolationRamp, Source
 
 ROWS, COLUMNS = HEIGHT // 2, WIDTH // 2
 PIXEL_FRAMES = 1 + 4 * (FRAMES - 1)
@@ -85,7 +91,7 @@ def seen_frames(aligner, token: int) -> dict[int, float]:
     match aligner:
         case FrameAligner():
             return {latent_of[math.floor(position)]: 1.0}
-        case InterpolationAligner(ramp=Ramp.FULL):
+        case InterpolationAligner(ramp=InterpolationRamp.FULL):
             k = TOKENS / FRAMES
             i, a = math.floor(token / k), (token % k) / k
             return {i: 1.0} if i == FRAMES - 1 else {i: 1 - a, i + 1: a}
@@ -143,7 +149,7 @@ VARIANTS = {
     "paper": InteractionConfig(a2v=WindowAligner(source=Source.PAPER), v2a=InterpolationAligner(source=Source.PAPER)),
     "global": InteractionConfig(a2v=GlobalAligner(), v2a=GlobalAligner()),
     "frame": InteractionConfig(a2v=FrameAligner(), v2a=FrameAligner()),
-    "mixed": InteractionConfig(a2v=FrameAligner(), v2a=InterpolationAligner(ramp=Ramp.FULL)),
+    "mixed": InteractionConfig(a2v=FrameAligner(), v2a=InterpolationAligner(ramp=InterpolationRamp.FULL)),
     "wide_window": InteractionConfig(a2v=WindowAligner(side_frames=5), v2a=GlobalAligner()),
     "no_side": InteractionConfig(a2v=WindowAligner(side_frames=0)),
     "no_mask": InteractionConfig(face_modulation="none"),
@@ -165,30 +171,28 @@ def test_interaction_equals_the_loops(name: str) -> None:
     audio = normal(BATCH, reference_tokens + TOKENS, da, seed=2)
     grid = ClipGrid(frames=FRAMES, height=ROWS, width=COLUMNS, tokens=TOKENS)
     windows = plan_windows(config.a2v, grid, everything.video.head_dim, everything.timebase, CPU)
-    blend = plan_blend(config.v2a, grid, everything.audio.head_dim, everything.timebase, CPU)
+    blend = plan_interpolation(config.v2a, grid, everything.audio.head_dim, everything.timebase, CPU)
     receives_video = torch.tensor([[0.0, 1, 1, 1], [1, 1, 0, 1]])
     receives_audio = (torch.arange(TOKENS) > 7).float().expand(BATCH, TOKENS)
-    time = VideoTime(embedding=normal(BATCH, 1, dv, seed=3), rows=None)
-    record = Record()
+    time = VideoTimeEmbedding(embedding=normal(BATCH, 1, dv, seed=3), timestep_index=None)
     context = InteractionContext(
-        a2v=Hearing(plan=windows, receives=receives_video),
-        v2a=Seeing(plan=blend, receives=receives_audio),
+        a2v=A2VContext(plan=windows, update_mask=receives_video),
+        v2a=V2AContext(plan=blend, update_mask=receives_audio),
         tokens_per_frame=n,
         reference_frames=reference_frames,
         reference_tokens=reference_tokens,
         video_time=time,
-        keeps=False,
-        masks_wanted=False,
+        cache_kv=False,
+        return_face_masks=False,
         num_interacting=None,
-        record=record,
     )
-    new_video, new_audio = layer(video, audio, context)
+    new_video, new_audio, face_mask, _ = layer(video, audio, context)
     picture = video.unflatten(1, (-1, n))[:, reference_frames:]
     sound = audio[:, reference_tokens:]
     for b in range(BATCH):
         mask = torch.ones(FRAMES, n)
         if config.face_modulation != "none":
-            mask = record.face_mask[b]
+            mask = face_mask[b]
             head = layer.face_mask
             shift, scale = head.scale_shift_table[0] + time.embedding[b]
             hidden = torch.nn.functional.layer_norm(picture[b], (dv,), eps=1e-6) * (1 + scale) + shift
@@ -205,11 +209,11 @@ def test_paper_clip_has_windows_of_51_and_shares_that_name_the_next_frame() -> N
     everything = settings()
     grid = ClipGrid(frames=21, height=2, width=3, tokens=506)
     windows = plan_windows(WindowAligner(), grid, 14, everything.timebase, CPU)
-    assert windows.index.shape == (21, 51)
+    assert windows.token_index.shape == (21, 51)
     assert windows.mask is None
-    blend = plan_blend(InterpolationAligner(source=Source.PAPER), grid, 10, everything.timebase, CPU)
-    assert blend.slots.token_of_slot.shape == (21, 25)
-    assert float(blend.slots.share.max()) < 1
+    blend = plan_interpolation(InterpolationAligner(source=Source.PAPER), grid, 10, everything.timebase, CPU)
+    assert blend.groups.token_index.shape == (21, 25)
+    assert float(blend.groups.next_weight.max()) < 1
 
 
 def test_gradients_of_the_closed_form_equal_those_of_the_loops() -> None:
@@ -221,10 +225,10 @@ def test_gradients_of_the_closed_form_equal_those_of_the_loops() -> None:
     picture = normal(FRAMES, n, everything.video.width, seed=1).requires_grad_()
     sound = normal(TOKENS, everything.audio.width, seed=2).requires_grad_()
     grid = ClipGrid(frames=FRAMES, height=ROWS, width=COLUMNS, tokens=TOKENS)
-    blend = plan_blend(config.v2a, grid, everything.audio.head_dim, everything.timebase, CPU)
+    blend = plan_interpolation(config.v2a, grid, everything.audio.head_dim, everything.timebase, CPU)
     weights = normal(TOKENS, everything.audio.width, seed=4)
     slow = slow_v2a(layer, config, picture, sound, torch.ones(FRAMES, n))
-    fast = layer._audio_update(sound[None], layer.v2a.read(picture[None]), blend)[0]
+    fast = layer._v2a_update(sound[None], layer.v2a.project_kv(picture[None]), blend)[0]
     for parameter in (picture, sound, layer.v2a.to_k.bias, layer.v2a.norm_k.weight):
         (a,) = torch.autograd.grad((slow * weights).sum(), parameter, retain_graph=True)
         (b,) = torch.autograd.grad((fast * weights).sum(), parameter, retain_graph=True)

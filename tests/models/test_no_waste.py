@@ -4,9 +4,9 @@ import tiny
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from uniavgen.batch import OPEN, Stream, TokenTimes
+from uniavgen.batch import OPEN, Stream, TokenTimesteps
 from uniavgen.models import rotary
-from uniavgen.models.interaction.interpolation import plan_blend
+from uniavgen.models.interaction.interpolation import plan_interpolation
 from uniavgen.models.interaction.windows import plan_windows
 
 HEIGHT, WIDTH = 16, 24
@@ -31,16 +31,16 @@ def picture() -> Stream:
     index = (torch.arange(FRAMES) > 1).long()[None]
     return Stream(
         values=tiny.normal(1, 5, FRAMES, HEIGHT, WIDTH),
-        times=TokenTimes(values=torch.tensor([[0.0, 0.7]]), index=index),
-        receives=torch.ones(1, tiny.FRAMES),
+        timesteps=TokenTimesteps(unique=torch.tensor([[0.0, 0.7]]), index=index),
+        update_mask=torch.ones(1, tiny.FRAMES),
         num_reference=1,
     )
 
 
 def sound() -> Stream:
-    times = TokenTimes(values=torch.tensor([[0.0, 0.7]]), index=torch.ones(1, tiny.TOKENS, dtype=torch.long))
+    times = TokenTimesteps(unique=torch.tensor([[0.0, 0.7]]), index=torch.ones(1, tiny.TOKENS, dtype=torch.long))
     return Stream(
-        values=tiny.normal(1, tiny.TOKENS, 7), times=times, receives=torch.ones(1, tiny.TOKENS), num_reference=0
+        values=tiny.normal(1, tiny.TOKENS, 7), timesteps=times, update_mask=torch.ones(1, tiny.TOKENS), num_reference=0
     )
 
 
@@ -74,6 +74,6 @@ def test_time_is_embedded_once_for_each_distinct_value() -> None:
 def test_angles_and_alignment_are_made_once_for_a_clip() -> None:
     model = tiny.model()
     model(picture(), sound(), text(), OPEN)
-    made = [cache.cache_info().misses for cache in (rotary._made_once, plan_windows, plan_blend)]
+    made = [cache.cache_info().misses for cache in (rotary._cached_rotary, plan_windows, plan_interpolation)]
     model(picture(), sound(), text(), OPEN)
-    assert [cache.cache_info().misses for cache in (rotary._made_once, plan_windows, plan_blend)] == made
+    assert [cache.cache_info().misses for cache in (rotary._cached_rotary, plan_windows, plan_interpolation)] == made

@@ -7,7 +7,7 @@ import tiny
 import torch
 from plain import PlainTransformer
 
-from uniavgen.batch import CLOSED, OPEN, Gate, TokenTimes
+from uniavgen.batch import CLOSED, OPEN, Gate, TokenTimesteps
 from uniavgen.models.interaction.config import InteractionConfig, InterpolationAligner, WindowAligner
 from uniavgen.timebase import Source
 
@@ -58,8 +58,8 @@ def test_each_short_cut_alone_changes_nothing(short_cut: str) -> None:
 @torch.no_grad()
 def test_a_remembered_branch_equals_the_plain_equations() -> None:
     model, text, given = tiny.model(), tiny.text(), tiny.video(given=tiny.FRAMES)
-    clean = TokenTimes(values=torch.zeros(2, 1), index=torch.zeros(2, 5, dtype=torch.long))
-    given, audio, gate = replace(given, times=clean), tiny.audio(), Gate(a2v=False)
-    short = model(given, audio, text, gate, memory=model.remember(given, None, text))
+    clean = TokenTimesteps(unique=torch.zeros(2, 1), index=torch.zeros(2, 5, dtype=torch.long))
+    given, audio, gate = replace(given, timesteps=clean), tiny.audio(), Gate(a2v=False)
+    short = model(given, audio, text, gate, branch_cache=model.precompute_branch(given, None, text))
     expected = plain()(given, audio, text, gate)
     assert torch.allclose(short.velocity.audio, expected.velocity.audio, atol=2e-5)

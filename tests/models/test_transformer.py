@@ -8,14 +8,15 @@ import tiny
 import torch
 from diffusers import FirstBlockCacheConfig, WanTransformer3DModel
 
-from uniavgen.batch import CLOSED, OPEN, Gate, Prediction, Stream, TokenTimes
+from uniavgen.batch import CLOSED, OPEN, Gate, Prediction, Stream, TokenTimesteps
 from uniavgen.checkpoint.keymap import WAN_DIFFUSERS
 from uniavgen.config import dump, load, parse
 from uniavgen.errors import ConfigError
+from uniavgen.models.block import SubLayer
 from uniavgen.models.config import TransformerConfig
 from uniavgen.models.interaction.config import InteractionConfig
-from uniavgen.models.rotary import line_rotary, rotate
-from uniavgen.models.speech_text import spoken_at
+from uniavgen.models.rotary import apply_rotary, rotary_1d
+from uniavgen.models.speech_text import complete_symbol_times
 from uniavgen.models.transformer import UniAVGenTransformer
 
 CPU = torch.device("cpu")
@@ -128,8 +129,8 @@ def test_given_parts_send_but_do_not_receive() -> None:
 
 def test_dropping_interaction_for_a_sample_equals_a_closed_gate() -> None:
     model, video, audio = tiny.model(), tiny.video(), tiny.audio()
-    deaf = replace(video, receives=video.receives * torch.tensor([[0.0], [1.0]]))
-    blind = replace(audio, receives=audio.receives * torch.tensor([[0.0], [1.0]]))
+    deaf = replace(video, update_mask=video.update_mask * torch.tensor([[0.0], [1.0]]))
+    blind = replace(audio, update_mask=audio.update_mask * torch.tensor([[0.0], [1.0]]))
     mixed = run(model, deaf, blind)
     for chosen, gate in ((0, CLOSED), (1, OPEN)):
         expected = run(model, video, audio, gate)
@@ -154,7 +155,7 @@ def test_video_branch_is_bit_equal_to_wan() -> None:
     weights = {WAN_DIFFUSERS.to_target(name): value for name, value in wan.state_dict().items()}
     assert not model.load_state_dict(weights, strict=False).unexpected_keys
     caption = tiny.normal(2, settings.caption_tokens, settings.caption_width, seed=6)
-    times = video.times.values.gather(1, video.times.index).repeat_interleave(6, dim=1) * 1000
+    times = video.timesteps.unique.gather(1, video.timesteps.index).repeat_interleave(6, dim=1) * 1000
     with torch.no_grad():
         expected = wan(video.values, times, caption, return_dict=False)[0][:, :, 1:]
         text = replace(tiny.text(), caption=caption)
@@ -174,9 +175,9 @@ def test_audio_branch_alone() -> None:
 
 def test_many_times_equal_one_time() -> None:
     model, video, audio = tiny.model(), tiny.video(), tiny.audio()
-    one = TokenTimes(values=torch.full((2, 1), 0.4), index=torch.zeros(2, 81, dtype=torch.long))
-    two = TokenTimes(values=torch.full((2, 2), 0.4), index=torch.arange(81).remainder(2).expand(2, 81))
-    a, b = (run(model, video, replace(audio, times=times)) for times in (one, two))
+    one = TokenTimesteps(unique=torch.full((2, 1), 0.4), index=torch.zeros(2, 81, dtype=torch.long))
+    two = TokenTimesteps(unique=torch.full((2, 2), 0.4), index=torch.arange(81).remainder(2).expand(2, 81))
+    a, b = (run(model, video, replace(audio, timesteps=times)) for times in (one, two))
     assert torch.allclose(a.velocity.audio, b.velocity.audio, atol=1e-4)
 
 
@@ -187,15 +188,15 @@ def test_a_text_is_the_same_alone_and_in_a_batch() -> None:
         alone = model.encode_text(
             replace(text, caption=text.caption[1:], speech=text.speech[1:, :6], speech_length=torch.tensor([6]))
         )
-    assert torch.allclose(both.speech.hidden[1:, :6], alone.speech.hidden, atol=1e-6)
+    assert torch.allclose(both.speech.features[1:, :6], alone.speech.features, atol=1e-6)
     assert alone.speech.mask is None
     video, audio = tiny.video(), tiny.audio()
     second = [
         replace(
             stream,
             values=stream.values[1:],
-            times=TokenTimes(values=stream.times.values[1:], index=stream.times.index[1:]),
-            receives=stream.receives[1:],
+            timesteps=TokenTimesteps(unique=stream.timesteps.unique[1:], index=stream.timesteps.index[1:]),
+            update_mask=stream.update_mask[1:],
         )
         for stream in (video, audio)
     ]
@@ -207,7 +208,7 @@ def test_a_text_is_the_same_alone_and_in_a_batch() -> None:
 
 def paced(pace: float, onset: float) -> UniAVGenTransformer:
     settings = tiny.settings()
-    speech = replace(settings.audio.speech, pace=pace, onset=onset)
+    speech = replace(settings.audio.speech, initial_symbol_duration=pace, leading_silence=onset)
     torch.manual_seed(0)
     return UniAVGenTransformer.from_settings(replace(settings, audio=replace(settings.audio, speech=speech))).eval()
 
@@ -215,12 +216,12 @@ def paced(pace: float, onset: float) -> UniAVGenTransformer:
 def test_symbols_are_read_where_they_are_told_to_be_spoken() -> None:
     fresh, said = paced(6.0, 9.0), replace(tiny.text(), speech_length=torch.tensor([11, 11]))
     at = torch.rand(tiny.BATCH, 11).cumsum(dim=1) * 7
-    context = fresh.encode_text(replace(said, times=at)).speech
+    context = fresh.encode_text(replace(said, symbol_timestamps=at)).speech
     attention = fresh.blocks[1].audio.attn2
     # Fresh queries are almost alike, so what a token reads most is what stands near.
     asking = attention.norm_q(attention.to_q(torch.zeros(1, 40, fresh.settings.audio.width)))
-    query = rotate(asking.unflatten(2, (attention.heads, -1)), line_rotary(40, fresh.settings.audio.head_dim, CPU))
-    key = fresh.blocks[1].audio.project(context).key
+    query = apply_rotary(asking.unflatten(2, (attention.heads, -1)), rotary_1d(40, fresh.settings.audio.head_dim, CPU))
+    key = fresh.blocks[1].audio.project_text(context).key
     read = torch.einsum("slhc,bmhc->blm", query, key).argmax(dim=2)
     distance = (torch.arange(40)[None, :, None] - at[:, None]).abs()
     inside = (torch.arange(40) > at[:, :1]) & (torch.arange(40) < at[:, -1:])
@@ -230,18 +231,18 @@ def test_symbols_are_read_where_they_are_told_to_be_spoken() -> None:
 def test_untold_symbols_follow_at_the_foretold_pace() -> None:
     pace = torch.tensor([[3.0, 2.0, 4.0, 5.0, 6.0]])
     nan = math.nan
-    assert spoken_at(pace, None, 9.0).tolist() == [[9, 11, 15, 20, 26]]
-    assert spoken_at(pace, torch.tensor([[nan, nan, nan, nan, nan]]), 9.0).tolist() == [[9, 11, 15, 20, 26]]
-    assert spoken_at(pace, torch.tensor([[nan, 1.0, nan, 7.0, nan]]), 9.0).tolist() == [[9, 1, 5, 7, 13]]
+    assert complete_symbol_times(pace, None, 9.0).tolist() == [[9, 11, 15, 20, 26]]
+    assert complete_symbol_times(pace, torch.tensor([[nan, nan, nan, nan, nan]]), 9.0).tolist() == [[9, 11, 15, 20, 26]]
+    assert complete_symbol_times(pace, torch.tensor([[nan, 1.0, nan, 7.0, nan]]), 9.0).tolist() == [[9, 1, 5, 7, 13]]
 
 
 def test_a_fresh_pace_is_even_and_a_text_alone_is_paced_as_in_a_batch() -> None:
     model, text = paced(6.0, 9.0), tiny.text()
-    assert torch.equal(model.encode_text(text).speech.pace, torch.full((tiny.BATCH, 11), 6.0))
+    assert torch.equal(model.encode_text(text).speech.symbol_durations, torch.full((tiny.BATCH, 11), 6.0))
     torch.nn.init.normal_(model.audio_stem.speech_encoder.pace_head.weight, std=0.1)
     alone = replace(text, caption=text.caption[1:], speech=text.speech[1:, :6], speech_length=text.speech_length[1:])
-    together = model.encode_text(text).speech.pace[1:, :6]
-    assert torch.allclose(together, model.encode_text(alone).speech.pace, atol=1e-5)
+    together = model.encode_text(text).speech.symbol_durations[1:, :6]
+    assert torch.allclose(together, model.encode_text(alone).speech.symbol_durations, atol=1e-5)
     assert together.std() > 0.1
 
 
@@ -257,12 +258,12 @@ def test_speech_order_and_places_count() -> None:
 @pytest.mark.parametrize("skip", [(), (2,)])
 def test_memory_equals_the_full_forward(skip: tuple[int, ...]) -> None:
     model, text = tiny.model(), tiny.text()
-    silent = TokenTimes(values=torch.zeros(2, 1), index=torch.zeros(2, 81, dtype=torch.long))
-    driving = replace(tiny.audio(), times=silent, receives=torch.zeros(2, 81))
+    silent = TokenTimesteps(unique=torch.zeros(2, 1), index=torch.zeros(2, 81, dtype=torch.long))
+    driving = replace(tiny.audio(), timesteps=silent, update_mask=torch.zeros(2, 81))
     video = tiny.video()
     with torch.no_grad():
         full = model(video, driving, text, A2V, skip)
-        short = model(video, driving, text, A2V, skip, memory=model.remember(None, driving, text, skip))
+        short = model(video, driving, text, A2V, skip, branch_cache=model.precompute_branch(None, driving, text, skip))
     assert same(full, short, "video")
     assert torch.equal(full.face_masks, short.face_masks)
     assert not short.velocity.audio.any()
@@ -270,9 +271,9 @@ def test_memory_equals_the_full_forward(skip: tuple[int, ...]) -> None:
     filmed, audio = tiny.video(given=4), tiny.audio(reference=3)
     with torch.no_grad():
         full = model(filmed, audio, text, V2A, skip)
-        memory = model.remember(filmed, None, text, skip)
-        short = model(filmed, audio, text, V2A, skip, memory=memory)
-        apart = model(filmed, audio, text, CLOSED, skip, memory=memory)
+        memory = model.precompute_branch(filmed, None, text, skip)
+        short = model(filmed, audio, text, V2A, skip, branch_cache=memory)
+        apart = model(filmed, audio, text, CLOSED, skip, branch_cache=memory)
     assert same(full, short, "audio")
     assert torch.equal(full.face_masks, short.face_masks)
     assert short.velocity.video.shape == full.velocity.video.shape
@@ -299,13 +300,13 @@ def test_kept_keys_and_values_of_the_texts_change_nothing(gate: Gate, keep: tupl
 
 def test_memory_is_refused_where_it_does_not_hold() -> None:
     model, text, video, audio = tiny.model(), tiny.text(), tiny.video(), tiny.audio()
-    memory = model.remember(None, audio, text)
+    memory = model.precompute_branch(None, audio, text)
     with pytest.raises(ConfigError, match="gate must be closed"):
-        model(video, audio, text, OPEN, memory=memory)
+        model(video, audio, text, OPEN, branch_cache=memory)
     with pytest.raises(ConfigError, match="without layers"):
-        model(video, audio, text, A2V, (1,), memory=memory)
-    with pytest.raises(ConfigError, match="one branch is remembered"):
-        model.remember(video, audio, text)
+        model(video, audio, text, A2V, (1,), branch_cache=memory)
+    with pytest.raises(ConfigError, match="one branch is precomputed"):
+        model.precompute_branch(video, audio, text)
 
 
 def test_a_skipped_layer_is_an_identity_in_both_branches() -> None:
@@ -322,23 +323,18 @@ def test_a_skipped_layer_is_an_identity_in_both_branches() -> None:
 @torch.no_grad()
 def test_position_of_the_interaction_in_a_block(position: str) -> None:
     model = tiny.model(InteractionConfig(position=position, layers=(0,)))
-    run_pass = model._lay_out(tiny.video(), tiny.audio(), model.encode_text(tiny.text()), OPEN)
-    block, exchange = model.blocks[0], run_pass.exchange
-    video, audio = run_pass.video.hidden, run_pass.audio.hidden
-    expected = block(video, audio, run_pass.video.context, run_pass.audio.context, exchange)
+    inputs = model._block_inputs(tiny.video(), tiny.audio(), model.encode_text(tiny.text()), OPEN)
+    block, interaction = model.blocks[0], inputs.interaction
+    video, audio = inputs.video.hidden, inputs.audio.hidden
+    expected = block(video, audio, inputs.video.context, inputs.audio.context, interaction)
     after = {"before_cross_attention": 1, "before_ffn": 2, "before_self_attention": 3}[position]
-    for step, (see, hear) in enumerate(
-        [
-            (block.video.attend, block.audio.attend),
-            (block.video.read_text, block.audio.read_text),
-            (block.video.transform, block.audio.transform),
-        ]
-    ):
-        video, audio = see(video, run_pass.video.context), hear(audio, run_pass.audio.context)
-        if step + 1 == after:
-            video, audio = block.interaction(video, audio, exchange)
-    assert torch.equal(video, expected[0])
-    assert torch.equal(audio, expected[1])
+    for count, sublayer in enumerate(SubLayer, start=1):
+        video = block.video.run_sublayer(sublayer, video, inputs.video.context)
+        audio = block.audio.run_sublayer(sublayer, audio, inputs.audio.context)
+        if count == after:
+            video, audio, *_ = block.interaction(video, audio, interaction)
+    assert torch.equal(video, expected.video)
+    assert torch.equal(audio, expected.audio)
 
 
 @pytest.mark.parametrize(

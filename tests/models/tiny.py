@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from uniavgen.batch import Stream, TextInputs, TokenTimes
+from uniavgen.batch import Stream, TextInputs, TokenTimesteps
 from uniavgen.config import load
 from uniavgen.models.config import TransformerConfig
 from uniavgen.models.interaction.config import InteractionConfig
@@ -44,8 +44,8 @@ def video(*, given: int = 1, reference: int = 1, time: float = 0.7, seed: int = 
     index = (torch.arange(frames) >= reference + given).long().expand(BATCH, frames)
     return Stream(
         values=normal(BATCH, 5, frames, HEIGHT, WIDTH, seed=seed),
-        times=TokenTimes(values=torch.tensor([[0.0, time], [0.0, time / 2]]), index=index),
-        receives=(torch.arange(FRAMES) >= given).float().expand(BATCH, FRAMES),
+        timesteps=TokenTimesteps(unique=torch.tensor([[0.0, time], [0.0, time / 2]]), index=index),
+        update_mask=(torch.arange(FRAMES) >= given).float().expand(BATCH, FRAMES),
         num_reference=reference,
     )
 
@@ -56,8 +56,8 @@ def audio(*, given: int = 0, reference: int = 0, time: float = 0.7, seed: int = 
     index = (torch.arange(length) >= reference + given).long().expand(BATCH, length)
     return Stream(
         values=normal(BATCH, length, 7, seed=seed),
-        times=TokenTimes(values=torch.tensor([[0.0, time], [0.0, time / 2]]), index=index),
-        receives=(torch.arange(TOKENS) >= given).float().expand(BATCH, TOKENS),
+        timesteps=TokenTimesteps(unique=torch.tensor([[0.0, time], [0.0, time / 2]]), index=index),
+        update_mask=(torch.arange(TOKENS) >= given).float().expand(BATCH, TOKENS),
         num_reference=reference,
     )
 

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from uniavgen.batch import Gate, Stream, TextInputs, TokenTimes
+from uniavgen.batch import Gate, Stream, TextInputs, TokenTimesteps
 from uniavgen.checkpoint.keymap import release_map
 from uniavgen.checkpoint.sizes import SourceConfig, release_settings
 from uniavgen.models.config import TransformerConfig
@@ -179,8 +179,8 @@ class GoldenSet:
         frames = noise.shape[2]
         index = (torch.arange(1 + frames) > given).long()[None]
         receives = (torch.arange(frames) >= given).float()[None]
-        times = TokenTimes(values=torch.tensor([[0.0, time]]), index=index)
-        return Stream(values=values, times=times, receives=receives, num_reference=1)
+        times = TokenTimesteps(unique=torch.tensor([[0.0, time]]), index=index)
+        return Stream(values=values, timesteps=times, update_mask=receives, num_reference=1)
 
     def _audio(self, time: float, given: int, with_reference: bool) -> Stream:
         noise = self.input("audio_noise")
@@ -188,10 +188,10 @@ class GoldenSet:
         values = torch.cat([reference, self.input("cond_audio")[:, :given], noise[:, given:]], dim=1)
         receives = (torch.arange(noise.shape[1]) >= given).float()[None]
         # One time for the whole sequence, 0 as soon as anything is given. [release]
-        times = TokenTimes(
-            values=torch.tensor([[0.0 if given else time]]), index=torch.zeros(values.shape[:2], dtype=torch.long)
+        times = TokenTimesteps(
+            unique=torch.tensor([[0.0 if given else time]]), index=torch.zeros(values.shape[:2], dtype=torch.long)
         )
-        return Stream(values=values, times=times, receives=receives, num_reference=reference.shape[1])
+        return Stream(values=values, timesteps=times, update_mask=receives, num_reference=reference.shape[1])
 
 
 @dataclass(frozen=True)

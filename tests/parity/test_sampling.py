@@ -10,14 +10,21 @@ import torch
 from golden import TOLERANCE, GoldenSet, golden_set, or_skip, relative_error, set_names
 
 from uniavgen.batch import AVPair
-from uniavgen.flow.guidance import ALONE, NO_TEXT, Guidance, GuidancePlan, Stretch, skipping
+from uniavgen.flow.guidance import (
+    NO_TEXT,
+    NO_TEXT_NO_INTERACTION,
+    Guidance,
+    GuidanceInterval,
+    GuidancePlan,
+    with_skip_layers,
+)
 from uniavgen.flow.sampling import sample
 from uniavgen.flow.schedule import ScheduleConfig, sigmas
 from uniavgen.flow.solver import SolverKind, make_solver
 from uniavgen.inference.velocity import ClipVelocity
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.conditioning import ClipConditions
-from uniavgen.tasks.table import TASKS, Part, Task
+from uniavgen.tasks.table import TASKS, ModalityRole, Task
 from uniavgen.timebase import Source
 
 NAMES = {task.value: task for task in Task} | {
@@ -30,34 +37,36 @@ CASES = [
     for task, preset in golden_set(name).sampled
 ]
 GIVEN_CASES = [
-    case for case in CASES if Part.GIVEN in (TASKS[NAMES[case.values[1]]].video, TASKS[NAMES[case.values[1]]].audio)
+    case
+    for case in CASES
+    if ModalityRole.GIVEN in (TASKS[NAMES[case.values[1]]].video, TASKS[NAMES[case.values[1]]].audio)
 ]
 
 
 def plan_of(numbers: GoldenSet, task: Task, preset: str) -> GuidancePlan:
     settings, source = numbers.sampling, Source(preset)
     fraction = Fraction(str(settings["modality_guidance_fraction"]))
-    stretches = [Stretch(until=fraction, against=ALONE)] if fraction > 0 else []
-    stretches += [Stretch(until=Fraction(1), against=NO_TEXT)] if fraction < 1 else []
-    guidance = Guidance(stretches=tuple(stretches))
+    stretches = [GuidanceInterval(end=fraction, uncond=NO_TEXT_NO_INTERACTION)] if fraction > 0 else []
+    stretches += [GuidanceInterval(end=Fraction(1), uncond=NO_TEXT)] if fraction < 1 else []
+    guidance = Guidance(intervals=tuple(stretches))
     if source is Source.RELEASE:
-        guidance = skipping(guidance, (settings["skip_layer"],))
+        guidance = with_skip_layers(guidance, (settings["skip_layer"],))
     return GuidancePlan(
         guidance=guidance,
         scale=AVPair(video=settings["video_guidance"], audio=settings["audio_guidance"]),
         conditional_gate=TASKS[task].conditional_gate(source),
-        null_gate=TASKS[task].gate,
+        uncond_gate=TASKS[task].gate,
     )
 
 
 def conditions_of(numbers: GoldenSet, task: Task) -> ClipConditions:
     spec, with_reference = TASKS[task], task is Task.REFERENCE_AUDIO
     frames = numbers.input("video_noise").shape[2]
-    reference, given = numbers.given_picture(frames if spec.video is Part.GIVEN else 1)
+    reference, given = numbers.given_picture(frames if spec.video is ModalityRole.GIVEN else 1)
     return ClipConditions(
         reference_image=reference,
         given_video=given,
-        given_audio=numbers.input("cond_audio") if spec.audio is Part.GIVEN else None,
+        given_audio=numbers.input("cond_audio") if spec.audio is ModalityRole.GIVEN else None,
         reference_audio=numbers.input("ref_audio") if with_reference else None,
     )
 
@@ -107,7 +116,7 @@ def test_passes_in_one_batch_change_nothing(name: str, case: str, preset: str) -
 def test_running_a_given_modality_once_changes_nothing(name: str, case: str, preset: str) -> None:
     numbers, spec = golden_set(name), TASKS[NAMES[case]]
     ours = sampled(numbers, case, preset)
-    if spec.video is not Part.GIVEN:
+    if spec.video is not ModalityRole.GIVEN:
         assert relative_error(ours.video, numbers.io[f"sampling.{case}.{preset}.video"][None]) < TOLERANCE
-    if spec.audio is not Part.GIVEN:
+    if spec.audio is not ModalityRole.GIVEN:
         assert relative_error(ours.audio, numbers.io[f"sampling.{case}.{preset}.audio"][None]) < TOLERANCE

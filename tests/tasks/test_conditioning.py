@@ -3,8 +3,8 @@ import torch
 
 from uniavgen.batch import AVPair, Gate
 from uniavgen.errors import ConfigError
-from uniavgen.tasks.conditioning import ClipConditions, ReferenceTime, carries_loss, condition, impose
-from uniavgen.tasks.table import TASKS, Part, Reference, Task
+from uniavgen.tasks.conditioning import ClipConditions, ReferenceTime, condition, loss_mask, replace_given
+from uniavgen.tasks.table import TASKS, ModalityRole, ReferenceAudio, Task
 from uniavgen.timebase import Source
 
 BATCH, CHANNELS, FRAMES, HEIGHT, WIDTH, TOKENS, MEL, REFERENCE = 2, 3, 5, 4, 6, 106, 7, 11
@@ -22,9 +22,13 @@ def state():
 
 def conditions(task, reference=True):
     spec = TASKS[task]
-    given_frames = {Part.GENERATED: 1, Part.PREFIX: PREFIX_FRAMES, Part.GIVEN: FRAMES}[spec.video]
-    given_tokens = {Part.GENERATED: 0, Part.PREFIX: PREFIX_TOKENS, Part.GIVEN: TOKENS}[spec.audio]
-    has_reference = reference and spec.reference_audio is not Reference.NONE
+    given_frames = {ModalityRole.GENERATED: 1, ModalityRole.PREFIX: PREFIX_FRAMES, ModalityRole.GIVEN: FRAMES}[
+        spec.video
+    ]
+    given_tokens = {ModalityRole.GENERATED: 0, ModalityRole.PREFIX: PREFIX_TOKENS, ModalityRole.GIVEN: TOKENS}[
+        spec.audio
+    ]
+    has_reference = reference and spec.reference_audio is not ReferenceAudio.NONE
     return ClipConditions(
         reference_image=noise(BATCH, CHANNELS, 1, HEIGHT, WIDTH, seed=3),
         given_video=noise(BATCH, CHANNELS, given_frames, HEIGHT, WIDTH, seed=4),
@@ -49,10 +53,10 @@ def test_table_of_times_masks_and_loss(task):
     clean, noisy = conditions(task), state()
     video, audio = condition(task, noisy, clean, SIGMA)
 
-    times = video.times.values.gather(1, video.times.index)
+    times = video.timesteps.unique.gather(1, video.timesteps.index)
     expected = torch.cat([torch.zeros(BATCH, 1 + frames), SIGMA[:, None].expand(-1, FRAMES - frames)], dim=1)
     assert torch.equal(times, expected)
-    times = audio.times.values.gather(1, audio.times.index)
+    times = audio.timesteps.unique.gather(1, audio.timesteps.index)
     expected = torch.cat(
         [
             SIGMA[:, None].expand(-1, reference),
@@ -64,10 +68,10 @@ def test_table_of_times_masks_and_loss(task):
     assert torch.equal(times, expected)
 
     assert (video.num_reference, audio.num_reference) == (1, reference)
-    loss = carries_loss(clean, noisy)
+    loss = loss_mask(clean, noisy)
     for mask, receives, given, total in (
-        (loss.video, video.receives, frames, FRAMES),
-        (loss.audio, audio.receives, tokens, TOKENS),
+        (loss.video, video.update_mask, frames, FRAMES),
+        (loss.audio, audio.update_mask, tokens, TOKENS),
     ):
         assert mask.tolist() == [0.0] * given + [1.0] * (total - given)
         assert receives.tolist() == [mask.tolist()] * BATCH
@@ -88,15 +92,15 @@ def test_given_parts_replace_the_leading_part_of_the_clip(task):
         assert torch.equal(audio.values[:, reference : reference + tokens], clean.given_audio)
     assert torch.equal(audio.values[:, reference + tokens :], noisy.audio[:, tokens:])
 
-    imposed = impose(noisy, clean)
+    imposed = replace_given(noisy, clean)
     assert torch.equal(imposed.video, video.values[:, :, 1:])
     assert torch.equal(imposed.audio, audio.values[:, reference:])
-    assert torch.equal(impose(imposed, clean).video, imposed.video)
+    assert torch.equal(replace_given(imposed, clean).video, imposed.video)
 
 
 def test_what_stands_in_given_places_does_not_matter():
     clean, noisy = conditions(Task.CONTINUATION), state()
-    other = impose(noisy, clean)
+    other = replace_given(noisy, clean)
     pairs = [condition(Task.CONTINUATION, each, clean, SIGMA) for each in (noisy, other)]
     for ours, theirs in zip(*pairs, strict=True):
         assert torch.equal(ours.values, theirs.values)
@@ -113,17 +117,19 @@ def test_the_picture_is_the_first_latent_frame_when_no_video_is_given():
 def test_reference_audio_can_be_clean():
     clean = conditions(Task.REFERENCE_AUDIO)
     _, audio = condition(Task.REFERENCE_AUDIO, state(), clean, SIGMA, reference_time=ReferenceTime.CLEAN)
-    times = audio.times.values.gather(1, audio.times.index)
+    times = audio.timesteps.unique.gather(1, audio.timesteps.index)
     assert times[:, :REFERENCE].abs().max() == 0
     assert torch.equal(times[:, REFERENCE:], SIGMA[:, None].expand(-1, TOKENS))
 
 
 def test_dropped_interaction_is_a_sample_that_receives_nothing():
-    video, audio = condition(Task.JOINT, state(), conditions(Task.JOINT), SIGMA, interact=torch.tensor([1.0, 0.0]))
-    assert video.receives[0].sum() == FRAMES - 1
-    assert audio.receives[0].sum() == TOKENS
-    assert video.receives[1].sum() == 0
-    assert audio.receives[1].sum() == 0
+    video, audio = condition(
+        Task.JOINT, state(), conditions(Task.JOINT), SIGMA, interaction_mask=torch.tensor([1.0, 0.0])
+    )
+    assert video.update_mask[0].sum() == FRAMES - 1
+    assert audio.update_mask[0].sum() == TOKENS
+    assert video.update_mask[1].sum() == 0
+    assert audio.update_mask[1].sum() == 0
 
 
 def test_release_closes_v2a_in_the_conditional_pass_with_reference_audio_only():

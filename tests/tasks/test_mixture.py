@@ -6,8 +6,8 @@ import pytest
 from uniavgen.config import dump, parse
 from uniavgen.errors import ConfigError
 from uniavgen.tasks.mixture import MixtureConfig, continuation_frames, sample_step, silence_tokens, step_generator
+from uniavgen.tasks.speech_prompt import cond_text, pad_symbols, symbol_timestamps, uncond_text
 from uniavgen.tasks.table import TASKS, Task
-from uniavgen.tasks.wording import pad_symbols, spoken, told_times, unspoken
 from uniavgen.timebase import Timebase
 
 CLIP = Timebase().clip(81)
@@ -77,24 +77,24 @@ def test_bad_mixtures(bad):
 
 
 def test_words_and_silence():
-    assert spoken("hello") == "hello"
-    assert spoken("hello", "I am") == "I am hello"
-    assert unspoken() == ""
-    assert unspoken("I am") == "I am "
+    assert cond_text("hello") == "hello"
+    assert cond_text("hello", "I am") == "I am hello"
+    assert uncond_text() == ""
+    assert uncond_text("I am") == "I am "
     assert silence_tokens(CLIP) == 30
 
 
 def test_what_a_reference_says_spreads_over_its_sound_and_the_speech_follows_it():
-    times = told_times(num_symbols=10, transcript=4, reference_tokens=50, silence_tokens=30, onset=7.0)[0]
+    times = symbol_timestamps(num_symbols=10, transcript=4, reference_tokens=50, silence_tokens=30, onset=7.0)[0]
     assert times[:4].tolist() == [2.5, 7.5, 12.5, 17.5]
     assert times[5] == 57
     assert times[[4, 6, 7, 8, 9]].isnan().all()
-    silent = told_times(num_symbols=5, transcript=4, reference_tokens=50, silence_tokens=30, onset=7.0)[0]
+    silent = symbol_timestamps(num_symbols=5, transcript=4, reference_tokens=50, silence_tokens=30, onset=7.0)[0]
     assert silent[:4].tolist() == [2.5, 7.5, 12.5, 17.5]
 
 
 def test_a_sentence_behind_silence_begins_there():
-    times = told_times(num_symbols=3, transcript=0, reference_tokens=50, silence_tokens=30, onset=7.0)[0]
+    times = symbol_timestamps(num_symbols=3, transcript=0, reference_tokens=50, silence_tokens=30, onset=7.0)[0]
     assert times[0] == 57
     assert times[1:].isnan().all()
 

@@ -170,7 +170,7 @@ def test_pace_is_judged_between_symbols_whose_times_are_known():
 def test_the_pace_of_a_text_is_learned_from_its_times_alone(folder):
     paced = config("stage.losses.pace=1.0", "stage.losses.video=0", "stage.losses.audio=0").stage
     paced = replace(paced, dropout=Dropout(alone=0.0, no_text=0.0))
-    speech = replace(SETTINGS.audio.speech, pace=20.0, onset=2.0)
+    speech = replace(SETTINGS.audio.speech, initial_symbol_duration=20.0, leading_silence=2.0)
     made = UniAVGenTransformer.from_settings(replace(SETTINGS, audio=replace(SETTINGS.audio, speech=speech)))
     clips, randomness = batch(folder, Task.REFERENCE_AUDIO), StepRandomness(seed=0, step=0)
     optimizer = torch.optim.Adam(made.parameters(), lr=0.02)

@@ -47,7 +47,7 @@ class CaptionEncoder:
     def encode(self, captions: Sequence[str]) -> Float[Tensor, "b m d"]:
         """Features of `max_tokens` tokens each, zero after a caption's end; an empty caption has its end token only."""
         inputs = self.tokenizer(
-            [clean(caption) for caption in captions],
+            [clean_text(caption) for caption in captions],
             padding="max_length",
             max_length=self.max_tokens,
             truncation=True,
@@ -57,7 +57,7 @@ class CaptionEncoder:
         return hidden * rearrange(inputs.attention_mask, "b m -> b m 1").to(hidden)
 
 
-def clean(text: str) -> str:
+def clean_text(text: str) -> str:
     """Text as Wan feeds it to umT5: broken Unicode mended, HTML entities resolved, white space runs made one blank."""
     return re.sub(r"\s+", " ", html.unescape(html.unescape(ftfy.fix_text(text)))).strip()
 
@@ -68,7 +68,7 @@ def word_tokenizer(captions: Iterable[str], max_tokens: int = NANO_MAX_TOKENS) -
     Case does not count. Only a character that is no printable ASCII makes its word unknown.
     """
     splitter = pre_tokenizers.BertPreTokenizer()
-    words = {word.lower() for text in captions for word, _ in splitter.pre_tokenize_str(clean(text))}
+    words = {word.lower() for text in captions for word, _ in splitter.pre_tokenize_str(clean_text(text))}
     letters = [chr(code) for code in range(0x21, 0x7F) if not chr(code).isupper()]
     pieces = [*letters, *(f"##{letter}" for letter in letters)]
     tokens = dict.fromkeys([_PAD, _END, _UNKNOWN, *pieces, *sorted(words)])

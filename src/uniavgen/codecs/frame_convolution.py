@@ -21,7 +21,7 @@ class FrameConvolution(WanCausalConv3d):
     training zeros stay zeros.
     """
 
-    sees_one_frame: bool
+    uses_current_frame_only: bool
     """Whether the newest tap is all there is, in every frame."""
 
     @classmethod
@@ -30,12 +30,12 @@ class FrameConvolution(WanCausalConv3d):
             made = cls(other.in_channels, other.out_channels, other.kernel_size, other.stride)
         made.weight, made.bias = other.weight, other.bias
         made._padding = other._padding
-        made.sees_one_frame = sees_one_frame(other)
+        made.uses_current_frame_only = uses_current_frame_only(other)
         return made
 
     def forward(self, x: Tensor, cache_x: Tensor | None = None) -> Tensor:
         is_first = cache_x is None and x.shape[2] == 1
-        if not (self.sees_one_frame or is_first):
+        if not (self.uses_current_frame_only or is_first):
             return super().forward(x, cache_x)
         left, _, top, _, _, _ = self._padding
         pictures = rearrange(x, "b c F H W -> (b F) c H W")
@@ -53,7 +53,7 @@ def use_frame_convolutions(vae: AutoencoderKLWan) -> None:
             vae.set_submodule(name, FrameConvolution.of(module))
 
 
-def sees_one_frame(convolution: WanCausalConv3d) -> bool:
+def uses_current_frame_only(convolution: WanCausalConv3d) -> bool:
     """Whether all its taps but the newest are zero; not known, and so False, on meta tensors."""
     weight = convolution.weight
     return not weight.is_meta and not bool(weight[:, :, :-1].any())

@@ -57,7 +57,7 @@ MEL: Final = MelConfig()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Normalisation:
+class MelNormalisation:
     """Scalar mean and deviation between raw log-mel and what the audio branch sees."""
 
     mean: float
@@ -72,7 +72,7 @@ class Normalisation:
         return values * self.std + self.mean
 
 
-NORMALISATION: Final = Normalisation(mean=-5.1753, std=2.1544)
+NORMALISATION: Final = MelNormalisation(mean=-5.1753, std=2.1544)
 """[release]"""
 normalise = NORMALISATION.normalise
 denormalise = NORMALISATION.denormalise

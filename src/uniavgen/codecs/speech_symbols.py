@@ -66,7 +66,7 @@ class SpeechSymbols(PreTrainedTokenizerFast):
         ids = self.get_vocab()
         return sorted((symbol for symbol in ids if symbol != FILLER), key=ids.__getitem__)
 
-    def unknown(self, text: str) -> list[str]:
+    def unknown_characters(self, text: str) -> list[str]:
         """Characters of `text` that the vocabulary lacks, each once, in order."""
         known = self.get_vocab()
         return [symbol for symbol in dict.fromkeys(self._normalised(text)) if symbol not in known]

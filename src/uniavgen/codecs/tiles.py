@@ -31,16 +31,16 @@ class Tile:
         return values[..., self.rows, self.columns]
 
 
-def cover(height: int, width: int, side: int | None) -> list[Tile]:
+def tiles_covering(height: int, width: int, side: int | None) -> list[Tile]:
     """Tiles of one size, no more than `side` cells each way, that cover a picture; one tile where `side` is None."""
     return [
         Tile(rows=rows, columns=columns)
-        for rows in _spans(height, side or height)
-        for columns in _spans(width, side or width)
+        for rows in _tile_spans(height, side or height)
+        for columns in _tile_spans(width, side or width)
     ]
 
 
-class Blend:
+class TileBlender:
     """Values of overlapping tiles, faded into each other where they overlap; kept in float32 on the CPU."""
 
     def __init__(self, shape: tuple[int, int, int, int, int]) -> None:
@@ -61,10 +61,10 @@ class Blend:
 
     def _fade(self, tile: Tile) -> Float[Tensor, "tile_h tile_w"]:
         height, width = self._weight.shape
-        return rearrange(_ramp(tile.rows, height), "h -> h 1") * _ramp(tile.columns, width)
+        return rearrange(_fade_ramp(tile.rows, height), "h -> h 1") * _fade_ramp(tile.columns, width)
 
 
-def _spans(length: int, side: int) -> list[slice]:
+def _tile_spans(length: int, side: int) -> list[slice]:
     if length <= side:
         return [slice(0, length)]
     count = math.ceil((length - side) / (side - side // OVERLAP)) + 1
@@ -72,7 +72,7 @@ def _spans(length: int, side: int) -> list[slice]:
     return [slice(start, start + side) for start in starts]
 
 
-def _ramp(span: slice, length: int) -> Float[Tensor, " s"]:
+def _fade_ramp(span: slice, length: int) -> Float[Tensor, " s"]:
     """1 in the middle, falling towards neighbours; at the picture's own border it stays 1."""
     size = span.stop - span.start
     places, fade = torch.arange(size) + 0.5, max(size // OVERLAP, 1)

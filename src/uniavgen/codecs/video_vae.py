@@ -17,12 +17,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from uniavgen.codecs.frame_convolution import use_frame_convolutions
-from uniavgen.codecs.tiles import Blend, Tile, cover
+from uniavgen.codecs.tiles import Tile, TileBlender, tiles_covering
 from uniavgen.config import Config
 from uniavgen.errors import ConfigError, MediaError
 from uniavgen.timebase import Timebase
 
-Progress = Callable[[int, int], None]
+DecodeProgress = Callable[[int, int], None]
 """Called with (latent frames done, latent frames in all); a latent frame counts once a tile."""
 _PATCH_PX = 2
 """Pixels a side that become channels before the first level. [Wan2.2]"""
@@ -125,7 +125,7 @@ class VideoCodec:
         tiles = self._tiles(*cells)
         if len(tiles) == 1:
             return self.normalise(self._encoded(pixels))
-        blend = Blend((batch, self.latent_channels, num_latent_frames, *cells))
+        blend = TileBlender((batch, self.latent_channels, num_latent_frames, *cells))
         for tile in tiles:
             encoded = self._encoded(tile.scaled(self.spatial_stride).cut(pixels))
             blend.add(tile, slice(0, num_latent_frames), encoded)
@@ -134,13 +134,13 @@ class VideoCodec:
 
     @torch.no_grad()
     def decode(
-        self, latents: Float[Tensor, "b c f h w"], progress: Progress | None = None
+        self, latents: Float[Tensor, "b c f h w"], progress: DecodeProgress | None = None
     ) -> Float[Tensor, "b 3 F H W"]:
         """Pixels in [-1, 1] of normalised latents; F = 1 + 4 (f - 1). See `decode_frames`."""
         return torch.cat(list(self.decode_frames(latents, progress)), dim=2)
 
     def decode_frames(
-        self, latents: Float[Tensor, "b c f h w"], progress: Progress | None = None
+        self, latents: Float[Tensor, "b c f h w"], progress: DecodeProgress | None = None
     ) -> Iterator[Float[Tensor, "b 3 F H W"]]:
         """Pixels in [-1, 1] of one latent frame after the other: 1 pixel frame of the first, 4 of each other.
 
@@ -154,7 +154,7 @@ class VideoCodec:
         timing = self._timebase
         spans = [slice(timing.frames_in(i), timing.frames_in(i + 1)) for i in range(num_latent_frames)]
         size = (batch, 3, spans[-1].stop, *(self.spatial_stride * side for side in cells))
-        blend = Blend(size) if len(tiles) > 1 else None
+        blend = TileBlender(size) if len(tiles) > 1 else None
         if progress is not None:
             progress(0, total)
         for tile in tiles:
@@ -174,7 +174,7 @@ class VideoCodec:
         return Timebase(temporal_stride=self.temporal_stride)
 
     def _tiles(self, height: int, width: int) -> list[Tile]:
-        return cover(height, width, None if self.tile_px is None else self.tile_px // self.spatial_stride)
+        return tiles_covering(height, width, None if self.tile_px is None else self.tile_px // self.spatial_stride)
 
     def _encoded(self, pixels: Float[Tensor, "b 3 F H W"]) -> Float[Tensor, "b c f h w"]:
         """The autoencoder's own latents."""

@@ -59,7 +59,7 @@ class GriffinLimVocoder(ModelMixin, ConfigMixin):
         return inverse_stft(target * phase, config.num_fft, config.hop).clamp(-1, 1)
 
 
-class ConvNeXtBlock(nn.Module):
+class VocoderConvNeXtBlock(nn.Module):
     """Depthwise convolution over time, then a pointwise MLP, scaled per channel."""
 
     def __init__(self, width: int, hidden: int, scale: float) -> None:
@@ -91,7 +91,7 @@ class NanoVocoder(ModelMixin, ConfigMixin):
         super().__init__()
         self.embed = nn.Conv1d(num_mel, width, kernel_size=7, padding=3)
         self.norm_in = nn.LayerNorm(width, eps=1e-6)
-        self.blocks = nn.ModuleList(ConvNeXtBlock(width, hidden, 1 / num_layers) for _ in range(num_layers))
+        self.blocks = nn.ModuleList(VocoderConvNeXtBlock(width, hidden, 1 / num_layers) for _ in range(num_layers))
         self.norm_out = nn.LayerNorm(width, eps=1e-6)
         self.head = nn.Linear(width, num_fft + 2)
         for module in self.modules():

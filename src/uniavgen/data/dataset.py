@@ -21,7 +21,7 @@ from uniavgen.data.sampler import Sampler
 from uniavgen.data.words import Word, symbol_times
 from uniavgen.errors import DataError
 from uniavgen.tasks.mixture import StepSpec, silence_tokens
-from uniavgen.tasks.wording import pad_symbols, spoken, unspoken
+from uniavgen.tasks.speech_prompt import cond_text, pad_symbols, uncond_text
 from uniavgen.timebase import ClipTiming
 
 _REFERENCE_STREAM = 2
@@ -55,7 +55,7 @@ class Batch:
                 caption=text.caption.to(device),
                 speech=text.speech.to(device),
                 speech_length=text.speech_length.to(device),
-                times=moved(text.times),
+                symbol_timestamps=moved(text.symbol_timestamps),
             )
 
         return Batch(
@@ -205,8 +205,8 @@ class TrainingData:
         """
         texts, times, rate = [], [], float(self.timing.base.tokens_per_second)
         for clip, reference in zip(transcripts, reference_transcripts, strict=True):
-            first = unspoken(None if reference is None else reference.text)
-            texts.append(first if clip is None else spoken(clip.text, None if reference is None else reference.text))
+            first = uncond_text(None if reference is None else reference.text)
+            texts.append(first if clip is None else cond_text(clip.text, None if reference is None else reference.text))
             told = torch.full((len(texts[-1]),), torch.nan)
             for part, begins, after in ((reference, 0, 0), (clip if timed else None, len(first), reference_tokens)):
                 if part is not None and part.text == _joined(part.words):
@@ -219,7 +219,7 @@ class TrainingData:
             # Times are of characters, so each must be a symbol.
             if len(ids) == len(told):
                 row[: len(told)] = told
-        return TextInputs(caption=captions, speech=symbols, speech_length=lengths, times=padded)
+        return TextInputs(caption=captions, speech=symbols, speech_length=lengths, symbol_timestamps=padded)
 
     def _reference(
         self, source: int, index: int, number: int, length: int

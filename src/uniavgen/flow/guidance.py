@@ -1,8 +1,10 @@
-"""Guidance as data: which passes are run at which step, and how their velocities are combined.
+"""Classifier-free guidance as data: which passes are run at which step, and how their velocities are combined.
 
-v = u + s (c - u): c knows the texts, u is a pass without them, s is one scale a modality [paper eq. (10), (11)].
-In modality-aware guidance (MA-CFG) u has no interaction either, so both modalities are guided by each other.
-Dropout in training drops exactly what those passes leave out.
+    v = u + s (c - u)                                                    [paper eq. (10), (11)]
+
+c is the velocity of the conditional pass, u that of the unconditional pass, s one scale a modality. In vanilla guidance
+u has no text. In modality-aware guidance (MA-CFG) u has no interaction either, so that each modality's influence on the
+other is amplified too. Training drops exactly what those passes leave out (`Dropout`).
 
 Letters: b batch.
 """
@@ -24,75 +26,77 @@ class Pass:
     """One evaluation of the transformer. Passes are equal when they compute the same."""
 
     text: bool
-    """Whether caption and speech are told, or empty."""
+    """Whether caption and speech are given, or empty."""
     gate: Gate = OPEN
     skip_layers: tuple[int, ...] = ()
 
 
 CONDITIONAL = Pass(text=True)
 NO_TEXT = Pass(text=False)
-ALONE = Pass(text=False, gate=CLOSED)
-"""Neither text nor the other modality: MA-CFG's null pass. [paper 3.4, release]"""
+NO_TEXT_NO_INTERACTION = Pass(text=False, gate=CLOSED)
+"""MA-CFG's unconditional pass, one for both modalities. [paper 3.4, release]"""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Term:
+class WeightedPass:
     """One pass and the weight of its velocity, a number a modality."""
 
-    run: Pass
+    pass_: Pass
     weight: AVPair
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stretch:
-    """The steps up to a share of all steps, and what they are guided against; None is no guidance."""
+class GuidanceInterval:
+    """The sampling steps up to `end`, a share of all steps, and their unconditional pass; None is no guidance."""
 
-    until: Fraction
-    against: Pass | None
+    end: Fraction
+    uncond: Pass | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Guidance:
-    """Stretches of the sampling, the noisy end first; the last one reaches 1."""
+    """Intervals of the sampling, the noisy end first; the last one ends at 1."""
 
-    stretches: tuple[Stretch, ...]
+    intervals: tuple[GuidanceInterval, ...]
 
     def __post_init__(self) -> None:
-        ends = [stretch.until for stretch in self.stretches]
+        ends = [interval.end for interval in self.intervals]
         if not ends or ends != sorted(set(ends)) or ends[0] <= 0 or ends[-1] != 1:
-            raise ConfigError(f"guidance stretches must end at growing shares above 0 up to 1, got {ends}")
+            raise ConfigError(f"guidance intervals must end at growing shares above 0 up to 1, got {ends}")
 
-    def against(self, step: int, num_steps: int) -> Pass | None:
-        """The pass that step `step` of `num_steps` is guided against. A stretch takes whole steps. [release]"""
-        return next(s.against for s in self.stretches if step < int(s.until * num_steps))
+    def uncond_pass(self, step: int, num_steps: int) -> Pass | None:
+        """Returns the unconditional pass of step `step` of `num_steps`. An interval holds whole steps. [release]"""
+        return next(i.uncond for i in self.intervals if step < int(i.end * num_steps))
 
 
-HALF, ALL = Fraction(1, 2), Fraction(1)
+_HALF, _ALL = Fraction(1, 2), Fraction(1)
+_MA_CFG_HALF = GuidanceInterval(end=_HALF, uncond=NO_TEXT_NO_INTERACTION)
 
 GUIDANCE: dict[str, Guidance] = {
-    "none": Guidance(stretches=(Stretch(until=ALL, against=None),)),
-    "vanilla": Guidance(stretches=(Stretch(until=ALL, against=NO_TEXT),)),
-    "ma_cfg": Guidance(stretches=(Stretch(until=ALL, against=ALONE),)),
+    "none": Guidance(intervals=(GuidanceInterval(end=_ALL, uncond=None),)),
+    "vanilla": Guidance(intervals=(GuidanceInterval(end=_ALL, uncond=NO_TEXT),)),
+    "ma_cfg": Guidance(intervals=(GuidanceInterval(end=_ALL, uncond=NO_TEXT_NO_INTERACTION),)),
     # The paper's default: MA-CFG on [0.5, 1] of unshifted time. Outside, the release keeps vanilla guidance.
-    "ma_cfg_interval": Guidance(stretches=(Stretch(until=HALF, against=ALONE), Stretch(until=ALL, against=NO_TEXT))),
-    "ma_cfg_interval_none": Guidance(stretches=(Stretch(until=HALF, against=ALONE), Stretch(until=ALL, against=None))),
+    "ma_cfg_interval": Guidance(intervals=(_MA_CFG_HALF, GuidanceInterval(end=_ALL, uncond=NO_TEXT))),
+    "ma_cfg_interval_none": Guidance(intervals=(_MA_CFG_HALF, GuidanceInterval(end=_ALL, uncond=None))),
 }
 """Presets by name. [paper table 9; release for what happens outside the interval]"""
 PAPER, RELEASE = "ma_cfg_interval", "release"
 RELEASE_SKIP_LAYERS = (11,)
-"""Blocks that the release skips in the pass it guides against; not in the paper."""
+"""Blocks that the release skips in the unconditional pass (skip-layer guidance); not in the paper."""
 
 
-def skipping(guidance: Guidance, layers: tuple[int, ...]) -> Guidance:
-    """`guidance` with blocks left out of every pass that is guided against (skip-layer guidance)."""
+def with_skip_layers(guidance: Guidance, layers: tuple[int, ...]) -> Guidance:
+    """Returns `guidance` with blocks left out of every unconditional pass (skip-layer guidance)."""
     return Guidance(
-        stretches=tuple(
-            replace(s, against=s.against and replace(s.against, skip_layers=layers)) for s in guidance.stretches
+        intervals=tuple(
+            replace(i, uncond=None if i.uncond is None else replace(i.uncond, skip_layers=layers))
+            for i in guidance.intervals
         )
     )
 
 
-GUIDANCE[RELEASE] = skipping(GUIDANCE[PAPER], RELEASE_SKIP_LAYERS)
+GUIDANCE[RELEASE] = with_skip_layers(GUIDANCE[PAPER], RELEASE_SKIP_LAYERS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,43 +108,43 @@ class GuidancePlan:
     """s of video and audio; 1 is the conditional pass alone. [paper 4.1: 3 and 2]"""
     conditional_gate: Gate = OPEN
     """Directions that the task leaves open in the conditional pass."""
-    null_gate: Gate = OPEN
-    """Directions that it leaves open in the pass guided against."""
+    uncond_gate: Gate = OPEN
+    """Directions that it leaves open in the unconditional pass."""
 
-    def terms(self, step: int, num_steps: int) -> tuple[Term, ...]:
-        """The passes of a step. A pass that would weigh nothing is not run."""
+    def weighted_passes(self, step: int, num_steps: int) -> tuple[WeightedPass, ...]:
+        """Returns the passes of a step: v = s c + (1 - s) u. A pass whose weight would be 0 is not run."""
         conditional = replace(CONDITIONAL, gate=CONDITIONAL.gate & self.conditional_gate)
-        against = self.guidance.against(step, num_steps)
-        if against is None or (self.scale.video == 1 and self.scale.audio == 1):
-            return (Term(run=conditional, weight=AVPair(video=1.0, audio=1.0)),)
-        null = replace(against, gate=against.gate & self.null_gate)
+        uncond = self.guidance.uncond_pass(step, num_steps)
+        if uncond is None or (self.scale.video == 1 and self.scale.audio == 1):
+            return (WeightedPass(pass_=conditional, weight=AVPair(video=1.0, audio=1.0)),)
+        uncond = replace(uncond, gate=uncond.gate & self.uncond_gate)
         return (
-            Term(run=conditional, weight=self.scale),
-            Term(run=null, weight=AVPair(video=1.0 - self.scale.video, audio=1.0 - self.scale.audio)),
+            WeightedPass(pass_=conditional, weight=self.scale),
+            WeightedPass(pass_=uncond, weight=AVPair(video=1.0 - self.scale.video, audio=1.0 - self.scale.audio)),
         )
 
     def passes(self, num_steps: int) -> list[Pass]:
-        """Every distinct pass of a sampling, in order of first use."""
-        return list(dict.fromkeys(t.run for step in range(num_steps) for t in self.terms(step, num_steps)))
+        """Returns every distinct pass of a sampling, in order of first use."""
+        return list(dict.fromkeys(w.pass_ for step in range(num_steps) for w in self.weighted_passes(step, num_steps)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dropout(Config):
-    """How often training sees the passes that sampling guides against. [ours; the paper is silent]"""
+    """How often training drops the conditions that guidance drops. [ours; the paper is silent]"""
 
     alone: float = 0.10
-    """Both texts empty and both directions of interaction off: `ALONE`."""
+    """Probability of both texts empty and both directions of interaction off: `NO_TEXT_NO_INTERACTION`."""
     no_text: float = 0.05
-    """Both texts empty, interactions on: `NO_TEXT`."""
+    """Probability of both texts empty, interactions on: `NO_TEXT`."""
 
     def __post_init__(self) -> None:
         if min(self.alone, self.no_text) < 0 or self.alone + self.no_text > 1:
             raise ConfigError(
-                f"dropout shares are at least 0 and sum to at most 1, got {self.alone} and {self.no_text}"
+                f"dropout probabilities are at least 0 and sum to at most 1, got {self.alone} and {self.no_text}"
             )
 
     def masks(self, uniform: Float[Tensor, " b"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-        """`(text, interact)`, 1 where a sample keeps them, out of uniform numbers in [0, 1)."""
-        interact = (uniform >= self.alone).to(torch.float32)
-        text = (uniform >= self.alone + self.no_text).to(torch.float32)
-        return text, interact
+        """Returns `(text_mask, interaction_mask)`, 1 where a sample keeps them, of uniform numbers in [0, 1)."""
+        interaction_mask = (uniform >= self.alone).to(torch.float32)
+        text_mask = (uniform >= self.alone + self.no_text).to(torch.float32)
+        return text_mask, interaction_mask

@@ -17,23 +17,23 @@ def interpolate(clean: AVPair, noise: AVPair, t: Float[Tensor, " b"]) -> AVPair:
     )
 
 
-def velocity(clean: AVPair, noise: AVPair) -> AVPair:
+def target_velocity(clean: AVPair, noise: AVPair) -> AVPair:
     """What the transformer learns to say, the same at every t."""
     return noise - clean
 
 
-def clean_from(state: AVPair, velocity: AVPair, t: Float[Tensor, " b"]) -> AVPair:
+def predict_clean(state: AVPair, velocity: AVPair, t: Float[Tensor, " b"]) -> AVPair:
     """The clip that a velocity at t points to: x_0 = x_t - t v."""
     return AVPair(
-        video=state.video - _beside(t, state.video) * velocity.video,
-        audio=state.audio - _beside(t, state.audio) * velocity.audio,
+        video=state.video - expand_like(t, state.video) * velocity.video,
+        audio=state.audio - expand_like(t, state.audio) * velocity.audio,
     )
 
 
 def _mix(clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-    t = _beside(t, clean)
+    t = expand_like(t, clean)
     return (1 - t) * clean + t * noise
 
 
-def _beside(t: Tensor, values: Tensor) -> Tensor:
+def expand_like(t: Tensor, values: Tensor) -> Tensor:
     return t.reshape(-1, *(1,) * (values.ndim - 1))

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from uniavgen.batch import AVPair
 from uniavgen.flow.guidance import GuidancePlan, Pass
-from uniavgen.flow.path import clean_from
+from uniavgen.flow.path import predict_clean
 from uniavgen.flow.solver import Solver
 
-Velocity = Callable[[AVPair, Tensor, tuple[Pass, ...]], Sequence[AVPair]]
+VelocityFunction = Callable[[AVPair, Tensor, tuple[Pass, ...]], Sequence[AVPair]]
 """State, sigma ` b` float32, the passes of a step -> velocity of the whole clip in each of them."""
 
 
@@ -32,7 +32,7 @@ OnStep = Callable[[SamplingStep], None]
 
 
 def sample(
-    velocity: Velocity,
+    velocity: VelocityFunction,
     noise: AVPair,
     sigmas: Float[Tensor, " n"],
     plan: GuidancePlan,
@@ -52,17 +52,17 @@ def sample(
         guided = guided_velocity(velocity, state, sigma, plan, step, num_steps)
         before, state = state, solver.advance(state, guided, step)
         if on_step is not None:
-            clean = clean_from(before, guided, sigma)
+            clean = predict_clean(before, guided, sigma)
             on_step(SamplingStep(index=step, num_steps=num_steps, state=state, clean=clean))
     return state
 
 
 def guided_velocity(
-    velocity: Velocity, state: AVPair, sigma: Float[Tensor, " b"], plan: GuidancePlan, step: int, num_steps: int
+    velocity: VelocityFunction, state: AVPair, sigma: Float[Tensor, " b"], plan: GuidancePlan, step: int, num_steps: int
 ) -> AVPair:
     """The weighted sum of a step's passes."""
-    terms = plan.terms(step, num_steps)
-    velocities = velocity(state, sigma, tuple(term.run for term in terms))
+    terms = plan.weighted_passes(step, num_steps)
+    velocities = velocity(state, sigma, tuple(term.pass_ for term in terms))
     first, *others = (_float32(v) * term.weight for v, term in zip(velocities, terms, strict=True))
     return sum(others, start=first)
 

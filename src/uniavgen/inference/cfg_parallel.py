@@ -18,19 +18,19 @@ from torch.distributed.device_mesh import DeviceMesh
 from uniavgen.batch import AVPair
 from uniavgen.distributed import CFG_DIM, ParallelContext
 from uniavgen.flow.guidance import Pass
-from uniavgen.flow.sampling import Velocity
+from uniavgen.flow.sampling import VelocityFunction
 
 
-def cfg_parallel(velocity: Velocity, parallel: ParallelContext) -> Velocity:
+def cfg_parallel(velocity: VelocityFunction, parallel: ParallelContext) -> VelocityFunction:
     """Returns `velocity` with the passes of a step spread over the groups along `CFG_DIM`; itself for one group."""
     mesh = parallel.sub_mesh(CFG_DIM)
     return velocity if mesh is None else _CFGParallelVelocity(velocity, mesh)
 
 
 class _CFGParallelVelocity:
-    """A `flow.sampling.Velocity` that runs every n-th pass of a step and receives the others from other processes."""
+    """A `VelocityFunction` that runs every n-th pass of a step and receives the others from other processes."""
 
-    def __init__(self, velocity: Velocity, mesh: DeviceMesh) -> None:
+    def __init__(self, velocity: VelocityFunction, mesh: DeviceMesh) -> None:
         self._velocity, self._group = velocity, mesh.get_group()
         self._rank, self._size = mesh.get_local_rank(), mesh.size()
 

@@ -15,7 +15,7 @@ from uniavgen.inference.crossfade import is_silent
 from uniavgen.inference.request import MAX_VOICE_S, MIN_FRAMES, Request
 from uniavgen.inference.resize import ResizeRule, resize
 from uniavgen.media.video import resample_frames
-from uniavgen.tasks.table import REFERENCE_SILENCE_S, TASKS, Part
+from uniavgen.tasks.table import REFERENCE_SILENCE_S, TASKS, ModalityRole
 from uniavgen.timebase import ClipTiming, Timebase
 
 
@@ -49,13 +49,13 @@ def prepare_inputs(request: Request, base: Timebase, size: ResizeRule) -> ModelI
     elif request.video is not None:
         frames = resample_frames(request.video, request.video_fps, base.fps)
         frames = frames[: _video_length(request, frames.shape[0], timing, spec.video)]
-        timing = base.clip(len(frames)) if spec.video is Part.GIVEN else timing
+        timing = base.clip(len(frames)) if spec.video is ModalityRole.GIVEN else timing
     else:
         raise ConfigError("a request has an image or a video; give one")
     given_tokens = {
-        Part.GENERATED: 0,
-        Part.PREFIX: timing.tokens_before(base.latent_frames(len(frames))),
-        Part.GIVEN: timing.num_audio_tokens,
+        ModalityRole.GENERATED: 0,
+        ModalityRole.PREFIX: timing.tokens_before(base.latent_frames(len(frames))),
+        ModalityRole.GIVEN: timing.num_audio_tokens,
     }[spec.audio]
     audio = None if request.audio is None else resample(request.audio, request.audio_rate_hz, base.sample_rate_hz)
     return ModelInputs(
@@ -77,11 +77,11 @@ def resample(
     return resample_poly(waveform, ratio.numerator, ratio.denominator).astype(np.float32)
 
 
-def _video_length(request: Request, available: int, timing: ClipTiming, part: Part) -> int:
+def _video_length(request: Request, available: int, timing: ClipTiming, part: ModalityRole) -> int:
     """Frames of the given video that are used: the largest 1 + 4n that there are and may be."""
     stride = timing.base.temporal_stride
-    most = timing.num_frames if part is Part.GIVEN else timing.num_frames - stride
-    least = MIN_FRAMES if part is Part.GIVEN else 1
+    most = timing.num_frames if part is ModalityRole.GIVEN else timing.num_frames - stride
+    least = MIN_FRAMES if part is ModalityRole.GIVEN else 1
     seconds, most_s = float(available / timing.base.fps), float(most / timing.base.fps)
     if available < least:
         least_s = float(least / timing.base.fps)
@@ -90,7 +90,7 @@ def _video_length(request: Request, available: int, timing: ClipTiming, part: Pa
         raise MediaError(
             f"the video lasts {seconds:.2f} s, at most {most_s:.2f} s can be given; cut it or ask to trim it"
         )
-    if available > most and part is Part.PREFIX:
+    if available > most and part is ModalityRole.PREFIX:
         # The paper's own continuations keep half of the clip.
         most = timing.base.frames_in((timing.num_latent_frames + 1) // 2)
     used = min(available, most)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from uniavgen.batch import AVPair, TextInputs
-from uniavgen.codecs.tiles import cover
+from uniavgen.codecs.tiles import tiles_covering
 from uniavgen.codecs.video_vae import VideoCodec, to_frames
 from uniavgen.codecs.vocoder import as_vocoder
 from uniavgen.errors import ConfigError
@@ -37,8 +37,8 @@ from uniavgen.inference.sampling_config import SamplingConfig
 from uniavgen.inference.tensor_memory import peak_bytes_on_meta
 from uniavgen.inference.velocity import ClipVelocity
 from uniavgen.models.transformer import UniAVGenTransformer
-from uniavgen.tasks.conditioning import ClipConditions, impose
-from uniavgen.tasks.table import REFERENCE_SILENCE_S, TASKS, Part, Reference, Task
+from uniavgen.tasks.conditioning import ClipConditions, replace_given
+from uniavgen.tasks.table import REFERENCE_SILENCE_S, TASKS, ModalityRole, ReferenceAudio, Task
 from uniavgen.timebase import ClipTiming
 
 GIB = 2**30
@@ -92,18 +92,18 @@ class Workload:
         """Those that the task has: what is given is not decoded."""
         spec = TASKS[self.task]
         left_out = {Phase.DECODE_VIDEO: spec.video, Phase.DECODE_AUDIO: spec.audio}
-        return tuple(phase for phase in Phase if left_out.get(phase) is not Part.GIVEN)
+        return tuple(phase for phase in Phase if left_out.get(phase) is not ModalityRole.GIVEN)
 
 
 def largest_workload(task: Task, height: int, width: int, timing: ClipTiming, sampling: SamplingConfig) -> Workload:
     """The most that a clip of this size can take."""
     spec, base = TASKS[task], timing.base
     latents = {
-        Part.GENERATED: 1,
-        Part.PREFIX: (timing.num_latent_frames + 1) // 2,
-        Part.GIVEN: timing.num_latent_frames,
+        ModalityRole.GENERATED: 1,
+        ModalityRole.PREFIX: (timing.num_latent_frames + 1) // 2,
+        ModalityRole.GIVEN: timing.num_latent_frames,
     }
-    has_voice = spec.reference_audio is Reference.NEEDED
+    has_voice = spec.reference_audio is ReferenceAudio.NEEDED
     return Workload(
         task=task,
         height=height,
@@ -334,7 +334,7 @@ class MemoryPlanner:
 
     def _tile(self, side_px: int | None) -> tuple[int, int]:
         """Pixels that the autoencoder sees at a time."""
-        first = cover(self.workload.height, self.workload.width, side_px)[0]
+        first = tiles_covering(self.workload.height, self.workload.width, side_px)[0]
         return first.rows.stop, first.columns.stop
 
     def _encode_picture(self, side_px: int | None) -> int:
@@ -373,7 +373,7 @@ class MemoryPlanner:
         spec, sampling = TASKS[self.workload.task], self.workload.sampling
         # One block of each kind will do, and for the others what they keep of the texts. Where a given modality is
         # remembered, blocks leave more behind.
-        remembers = Part.GIVEN in (spec.video, spec.audio)
+        remembers = ModalityRole.GIVEN in (spec.video, spec.audio)
         transformer = self.components.transformer if remembers else _one_of_each_kind(self.components.transformer)
         plan = sampling.plan(self.workload.task)
         passes = set(plan.passes(sampling.steps))
@@ -397,7 +397,7 @@ class MemoryPlanner:
                 cache_text_kv=cache_text_kv,
             )
             state = sample(velocity, noise, times, plan, make_solver(sampling.solver, times), lambda _: None)
-            impose(state, clean)
+            replace_given(state, clean)
             kept_by_others = others * velocity.text_kv_bytes // len(transformer.blocks)
 
         return self._count(run, transformer) + kept_by_others
@@ -418,9 +418,9 @@ class MemoryPlanner:
         spec, timing, state = TASKS[self.workload.task], self.workload.timing, self._state()
         given = state.video[:, :, : timing.base.latent_frames(self.workload.given_frames)].clone()
         tokens = {
-            Part.GENERATED: 0,
-            Part.PREFIX: timing.tokens_before(given.shape[2]),
-            Part.GIVEN: timing.num_audio_tokens,
+            ModalityRole.GENERATED: 0,
+            ModalityRole.PREFIX: timing.tokens_before(given.shape[2]),
+            ModalityRole.GIVEN: timing.num_audio_tokens,
         }[spec.audio]
         voice = state.audio.new_empty(1, self.workload.voice_tokens, state.audio.shape[2])
         return ClipConditions(

@@ -41,10 +41,10 @@ from uniavgen.inference.speed import SpeedConfig, apply_speed, first_block_cache
 from uniavgen.inference.velocity import ClipVelocity
 from uniavgen.models.sequence_parallel import apply_sequence_parallel
 from uniavgen.models.transformer import UniAVGenTransformer
-from uniavgen.tasks.conditioning import ClipConditions, check, impose
+from uniavgen.tasks.conditioning import ClipConditions, check, replace_given
 from uniavgen.tasks.mixture import silence_tokens
-from uniavgen.tasks.table import TASKS, Part
-from uniavgen.tasks.wording import pad_symbols, spoken, told_times, unspoken
+from uniavgen.tasks.speech_prompt import cond_text, pad_symbols, symbol_timestamps, uncond_text
+from uniavgen.tasks.table import TASKS, ModalityRole
 
 
 class UniAVGenPipeline(DiffusionPipeline):
@@ -187,7 +187,7 @@ class UniAVGenPipeline(DiffusionPipeline):
                 has_text: encoder.encode([prepared.request.caption if has_text else ""]) for has_text in (True, False)
             }
         transcript = prepared.voice_text or None
-        speech = {True: spoken(prepared.speech, transcript), False: unspoken(transcript)}
+        speech = {True: cond_text(prepared.speech, transcript), False: uncond_text(transcript)}
         texts = {}
         for has_text, caption in captions.items():
             symbols, length = pad_symbols([self.speech_tokenizer.encode(speech[has_text])])
@@ -259,7 +259,7 @@ class UniAVGenPipeline(DiffusionPipeline):
             state = sample(cfg_parallel(velocity, self.parallel), noise, times, prepared.guidance, solver, on_step)
         return SampledLatents(
             prepared=prepared,
-            latents=impose(state, conditions.clean),
+            latents=replace_given(state, conditions.clean),
             face_mask=self._face_mask(velocity, state.video.shape[3]),
         )
 
@@ -269,14 +269,14 @@ class UniAVGenPipeline(DiffusionPipeline):
         prepared, inputs, latents = sampled.prepared, sampled.prepared.inputs, sampled.latents
         spec, base = TASKS[prepared.task], prepared.timing.base
         log_mel = mel.denormalise(latents.audio)
-        frames = inputs.frames if spec.video is Part.GIVEN else self.decode_video(latents.video, on_progress)
-        if spec.video is Part.PREFIX:
+        frames = inputs.frames if spec.video is ModalityRole.GIVEN else self.decode_video(latents.video, on_progress)
+        if spec.video is ModalityRole.PREFIX:
             frames = crossfade_frames(inputs.frames, frames)
-        if inputs.audio is not None and spec.audio is Part.GIVEN:
+        if inputs.audio is not None and spec.audio is ModalityRole.GIVEN:
             waveform = inputs.audio
         else:
             waveform = self.decode_audio(log_mel, on_progress)
-        if inputs.audio is not None and spec.audio is Part.PREFIX:
+        if inputs.audio is not None and spec.audio is ModalityRole.PREFIX:
             waveform = crossfade_audio(inputs.audio, waveform, inputs.given_tokens * base.hop)
         return Clip(
             frames=frames,
@@ -347,13 +347,13 @@ class UniAVGenPipeline(DiffusionPipeline):
     ) -> dict[bool, TextInputs]:
         """Returns the texts with the known times of their symbols."""
         transcript = len(self.speech_tokenizer.encode(prepared.voice_text))
-        onset, silence = self.transformer.settings.audio.speech.onset, silence_tokens(prepared.timing)
+        onset, silence = self.transformer.settings.audio.speech.leading_silence, silence_tokens(prepared.timing)
 
         def times(text: TextInputs) -> Tensor:
-            known = told_times(text.speech.shape[1], transcript, reference_tokens, silence, onset)
+            known = symbol_timestamps(text.speech.shape[1], transcript, reference_tokens, silence, onset)
             return known.to(text.speech.device)
 
-        return {has_text: replace(text, times=times(text)) for has_text, text in texts.items()}
+        return {has_text: replace(text, symbol_timestamps=times(text)) for has_text, text in texts.items()}
 
     def _face_mask(self, velocity: ClipVelocity, latent_height: int) -> np.ndarray | None:
         if velocity.face_masks is None:

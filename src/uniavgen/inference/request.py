@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from uniavgen.errors import ConfigError, MediaError
-from uniavgen.tasks.table import TASKS, Part, Reference, Task
+from uniavgen.tasks.table import TASKS, ModalityRole, ReferenceAudio, Task
 from uniavgen.timebase import Timebase
 
 MIN_SIDE_PX = 16
@@ -39,7 +39,7 @@ class Request:
 
     task: Task
     speech: str = ""
-    """Text to be spoken; in a continuation that of the whole clip, its given part included."""
+    """Text to be cond_text; in a continuation that of the whole clip, its given part included."""
     caption: str = ""
     """Description of the scene."""
     image: np.ndarray | None = None
@@ -98,12 +98,12 @@ class Request:
 
     def _check_inputs(self) -> None:
         spec = TASKS[self.task]
-        voice_needed = spec.reference_audio is Reference.NEEDED
+        voice_needed = spec.reference_audio is ReferenceAudio.NEEDED
         rules = {
-            "image": (spec.video is Part.GENERATED, spec.video is Part.GENERATED),
-            "video": (spec.video is not Part.GENERATED, spec.video is not Part.GENERATED),
-            "audio": (spec.audio is not Part.GENERATED, spec.audio is not Part.GENERATED),
-            "voice": (voice_needed, spec.reference_audio is not Reference.NONE),
+            "image": (spec.video is ModalityRole.GENERATED, spec.video is ModalityRole.GENERATED),
+            "video": (spec.video is not ModalityRole.GENERATED, spec.video is not ModalityRole.GENERATED),
+            "audio": (spec.audio is not ModalityRole.GENERATED, spec.audio is not ModalityRole.GENERATED),
+            "voice": (voice_needed, spec.reference_audio is not ReferenceAudio.NONE),
         }
         for name, (needed, taken) in rules.items():
             given, article = getattr(self, name) is not None, "an" if name in ("audio", "image") else "a"
@@ -113,7 +113,7 @@ class Request:
                 raise ConfigError(f"the task '{self.task}' takes no {name}; leave it out or choose another task")
 
     def _check_texts(self) -> None:
-        is_spoken = TASKS[self.task].audio is not Part.GIVEN
+        is_spoken = TASKS[self.task].audio is not ModalityRole.GIVEN
         if is_spoken and not self.speech.strip():
             raise ConfigError("the speech is empty; give the sentence to be said")
         if self.voice is not None and not self.voice_text.strip():

@@ -8,7 +8,7 @@ from typing import Any
 from uniavgen.batch import AVPair
 from uniavgen.config import Config, parse
 from uniavgen.errors import ConfigError
-from uniavgen.flow.guidance import GUIDANCE, PAPER, RELEASE, Guidance, GuidancePlan, skipping
+from uniavgen.flow.guidance import GUIDANCE, PAPER, RELEASE, Guidance, GuidancePlan, with_skip_layers
 from uniavgen.flow.schedule import ScheduleConfig, Spacing
 from uniavgen.flow.solver import SolverKind
 from uniavgen.tasks.conditioning import ReferenceTime
@@ -102,4 +102,4 @@ class SamplingConfig(Config):
 
     def _guidance(self) -> Guidance:
         guidance = GUIDANCE[self.guidance_name]
-        return skipping(guidance, self.skip_layers) if self.skip_layers else guidance
+        return with_skip_layers(guidance, self.skip_layers) if self.skip_layers else guidance

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from uniavgen.config import Config
 from uniavgen.errors import ConfigError
 from uniavgen.inference.offload import OffloadMode, OffloadStrategy
-from uniavgen.models.kernels import Attention, compile_blocks, use_attention
+from uniavgen.models.kernels import AttentionKernel, compile_blocks, use_attention
 from uniavgen.models.transformer import UniAVGenTransformer
-from uniavgen.tasks.table import TASKS, Part, Task
+from uniavgen.tasks.table import TASKS, ModalityRole, Task
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpeedConfig(Config):
     """Speed for a pipeline. The defaults change nothing."""
 
-    attention: Attention = Attention.SDPA
+    attention: AttentionKernel = AttentionKernel.SDPA
     compile_blocks: bool = False
     """Blocks go through `torch.compile`, once for each kind: some minutes before the first clip of a size."""
     block_cache: float | None = None
@@ -44,7 +44,11 @@ class SpeedConfig(Config):
                 f"compiled blocks have to stay where they are, and the mode '{mode.name}' streams them to the device "
                 "one by one; leave compiling out, or choose a mode that streams nothing (turns, resident)"
             )
-        if self.block_cache is not None and task is not None and Part.GIVEN in (TASKS[task].video, TASKS[task].audio):
+        if (
+            self.block_cache is not None
+            and task is not None
+            and ModalityRole.GIVEN in (TASKS[task].video, TASKS[task].audio)
+        ):
             raise ConfigError(
                 f"the task '{task}' runs one branch only once, which the cache cannot follow; leave it out"
             )

@@ -19,17 +19,19 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from uniavgen.batch import CLOSED, AVPair, Stream, TextInputs, TokenTimes
+from uniavgen.batch import CLOSED, AVPair, Stream, TextInputs, TokenTimesteps
 from uniavgen.flow.guidance import Pass
-from uniavgen.models.transformer import BranchMemory, TextContext, UniAVGenTransformer
+from uniavgen.models.forward_inputs import TextContext
+from uniavgen.models.interaction.layer import BranchKVCache
+from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.conditioning import ClipConditions, ReferenceTime, condition
-from uniavgen.tasks.table import TASKS, Part, Task
-from uniavgen.tasks.wording import FILLER
+from uniavgen.tasks.speech_prompt import FILLER
+from uniavgen.tasks.table import TASKS, ModalityRole, Task
 
 
 @dataclass(kw_only=True)
 class ClipVelocity:
-    """A `flow.sampling.Velocity` for one clip."""
+    """A `flow.sampling.VelocityFunction` for one clip."""
 
     transformer: UniAVGenTransformer
     task: Task
@@ -48,7 +50,7 @@ class ClipVelocity:
     face_masks: Float[Tensor, "b layers f n"] | None = None
     """Of the latest pass with text."""
     _contexts: dict[tuple[bool, ...], TextContext] = field(default_factory=dict)
-    _memories: dict[tuple[tuple[bool, ...], tuple[int, ...]], BranchMemory] = field(default_factory=dict)
+    _memories: dict[tuple[tuple[bool, ...], tuple[int, ...]], BranchKVCache] = field(default_factory=dict)
 
     def __call__(self, state: AVPair, sigma: Float[Tensor, " b"], runs: tuple[Pass, ...]) -> list[AVPair]:
         """Velocity of the whole clip in each pass; zeros in a modality that was not run."""
@@ -77,7 +79,7 @@ class ClipVelocity:
                 text=self._context(has_text),
                 gate=gate,
                 skip_layers=skip_layers,
-                memory=memory,
+                branch_cache=memory,
                 num_interacting=None if num_interacting in (0, len(runs)) else num_interacting * samples,
             )
         # A pass whose blocks were not run, since a cache knew them, makes the first block's mask only.
@@ -91,9 +93,9 @@ class ClipVelocity:
     @property
     def _given(self) -> str | None:
         spec = TASKS[self.task]
-        if spec.video is Part.GIVEN:
+        if spec.video is ModalityRole.GIVEN:
             return "video"
-        return "audio" if spec.audio is Part.GIVEN else None
+        return "audio" if spec.audio is ModalityRole.GIVEN else None
 
     @property
     def _keeping(self) -> list[Literal["video", "audio"]]:
@@ -104,21 +106,21 @@ class ClipVelocity:
     @property
     def text_kv_bytes(self) -> int:
         """Of keys and values of the texts, in all blocks."""
-        kept = [text.kept or () for said in self._contexts.values() for text in (said.caption, said.speech)]
+        kept = [text.cached_kv or () for said in self._contexts.values() for text in (said.caption, said.speech)]
         return sum(read.key.nbytes + read.value.nbytes for reads in kept for read in reads)
 
     def _context(self, has_text: tuple[bool, ...]) -> TextContext:
         if has_text not in self._contexts:
             texts = _stacked([self.texts[told] for told in has_text])
-            self._contexts[has_text] = self.transformer.encode_text(texts, keep=self._keeping)
+            self._contexts[has_text] = self.transformer.encode_text(texts, cache_kv=self._keeping)
         return self._contexts[has_text]
 
     def _memory(
         self, has_text: tuple[bool, ...], skip_layers: tuple[int, ...], video: Stream, audio: Stream
-    ) -> BranchMemory:
+    ) -> BranchKVCache:
         key = (has_text, skip_layers)
         if key not in self._memories:
-            self._memories[key] = self.transformer.remember(
+            self._memories[key] = self.transformer.precompute_branch(
                 _repeated(video, len(has_text)) if self._given == "video" else None,
                 _repeated(audio, len(has_text)) if self._given == "audio" else None,
                 self._context(has_text),
@@ -142,10 +144,10 @@ def _repeated(stream: Stream, times: int) -> Stream:
     return replace(
         stream,
         values=torch.cat([stream.values] * times),
-        times=TokenTimes(
-            values=torch.cat([stream.times.values] * times), index=torch.cat([stream.times.index] * times)
+        timesteps=TokenTimesteps(
+            unique=torch.cat([stream.timesteps.unique] * times), index=torch.cat([stream.timesteps.index] * times)
         ),
-        receives=torch.cat([stream.receives] * times),
+        update_mask=torch.cat([stream.update_mask] * times),
     )
 
 
@@ -153,12 +155,12 @@ def _stacked(texts: Sequence[TextInputs]) -> TextInputs:
     """Texts of several passes as one batch, filled up to the longest of each kind."""
     tokens = max(text.caption.shape[1] for text in texts)
     symbols = max(text.speech.shape[1] for text in texts)
-    times = [text.times for text in texts]
+    times = [text.symbol_timestamps for text in texts]
     return TextInputs(
         caption=torch.cat([F.pad(text.caption, (0, 0, 0, tokens - text.caption.shape[1])) for text in texts]),
         speech=torch.cat([F.pad(text.speech, (0, symbols - text.speech.shape[1]), value=FILLER) for text in texts]),
         speech_length=torch.cat([text.speech_length for text in texts]),
-        times=None
+        symbol_timestamps=None
         if any(known is None for known in times)
         else torch.cat(
             [F.pad(known, (0, symbols - known.shape[1]), value=nan) for known in times if known is not None]

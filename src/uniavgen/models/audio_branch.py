@@ -32,12 +32,12 @@ class AudioStem(nn.Module):
     def embed(self, mel: Float[Tensor, "b l mel"]) -> Float[Tensor, "b l d"]:
         return self.mel_embedder(mel.to(self.speech_proj.weight.dtype))
 
-    def read_speech(
+    def encode_speech(
         self, symbols: Int[Tensor, "b p"], length: Int[Tensor, " b"]
     ) -> tuple[Float[Tensor, "b p d"], Float[Tensor, "b p"] | None]:
         """Speech text at the branch's width, and its pace (`SpeechTextEncoder.pace`)."""
         features = self.speech_encoder(symbols, length)
-        return self.speech_proj(features), self.speech_encoder.pace(features)
+        return self.speech_proj(features), self.speech_encoder.predict_durations(features)
 
     def head(
         self, tokens: Float[Tensor, "b l d"], embedding: Float[Tensor, "b k d"], time_rows: Int[Tensor, "b l"] | None

@@ -1,6 +1,8 @@
 """Sizes of the joint transformer. The defaults are the paper's model [paper 4.1, release]."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from uniavgen.config import Config
 from uniavgen.errors import ConfigError
@@ -43,16 +45,19 @@ class SpeechTextConfig(Config):
     width: int = 512
     num_layers: int = 4
     expansion: int = 2
-    pace: float | None = None
-    """Audio tokens a symbol takes before anything is learned. With a pace, text attention's rotary positions are where
-    symbols are spoken (`TextInputs.times`), which the encoder learns to foretell, and fresh weights begin by reading
-    the symbol that is due (`initialise`) [ours]. None counts symbols [release]."""
-    onset: float = 0.0
-    """With a pace: audio token at which the first symbol is expected, after the silence before speech."""
+    initial_symbol_duration: float | None = None
+    """Duration of a symbol in audio tokens before anything is learned. If set, the encoder has a duration predictor and
+    speech cross-attention uses symbol times as rotary positions; fresh weights attend by position (`initialise`).
+    [ours] None: positions are symbol indices. [release]"""
+    leading_silence: float = 0.0
+    """Audio tokens of silence before the first symbol, where its time is not given. Used with a duration predictor."""
+    renamed_keys: ClassVar[Mapping[str, str]] = {"pace": "initial_symbol_duration", "onset": "leading_silence"}
 
     def __post_init__(self) -> None:
-        if (self.pace is not None and self.pace <= 0) or self.onset < 0:
-            raise ConfigError(f"speech needs a pace > 0 and an onset >= 0 audio tokens, got {self.pace}, {self.onset}")
+        if self.initial_symbol_duration is not None and self.initial_symbol_duration <= 0:
+            raise ConfigError(f"initial_symbol_duration is above 0 audio tokens, got {self.initial_symbol_duration}")
+        if self.leading_silence < 0:
+            raise ConfigError(f"leading_silence is at least 0 audio tokens, got {self.leading_silence}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,89 +1,79 @@
-"""How the blocks are computed, not what: the attention kernel, and compiled blocks.
+"""Kernels of the blocks: attention backends and torch.compile.
 
-Both give the same numbers but for rounding (kernels that quantise, such as sage, round more).
+They change speed, and results by rounding only (kernels that quantise, such as sage, round more).
 """
 
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from uniavgen.errors import ConfigError
+from uniavgen.models.diffusers_compat import check_attention_backend, set_attention_backend
 
 if TYPE_CHECKING:
-    from diffusers.models.attention_dispatch import AttentionBackendName
-
     from uniavgen.models.transformer import UniAVGenTransformer
 
 
-class Attention(StrEnum):
-    """Kernels of self-attention, by the names that users know."""
+class AttentionKernel(StrEnum):
+    """Kernels of self-attention, as the option `--attention` names them."""
 
     SDPA = "sdpa"
-    """torch's own choice among its kernels."""
+    """torch's scaled_dot_product_attention, which chooses among its own kernels."""
     MATH = "math"
-    """Two plain products and a softmax, on any device; to compare with."""
+    """Two matrix products and a softmax, on any device; the reference."""
     CUDNN = "cudnn"
     FLASH = "flash"
     """FlashAttention 2, the package flash-attn."""
     FLASH_3 = "flash3"
-    """FlashAttention 3, built from its sources; Hopper GPUs."""
+    """FlashAttention 3, built from source; Hopper GPUs."""
     SAGE = "sage"
-    """SageAttention, the package sageattention; products of 8-bit numbers."""
+    """SageAttention, the package sageattention; int8 products."""
 
 
 _BACKENDS = {
-    Attention.SDPA: "native",
-    Attention.MATH: "_native_math",
-    Attention.CUDNN: "_native_cudnn",
-    Attention.FLASH: "flash",
-    Attention.FLASH_3: "_flash_3",
-    Attention.SAGE: "sage",
+    AttentionKernel.SDPA: "native",
+    AttentionKernel.MATH: "_native_math",
+    AttentionKernel.CUDNN: "_native_cudnn",
+    AttentionKernel.FLASH: "flash",
+    AttentionKernel.FLASH_3: "_flash_3",
+    AttentionKernel.SAGE: "sage",
 }
-"""diffusers' names."""
+"""Kernel -> diffusers' name of the backend."""
 
 
-def attention_named(name: str) -> Attention:
-    """ConfigError for a name that is none."""
+def parse_attention(name: str) -> AttentionKernel:
+    """Returns the kernel with this name; raises ConfigError where there is none."""
     try:
-        return Attention(name)
-    except ValueError:
-        raise ConfigError(f"there is no attention '{name}'; use one of {', '.join(Attention)}") from None
+        return AttentionKernel(name)
+    except ValueError as error:
+        raise ConfigError(f"there is no attention '{name}'; use one of {', '.join(AttentionKernel)}") from error
 
 
-def check_attention(attention: Attention, device: str) -> None:
-    """ConfigError where the kernel is not installed or does not run on a device; needs no model."""
-    from diffusers.models.attention_dispatch import _check_attention_backend_requirements
-
-    if attention in (Attention.SDPA, Attention.MATH):
+def check_attention(attention: AttentionKernel, device: str) -> None:
+    """Raises ConfigError where the kernel is not installed or does not run on a device; needs no model."""
+    if attention in (AttentionKernel.SDPA, AttentionKernel.MATH):
         return
     if not device.startswith("cuda"):
         raise ConfigError(f"attention '{attention}' runs on CUDA GPUs only, the device is {device}; use sdpa")
     try:
-        _check_attention_backend_requirements(_backend(attention))
+        check_attention_backend(_BACKENDS[attention])
     except RuntimeError as error:
-        raise ConfigError(f"attention '{attention}' is not installed here ({error}); install it or use sdpa") from None
+        raise ConfigError(f"attention '{attention}' is not installed here ({error}); install it or use sdpa") from error
 
 
-def use_attention(transformer: "UniAVGenTransformer", attention: Attention) -> None:
-    """Give self-attention a kernel.
+def use_attention(transformer: "UniAVGenTransformer", attention: AttentionKernel) -> None:
+    """Sets the kernel of every self-attention.
 
-    Text attention stays with torch: it is 1 % of the work and may need a mask, which most kernels do not take.
-    Interactions always call torch themselves. Unlike diffusers' `set_attention_backend`, this leaves other models of
-    the process alone.
+    Text attention stays with torch: it is 1 % of the FLOPs and may need a mask, which most kernels do not take.
+    Interactions always call torch themselves.
     """
     for block in transformer.blocks:
         for branch in (block.video, block.audio):
-            branch.attn1.processor._attention_backend = _backend(attention)
+            set_attention_backend(branch.attn1, _BACKENDS[attention])
 
 
 def compile_blocks(transformer: "UniAVGenTransformer") -> None:
-    """Compile blocks in place, at their first run: those with an interaction share code, so do those without.
+    """Compiles the blocks in place, at their first run: one graph for those with an interaction, one for the others.
 
-    A new picture size, gate or batch compiles again.
+    A new image size, gate or batch compiles again.
     """
     transformer.compile_repeated_blocks()
-
-
-def _backend(attention: Attention) -> "AttentionBackendName":
-    from diffusers.models.attention_dispatch import AttentionBackendName
-
-    return AttentionBackendName(_BACKENDS[attention])

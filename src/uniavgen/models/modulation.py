@@ -11,9 +11,9 @@ from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from uniavgen.batch import TokenTimes
+from uniavgen.batch import TokenTimesteps
 
-TIME_SCALE = 1000.0
+NUM_TRAIN_TIMESTEPS = 1000.0
 """Flow time 1 is Wan's timestep 1000."""
 
 
@@ -29,7 +29,7 @@ class TimeEmbedding(nn.Module):
     def forward(self, time: Float[Tensor, "b k"]) -> tuple[Float[Tensor, "b k d"], Float[Tensor, "b k six d"]]:
         """Embedding and modulation of every distinct time in [0, 1]."""
         with without_autocast(time):
-            sinusoid = self.sinusoid(time.float().flatten() * TIME_SCALE).unflatten(0, time.shape)
+            sinusoid = self.sinusoid(time.float().flatten() * NUM_TRAIN_TIMESTEPS).unflatten(0, time.shape)
             embedding = self.time_embedder(sinusoid.to(self.time_proj.weight.dtype))
             modulation = self.time_proj(F.silu(embedding))
             return embedding.float(), modulation.float().unflatten(-1, (6, -1))
@@ -40,15 +40,15 @@ def without_autocast(like: Tensor) -> AbstractContextManager:
     return nullcontext() if like.is_meta else torch.autocast(like.device.type, enabled=False)
 
 
-def time_rows(times: TokenTimes) -> Int[Tensor, "b s"] | None:
+def timestep_index(times: TokenTimesteps) -> Int[Tensor, "b s"] | None:
     """For every token the row of its time in the flattened `b k` times; None where there is one time for all."""
-    batch, distinct = times.values.shape
+    batch, distinct = times.unique.shape
     if distinct == 1:
         return None
     return times.index + distinct * torch.arange(batch, device=times.index.device)[:, None]
 
 
-def spread(per_time: Float[Tensor, "b k d"], rows: Int[Tensor, "b s"] | None) -> Float[Tensor, "b s1 d"]:
+def expand_modulation(per_time: Float[Tensor, "b k d"], rows: Int[Tensor, "b s"] | None) -> Float[Tensor, "b s1 d"]:
     """A value a distinct time becomes one a latent frame or audio token; a single time (no rows) broadcasts."""
     return per_time if rows is None else F.embedding(rows, per_time.flatten(0, 1))
 
@@ -58,4 +58,4 @@ def shift_and_scale(
 ) -> tuple[Float[Tensor, "b s1 d"], Float[Tensor, "b s1 d"]]:
     """Modulation of a head: a learned pair plus the time embedding. [Wan]"""
     shift, scale = (table.float()[:, None] + embedding[:, :, None]).unbind(2)
-    return spread(shift, rows), spread(scale, rows)
+    return expand_modulation(shift, rows), expand_modulation(scale, rows)

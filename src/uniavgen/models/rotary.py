@@ -26,7 +26,7 @@ class Rotary:
     sin: Float[Tensor, "*s r"]
 
 
-def rotate(x: Float[Tensor, "*b s heads d"], rotary: Rotary) -> Float[Tensor, "*b s heads d"]:
+def apply_rotary(x: Float[Tensor, "*b s heads d"], rotary: Rotary) -> Float[Tensor, "*b s heads d"]:
     """Turn neighbouring channels (2i, 2i + 1) of every head by the angles of their position."""
     cos, sin = rotary.cos.unsqueeze(-2), rotary.sin.unsqueeze(-2)
     if torch.compiler.is_compiling():  # Inductor fuses this and not complex numbers.
@@ -43,80 +43,82 @@ def axis_pairs(head_dim: int) -> tuple[int, int, int]:
     return head_dim // 2 - 2 * side, side, side
 
 
-def line_rotary(length: int, head_dim: int, device: torch.device) -> Rotary:
+def rotary_1d(length: int, head_dim: int, device: torch.device) -> Rotary:
     """One index over the whole head: audio tokens, and speech symbols where they are counted. [release]"""
-    return _made_once(_turns, device, length, head_dim)
+    return _cached_rotary(_angles, device, length, head_dim)
 
 
-def timed_rotary(times: Float[Tensor, "b s"], head_dim: int) -> Rotary:
+def rotary_at_times(times: Float[Tensor, "b s"], head_dim: int) -> Rotary:
     """`b s r`: symbols at the audio tokens `times`, which differ from text to text, at the speeds of `line_rotary`."""
-    angles = times.float()[..., None] * _speeds(head_dim).float().to(times.device)
+    angles = times.float()[..., None] * _frequencies(head_dim).float().to(times.device)
     return Rotary(angles.cos(), angles.sin())
 
 
-def video_rotary(frames: int, height: int, width: int, head_dim: int, device: torch.device) -> Rotary:
+def rotary_3d(frames: int, height: int, width: int, head_dim: int, device: torch.device) -> Rotary:
     """Latent frame, row and column; frame 0 is the reference image. [Wan, release]"""
-    return _made_once(_video, device, frames, height, width, head_dim)
+    return _cached_rotary(_angles_3d, device, frames, height, width, head_dim)
 
 
-def plane_rotary(
+def interaction_video_rotary(
     height: int, width: int, head_dim: int, device: torch.device, times: tuple[float, ...] = (0.0,)
 ) -> Rotary:
     """`times n r`: row and column as in video, time in audio tokens; one time for all tokens of a latent frame.
 
     Time 0 leaves the time pairs as they are, which is how interaction sees the picture. [release]
     """
-    return _made_once(_plane, device, height, width, head_dim, times)
+    return _cached_rotary(_interaction_video_angles, device, height, width, head_dim, times)
 
 
-def moment_rotary(times: tuple[float, ...], head_dim: int, device: torch.device) -> Rotary:
+def interaction_audio_rotary(times: tuple[float, ...], head_dim: int, device: torch.device) -> Rotary:
     """`s r`: audio tokens as interaction sees them: only time pairs turn, at the audio branch's speeds. [release]"""
-    return _made_once(_moment, device, times, head_dim)
+    return _cached_rotary(_interaction_audio_angles, device, times, head_dim)
 
 
 @lru_cache(maxsize=64)
-def _made_once(make: Callable[..., Tensor], device: torch.device, *sizes: int | tuple[float, ...]) -> Rotary:
+def _cached_rotary(make: Callable[..., Tensor], device: torch.device, *sizes: int | tuple[float, ...]) -> Rotary:
     # Kept tensors serve training too, so they must not be born in inference mode.
     with torch.inference_mode(False), torch.no_grad():
         angles = make(*sizes)
         return Rotary(angles.cos().float().to(device), angles.sin().float().to(device))
 
 
-def _speeds(channels: int) -> Float[Tensor, " r"]:
+def _frequencies(channels: int) -> Float[Tensor, " r"]:
     return 1.0 / THETA ** (torch.arange(0, channels, 2, dtype=torch.float64) / channels)
 
 
-def _turns(positions: int | tuple[float, ...], channels: int, pairs: int | None = None) -> Float[Tensor, "s r"]:
+def _angles(positions: int | tuple[float, ...], channels: int, pairs: int | None = None) -> Float[Tensor, "s r"]:
     places = torch.arange(positions) if isinstance(positions, int) else torch.tensor(positions)
-    return torch.outer(places.double(), _speeds(channels)[:pairs])
+    return torch.outer(places.double(), _frequencies(channels)[:pairs])
 
 
-def _video(frames: int, height: int, width: int, head_dim: int) -> Float[Tensor, "s r"]:
+def _angles_3d(frames: int, height: int, width: int, head_dim: int) -> Float[Tensor, "s r"]:
     t, rows, columns = axis_pairs(head_dim)
     return torch.cat(
         [
-            repeat(_turns(frames, 2 * t), "f r -> (f h w) r", h=height, w=width),
-            repeat(_turns(height, 2 * rows), "h r -> (f h w) r", f=frames, w=width),
-            repeat(_turns(width, 2 * columns), "w r -> (f h w) r", f=frames, h=height),
+            repeat(_angles(frames, 2 * t), "f r -> (f h w) r", h=height, w=width),
+            repeat(_angles(height, 2 * rows), "h r -> (f h w) r", f=frames, w=width),
+            repeat(_angles(width, 2 * columns), "w r -> (f h w) r", f=frames, h=height),
         ],
         dim=-1,
     )
 
 
-def _plane(height: int, width: int, head_dim: int, times: tuple[float, ...]) -> Float[Tensor, "f n r"]:
+def _interaction_video_angles(
+    height: int, width: int, head_dim: int, times: tuple[float, ...]
+) -> Float[Tensor, "f n r"]:
     t, rows, columns = axis_pairs(head_dim)
     f, h, w = len(times), height, width
     return torch.cat(
         [
-            repeat(_turns(times, head_dim, t), "f r -> f (h w) r", h=h, w=w),
-            repeat(_turns(h, 2 * rows), "h r -> f (h w) r", f=f, w=w),
-            repeat(_turns(w, 2 * columns), "w r -> f (h w) r", f=f, h=h),
+            repeat(_angles(times, head_dim, t), "f r -> f (h w) r", h=h, w=w),
+            repeat(_angles(h, 2 * rows), "h r -> f (h w) r", f=f, w=w),
+            repeat(_angles(w, 2 * columns), "w r -> f (h w) r", f=f, h=h),
         ],
         dim=-1,
     )
 
 
-def _moment(times: tuple[float, ...], head_dim: int) -> Float[Tensor, "s r"]:
+def _interaction_audio_angles(times: tuple[float, ...], head_dim: int) -> Float[Tensor, "s r"]:
     t, rows, columns = axis_pairs(head_dim)
-    turning = _turns(times, head_dim, t)
+    turning = _angles(times, head_dim, t)
     return torch.cat([turning, turning.new_zeros(len(times), rows + columns)], dim=-1)

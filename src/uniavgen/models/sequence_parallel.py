@@ -18,9 +18,10 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from uniavgen.distributed import ULYSSES_DIM, ParallelContext
 from uniavgen.errors import ConfigError
-from uniavgen.models.interaction.layer import Record
+from uniavgen.models.diffusers_compat import set_parallel_config, ulysses_config
+from uniavgen.models.forward_inputs import BlockInputs
 from uniavgen.models.rotary import Rotary
-from uniavgen.models.transformer import ForwardPass, UniAVGenTransformer
+from uniavgen.models.transformer import UniAVGenTransformer
 
 
 def apply_sequence_parallel(transformer: UniAVGenTransformer, parallel: ParallelContext) -> None:
@@ -30,7 +31,7 @@ def apply_sequence_parallel(transformer: UniAVGenTransformer, parallel: Parallel
 
 
 class SequenceParallel:
-    """A `transformer.Sharing` that spreads the tokens of every latent frame over a group of processes (Ulysses)."""
+    """A `TokenSharding` that splits the tokens of every latent frame over a group of processes (Ulysses)."""
 
     def __init__(self, mesh: DeviceMesh) -> None:
         self._mesh, self._group = mesh, mesh[ULYSSES_DIM].get_group()
@@ -38,74 +39,66 @@ class SequenceParallel:
         self._counts: list[int] = []
 
     def install(self, transformer: UniAVGenTransformer) -> None:
-        """Let a transformer's video attention and v2a interactions reach over the group. ConfigError for a number of
-        processes that its heads cannot be shared by."""
+        """Lets a transformer's video self-attention and v2a interactions work over the group.
+
+        Raises ConfigError where the number of attention heads is no multiple of the number of processes.
+        """
         heads = transformer.settings.video.num_heads
         if heads % self._size:
             fitting = ", ".join(str(n) for n in range(1, heads + 1) if heads % n == 0)
             raise ConfigError(f"{self._size} processes cannot share {heads} heads evenly; take one of {fitting}")
-        exchange = self._exchange_of_heads(transformer.device)
+        exchange = ulysses_config(self._mesh, self._size, transformer.device)
         for block in transformer.blocks:
-            block.video.attn1.processor._parallel_config = exchange
+            set_parallel_config(block.video.attn1, exchange)
             if block.interaction is not None:
                 for projection in (block.interaction.v2a.to_k, block.interaction.v2a.to_v):
                     projection.register_forward_hook(self._gather_output)
-        transformer.sharing = self
+        transformer.sequence_parallel = self
 
-    def split(self, run: ForwardPass) -> ForwardPass:
-        """The pass with this process's tokens of every latent frame."""
-        if run.video is None:
-            return run
-        n = run.exchange.tokens_per_frame
+    def shard(self, inputs: BlockInputs) -> BlockInputs:
+        """Returns the pass with this process's tokens of every latent frame."""
+        if inputs.video is None:
+            return inputs
+        n = inputs.interaction.tokens_per_frame
         if n < self._size:
             raise ConfigError(f"{self._size} processes cannot share {n} video tokens a frame; start fewer")
-        self._counts = [len(share) for share in torch.arange(n).tensor_split(self._size)]
-        context, a2v = run.video.context, run.exchange.a2v
-        rotary = Rotary(*(self._share(x, n, dim=0) for x in (context.rotary.cos, context.rotary.sin)))
+        self._counts = [len(shard) for shard in torch.arange(n).tensor_split(self._size)]
+        context, a2v = inputs.video.context, inputs.interaction.a2v
+        rotary = Rotary(*(self._shard(x, n, dim=0) for x in (context.rotary.cos, context.rotary.sin)))
         video = replace(
-            run.video, hidden=self._share(run.video.hidden, n, dim=1), context=replace(context, rotary=rotary)
+            inputs.video, hidden=self._shard(inputs.video.hidden, n, dim=1), context=replace(context, rotary=rotary)
         )
         if a2v is not None:
-            query = Rotary(
-                *(x.tensor_split(self._size, dim=-2)[self._rank] for x in (a2v.plan.query.cos, a2v.plan.query.sin))
-            )
-            a2v = replace(a2v, plan=replace(a2v.plan, query=query))
-        exchange = replace(run.exchange, a2v=a2v, tokens_per_frame=self._counts[self._rank])
-        return replace(run, video=video, exchange=exchange)
+            tables = (a2v.plan.query_rotary.cos, a2v.plan.query_rotary.sin)
+            query_rotary = Rotary(*(x.tensor_split(self._size, dim=-2)[self._rank] for x in tables))
+            a2v = replace(a2v, plan=replace(a2v.plan, query_rotary=query_rotary))
+        interaction = replace(inputs.interaction, a2v=a2v, tokens_per_frame=self._counts[self._rank])
+        return replace(inputs, video=video, interaction=interaction)
 
-    def join(self, video: Float[Tensor, "b s d"] | None, records: dict[int, Record]) -> Float[Tensor, "b s d"] | None:
-        """All tokens of every latent frame, and whole face masks in the records."""
-        if video is None:
-            return None
-        for record in records.values():
-            if record.face_mask is not None:
-                record.face_mask = self._gathered(record.face_mask)
-        frames = rearrange(video, "b (f n) d -> b f n d", n=self._counts[self._rank])
+    def gather_tokens(self, tokens: Float[Tensor, "b s_shard d"]) -> Float[Tensor, "b s d"]:
+        """Returns all tokens of every latent frame."""
+        frames = rearrange(tokens, "b (f n) d -> b f n d", n=self._counts[self._rank])
         return rearrange(self._gathered(frames), "b f n d -> b (f n) d")
 
-    def _share(self, x: Tensor, tokens_per_frame: int, dim: int) -> Tensor:
-        """This process's part of a tensor over the tokens of all latent frames."""
+    def gather_face_mask(self, mask: Float[Tensor, "b f n_shard"]) -> Float[Tensor, "b f n"]:
+        """Returns the face mask over all tokens."""
+        return self._gathered(mask)
+
+    def _shard(self, x: Tensor, tokens_per_frame: int, dim: int) -> Tensor:
+        """Returns this process's part of a tensor over the tokens of all latent frames."""
         frames = x.unflatten(dim, (-1, tokens_per_frame))
         return frames.tensor_split(self._size, dim=dim + 1)[self._rank].flatten(dim, dim + 1)
 
-    def _gathered(self, x: Float[Tensor, "b f n_share *d"]) -> Float[Tensor, "b f n *d"]:
-        """Shares of all processes in order; they may differ by one token a frame, so the wire has the longest."""
+    def _gathered(self, x: Float[Tensor, "b f n_shard *d"]) -> Float[Tensor, "b f n *d"]:
+        """Returns the shards of all processes in order.
+
+        They may differ by one token a frame, and all_gather wants one size, so each is padded to the longest.
+        """
         missing = max(self._counts) - x.shape[2]
         padded = torch.cat([x, x[:, :, :missing]], dim=2).contiguous()
-        shares = [torch.empty_like(padded) for _ in self._counts]
-        dist.all_gather(shares, padded, group=self._group)
-        return torch.cat([share[:, :, :count] for share, count in zip(shares, self._counts, strict=True)], dim=2)
+        shards = [torch.empty_like(padded) for _ in self._counts]
+        dist.all_gather(shards, padded, group=self._group)
+        return torch.cat([shard[:, :, :count] for shard, count in zip(shards, self._counts, strict=True)], dim=2)
 
     def _gather_output(self, _module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         return self._gathered(output)
-
-    def _exchange_of_heads(self, device: torch.device):
-        """diffusers' settings of Ulysses attention for shares of any length; set up by hand, since diffusers' own
-        set-up counts GPUs and so fails on a CPU."""
-        from diffusers.models._modeling_parallel import ContextParallelConfig, ParallelConfig
-
-        config = ParallelConfig(
-            context_parallel_config=ContextParallelConfig(ulysses_degree=self._size, ulysses_anything=True)
-        )
-        config.setup(dist.get_rank(), dist.get_world_size(), device, mesh=self._mesh)
-        return config

@@ -28,7 +28,7 @@ class GlobalResponseNorm(nn.Module):
         return self.gamma * (x * (energy / (energy.mean(dim=-1, keepdim=True) + 1e-6))) + self.beta + x
 
 
-class ConvNeXtBlock(nn.Module):
+class TextConvNeXtBlock(nn.Module):
     """Depthwise convolution over 7 symbols, then a gated-by-energy MLP."""
 
     def __init__(self, width: int, expansion: int) -> None:
@@ -51,9 +51,9 @@ class SpeechTextEncoder(nn.Module):
     def __init__(self, config: SpeechTextConfig) -> None:
         super().__init__()
         self.embedding = nn.Embedding(config.num_symbols + 1, config.width)
-        self.blocks = nn.ModuleList(ConvNeXtBlock(config.width, config.expansion) for _ in range(config.num_layers))
+        self.blocks = nn.ModuleList(TextConvNeXtBlock(config.width, config.expansion) for _ in range(config.num_layers))
         self.config = config
-        self.pace_head = None if config.pace is None else nn.Linear(config.width, 1, bias=False)
+        self.pace_head = None if config.initial_symbol_duration is None else nn.Linear(config.width, 1, bias=False)
 
     def forward(self, symbols: Int[Tensor, "b p"], length: Int[Tensor, " b"]) -> Float[Tensor, "b p d"]:
         """Fillers inside a text and everything past its length are zero before and after every block."""
@@ -66,24 +66,26 @@ class SpeechTextEncoder(nn.Module):
             x = block(x, inside) * spoken
         return x
 
-    def pace(self, features: Float[Tensor, "b p d"]) -> Float[Tensor, "b p"] | None:
+    def predict_durations(self, features: Float[Tensor, "b p d"]) -> Float[Tensor, "b p"] | None:
         """Audio tokens from one symbol to the next, of `forward`'s features; None where they are counted. [ours]"""
-        if self.pace_head is None or self.config.pace is None:
+        if self.pace_head is None or self.config.initial_symbol_duration is None:
             return None
-        return self.config.pace * self.pace_head(features)[..., 0].float().exp()
+        return self.config.initial_symbol_duration * self.pace_head(features)[..., 0].float().exp()
 
 
-def spoken_at(pace: Float[Tensor, "b p"], told: Float[Tensor, "b p"] | None, onset: float) -> Float[Tensor, "b p"]:
+def complete_symbol_times(
+    durations: Float[Tensor, "b p"], given_times: Float[Tensor, "b p"] | None, leading_silence: float
+) -> Float[Tensor, "b p"]:
     """The audio token at which each symbol is spoken: as told, and where that is NaN, behind the known symbol before it
     at the foretold pace. Without any before it, the first symbol stands at `onset`. [ours]"""
-    passed = pace.cumsum(dim=1)
-    if told is None:
-        return onset + passed - passed[:, :1]
-    index = torch.arange(pace.shape[1], device=pace.device).expand_as(pace)
-    known = ~told.isnan()
+    passed = durations.cumsum(dim=1)
+    if given_times is None:
+        return leading_silence + passed - passed[:, :1]
+    index = torch.arange(durations.shape[1], device=durations.device).expand_as(durations)
+    known = ~given_times.isnan()
     last = torch.where(known, index, -1).cummax(dim=1).values
-    start = torch.where(last < 0, onset - passed[:, :1], (told - passed).gather(1, last.clamp(min=0)))
-    return torch.where(known, told, start + passed)
+    start = torch.where(last < 0, leading_silence - passed[:, :1], (given_times - passed).gather(1, last.clamp(min=0)))
+    return torch.where(known, given_times, start + passed)
 
 
 def _positions(length: int, width: int, device: torch.device) -> Float[Tensor, "p d"]:

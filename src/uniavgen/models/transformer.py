@@ -1,16 +1,17 @@
-"""The joint transformer: two Wan-like branches and the interactions that tie them. [paper 3]
+"""The joint transformer: two Wan-like branches and the interactions between them. [paper 3]
 
 Video tokens are 2 x 2 latent patches with 3-D rotary positions; audio tokens are mel frames with 1-D positions. Each
-branch reads its own text. After chosen blocks video hears a window of audio (a2v) and audio sees a blend of latent
-frames (v2a), both where the face is. A gate that is closed is not computed.
+branch has cross-attention to its own text. After chosen blocks video attends to a window of audio (a2v) and audio to an
+interpolation of latent frames (v2a), both weighted by a face mask. A closed gate is not computed.
 
-Letters: b batch, f latent frames, l audio tokens (both with reference in front), d width, n tokens a frame, k times.
+Letters: b batch, f latent frames, l audio tokens (both with reference in front), d width, n tokens a frame, k times,
+p speech symbols.
 """
 
 import math
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Protocol
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -26,67 +27,23 @@ from uniavgen.batch import CLOSED, OPEN, AVPair, Gate, Prediction, Stream, TextI
 from uniavgen.config import dump, parse
 from uniavgen.errors import ConfigError
 from uniavgen.models.audio_branch import AudioStem
-from uniavgen.models.block import BranchBlock, BranchContext, Text, UniAVGenBlock
+from uniavgen.models.block import BlockOutput, BranchContext, TextFeatures, UniAVGenBlock
 from uniavgen.models.config import TransformerConfig
+from uniavgen.models.forward_inputs import BlockInputs, BranchInputs, TextContext, TokenSharding
 from uniavgen.models.initialise import init_weights
-from uniavgen.models.interaction.interpolation import plan_blend
-from uniavgen.models.interaction.layer import BranchMemory, Hearing, InteractionContext, Record, Seeing, VideoTime
+from uniavgen.models.interaction.interpolation import plan_interpolation
+from uniavgen.models.interaction.layer import A2VContext, BranchKVCache, InteractionContext, V2AContext
 from uniavgen.models.interaction.windows import ClipGrid, plan_windows
-from uniavgen.models.modulation import time_rows
-from uniavgen.models.rotary import Rotary, line_rotary, timed_rotary, video_rotary
-from uniavgen.models.speech_text import spoken_at
+from uniavgen.models.modulation import timestep_index
+from uniavgen.models.rotary import Rotary, rotary_1d, rotary_3d, rotary_at_times
+from uniavgen.models.speech_text import complete_symbol_times
 from uniavgen.models.video_branch import VideoStem
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextContext:
-    """Both texts as the blocks read them; made once per clip by `encode_text`."""
-
-    caption: Text
-    speech: Text
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Branch:
-    """One branch in one forward pass."""
-
-    hidden: Float[Tensor, "b s d"]
-    context: BranchContext
-    time_embedding: Float[Tensor, "b k d"]
-    clip_time_rows: Tensor | None
-
-    def video_time(self, samples: slice) -> VideoTime:
-        """Flow time of leading samples for the face mask; the rows of leading samples count from 0 as before."""
-        rows = None if self.clip_time_rows is None else self.clip_time_rows[samples]
-        return VideoTime(embedding=self.time_embedding[samples], rows=rows)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ForwardPass:
-    """Everything one forward pass runs on; a branch that is not run is None."""
-
-    video: _Branch | None
-    audio: _Branch | None
-    exchange: InteractionContext
-    memory: BranchMemory | None
-
-
-class Sharing(Protocol):
-    """How several processes share the picture of a forward pass (`models.sequence_parallel`)."""
-
-    def split(self, run: ForwardPass) -> ForwardPass:
-        """The pass with this process's share of every latent frame."""
-        ...
-
-    def join(self, video: Float[Tensor, "b s d"] | None, records: dict[int, Record]) -> Float[Tensor, "b s d"] | None:
-        """All tokens again, and whole face masks in the records."""
-        ...
 
 
 class UniAVGenTransformer(
     ModelMixin, ConfigMixin, PeftAdapterMixin, FromOriginalModelMixin, CacheMixin, AttentionMixin
 ):
-    """Velocity of video and audio, given their noisy states, two texts and who may talk to whom.
+    """Predicts the velocity of video and audio from their noisy states, two texts and a gate: v(x_t, t) = eps - x_0.
 
     Built from settings with `from_settings`; saved and loaded with diffusers' `save_pretrained`, `from_pretrained`.
     """
@@ -112,7 +69,7 @@ class UniAVGenTransformer(
         "face_mask",
         "norm",
         "proj_out",
-        r"v2a\.to_[kv]",  # Their biases are read outside of their `forward`.
+        r"v2a\.to_[kv]",  # `pad_last_frame` reads their biases outside of their `forward`.
     ]
 
     @register_to_config
@@ -140,12 +97,12 @@ class UniAVGenTransformer(
         self.audio_stem = AudioStem(self.settings.audio)
         self.blocks = nn.ModuleList(UniAVGenBlock(self.settings, layer) for layer in range(num_layers))
         self.gradient_checkpointing = False
-        self.sharing: Sharing | None = None
+        self.sequence_parallel: TokenSharding | None = None
         init_weights(self)
 
     @classmethod
     def from_settings(cls, settings: TransformerConfig) -> "UniAVGenTransformer":
-        """A model with fresh weights."""
+        """Returns a model with fresh weights (`initialise`)."""
         data = dump(settings)
         return cls(
             num_layers=data["num_layers"],
@@ -155,29 +112,40 @@ class UniAVGenTransformer(
             timebase_config=data["timebase"],
         )
 
-    def encode_text(self, text: TextInputs, keep: Collection[Literal["video", "audio"]] = ()) -> TextContext:
-        """Project the caption and encode the speech: once per clip, since neither depends on the flow time.
+    def encode_text(self, text: TextInputs, cache_kv: Collection[Literal["video", "audio"]] = ()) -> TextContext:
+        """Projects the caption and encodes the speech: once per clip, since neither depends on the flow time.
 
-        keep: branches whose blocks project their keys and values here, and not in every pass. That is for sampling
-            with weights that stay where they are: it reads the blocks outside of their `forward`.
+        cache_kv: branches whose blocks project their keys and values here, and not in every pass. That is for sampling
+            with weights that stay where they are: it uses the blocks outside of their `forward`.
         """
         symbols, device = text.speech.shape[1], text.speech.device
-        whole = bool((text.speech_length == symbols).all())
-        mask = None if whole else (torch.arange(symbols, device=device) < text.speech_length[:, None])[:, None, None]
-        caption = Text(hidden=self.video_stem.read_caption(text.caption), rotary=None, mask=None)
-        hidden, pace = self.audio_stem.read_speech(text.speech, text.speech_length)
-        speech = Text(hidden=hidden, rotary=self._speech_rotary(symbols, pace, text), mask=mask, pace=pace)
-        return TextContext(
-            caption=_kept(caption, (block.video for block in self.blocks)) if "video" in keep else caption,
-            speech=_kept(speech, (block.audio for block in self.blocks)) if "audio" in keep else speech,
+        unpadded = bool((text.speech_length == symbols).all())
+        mask = None if unpadded else (torch.arange(symbols, device=device) < text.speech_length[:, None])[:, None, None]
+        caption = TextFeatures(features=self.video_stem.project_caption(text.caption), rotary=None, mask=None)
+        features, durations = self.audio_stem.encode_speech(text.speech, text.speech_length)
+        speech = TextFeatures(
+            features=features,
+            rotary=self._speech_rotary(symbols, durations, text),
+            mask=mask,
+            symbol_durations=durations,
         )
+        if "video" in cache_kv:
+            caption = replace(caption, cached_kv=tuple(block.video.project_text(caption) for block in self.blocks))
+        if "audio" in cache_kv:
+            speech = replace(speech, cached_kv=tuple(block.audio.project_text(speech) for block in self.blocks))
+        return TextContext(caption=caption, speech=speech)
 
-    def _speech_rotary(self, symbols: int, pace: Float[Tensor, "b p"] | None, text: TextInputs) -> Rotary:
-        """Where symbols stand among audio tokens. How they are paced is learned by its own loss, not through here."""
+    def _speech_rotary(self, symbols: int, durations: Float[Tensor, "b p"] | None, text: TextInputs) -> Rotary:
+        """Positions of the symbols: their indices [release], or audio tokens where durations are predicted [ours].
+
+        The duration predictor learns from its own loss only, so no gradient passes through positions.
+        """
         audio = self.settings.audio
-        if pace is None:
-            return line_rotary(symbols, audio.head_dim, text.speech.device)
-        return timed_rotary(spoken_at(pace.detach(), text.times, audio.speech.onset), audio.head_dim)
+        if durations is None:
+            return rotary_1d(symbols, audio.head_dim, text.speech.device)
+        silence = audio.speech.leading_silence
+        times = complete_symbol_times(durations.detach(), text.symbol_timestamps, silence)
+        return rotary_at_times(times, audio.head_dim)
 
     def forward(
         self,
@@ -186,115 +154,135 @@ class UniAVGenTransformer(
         text: TextInputs | TextContext,
         gate: Gate = OPEN,
         skip_layers: tuple[int, ...] = (),
-        memory: BranchMemory | None = None,
-        face_masks: bool = False,
+        branch_cache: BranchKVCache | None = None,
+        return_face_masks: bool = False,
         num_interacting: int | None = None,
     ) -> Prediction:
-        """Velocity of the clip (without reference parts) in float32, and the face masks that were computed.
+        """Returns the velocity of the clip (without reference parts) in float32, and the face masks that were computed.
 
-        video, audio: reference part, then the clip; a branch that is None is neither run nor talked to, and its
-            velocity is 0.0.
+        video, audio: reference part, then the clip; a branch that is None is not run, the other one does not interact,
+            and its velocity is 0.0.
         text: from `encode_text` where several passes share it.
         gate: a direction that is closed is not computed.
         skip_layers: blocks left out of both branches, interaction included.
-        memory: the remembered branch is not run; what the other one reads of it is taken from there, and its velocity
+        branch_cache: the cached branch is not run; what the other one reads of it is taken from there, and its velocity
             is zeros.
-        face_masks: make masks even where no open direction uses them.
+        return_face_masks: compute masks even where no open direction uses them.
         num_interacting: leading samples of the batch that interact, None for all; for the others every gate is closed,
-            and no face mask is made of them. A memory holds as many samples.
+            and no face mask is computed for them. A cache holds as many samples.
+
+        Raises ConfigError where the cache belongs to other `skip_layers`, or the gate would update the cached branch.
         """
         text = text if isinstance(text, TextContext) else self.encode_text(text)
-        run = self._lay_out(video, audio, text, gate, memory, face_masks, num_interacting=num_interacting)
-        if memory is not None and memory.skip_layers != tuple(skip_layers):
-            raise ConfigError(f"the memory was made without layers {memory.skip_layers}, not {tuple(skip_layers)}")
-        video_tokens, audio_tokens, records = self._run_blocks(run, skip_layers)
-        velocity = AVPair(
-            video=0.0 if video is None else self._video_velocity(video, run.video, video_tokens),
-            audio=0.0 if audio is None else self._audio_velocity(audio, run.audio, audio_tokens),
+        inputs = self._block_inputs(
+            video, audio, text, gate, branch_cache, return_face_masks, num_interacting=num_interacting
         )
+        if branch_cache is not None and branch_cache.skip_layers != tuple(skip_layers):
+            made = branch_cache.skip_layers
+            raise ConfigError(f"the branch cache was computed without layers {made}, not {tuple(skip_layers)}")
+        video_tokens, audio_tokens, outputs = self._run_blocks(inputs, skip_layers)
+        masks = [output.face_mask for output in outputs.values() if output.face_mask is not None]
         return Prediction(
-            velocity=velocity,
-            face_masks=_stacked(record.face_mask for record in records.values()),
-            pace=text.speech.pace,
+            velocity=AVPair(
+                video=0.0 if video is None else self._video_velocity(video, inputs.video, video_tokens),
+                audio=0.0 if audio is None else self._audio_velocity(audio, inputs.audio, audio_tokens),
+            ),
+            face_masks=torch.stack(masks, dim=1) if masks else None,
+            symbol_durations=text.speech.symbol_durations,
         )
 
-    def remember(
+    def precompute_branch(
         self,
         video: Stream | None,
         audio: Stream | None,
         text: TextInputs | TextContext,
         skip_layers: tuple[int, ...] = (),
-    ) -> BranchMemory:
-        """Run the one branch that is not None and keep what the other branch reads of it.
+    ) -> BranchKVCache:
+        """Runs the one branch that is not None and returns the keys and values that the other branch reads of it.
 
-        For dubbing (video given, a2v closed) and animation (audio given, v2a closed): nothing writes to that branch
-        and its times are 0, so it is the same at every step. `forward` with this memory equals the full forward
-        exactly. A memory holds for one text and one `skip_layers`.
+        For dubbing (video given, a2v closed) and animation (audio given, v2a closed): nothing updates that branch and
+        its times are 0, so it is the same at every step. `forward` with this cache equals the full forward exactly. A
+        cache holds for one text and one `skip_layers`. Raises ConfigError unless exactly one branch is None.
         """
         if (video is None) == (audio is None):
-            raise ConfigError("one branch is remembered: give either video or audio, and None for the other")
+            raise ConfigError("one branch is precomputed: give either video or audio, and None for the other")
         text = text if isinstance(text, TextContext) else self.encode_text(text)
-        run = self._lay_out(video, audio, text, CLOSED, keeps=True)
-        _, _, records = self._run_blocks(run, skip_layers)
-        branch = "audio" if video is None else "video"
-        return BranchMemory(branch=branch, records=records, skip_layers=tuple(skip_layers))
+        inputs = self._block_inputs(video, audio, text, CLOSED, cache_kv=True)
+        _, _, outputs = self._run_blocks(inputs, skip_layers)
+        return BranchKVCache(
+            branch="audio" if video is None else "video",
+            kv={layer: output.kv for layer, output in outputs.items() if output.kv is not None},
+            face_masks={layer: output.face_mask for layer, output in outputs.items() if output.face_mask is not None},
+            skip_layers=tuple(skip_layers),
+        )
 
     def _run_blocks(
-        self, run: ForwardPass, skip_layers: tuple[int, ...]
-    ) -> tuple[Tensor | None, Tensor | None, dict[int, Record]]:
-        """Tokens of both branches, and what every block left behind."""
+        self, inputs: BlockInputs, skip_layers: tuple[int, ...]
+    ) -> tuple[Tensor | None, Tensor | None, dict[int, BlockOutput]]:
+        """Returns the tokens of both branches, and the auxiliary outputs of every block that was run."""
         checkpoint = (
             self._gradient_checkpointing_func if torch.is_grad_enabled() and self.gradient_checkpointing else None
         )
-        run = run if self.sharing is None else self.sharing.split(run)
-        video, video_context = (None, None) if run.video is None else (run.video.hidden, run.video.context)
-        audio, audio_context = (None, None) if run.audio is None else (run.audio.hidden, run.audio.context)
-        records: dict[int, Record] = {}
+        inputs = inputs if self.sequence_parallel is None else self.sequence_parallel.shard(inputs)
+        video, video_context = (None, None) if inputs.video is None else (inputs.video.hidden, inputs.video.context)
+        audio, audio_context = (None, None) if inputs.audio is None else (inputs.audio.hidden, inputs.audio.context)
+        auxiliary: dict[int, BlockOutput] = {}
         for block in self.blocks:
             if block.layer in skip_layers:
                 continue
-            exchange = run.exchange.of_block(None if run.memory is None else run.memory.records.get(block.layer))
-            contexts = (None if c is None else c.of_block(block.layer) for c in (video_context, audio_context))
-            inputs = (video, audio, *contexts, exchange)
-            video, audio = block(*inputs) if checkpoint is None else checkpoint(block, *inputs)
-            records[block.layer] = exchange.record
-        video = video if self.sharing is None else self.sharing.join(video, records)
-        return video, audio, records
+            interaction = inputs.interaction.for_block(block.layer, inputs.branch_cache)
+            contexts = (None if c is None else c.for_block(block.layer) for c in (video_context, audio_context))
+            arguments = (video, audio, *contexts, interaction)
+            # A block that diffusers' cache leaves out returns its hidden states alone.
+            output = BlockOutput(*(block(*arguments) if checkpoint is None else checkpoint(block, *arguments)))
+            video, audio = output.video, output.audio
+            auxiliary[block.layer] = output._replace(video=None, audio=None)
+        if self.sequence_parallel is not None and video is not None:
+            video = self.sequence_parallel.gather_tokens(video)
+            auxiliary = {layer: self._gathered(output) for layer, output in auxiliary.items()}
+        return video, audio, auxiliary
 
-    def _lay_out(
+    def _gathered(self, output: BlockOutput) -> BlockOutput:
+        if self.sequence_parallel is None or output.face_mask is None:
+            return output
+        return output._replace(face_mask=self.sequence_parallel.gather_face_mask(output.face_mask))
+
+    def _block_inputs(
         self,
         video: Stream | None,
         audio: Stream | None,
         text: TextContext,
         gate: Gate,
-        memory: BranchMemory | None = None,
-        masks_wanted: bool = False,
-        keeps: bool = False,
+        branch_cache: BranchKVCache | None = None,
+        return_face_masks: bool = False,
+        cache_kv: bool = False,
         num_interacting: int | None = None,
-    ) -> ForwardPass:
-        remembered = None if memory is None else memory.branch
-        if (remembered == "video" and gate.a2v) or (remembered == "audio" and gate.v2a):
-            raise ConfigError(f"nothing may write to the remembered {remembered}, so its gate must be closed")
-        seen = None if video is None or remembered == "video" else self._video_branch(video, text)
-        heard = None if audio is None or remembered == "audio" else self._audio_branch(audio, text)
+    ) -> BlockInputs:
+        cached = None if branch_cache is None else branch_cache.branch
+        if (cached == "video" and gate.a2v) or (cached == "audio" and gate.v2a):
+            raise ConfigError(f"nothing may update the cached {cached}, so its gate must be closed")
+        video_inputs = None if video is None or cached == "video" else self._video_inputs(video, text)
+        audio_inputs = None if audio is None or cached == "audio" else self._audio_inputs(audio, text)
         a2v, v2a = (None, None)
         if video is not None and audio is not None:
-            a2v, v2a = self._plans(video, audio, gate, slice(num_interacting))
-        exchange = InteractionContext(
+            a2v, v2a = self._directions(video, audio, gate, slice(num_interacting))
+        interaction = InteractionContext(
             a2v=a2v,
             v2a=v2a,
             tokens_per_frame=0 if video is None else math.prod(self._token_grid(video)),
             reference_frames=0 if video is None else video.num_reference,
             reference_tokens=0 if audio is None else audio.num_reference,
-            video_time=None if seen is None else seen.video_time(slice(num_interacting)),
-            keeps=keeps,
-            masks_wanted=masks_wanted,
+            video_time=None if video_inputs is None else video_inputs.video_time(slice(num_interacting)),
+            cache_kv=cache_kv,
+            return_face_masks=return_face_masks,
             num_interacting=num_interacting,
         )
-        return ForwardPass(video=seen, audio=heard, exchange=exchange, memory=memory)
+        return BlockInputs(video=video_inputs, audio=audio_inputs, interaction=interaction, branch_cache=branch_cache)
 
-    def _plans(self, video: Stream, audio: Stream, gate: Gate, samples: slice) -> tuple[Hearing | None, Seeing | None]:
-        """Who attends to whom, and which of the samples do."""
+    def _directions(
+        self, video: Stream, audio: Stream, gate: Gate, samples: slice
+    ) -> tuple[A2VContext | None, V2AContext | None]:
+        """Returns the plans of both directions, None where the gate is closed."""
         settings, base, device = self.settings, self.settings.timebase, video.values.device
         height, width = self._token_grid(video)
         grid = ClipGrid(
@@ -306,68 +294,63 @@ class UniAVGenTransformer(
         a2v, v2a = None, None
         if gate.a2v:
             windows = plan_windows(settings.interaction.a2v, grid, settings.video.head_dim, base, device)
-            a2v = Hearing(plan=windows, receives=video.receives[samples])
+            a2v = A2VContext(plan=windows, update_mask=video.update_mask[samples])
         if gate.v2a:
-            blend = plan_blend(settings.interaction.v2a, grid, settings.audio.head_dim, base, device)
-            v2a = Seeing(plan=blend, receives=audio.receives[samples])
+            plan = plan_interpolation(settings.interaction.v2a, grid, settings.audio.head_dim, base, device)
+            v2a = V2AContext(plan=plan, update_mask=audio.update_mask[samples])
         return a2v, v2a
 
     def _token_grid(self, video: Stream) -> tuple[int, int]:
         _, p, q = self.settings.video.patch
         return video.values.shape[3] // p, video.values.shape[4] // q
 
-    def _video_branch(self, video: Stream, text: TextContext) -> _Branch:
-        embedding, modulation = self.video_stem.condition_embedder(video.times.values)
-        rows = time_rows(video.times)
+    def _video_inputs(self, video: Stream, text: TextContext) -> BranchInputs:
+        embedding, modulation = self.video_stem.condition_embedder(video.timesteps.unique)
+        index = timestep_index(video.timesteps)
         grid = (video.values.shape[2], *self._token_grid(video))
         context = BranchContext(
             modulation=modulation,
-            time_rows=rows,
-            rotary=video_rotary(*grid, self.settings.video.head_dim, video.values.device),
+            timestep_index=index,
+            rotary=rotary_3d(*grid, self.settings.video.head_dim, video.values.device),
             text=text.caption,
         )
-        return _Branch(
+        return BranchInputs(
             hidden=self.video_stem.embed(video.values),
             context=context,
             time_embedding=embedding,
-            clip_time_rows=None if rows is None else rows[:, video.num_reference :],
+            clip_timestep_index=None if index is None else index[:, video.num_reference :],
         )
 
-    def _audio_branch(self, audio: Stream, text: TextContext) -> _Branch:
-        embedding, modulation = self.audio_stem.condition_embedder(audio.times.values)
-        rows = time_rows(audio.times)
+    def _audio_inputs(self, audio: Stream, text: TextContext) -> BranchInputs:
+        embedding, modulation = self.audio_stem.condition_embedder(audio.timesteps.unique)
+        index = timestep_index(audio.timesteps)
         context = BranchContext(
             modulation=modulation,
-            time_rows=rows,
-            rotary=line_rotary(audio.values.shape[1], self.settings.audio.head_dim, audio.values.device),
+            timestep_index=index,
+            rotary=rotary_1d(audio.values.shape[1], self.settings.audio.head_dim, audio.values.device),
             text=text.speech,
         )
-        return _Branch(
+        return BranchInputs(
             hidden=self.audio_stem.embed(audio.values),
             context=context,
             time_embedding=embedding,
-            clip_time_rows=None if rows is None else rows[:, audio.num_reference :],
+            clip_timestep_index=None if index is None else index[:, audio.num_reference :],
         )
 
-    def _video_velocity(self, video: Stream, seen: _Branch | None, tokens: Tensor | None) -> Float[Tensor, "b c f h w"]:
-        if seen is None or tokens is None:
+    def _video_velocity(
+        self, video: Stream, inputs: BranchInputs | None, tokens: Tensor | None
+    ) -> Float[Tensor, "b c f_clip h w"]:
+        """Returns what the head makes of the clip's tokens; zeros for a cached branch."""
+        if inputs is None or tokens is None:
             return torch.zeros_like(video.values[:, :, video.num_reference :], dtype=torch.float32)
         height, width = self._token_grid(video)
         frames = video.values.shape[2] - video.num_reference
         tokens = tokens[:, video.num_reference * height * width :]
-        return self.video_stem.head(tokens, seen.time_embedding, seen.clip_time_rows, frames, height)
+        return self.video_stem.head(tokens, inputs.time_embedding, inputs.clip_timestep_index, frames, height)
 
-    def _audio_velocity(self, audio: Stream, heard: _Branch | None, tokens: Tensor | None) -> Float[Tensor, "b l mel"]:
-        if heard is None or tokens is None:
+    def _audio_velocity(
+        self, audio: Stream, inputs: BranchInputs | None, tokens: Tensor | None
+    ) -> Float[Tensor, "b l_clip mel"]:
+        if inputs is None or tokens is None:
             return torch.zeros_like(audio.values[:, audio.num_reference :], dtype=torch.float32)
-        return self.audio_stem.head(tokens[:, audio.num_reference :], heard.time_embedding, heard.clip_time_rows)
-
-
-def _kept(text: Text, blocks: Iterable[BranchBlock]) -> Text:
-    return replace(text, kept=tuple(block.project(text) for block in blocks))
-
-
-def _stacked(recorded: Iterable[Float[Tensor, "b ..."] | None]) -> Float[Tensor, "b layers ..."] | None:
-    """What blocks recorded, in their order; None if none did."""
-    there = [value for value in recorded if value is not None]
-    return torch.stack(there, dim=1) if there else None
+        return self.audio_stem.head(tokens[:, audio.num_reference :], inputs.time_embedding, inputs.clip_timestep_index)

@@ -50,7 +50,7 @@ class VideoStem(nn.Module):
         tokens = self.patch_embedding(latents.to(self.patch_embedding.weight.dtype))
         return rearrange(tokens, "b d f h w -> b (f h w) d").contiguous()
 
-    def read_caption(self, caption: Float[Tensor, "b m width"]) -> Float[Tensor, "b m_padded d"]:
+    def project_caption(self, caption: Float[Tensor, "b m width"]) -> Float[Tensor, "b m_padded d"]:
         """Caption features, padded with zeros, at the branch's width; raises ConfigError if there are too many."""
         missing = self.config.caption_tokens - caption.shape[1]
         if missing < 0:

@@ -15,12 +15,12 @@ from einops import repeat
 from jaxtyping import Float
 from torch import Tensor
 
-from uniavgen.batch import AVPair, Stream, TokenTimes
+from uniavgen.batch import AVPair, Stream, TokenTimesteps
 from uniavgen.errors import ConfigError
-from uniavgen.tasks.table import TASKS, Part, Reference, Task
+from uniavgen.tasks.table import TASKS, ModalityRole, ReferenceAudio, Task
 
 NOISY, CLEAN = 0, 1
-"""Columns of `TokenTimes.values`, which are [t, 0]."""
+"""Columns of `TokenTimesteps.unique`, which are [t, 0]."""
 
 
 class ReferenceTime(StrEnum):
@@ -62,7 +62,7 @@ def condition(
     noisy: AVPair,
     clean: ClipConditions,
     sigma: Float[Tensor, " b"],
-    interact: Float[Tensor, " b"] | None = None,
+    interaction_mask: Float[Tensor, " b"] | None = None,
     reference_time: ReferenceTime = ReferenceTime.NOISY,
 ) -> tuple[Stream, Stream]:
     """The video and the audio stream of one forward pass.
@@ -71,8 +71,8 @@ def condition(
     samples whose interaction is dropped in training. Raises ConfigError where `clean` does not fit the task.
     """
     check(task, clean, noisy.video.shape[2], noisy.audio.shape[1])
-    video = video_stream(noisy.video, clean, sigma, interact)
-    audio = audio_stream(noisy.audio, clean, sigma, interact, reference_time)
+    video = video_stream(noisy.video, clean, sigma, interaction_mask)
+    audio = audio_stream(noisy.audio, clean, sigma, interaction_mask, reference_time)
     return video, audio
 
 
@@ -80,15 +80,15 @@ def video_stream(
     noisy: Float[Tensor, "b c f h w"],
     clean: ClipConditions,
     sigma: Float[Tensor, " b"],
-    interact: Float[Tensor, " b"] | None = None,
+    interaction_mask: Float[Tensor, " b"] | None = None,
 ) -> Stream:
     """The video half of `condition`. The reference image has time 0. [release]"""
     num_frames = noisy.shape[2]
     given = _leading(num_frames, clean.num_given_frames, sigma)
     return Stream(
-        values=torch.cat([clean.reference_image, _overwrite(noisy, clean.leading_video, dim=2)], dim=2),
-        times=_times(sigma, torch.cat([given.new_ones(1), given])),
-        receives=_receives(given, sigma, interact),
+        values=torch.cat([clean.reference_image, _replace_leading(noisy, clean.leading_video, dim=2)], dim=2),
+        timesteps=_timesteps(sigma, torch.cat([given.new_ones(1), given])),
+        update_mask=_update_mask(given, sigma, interaction_mask),
         num_reference=1,
     )
 
@@ -97,34 +97,34 @@ def audio_stream(
     noisy: Float[Tensor, "b l mel"],
     clean: ClipConditions,
     sigma: Float[Tensor, " b"],
-    interact: Float[Tensor, " b"] | None = None,
+    interaction_mask: Float[Tensor, " b"] | None = None,
     reference_time: ReferenceTime = ReferenceTime.NOISY,
 ) -> Stream:
     """The audio half of `condition`, also for training the audio branch alone."""
-    values = _overwrite(noisy, clean.given_audio, dim=1)
+    values = _replace_leading(noisy, clean.given_audio, dim=1)
     given = _leading(noisy.shape[1], clean.num_given_tokens, sigma)
-    receives = _receives(given, sigma, interact)
+    receives = _update_mask(given, sigma, interaction_mask)
     if clean.reference_audio is None:
-        return Stream(values=values, times=_times(sigma, given), receives=receives, num_reference=0)
+        return Stream(values=values, timesteps=_timesteps(sigma, given), update_mask=receives, num_reference=0)
     num_reference = clean.reference_audio.shape[1]
     is_clean = given.new_full((num_reference,), float(reference_time is ReferenceTime.CLEAN))
     return Stream(
         values=torch.cat([clean.reference_audio, values], dim=1),
-        times=_times(sigma, torch.cat([is_clean, given])),
-        receives=receives,
+        timesteps=_timesteps(sigma, torch.cat([is_clean, given])),
+        update_mask=receives,
         num_reference=num_reference,
     )
 
 
-def impose(state: AVPair, clean: ClipConditions) -> AVPair:
+def replace_given(state: AVPair, clean: ClipConditions) -> AVPair:
     """`state` with the given parts in place, as every forward pass sees it and as it is decoded. [release]"""
     return AVPair(
-        video=_overwrite(state.video, clean.leading_video, dim=2),
-        audio=_overwrite(state.audio, clean.given_audio, dim=1),
+        video=_replace_leading(state.video, clean.leading_video, dim=2),
+        audio=_replace_leading(state.audio, clean.given_audio, dim=1),
     )
 
 
-def carries_loss(clean: ClipConditions, state: AVPair) -> AVPair:
+def loss_mask(clean: ClipConditions, state: AVPair) -> AVPair:
     """Masks `f` and `l` over the clip: 1 where the velocity is learned, 0 where the clip is given. [Harmony]"""
     like = clean.reference_image.new_zeros((), dtype=torch.float32)
     return AVPair(
@@ -138,25 +138,25 @@ def check(task: Task, clean: ClipConditions, num_frames: int, num_tokens: int) -
     spec = TASKS[task]
     _check_part(f"{task}: given video latent frames", spec.video, clean.num_given_frames, num_frames, least=1)
     _check_part(f"{task}: given audio tokens", spec.audio, clean.num_given_tokens, num_tokens, least=0)
-    if spec.reference_audio is Reference.NEEDED and clean.reference_audio is None:
+    if spec.reference_audio is ReferenceAudio.NEEDED and clean.reference_audio is None:
         raise ConfigError(f"{task}: reference audio is missing; give some of the wanted voice or use the task 'joint'")
-    if spec.reference_audio is Reference.NONE and clean.reference_audio is not None:
+    if spec.reference_audio is ReferenceAudio.NONE and clean.reference_audio is not None:
         raise ConfigError(f"{task}: got reference audio, which this task does not take; leave it out")
 
 
-def _check_part(what: str, part: Part, given: int, total: int, least: int) -> None:
+def _check_part(what: str, part: ModalityRole, given: int, total: int, least: int) -> None:
     match part:
-        case Part.GENERATED:
+        case ModalityRole.GENERATED:
             fits, expected = given == least, f"{least}"
-        case Part.PREFIX:
+        case ModalityRole.PREFIX:
             fits, expected = 0 < given < total, f"1 to {total - 1}"
-        case Part.GIVEN:
+        case ModalityRole.GIVEN:
             fits, expected = given == total, f"all {total}"
     if not fits:
         raise ConfigError(f"{what} must be {expected}, got {given}")
 
 
-def _overwrite(values: Tensor, leading: Tensor | None, dim: int) -> Tensor:
+def _replace_leading(values: Tensor, leading: Tensor | None, dim: int) -> Tensor:
     if leading is None:
         return values
     rest = values.narrow(dim, leading.shape[dim], values.shape[dim] - leading.shape[dim])
@@ -168,15 +168,15 @@ def _leading(length: int, count: int, like: Tensor) -> Float[Tensor, " s"]:
     return (torch.arange(length, device=like.device) < count).to(torch.float32)
 
 
-def _times(sigma: Tensor, is_clean: Tensor) -> TokenTimes:
+def _timesteps(sigma: Tensor, is_clean: Tensor) -> TokenTimesteps:
     sigma = sigma.to(torch.float32)
     index = torch.where(is_clean > 0, CLEAN, NOISY)
-    return TokenTimes(
-        values=torch.stack([sigma, torch.zeros_like(sigma)], dim=1),
+    return TokenTimesteps(
+        unique=torch.stack([sigma, torch.zeros_like(sigma)], dim=1),
         index=repeat(index, "s -> b s", b=sigma.shape[0]),
     )
 
 
-def _receives(given: Tensor, sigma: Tensor, interact: Tensor | None) -> Tensor:
+def _update_mask(given: Tensor, sigma: Tensor, interact: Tensor | None) -> Tensor:
     mask = repeat(1.0 - given, "s -> b s", b=sigma.shape[0])
     return mask if interact is None else mask * interact.to(torch.float32)[:, None]

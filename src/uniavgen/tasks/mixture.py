@@ -7,7 +7,7 @@ import numpy as np
 
 from uniavgen.config import Config
 from uniavgen.errors import ConfigError
-from uniavgen.tasks.table import REFERENCE_SILENCE_S, TASKS, Part, Reference, Task
+from uniavgen.tasks.table import REFERENCE_SILENCE_S, TASKS, ModalityRole, ReferenceAudio, Task
 from uniavgen.timebase import ClipTiming
 
 
@@ -59,16 +59,20 @@ def sample_step(config: MixtureConfig, timing: ClipTiming, rng: np.random.Genera
     task = _by_ratio(config.ratios, uniform_task)
     spec = TASKS[task]
     prefix = continuation_frames(config, timing, uniform_given)
-    has_reference = spec.reference_audio is Reference.NEEDED or (
-        spec.reference_audio is Reference.ALLOWED and uniform_allowed < config.allowed_reference
+    has_reference = spec.reference_audio is ReferenceAudio.NEEDED or (
+        spec.reference_audio is ReferenceAudio.ALLOWED and uniform_allowed < config.allowed_reference
     )
     return StepSpec(
         task=task,
-        given_frames={Part.GENERATED: 1, Part.PREFIX: prefix, Part.GIVEN: timing.num_latent_frames}[spec.video],
+        given_frames={
+            ModalityRole.GENERATED: 1,
+            ModalityRole.PREFIX: prefix,
+            ModalityRole.GIVEN: timing.num_latent_frames,
+        }[spec.video],
         given_tokens={
-            Part.GENERATED: 0,
-            Part.PREFIX: timing.tokens_before(prefix),
-            Part.GIVEN: timing.num_audio_tokens,
+            ModalityRole.GENERATED: 0,
+            ModalityRole.PREFIX: timing.tokens_before(prefix),
+            ModalityRole.GIVEN: timing.num_audio_tokens,
         }[spec.audio],
         reference_tokens=reference_tokens(config, timing, uniform_reference) if has_reference else 0,
     )

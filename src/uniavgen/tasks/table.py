@@ -30,7 +30,7 @@ class Task(StrEnum):
     """All audio is given, video is generated. [release: A2V]"""
 
 
-class Part(StrEnum):
+class ModalityRole(StrEnum):
     """How much of a modality is given. Given latent frames and audio tokens are clean: their time is 0, they send
     interaction but receive none, and they carry no loss. All others have time t, receive, and carry loss."""
 
@@ -42,7 +42,7 @@ class Part(StrEnum):
     """All of it."""
 
 
-class Reference(StrEnum):
+class ReferenceAudio(StrEnum):
     """Whether audio of the speaker stands in front of the clip's; it neither sends nor receives interaction."""
 
     NONE = "none"
@@ -54,9 +54,9 @@ class Reference(StrEnum):
 class TaskSpec:
     """One row of the table."""
 
-    video: Part
-    audio: Part
-    reference_audio: Reference
+    video: ModalityRole
+    audio: ModalityRole
+    reference_audio: ReferenceAudio
     gate: Gate
     """Directions of interaction in every pass. A modality that is given as a whole receives nothing."""
     release_gate: Gate | None = None
@@ -73,39 +73,39 @@ class TaskSpec:
 
 TASKS: dict[Task, TaskSpec] = {
     Task.JOINT: TaskSpec(
-        video=Part.GENERATED,
-        audio=Part.GENERATED,
-        reference_audio=Reference.NONE,
+        video=ModalityRole.GENERATED,
+        audio=ModalityRole.GENERATED,
+        reference_audio=ReferenceAudio.NONE,
         gate=OPEN,
         ratio=4,
     ),
     Task.REFERENCE_AUDIO: TaskSpec(
-        video=Part.GENERATED,
-        audio=Part.GENERATED,
-        reference_audio=Reference.NEEDED,
+        video=ModalityRole.GENERATED,
+        audio=ModalityRole.GENERATED,
+        reference_audio=ReferenceAudio.NEEDED,
         gate=OPEN,
         # The paper keeps only the reference tokens out of interaction; the release closes v2a altogether.
         release_gate=Gate(a2v=True, v2a=False),
         ratio=1,
     ),
     Task.CONTINUATION: TaskSpec(
-        video=Part.PREFIX,
-        audio=Part.PREFIX,
-        reference_audio=Reference.NONE,
+        video=ModalityRole.PREFIX,
+        audio=ModalityRole.PREFIX,
+        reference_audio=ReferenceAudio.NONE,
         gate=OPEN,
         ratio=1,
     ),
     Task.DUBBING: TaskSpec(
-        video=Part.GIVEN,
-        audio=Part.GENERATED,
-        reference_audio=Reference.ALLOWED,
+        video=ModalityRole.GIVEN,
+        audio=ModalityRole.GENERATED,
+        reference_audio=ReferenceAudio.ALLOWED,
         gate=Gate(a2v=False, v2a=True),
         ratio=2,
     ),
     Task.ANIMATION: TaskSpec(
-        video=Part.GENERATED,
-        audio=Part.GIVEN,
-        reference_audio=Reference.NONE,
+        video=ModalityRole.GENERATED,
+        audio=ModalityRole.GIVEN,
+        reference_audio=ReferenceAudio.NONE,
         gate=Gate(a2v=True, v2a=False),
         ratio=2,
     ),

@@ -8,7 +8,7 @@ from uniavgen.config import Config
 from uniavgen.errors import ConfigError
 from uniavgen.flow.guidance import Dropout
 from uniavgen.tasks.mixture import MixtureConfig
-from uniavgen.tasks.table import TASKS, Part
+from uniavgen.tasks.table import TASKS, ModalityRole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class StageConfig(Config):
 
     def __post_init__(self) -> None:
         trained = [task for task, ratio in self.tasks.ratios.items() if ratio > 0]
-        needs_video = [task.value for task in trained if Part.GIVEN in (TASKS[task].video, TASKS[task].audio)]
+        needs_video = [task.value for task in trained if ModalityRole.GIVEN in (TASKS[task].video, TASKS[task].audio)]
         if self.branches == "audio" and needs_video:
             raise ConfigError(
                 f"the audio branch alone cannot be trained on {', '.join(needs_video)}; set their ratio to 0"

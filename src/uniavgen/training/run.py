@@ -12,7 +12,7 @@ from uniavgen.data.dataset import Batch, CaptionSize, TrainingData
 from uniavgen.data.features import FeatureSet
 from uniavgen.errors import ConfigError
 from uniavgen.models.config import TransformerConfig
-from uniavgen.models.kernels import Attention, compile_blocks, use_attention
+from uniavgen.models.kernels import AttentionKernel, compile_blocks, use_attention
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.training.callbacks import CheckpointCallback
 from uniavgen.training.config import TrainConfig
@@ -80,7 +80,7 @@ def build_run(
     freeze_others(model, config.stage.trainable)
     model.to(device)
     if device.type == "cpu":
-        use_attention(model, Attention.MATH)  # The fused kernel's backward pass takes twice as long on a CPU.
+        use_attention(model, AttentionKernel.MATH)  # The fused kernel's backward pass takes twice as long on a CPU.
     if config.train.compile:
         compile_blocks(model)
     state = TrainState(

@@ -16,12 +16,12 @@ from torch import Tensor
 from uniavgen.batch import CLOSED, AVPair, Prediction, TextInputs
 from uniavgen.data.dataset import Batch
 from uniavgen.errors import DataError
-from uniavgen.flow.path import interpolate, velocity
+from uniavgen.flow.path import interpolate, target_velocity
 from uniavgen.flow.schedule import shift
 from uniavgen.models.transformer import UniAVGenTransformer
-from uniavgen.tasks.conditioning import ClipConditions, audio_stream, carries_loss, condition
+from uniavgen.tasks.conditioning import ClipConditions, audio_stream, condition, loss_mask
+from uniavgen.tasks.speech_prompt import FILLER
 from uniavgen.tasks.table import TASKS
-from uniavgen.tasks.wording import FILLER
 from uniavgen.training.config import StageConfig
 from uniavgen.training.losses import (
     Losses,
@@ -54,7 +54,7 @@ def step_losses(
     given = _given(batch, clean.video)
     state = interpolate(clean, noise, sigma)
     text = choose_text(batch.text, batch.uncond_text, keeps_text)
-    target, carries = velocity(clean, noise), carries_loss(given, state)
+    target, carries = target_velocity(clean, noise), loss_mask(given, state)
     if stage.branches == "audio":
         prediction = model(None, audio_stream(state.audio, given, sigma, interact), text, gate=CLOSED)
         return Losses(
@@ -80,7 +80,9 @@ def step_losses(
 
 
 def _duration_loss(prediction: Prediction, text: TextInputs) -> Float[Tensor, ""] | None:
-    return None if prediction.pace is None or text.times is None else duration_loss(prediction.pace, text.times)
+    if prediction.symbol_durations is None or text.symbol_timestamps is None:
+        return None
+    return duration_loss(prediction.symbol_durations, text.symbol_timestamps)
 
 
 def choose_text(given: TextInputs, dropped: TextInputs, keeps_text: Float[Tensor, " b"]) -> TextInputs:
@@ -91,9 +93,13 @@ def choose_text(given: TextInputs, dropped: TextInputs, keeps_text: Float[Tensor
         caption=torch.where(keep[:, None, None], given.caption, dropped.caption),
         speech=torch.where(keep[:, None], _widened(given.speech, length), _widened(dropped.speech, length)),
         speech_length=torch.where(keep, given.speech_length, dropped.speech_length),
-        times=None
-        if given.times is None or dropped.times is None
-        else torch.where(keep[:, None], _widened(given.times, length, nan), _widened(dropped.times, length, nan)),
+        symbol_timestamps=None
+        if given.symbol_timestamps is None or dropped.symbol_timestamps is None
+        else torch.where(
+            keep[:, None],
+            _widened(given.symbol_timestamps, length, nan),
+            _widened(dropped.symbol_timestamps, length, nan),
+        ),
     )
 
 

@@ -19,7 +19,7 @@ from uniavgen.media.audio import read_audio
 from uniavgen.media.image import read_image
 from uniavgen.media.mux import write_clip
 from uniavgen.media.video import read_video
-from uniavgen.tasks.table import TASKS, Part, Reference, Task
+from uniavgen.tasks.table import TASKS, ModalityRole, ReferenceAudio, Task
 from uniavgen.timebase import NUM_FRAMES
 from uniavgen.workflows.clip_jobs import READ_RATES, SHORT_SIDE_PX, read_voice
 from uniavgen.workflows.load import ModelLoader
@@ -117,11 +117,11 @@ def build_request(prompt: Prompt, task: Task, config: SetConfig, number: int) ->
     """
     spec = TASKS[task]
     inputs: dict[str, Any] = {}
-    if spec.video is Part.GENERATED:
+    if spec.video is ModalityRole.GENERATED:
         inputs["image"] = read_image(_required_file(prompt, "image", task))
     else:
         num_given = config.num_frames
-        if spec.video is Part.PREFIX:
+        if spec.video is ModalityRole.PREFIX:
             # The paper's own continuations are given half of the clip.
             half = (READ_RATES.clip(num_given).num_latent_frames + 1) // 2
             num_given = READ_RATES.frames_in(half)
@@ -134,13 +134,15 @@ def build_request(prompt: Prompt, task: Task, config: SetConfig, number: int) ->
             short_side_px=SHORT_SIDE_PX,
         )
         inputs["video"] = video.frames
-        if spec.audio is not Part.GENERATED:
+        if spec.audio is not ModalityRole.GENERATED:
             inputs["audio"] = video.waveform
-    if spec.audio is Part.GIVEN:
+    if spec.audio is ModalityRole.GIVEN:
         longest_s = float(READ_RATES.clip(config.num_frames).duration_s)
         path = _required_file(prompt, "audio", task)
         inputs["audio"] = read_audio(path, READ_RATES.sample_rate_hz, max_s=longest_s, trim=True)
-    if spec.reference_audio is Reference.NEEDED or (spec.reference_audio is Reference.ALLOWED and prompt.voice):
+    if spec.reference_audio is ReferenceAudio.NEEDED or (
+        spec.reference_audio is ReferenceAudio.ALLOWED and prompt.voice
+    ):
         inputs["voice"] = read_voice(_required_file(prompt, "voice", task), trim=False)
         inputs["voice_text"] = prompt.voice_text
     return Request(

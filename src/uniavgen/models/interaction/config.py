@@ -9,7 +9,7 @@ from typing import Literal
 
 from uniavgen.config import Config
 from uniavgen.errors import ConfigError
-from uniavgen.timebase import Ramp, Source
+from uniavgen.timebase import InterpolationRamp, Source
 
 LayerChoice = Literal["interleaved", "all", "first_half", "last_half"]
 Position = Literal["before_self_attention", "before_cross_attention", "before_ffn"]
@@ -50,15 +50,15 @@ class InterpolationAligner(Config):
     """V2a: an audio token attends to the latent frame it sounds with, blended with the next one. [paper eq. (4)]"""
 
     kind: Literal["interpolation"] = "interpolation"
-    ramp: Ramp = Ramp.LAST_FRAME
+    ramp: InterpolationRamp = InterpolationRamp.LAST_FRAME
     """Where the blend takes place. [supplement 6.2, release]"""
     source: Source = Source.RELEASE
     """Whose weights for the tokens past the last pixel frame (docs/faithfulness.md)."""
 
     @property
-    def doubles_tail(self) -> bool:
+    def tail_weight_2(self) -> bool:
         """Whether the tokens past the last pixel frame read it with weight 2, a slip of the release."""
-        return self.ramp is Ramp.LAST_FRAME and self.source is Source.RELEASE
+        return self.ramp is InterpolationRamp.LAST_FRAME and self.source is Source.RELEASE
 
 
 AudioToVideoAligner = GlobalAligner | FrameAligner | WindowAligner

@@ -1,129 +1,137 @@
-"""One interaction: two cross attentions that read the same features and write both branches. [paper 3.3, 3.4]
+"""One interaction: two cross-attentions that read the same features and update both branches. [paper 3.3, 3.4]
 
-a2v works at the video branch's width, v2a at the audio branch's: always at the asker's. Queries and keys are RMS
-normalised over the full width; inputs have no norm, updates no gate, and output projections start at zero. [release]
+    a2v:  V <- V + W_o (M * Attention(Q = V, K V = audio window))            [eq. (3), (9)]
+    v2a:  A <- A + W_o Attention(Q = A, K V = interpolated (M * V))          [eq. (4), (5), (9)]
+
+a2v works at the video branch's width, v2a at the audio branch's: always at that of the queries. Queries and keys are
+RMS-normalised over the full width; inputs have no norm, updates no gate, and output projections start at zero.
+[release]
 
 Letters: b batch, f latent frames, n video tokens a frame, l audio tokens, dv da widths.
 """
 
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
 
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from uniavgen.models.attention import ProjectedKV
 from uniavgen.models.config import AudioConfig, TransformerConfig, VideoConfig
 from uniavgen.models.interaction.face_mask import FaceMaskHead
-from uniavgen.models.interaction.interpolation import FrameBlend, attend_blend, attend_everything, following_frame
-from uniavgen.models.interaction.windows import AudioWindows, attend_windows
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What the other branch reads of one branch at one interaction: projected keys and values."""
-
-    key: Float[Tensor, "b ... width"]
-    value: Float[Tensor, "b ... width"]
-
-
-@dataclass
-class Record:
-    """What one block leaves behind, beside its updates."""
-
-    face_mask: Float[Tensor, "b f n"] | None = None
-    reading: Reading | None = None
+from uniavgen.models.interaction.interpolation import (
+    InterpolationPlan,
+    attend_global,
+    attend_interpolated,
+    pad_last_frame,
+)
+from uniavgen.models.interaction.windows import WindowPlan, attend_windows
 
 
 @dataclass(frozen=True, kw_only=True)
-class BranchMemory:
+class BranchKVCache:
     """A branch whose tokens are all given, run once: what the other branch reads of it, by block index."""
 
     branch: Literal["video", "audio"]
-    records: dict[int, Record]
+    kv: dict[int, ProjectedKV]
+    face_masks: dict[int, Float[Tensor, "b f n"]]
+    """Face masks of the cached video; empty where audio is cached or the model has no mask."""
     skip_layers: tuple[int, ...]
+    """Blocks that the branch was run without."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hearing:
-    """An open a2v gate: who hears what, and which latent frames take the update."""
+class A2VContext:
+    """An open a2v gate: which audio tokens a latent frame attends to, and which latent frames take the update."""
 
-    plan: AudioWindows
-    receives: Float[Tensor, "b f"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Seeing:
-    """An open v2a gate: who sees what, and which audio tokens take the update."""
-
-    plan: FrameBlend
-    receives: Float[Tensor, "b l"]
+    plan: WindowPlan
+    update_mask: Float[Tensor, "b f"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoTime:
-    """Flow time of the video branch as the face mask takes it (`modulation.spread`)."""
+class V2AContext:
+    """An open v2a gate: which latent frames an audio token attends to, and which audio tokens take the update."""
+
+    plan: InterpolationPlan
+    update_mask: Float[Tensor, "b l"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoTimeEmbedding:
+    """Flow time of the video branch, which the face mask head is modulated by."""
 
     embedding: Float[Tensor, "b k dv"]
-    rows: Int[Tensor, "b f"] | None
+    timestep_index: Int[Tensor, "b f"] | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class InteractionContext:
     """What an interaction works on. A direction that is None is closed and not computed.
 
-    All but `remembered` and `record` is shared by the interactions of a forward pass. No field tells which block it
-    is, and no block knows it: code compiled for one serves them all.
+    All but `cached_kv` and `cached_face_mask` is the same for every interaction of a forward pass. It contains no layer
+    index, so that torch.compile reuses one graph for all blocks.
     """
 
-    a2v: Hearing | None
-    v2a: Seeing | None
+    a2v: A2VContext | None
+    v2a: V2AContext | None
     tokens_per_frame: int
     reference_frames: int
     reference_tokens: int
-    video_time: VideoTime | None
+    video_time: VideoTimeEmbedding | None
     """None where the video branch is not run."""
-    keeps: bool
-    """Whether readings are recorded (`remember`)."""
-    masks_wanted: bool
-    """Whether face masks are made even where no open direction needs them."""
+    cache_kv: bool
+    """Whether the keys and values of the branch that is run are returned (`precompute_branch`)."""
+    return_face_masks: bool
+    """Whether face masks are computed even where no open direction needs them."""
     num_interacting: int | None
-    """Leading samples of the batch that take part; None is all of them. The others are as if every gate were closed."""
-    remembered: Record | None = None
-    """Of this block, where one branch is remembered and not run."""
-    record: Record = field(default_factory=Record)
-    """Filled by this block."""
+    """Leading samples of the batch that interact, None for all. For the others every gate is closed."""
+    cached_kv: ProjectedKV | None = None
+    """Of the branch that is not run but cached, in this block."""
+    cached_face_mask: Float[Tensor, "b f n"] | None = None
 
-    def of_block(self, remembered: Record | None) -> "InteractionContext":
-        """The same for one block, with an empty record."""
-        return replace(self, remembered=remembered, record=Record())
+    def for_block(self, layer: int, cache: BranchKVCache | None) -> "InteractionContext":
+        """Returns the context of one block, with what is cached for it."""
+        if cache is None:
+            return self
+        return replace(self, cached_kv=cache.kv.get(layer), cached_face_mask=cache.face_masks.get(layer))
 
     @property
     def idle(self) -> bool:
-        """Nothing to do: every interaction of this pass is skipped."""
-        return self.a2v is None and self.v2a is None and not self.keeps and not self.masks_wanted
+        """Whether nothing is to be computed, so that every interaction of this pass is skipped."""
+        return self.a2v is None and self.v2a is None and not self.cache_kv and not self.return_face_masks
+
+
+class InteractionOutput(NamedTuple):
+    """Both branches after the interaction, and its auxiliary outputs (`BlockOutput`)."""
+
+    video: Float[Tensor, "b s_video dv"] | None
+    audio: Float[Tensor, "b s_audio da"] | None
+    face_mask: Float[Tensor, "b f n"] | None
+    kv: ProjectedKV | None
 
 
 class CrossModalAttention(nn.Module):
-    """Projections of one direction."""
+    """Projections of one direction: queries of one branch, keys and values of the other."""
 
-    def __init__(self, asker: VideoConfig | AudioConfig, answerer_width: int) -> None:
+    def __init__(self, query_config: VideoConfig | AudioConfig, context_width: int) -> None:
         super().__init__()
-        self.heads, self.eps = asker.num_heads, asker.norm_eps
-        self.to_q = nn.Linear(asker.width, asker.width)
-        self.to_k = nn.Linear(answerer_width, asker.width)
-        self.to_v = nn.Linear(answerer_width, asker.width)
-        self.to_out = nn.Linear(asker.width, asker.width)
-        self.norm_q = nn.RMSNorm(asker.width, eps=asker.norm_eps)
-        self.norm_k = nn.RMSNorm(asker.width, eps=asker.norm_eps)
+        self.heads, self.eps = query_config.num_heads, query_config.norm_eps
+        self.to_q = nn.Linear(query_config.width, query_config.width)
+        self.to_k = nn.Linear(context_width, query_config.width)
+        self.to_v = nn.Linear(context_width, query_config.width)
+        self.to_out = nn.Linear(query_config.width, query_config.width)
+        self.norm_q = nn.RMSNorm(query_config.width, eps=query_config.norm_eps)
+        self.norm_k = nn.RMSNorm(query_config.width, eps=query_config.norm_eps)
 
-    def query(self, hidden: Float[Tensor, "*b s d"]) -> Float[Tensor, "*b s heads head_dim"]:
+    def project_query(self, hidden: Float[Tensor, "*b s d"]) -> Float[Tensor, "*b s heads head_dim"]:
+        """Returns RMSNorm(W_q x), split into heads."""
         return self.norm_q(self.to_q(hidden)).unflatten(-1, (self.heads, -1))
 
-    def read(self, hidden: Float[Tensor, "*b s d"]) -> Reading:
-        """Of the answering branch; keys are not yet normalised."""
-        return Reading(self.to_k(hidden), self.to_v(hidden))
+    def project_kv(self, hidden: Float[Tensor, "*b s d"]) -> ProjectedKV:
+        """Returns W_k x and W_v x of the other branch; keys are not normalised yet, since they may be interpolated."""
+        return ProjectedKV(self.to_k(hidden), self.to_v(hidden))
 
 
 class Interaction(nn.Module):
@@ -134,115 +142,111 @@ class Interaction(nn.Module):
         self.inner_residual = settings.interaction.inner_residual
         self.a2v = CrossModalAttention(settings.video, settings.audio.width)
         self.v2a = CrossModalAttention(settings.audio, settings.video.width)
-        masked = settings.interaction.face_modulation != "none"
-        self.face_mask = FaceMaskHead(settings.video.width, settings.video.norm_eps) if masked else None
+        has_mask = settings.interaction.face_modulation != "none"
+        self.face_mask = FaceMaskHead(settings.video.width, settings.video.norm_eps) if has_mask else None
 
     def forward(
         self,
         video: Float[Tensor, "b s_video dv"] | None,
         audio: Float[Tensor, "b s_audio da"] | None,
         context: InteractionContext,
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Both branches after the exchange; a branch that is not run (None) stays None.
+    ) -> InteractionOutput:
+        """Both directions read the features from before either update. Reference parts neither send nor receive.
 
-        Both directions read the features from before either update. Reference parts neither send nor receive.
+        A branch that is not run (None) stays None.
         """
-        if context.num_interacting is None:
-            return self._exchange(video, audio, context)
         n = context.num_interacting
-        ours = (None if hidden is None else hidden[:n] for hidden in (video, audio))
-        updated = self._exchange(*ours, context)
-        pairs = zip(updated, (video, audio), strict=True)
-        video, audio = (None if new is None or old is None else torch.cat([new, old[n:]]) for new, old in pairs)
-        return video, audio
+        if n is None:
+            return self._interact(video, audio, context)
+        leading = (None if hidden is None else hidden[:n] for hidden in (video, audio))
+        updated = self._interact(*leading, context)
+        return updated._replace(
+            video=None if video is None or updated.video is None else torch.cat([updated.video, video[n:]]),
+            audio=None if audio is None or updated.audio is None else torch.cat([updated.audio, audio[n:]]),
+        )
 
-    def _exchange(
+    def _interact(
         self,
         video: Float[Tensor, "b s_video dv"] | None,
         audio: Float[Tensor, "b s_audio da"] | None,
         context: InteractionContext,
-    ) -> tuple[Tensor | None, Tensor | None]:
-        picture = None if video is None else _frames(video, context)
-        sound = None if audio is None else audio[:, context.reference_tokens :]
-        mask = self._mask(picture, context)
-        seen, heard = self._seen(picture, mask, context), self._heard(sound, context)
-        if context.a2v is not None and video is not None and picture is not None and heard is not None:
-            update = self._video_update(picture, heard, mask, context.a2v.plan)
-            update = update * context.a2v.receives[:, :, None, None].to(update)
-            video = _added(video, rearrange(update, "b f n d -> b (f n) d"))
-        if context.v2a is not None and audio is not None and sound is not None and seen is not None:
-            update = self._audio_update(sound, seen, context.v2a.plan)
-            audio = _added(audio, update * context.v2a.receives[:, :, None].to(update))
-        return video, audio
+    ) -> InteractionOutput:
+        frames = None if video is None else _clip_frames(video, context)
+        tokens = None if audio is None else audio[:, context.reference_tokens :]
+        mask = self._face_mask(frames, context)
+        v2a_kv, a2v_kv = self._v2a_kv(frames, mask, context), self._a2v_kv(tokens, context)
+        if context.a2v is not None and video is not None and frames is not None and a2v_kv is not None:
+            update = self._a2v_update(frames, a2v_kv, mask, context.a2v.plan)
+            update = update * context.a2v.update_mask[:, :, None, None].to(update)
+            video = _add_to_clip(video, rearrange(update, "b f n d -> b (f n) d"))
+        if context.v2a is not None and audio is not None and tokens is not None and v2a_kv is not None:
+            update = self._v2a_update(tokens, v2a_kv, context.v2a.plan)
+            audio = _add_to_clip(audio, update * context.v2a.update_mask[:, :, None].to(update))
+        # Only one branch is run where keys and values are cached: the other one's are None.
+        kv = (v2a_kv or a2v_kv) if context.cache_kv else None
+        return InteractionOutput(video, audio, mask, kv)
 
-    def _mask(self, picture: Tensor | None, context: InteractionContext) -> Float[Tensor, "b f n"] | None:
+    def _face_mask(self, frames: Tensor | None, context: InteractionContext) -> Float[Tensor, "b f n"] | None:
         if self.face_mask is None:
             return None
-        if picture is not None and context.video_time is not None:
-            mask = self.face_mask(picture, context.video_time.embedding, context.video_time.rows)
-        else:
-            mask = None if context.remembered is None else context.remembered.face_mask
-        context.record.face_mask = mask
-        return mask
+        if frames is not None and context.video_time is not None:
+            return self.face_mask(frames, context.video_time.embedding, context.video_time.timestep_index)
+        return context.cached_face_mask
 
-    def _seen(self, picture: Tensor | None, mask: Tensor | None, context: InteractionContext) -> Reading | None:
-        """What audio reads of the picture: latent frames weighed by the face mask. [release]"""
-        if picture is None:
-            return None if context.remembered is None else context.remembered.reading
-        if context.v2a is None and not context.keeps:
+    def _v2a_kv(self, frames: Tensor | None, mask: Tensor | None, context: InteractionContext) -> ProjectedKV | None:
+        """What audio reads of the video: latent frames weighted by the face mask. [release]"""
+        if frames is None:
+            return context.cached_kv
+        if context.v2a is None and not context.cache_kv:
             return None
-        seen = self.v2a.read(picture if mask is None else picture * mask[..., None].to(picture))
-        if context.keeps:
-            context.record.reading = seen
-        return seen
+        return self.v2a.project_kv(frames if mask is None else frames * mask[..., None].to(frames))
 
-    def _heard(self, sound: Tensor | None, context: InteractionContext) -> Reading | None:
-        """What video reads of the sound."""
-        if sound is None:
-            return None if context.remembered is None else context.remembered.reading
-        if context.a2v is None and not context.keeps:
+    def _a2v_kv(self, tokens: Tensor | None, context: InteractionContext) -> ProjectedKV | None:
+        """What video reads of the audio."""
+        if tokens is None:
+            return context.cached_kv
+        if context.a2v is None and not context.cache_kv:
             return None
-        heard = self.a2v.read(sound)
-        if context.keeps:
-            context.record.reading = heard
-        return heard
+        return self.a2v.project_kv(tokens)
 
-    def _video_update(
+    def _a2v_update(
         self,
-        picture: Float[Tensor, "b f n dv"],
-        heard: Reading,
+        frames: Float[Tensor, "b f n dv"],
+        kv: ProjectedKV,
         mask: Float[Tensor, "b f n"] | None,
-        plan: AudioWindows,
+        plan: WindowPlan,
     ) -> Float[Tensor, "b f n dv"]:
-        key = self.a2v.norm_k(heard.key).unflatten(-1, (self.a2v.heads, -1))
-        value = heard.value.unflatten(-1, (self.a2v.heads, -1))
-        out = attend_windows(self.a2v.query(picture), key, value, plan).flatten(-2)
-        out = out + picture if self.inner_residual else out
-        # The mask weighs what enters the output projection, so its bias is not masked. [release; paper eq. (9)]
+        key = self.a2v.norm_k(kv.key).unflatten(-1, (self.a2v.heads, -1))
+        value = kv.value.unflatten(-1, (self.a2v.heads, -1))
+        out = attend_windows(self.a2v.project_query(frames), key, value, plan).flatten(-2)
+        out = out + frames if self.inner_residual else out
+        # The mask weights what enters the output projection, so its bias is not masked. [release; paper eq. (9)]
         return self.a2v.to_out(out if mask is None else out * mask[..., None].to(out))
 
-    def _audio_update(self, sound: Float[Tensor, "b l da"], seen: Reading, plan: FrameBlend) -> Float[Tensor, "b l da"]:
-        query = self.v2a.query(sound)
-        if plan.slots is None:
-            out = attend_everything(query, seen.key, seen.value, self.v2a.norm_k, plan)
+    def _v2a_update(
+        self, tokens: Float[Tensor, "b l da"], kv: ProjectedKV, plan: InterpolationPlan
+    ) -> Float[Tensor, "b l da"]:
+        query, norm = self.v2a.project_query(tokens), self.v2a.norm_k
+        if plan.groups is None:
+            out = attend_global(query, kv.key, kv.value, norm, plan)
         else:
-            key, value = seen.key, seen.value
-            if plan.slots.share is not None:
-                key = following_frame(key, self.v2a.to_k.bias, plan.doubles_tail)
-                value = following_frame(value, self.v2a.to_v.bias, plan.doubles_tail)
-            out = attend_blend(query, key, value, self.v2a.norm_k.weight, self.v2a.eps, plan.slots, plan.key)
+            key, value = kv.key, kv.value
+            if plan.groups.next_weight is not None:
+                key = pad_last_frame(key, self.v2a.to_k.bias, plan.tail_weight_2)
+                value = pad_last_frame(value, self.v2a.to_v.bias, plan.tail_weight_2)
+            out = attend_interpolated(query, key, value, norm.weight, self.v2a.eps, plan.groups, plan.key_rotary)
         out = out.flatten(-2)
-        return self.v2a.to_out(out + sound if self.inner_residual else out)
+        return self.v2a.to_out(out + tokens if self.inner_residual else out)
 
 
-def _frames(video: Float[Tensor, "b s d"], context: InteractionContext) -> Float[Tensor, "b f n d"]:
-    """Latent frames of the clip, without the reference."""
+def _clip_frames(video: Float[Tensor, "b s d"], context: InteractionContext) -> Float[Tensor, "b f n d"]:
+    """Returns the clip's latent frames, without the reference."""
     frames = rearrange(video, "b (f n) d -> b f n d", n=context.tokens_per_frame)
     return frames[:, context.reference_frames :]
 
 
-def _added(hidden: Float[Tensor, "b s d"], update: Float[Tensor, "b s_clip d"]) -> Float[Tensor, "b s d"]:
-    """Update the clip; the reference stands in front of it."""
+def _add_to_clip(hidden: Float[Tensor, "b s d"], update: Float[Tensor, "b s_clip d"]) -> Float[Tensor, "b s d"]:
+    """Adds an update to the clip; the reference, which stands in front of it, stays as it is."""
     reference = hidden.shape[1] - update.shape[1]
     if reference == 0:
         return hidden + update

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from uniavgen.models.interaction.config import AudioToVideoAligner, FrameAligner, GlobalAligner, WindowAligner
-from uniavgen.models.rotary import Rotary, moment_rotary, plane_rotary, rotate
+from uniavgen.models.rotary import Rotary, apply_rotary, interaction_audio_rotary, interaction_video_rotary
 from uniavgen.timebase import Timebase, audio_windows
 
 
@@ -50,27 +50,29 @@ class ClipGrid:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AudioWindows:
+class WindowPlan:
     """The plan of one clip size."""
 
-    index: Int[Tensor, "f w"] | None
+    token_index: Int[Tensor, "f w"] | None
     """Audio tokens of every window; None where everybody hears everything."""
     mask: Bool[Tensor, "f w"] | None
     """False where a window is shorter than the longest; None where all are of one length."""
-    query: Rotary
-    key: Rotary
+    query_rotary: Rotary
+    key_rotary: Rotary
 
 
 @lru_cache(maxsize=16)
 def plan_windows(
     aligner: AudioToVideoAligner, grid: ClipGrid, head_dim: int, base: Timebase, device: torch.device
-) -> AudioWindows:
+) -> WindowPlan:
     """Windows and rotary angles. Places are those inside a window [release]; global ones are audio tokens. [ours]"""
-    picture = plane_rotary(grid.height, grid.width, head_dim, device)
+    picture = interaction_video_rotary(grid.height, grid.width, head_dim, device)
     match aligner:
         case GlobalAligner():
-            query = plane_rotary(grid.height, grid.width, head_dim, device, grid.frame_centres(base))
-            return AudioWindows(index=None, mask=None, query=query, key=_places(grid.tokens, head_dim, device))
+            query = interaction_video_rotary(grid.height, grid.width, head_dim, device, grid.frame_centres(base))
+            return WindowPlan(
+                token_index=None, mask=None, query_rotary=query, key_rotary=_token_rotary(grid.tokens, head_dim, device)
+            )
         case WindowAligner(side_frames=side, source=source):
             windows = audio_windows(grid.frames, grid.tokens, side, base.temporal_stride, source)
             mask = None
@@ -82,11 +84,11 @@ def plan_windows(
         case _:
             assert_never(aligner)
     with torch.inference_mode(False):
-        return AudioWindows(
-            index=torch.tensor(windows, device=device),
+        return WindowPlan(
+            token_index=torch.tensor(windows, device=device),
             mask=None if mask is None else torch.tensor(mask, device=device),
-            query=picture,
-            key=_places(len(windows[0]), head_dim, device),
+            query_rotary=picture,
+            key_rotary=_token_rotary(len(windows[0]), head_dim, device),
         )
 
 
@@ -94,24 +96,24 @@ def attend_windows(
     query: Float[Tensor, "b f n heads d"],
     key: Float[Tensor, "b l heads d"],
     value: Float[Tensor, "b l heads d"],
-    plan: AudioWindows,
+    plan: WindowPlan,
 ) -> Float[Tensor, "b f n heads d"]:
     """Attention of every latent frame over its window; query and key are normalised but not yet turned."""
     b, f = query.shape[:2]
-    query = rotate(query, plan.query)
-    if plan.index is None:
-        query, key = rearrange(query, "b f n heads d -> b heads (f n) d"), rotate(key, plan.key)
+    query = apply_rotary(query, plan.query_rotary)
+    if plan.token_index is None:
+        query, key = rearrange(query, "b f n heads d -> b heads (f n) d"), apply_rotary(key, plan.key_rotary)
         key, value = (rearrange(x, "b l heads d -> b heads l d") for x in (key, value))
         out = F.scaled_dot_product_attention(query, key, value)
         return rearrange(out, "b heads (f n) d -> b f n heads d", f=f)
-    f, w = plan.index.shape
-    key, value = (x.index_select(1, plan.index.flatten()).unflatten(1, (f, w)) for x in (key, value))
-    key = rotate(key, plan.key)
+    f, w = plan.token_index.shape
+    key, value = (x.index_select(1, plan.token_index.flatten()).unflatten(1, (f, w)) for x in (key, value))
+    key = apply_rotary(key, plan.key_rotary)
     query, key, value = (rearrange(x, "b f s heads d -> (b f) heads s d") for x in (query, key, value))
     mask = None if plan.mask is None else plan.mask.repeat(b, 1)[:, None, None]
     out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     return rearrange(out, "(b f) heads n d -> b f n heads d", b=b)
 
 
-def _places(length: int, head_dim: int, device: torch.device) -> Rotary:
-    return moment_rotary(tuple(float(i) for i in range(length)), head_dim, device)
+def _token_rotary(length: int, head_dim: int, device: torch.device) -> Rotary:
+    return interaction_audio_rotary(tuple(float(i) for i in range(length)), head_dim, device)

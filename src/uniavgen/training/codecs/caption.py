@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
-from uniavgen.codecs.caption import NANO_MAX_TOKENS, clean, word_tokenizer
+from uniavgen.codecs.caption import NANO_MAX_TOKENS, clean_text, word_tokenizer
 from uniavgen.config import Config
 from uniavgen.data.shards import ShardSet
 from uniavgen.errors import DataError
@@ -166,7 +166,7 @@ class CaptionObjective(Objective):
 
     def _tokens(self, captions: Sequence[str]) -> tuple[Int[Tensor, "b m"], Int[Tensor, "b m"]]:
         inputs = self.tokenizer(
-            [clean(caption) for caption in captions],
+            [clean_text(caption) for caption in captions],
             padding="max_length",
             max_length=self.config.model.max_tokens,
             truncation=True,

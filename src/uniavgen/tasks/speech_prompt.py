@@ -14,17 +14,17 @@ MIN_SYMBOLS = 10
 FILLER = 0
 
 
-def spoken(speech: str, reference_transcript: str | None = None) -> str:
+def cond_text(speech: str, reference_transcript: str | None = None) -> str:
     """Speech text of a pass with text: with reference audio its transcript stands in front of the new text."""
-    return unspoken(reference_transcript) + speech
+    return uncond_text(reference_transcript) + speech
 
 
-def unspoken(reference_transcript: str | None = None) -> str:
+def uncond_text(reference_transcript: str | None = None) -> str:
     """Speech text of a pass without text: nothing, or the reference's transcript, since its audio is still there."""
     return f"{reference_transcript} " if reference_transcript else ""
 
 
-def told_times(
+def symbol_timestamps(
     num_symbols: int, transcript: int, reference_tokens: int, silence_tokens: int, onset: float
 ) -> Float[Tensor, "1 p"]:
     """Audio tokens of `num_symbols` symbols, the first `transcript` of them said by a reference of `reference_tokens`
