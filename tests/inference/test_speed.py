@@ -64,9 +64,9 @@ def test_kernels_agree_on_a_gpu(attention: AttentionKernel):
     query, key, value = (torch.randn(shape, generator=generator, device="cuda").bfloat16() for _ in range(3))
     from diffusers.models.attention_dispatch import dispatch_attention_fn
 
-    from uniavgen.models.kernels import _backend
+    from uniavgen.models.kernels import _BACKENDS
 
-    ours = dispatch_attention_fn(query, key, value, backend=_backend(attention)).float()
+    ours = dispatch_attention_fn(query, key, value, backend=_BACKENDS[attention]).float()
     expected = torch.nn.functional.scaled_dot_product_attention(
         *(x.float().transpose(1, 2) for x in (query, key, value))
     )
