@@ -66,7 +66,7 @@ def test_kernels_agree_on_a_gpu(attention: AttentionKernel):
 
     from uniavgen.models.kernels import _BACKENDS
 
-    ours = dispatch_attention_fn(query, key, value, backend=_BACKENDS[attention]).float()
+    ours = dispatch_attention_fn(query, key, value, backend=AttentionBackendName(_BACKENDS[attention])).float()
     expected = torch.nn.functional.scaled_dot_product_attention(
         *(x.float().transpose(1, 2) for x in (query, key, value))
     )
