@@ -43,7 +43,7 @@ def test_every_setting_has_a_help_text():
 
 def test_guidance_plan_has_the_gates_of_the_task():
     plan = SamplingConfig(source=Source.RELEASE).plan(Task.REFERENCE_AUDIO)
-    assert (plan.conditional_gate.v2a, plan.null_gate.v2a) == (False, True)
+    assert (plan.conditional_gate.v2a, plan.uncond_gate.v2a) == (False, True)
     skipped = SamplingConfig(skip_layers=(1,)).plan(Task.DUBBING).passes(4)
     assert [pass_.skip_layers for pass_ in skipped] == [(), (1,), (1,)]
     assert not any(pass_.gate.a2v for pass_ in skipped)

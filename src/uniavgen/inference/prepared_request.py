@@ -65,7 +65,7 @@ def prepare_request(request: Request, model: ModelSpec) -> PreparedRequest:
 
 def check_symbols(request: Request, symbols: SpeechSymbols) -> None:
     for name, text in (("speech", request.speech), ("voice text", request.voice_text)):
-        unknown = symbols.unknown(text)
+        unknown = symbols.unknown_characters(text)
         if unknown:
             shown = " ".join(repr(symbol) for symbol in unknown)
             raise ConfigError(

@@ -87,7 +87,7 @@ class SamplingConfig(Config):
             guidance=self._guidance(),
             scale=AVPair(video=self.video_guidance, audio=self.audio_guidance),
             conditional_gate=spec.conditional_gate(self.source),
-            null_gate=spec.gate,
+            uncond_gate=spec.gate,
         )
 
     @property
