@@ -21,7 +21,7 @@ from uniavgen.inference.prepared_request import PreparedRequest, prepare_request
 from uniavgen.inference.request import Request
 from uniavgen.inference.resize import ResizeAndCrop, resize_rule_for
 from uniavgen.inference.speed import SpeedConfig
-from uniavgen.models.kernels import parse_attention, check_attention
+from uniavgen.models.kernels import check_attention, parse_attention
 from uniavgen.tasks.table import Task
 from uniavgen.timebase import NUM_FRAMES
 from uniavgen.workflows.fit import check_host_memory, fit_all, gpu_budget, limit_gpu_memory
