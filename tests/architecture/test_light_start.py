@@ -3,7 +3,10 @@
 import subprocess
 import sys
 
+import pytest
+
 HEAVY = ("torch", "diffusers", "transformers")
+COMMANDS = ("generate", "continue", "dub", "animate", "plan", "info", "train", "export", "convert", "evaluate")
 
 
 def _loaded(program: str) -> set[str]:
@@ -21,3 +24,9 @@ def test_importing_the_package_loads_nothing_heavy():
 def test_public_names_are_there():
     program = "import uniavgen\nfor name in uniavgen.__all__: assert getattr(uniavgen, name) is not None, name"
     assert "torch" in _loaded(program)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_loads_nothing_heavy(command):
+    program = f"from uniavgen.apps.cli import main\nassert main(['{command}', '--help']) == 0"
+    assert _loaded(program) == set()

@@ -6,6 +6,7 @@ import torch
 
 from uniavgen.batch import CLOSED, OPEN, AVPair, Gate
 from uniavgen.errors import ConfigError
+from uniavgen.flow.choices import SolverKind
 from uniavgen.flow.guidance import (
     CONDITIONAL,
     GUIDANCE,
@@ -20,7 +21,7 @@ from uniavgen.flow.guidance import (
 )
 from uniavgen.flow.sampling import sample
 from uniavgen.flow.schedule import ScheduleConfig, sigmas
-from uniavgen.flow.solver import SolverKind, make_solver
+from uniavgen.flow.solver import make_solver
 
 STEPS = 6
 TIMES = sigmas(STEPS, ScheduleConfig())

@@ -3,8 +3,9 @@ import torch
 
 from uniavgen.batch import AVPair
 from uniavgen.errors import ConfigError
+from uniavgen.flow.choices import Spacing
 from uniavgen.flow.path import interpolate, predict_clean, target_velocity
-from uniavgen.flow.schedule import ScheduleConfig, Spacing, shift, sigmas, unshift
+from uniavgen.flow.schedule import ScheduleConfig, shift, sigmas, unshift
 
 
 def pair(seed):

@@ -10,8 +10,8 @@ from uniavgen.codecs import mel
 from uniavgen.codecs.speech_symbols import SpeechSymbols
 from uniavgen.codecs.video_vae import VideoCodec, to_frames, to_pixels
 from uniavgen.errors import CheckpointError, ConfigError
+from uniavgen.flow.choices import Spacing
 from uniavgen.flow.guidance import Pass
-from uniavgen.flow.schedule import Spacing
 from uniavgen.inference.clip import Phase
 from uniavgen.inference.conditions import Conditions
 from uniavgen.inference.crossfade import FADE_SAMPLES

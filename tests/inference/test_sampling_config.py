@@ -5,7 +5,8 @@ from dataclasses import fields, replace
 import pytest
 
 from uniavgen.errors import ConfigError
-from uniavgen.flow.schedule import Spacing
+from uniavgen.flow.choices import GUIDANCE_NAMES, Spacing
+from uniavgen.flow.guidance import GUIDANCE
 from uniavgen.inference.sampling_config import SamplingConfig
 from uniavgen.tasks.table import Task
 from uniavgen.timebase import Source
@@ -62,3 +63,7 @@ def test_source_chooses_guidance_and_gates_of_paper_or_release():
     closed = [config.plan(Task.REFERENCE_AUDIO).conditional_gate.v2a for config in (paper, release)]
     assert closed == [True, False]
     assert replace(release, guidance="vanilla").guidance_name == "vanilla"
+
+
+def test_guidance_names_are_those_of_the_presets():
+    assert tuple(GUIDANCE) == GUIDANCE_NAMES

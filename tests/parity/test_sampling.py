@@ -10,6 +10,7 @@ import torch
 from golden import TOLERANCE, GoldenSet, golden_set, or_skip, relative_error, set_names
 
 from uniavgen.batch import AVPair
+from uniavgen.flow.choices import SolverKind
 from uniavgen.flow.guidance import (
     NO_TEXT,
     NO_TEXT_NO_INTERACTION,
@@ -20,7 +21,7 @@ from uniavgen.flow.guidance import (
 )
 from uniavgen.flow.sampling import sample
 from uniavgen.flow.schedule import ScheduleConfig, sigmas
-from uniavgen.flow.solver import SolverKind, make_solver
+from uniavgen.flow.solver import make_solver
 from uniavgen.inference.velocity import ClipVelocity
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.conditioning import ClipConditions

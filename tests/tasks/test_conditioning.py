@@ -3,7 +3,8 @@ import torch
 
 from uniavgen.batch import AVPair, Gate
 from uniavgen.errors import ConfigError
-from uniavgen.tasks.conditioning import ClipConditions, ReferenceTime, condition, loss_mask, replace_given
+from uniavgen.tasks.conditioning import ClipConditions, condition, loss_mask, replace_given
+from uniavgen.tasks.reference_time import ReferenceTime
 from uniavgen.tasks.table import TASKS, ModalityRole, ReferenceAudio, Task
 from uniavgen.timebase import Source
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from uniavgen.batch import CLOSED, OPEN, AVPair, Gate
 from uniavgen.config import Config
 from uniavgen.errors import ConfigError
+from uniavgen.flow.choices import PAPER_GUIDANCE, RELEASE_GUIDANCE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +78,10 @@ GUIDANCE: dict[str, Guidance] = {
     "vanilla": Guidance(intervals=(GuidanceInterval(end=_ALL, uncond=NO_TEXT),)),
     "ma_cfg": Guidance(intervals=(GuidanceInterval(end=_ALL, uncond=NO_TEXT_NO_INTERACTION),)),
     # The paper's default: MA-CFG on [0.5, 1] of unshifted time. Outside, the release keeps vanilla guidance.
-    "ma_cfg_interval": Guidance(intervals=(_MA_CFG_HALF, GuidanceInterval(end=_ALL, uncond=NO_TEXT))),
+    PAPER_GUIDANCE: Guidance(intervals=(_MA_CFG_HALF, GuidanceInterval(end=_ALL, uncond=NO_TEXT))),
     "ma_cfg_interval_none": Guidance(intervals=(_MA_CFG_HALF, GuidanceInterval(end=_ALL, uncond=None))),
 }
 """Presets by name. [paper table 9; release for what happens outside the interval]"""
-PAPER, RELEASE = "ma_cfg_interval", "release"
 RELEASE_SKIP_LAYERS = (11,)
 """Blocks that the release skips in the unconditional pass (skip-layer guidance); not in the paper."""
 
@@ -96,7 +96,7 @@ def with_skip_layers(guidance: Guidance, layers: tuple[int, ...]) -> Guidance:
     )
 
 
-GUIDANCE[RELEASE] = with_skip_layers(GUIDANCE[PAPER], RELEASE_SKIP_LAYERS)
+GUIDANCE[RELEASE_GUIDANCE] = with_skip_layers(GUIDANCE[PAPER_GUIDANCE], RELEASE_SKIP_LAYERS)
 
 
 @dataclass(frozen=True, kw_only=True)

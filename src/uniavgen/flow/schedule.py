@@ -1,7 +1,6 @@
 """Times of the sampling steps and of training: uniform in t, then shifted towards noise. sigma is the shifted t."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 import torch
 from jaxtyping import Float
@@ -9,16 +8,7 @@ from torch import Tensor
 
 from uniavgen.config import Config
 from uniavgen.errors import ConfigError
-
-
-class Spacing(StrEnum):
-    """How the unshifted times of the steps are spaced; names as in diffusers."""
-
-    LINSPACE = "linspace"
-    """Evenly from 1 to a thousandth, where the last step begins; it does next to nothing. [release]"""
-    TRAILING = "trailing"
-    """Evenly from 1 to 0: all steps count, which is felt where there are few. [ours]"""
-
+from uniavgen.flow.choices import Spacing
 
 LAST_T = 1 / 1000
 """Where the last step of `Spacing.LINSPACE` begins. [release]"""

@@ -1,19 +1,12 @@
 """Solvers of the flow's equation. Each one is made anew for a clip and asked once a step."""
 
-from enum import StrEnum
 from typing import Protocol, assert_never, cast, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
 from uniavgen.batch import AVPair
-
-
-class SolverKind(StrEnum):
-    EULER = "euler"
-    """First order. [release]"""
-    UNIPC = "unipc"
-    """Second-order multistep of diffusers, for few steps. [ours]"""
+from uniavgen.flow.choices import SolverKind
 
 
 @runtime_checkable

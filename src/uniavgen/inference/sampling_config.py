@@ -1,19 +1,24 @@
-"""Every sampling setting, declared once: the pipeline, a request, the command line and a server read this class."""
+"""Every sampling setting, declared once: the pipeline, a request, the command line and a server read this class.
+
+A command line makes its options of the fields before torch is needed. So what imports torch is imported by the methods
+that use it.
+"""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from uniavgen.batch import AVPair
 from uniavgen.config import Config, parse
 from uniavgen.errors import ConfigError
-from uniavgen.flow.guidance import GUIDANCE, PAPER, RELEASE, Guidance, GuidancePlan, with_skip_layers
-from uniavgen.flow.schedule import ScheduleConfig, Spacing
-from uniavgen.flow.solver import SolverKind
-from uniavgen.tasks.conditioning import ReferenceTime
-from uniavgen.tasks.table import TASKS, Task
+from uniavgen.flow.choices import GUIDANCE_NAMES, PAPER_GUIDANCE, RELEASE_GUIDANCE, SolverKind, Spacing
+from uniavgen.tasks.reference_time import ReferenceTime
 from uniavgen.timebase import Source
+
+if TYPE_CHECKING:
+    from uniavgen.flow.guidance import GuidancePlan
+    from uniavgen.flow.schedule import ScheduleConfig
+    from uniavgen.tasks.table import Task
 
 MAX_STEPS, MAX_SCALE = 1000, 20.0
 
@@ -30,7 +35,7 @@ class SamplingConfig(Config):
     steps: int = field(default=50, metadata=_help("Sampling steps."))
     """[release]"""
     guidance: str | None = field(
-        default=None, metadata=_help(f"Guidance: {', '.join(GUIDANCE)}; that of the source if left out.")
+        default=None, metadata=_help(f"Guidance: {', '.join(GUIDANCE_NAMES)}; that of the source if left out.")
     )
     """Name in `flow.guidance.GUIDANCE`; None is the source's own (`guidance_name`)."""
     video_guidance: float = field(default=3.0, metadata=_help("Guidance scale of the video; 1 is none."))
@@ -57,8 +62,8 @@ class SamplingConfig(Config):
     def __post_init__(self) -> None:
         if not 1 <= self.steps <= MAX_STEPS:
             raise ConfigError(f"steps must be 1 to {MAX_STEPS}, got {self.steps}")
-        if self.guidance is not None and self.guidance not in GUIDANCE:
-            raise ConfigError(f"there is no guidance '{self.guidance}'; choose one of {', '.join(GUIDANCE)}")
+        if self.guidance is not None and self.guidance not in GUIDANCE_NAMES:
+            raise ConfigError(f"there is no guidance '{self.guidance}'; choose one of {', '.join(GUIDANCE_NAMES)}")
         for name in ("video_guidance", "audio_guidance"):
             scale = getattr(self, name)
             if not 0 <= scale <= MAX_SCALE:
@@ -80,26 +85,28 @@ class SamplingConfig(Config):
             raise ConfigError(f"there is no sampling setting '{unknown[0]}'; choose among {', '.join(settings)}")
         return parse(SamplingConfig, {**settings, **overrides}, origin="sampling settings")
 
-    def plan(self, task: Task) -> GuidancePlan:
+    def plan(self, task: "Task") -> "GuidancePlan":
         """Returns the guidance of a task: its passes at every step, with their scales and gates."""
-        spec = TASKS[task]
+        from uniavgen.batch import AVPair
+        from uniavgen.flow.guidance import GUIDANCE, GuidancePlan, with_skip_layers
+        from uniavgen.tasks.table import TASKS
+
+        guidance, spec = GUIDANCE[self.guidance_name], TASKS[task]
         return GuidancePlan(
-            guidance=self._guidance(),
+            guidance=with_skip_layers(guidance, self.skip_layers) if self.skip_layers else guidance,
             scale=AVPair(video=self.video_guidance, audio=self.audio_guidance),
             conditional_gate=spec.conditional_gate(self.source),
             uncond_gate=spec.gate,
         )
 
     @property
-    def schedule(self) -> ScheduleConfig:
+    def schedule(self) -> "ScheduleConfig":
         """Spacing and shift of the steps."""
+        from uniavgen.flow.schedule import ScheduleConfig
+
         return ScheduleConfig(shift=self.shift, spacing=self.spacing)
 
     @property
     def guidance_name(self) -> str:
         """The guidance in effect."""
-        return self.guidance or {Source.PAPER: PAPER, Source.RELEASE: RELEASE}[self.source]
-
-    def _guidance(self) -> Guidance:
-        guidance = GUIDANCE[self.guidance_name]
-        return with_skip_layers(guidance, self.skip_layers) if self.skip_layers else guidance
+        return self.guidance or {Source.PAPER: PAPER_GUIDANCE, Source.RELEASE: RELEASE_GUIDANCE}[self.source]

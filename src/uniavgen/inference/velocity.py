@@ -24,7 +24,8 @@ from uniavgen.flow.guidance import Pass
 from uniavgen.models.forward_inputs import TextContext
 from uniavgen.models.interaction.layer import BranchKVCache
 from uniavgen.models.transformer import UniAVGenTransformer
-from uniavgen.tasks.conditioning import ClipConditions, ReferenceTime, condition
+from uniavgen.tasks.conditioning import ClipConditions, condition
+from uniavgen.tasks.reference_time import ReferenceTime
 from uniavgen.tasks.speech_prompt import FILLER
 from uniavgen.tasks.table import TASKS, ModalityRole, Task
 

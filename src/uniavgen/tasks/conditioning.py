@@ -8,7 +8,6 @@ gl given audio tokens, r reference audio tokens.
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 import torch
 from einops import repeat
@@ -17,19 +16,11 @@ from torch import Tensor
 
 from uniavgen.batch import AVPair, Stream, TokenTimesteps
 from uniavgen.errors import ConfigError
+from uniavgen.tasks.reference_time import ReferenceTime
 from uniavgen.tasks.table import TASKS, ModalityRole, ReferenceAudio, Task
 
 NOISY, CLEAN = 0, 1
 """Columns of `TokenTimesteps.unique`, which are [t, 0]."""
-
-
-class ReferenceTime(StrEnum):
-    """Time of the reference audio's tokens."""
-
-    NOISY = "noisy"
-    """That of the noisy tokens. [release]"""
-    CLEAN = "clean"
-    """0, as the other clean tokens have. [ours]"""
 
 
 @dataclass(frozen=True, kw_only=True)

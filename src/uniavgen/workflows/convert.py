@@ -17,7 +17,8 @@ from uniavgen.checkpoint.published import KINDS, release_components, wan_compone
 from uniavgen.codecs.speech_symbols import SpeechSymbols
 from uniavgen.config import dump
 from uniavgen.errors import CheckpointError, ConfigError
-from uniavgen.flow.guidance import PAPER, RELEASE_SKIP_LAYERS
+from uniavgen.flow.choices import PAPER_GUIDANCE
+from uniavgen.flow.guidance import RELEASE_SKIP_LAYERS
 from uniavgen.inference.pipeline import UniAVGenPipeline
 from uniavgen.inference.resize import ResizeShortSide
 from uniavgen.inference.sampling_config import SamplingConfig
@@ -89,6 +90,6 @@ def _build_model_index(components: Sequence[Component]) -> OutputFile:
     modules = {component.name: component.module for component in components}
     # The block that the release skips is one of thirty; a smaller model has none to spare.
     has_block = modules["transformer"].settings.num_layers > max(RELEASE_SKIP_LAYERS)
-    sampling = SamplingConfig(guidance=None if has_block else PAPER, source=Source.RELEASE)
+    sampling = SamplingConfig(guidance=None if has_block else PAPER_GUIDANCE, source=Source.RELEASE)
     pipeline = UniAVGenPipeline(**modules, picture_config=dump(ResizeShortSide()), sampling_config=dump(sampling))
     return json_file("model_index.json", json.loads(pipeline.to_json_string()))

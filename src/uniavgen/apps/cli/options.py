@@ -59,11 +59,12 @@ def config_options(config: type, excluded: Collection[str] = ()) -> list[Any]:
     def option(name: str, metadata: Mapping[str, Any]) -> Any:
         kind = _option_type(hints[name])
         flag = [f"--{name.replace('_', '-')}"] if kind is bool else []
-        metavar = metadata.get("metavar") or {int: "N", float: "X"}.get(kind, "NAME")
+        is_list = get_origin(kind) is list
+        metavar = metadata.get("metavar") or {int: "N", float: "X"}.get(get_args(kind)[0] if is_list else kind, "NAME")
         information = typer.Option(
             *flag,
             metavar=None if kind is bool else metavar,
-            help=metadata.get("help"),
+            help=metadata["help"] + (" Repeatable." if is_list else ""),
             callback=store,
             expose_value=False,
         )
