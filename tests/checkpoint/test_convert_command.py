@@ -128,7 +128,7 @@ def test_converted_golden_weights_give_the_releases_numbers(name, tmp_path) -> N
         inputs = numbers.case_inputs(case)
         with torch.no_grad():
             made = pipeline.transformer(
-                inputs.video, inputs.audio, inputs.text, inputs.gate, inputs.skip_layers, face_masks=True
+                inputs.video, inputs.audio, inputs.text, inputs.gate, inputs.skip_layers, return_face_masks=True
             )
         expected = numbers.output(case)
         assert relative_error(made.velocity.video, expected["video"]) < TOLERANCE

@@ -13,7 +13,7 @@ def test_forward_equals_the_release(name: str, case: str) -> None:
     inputs, expected = numbers.case_inputs(case), numbers.output(case)
     with torch.no_grad():
         prediction = numbers.model(
-            inputs.video, inputs.audio, inputs.text, inputs.gate, inputs.skip_layers, face_masks=True
+            inputs.video, inputs.audio, inputs.text, inputs.gate, inputs.skip_layers, return_face_masks=True
         )
     assert relative_error(prediction.velocity.video, expected["video"]) < TOLERANCE
     assert relative_error(prediction.velocity.audio, expected["audio"]) < TOLERANCE
