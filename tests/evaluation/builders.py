@@ -8,18 +8,19 @@ from pathlib import Path
 import numpy as np
 
 from uniavgen.data.sample import Sample
-from uniavgen.evaluation.clip import SPEECH_RATE_HZ, Clip
+from uniavgen.perception.sound import SPEECH_RATE_HZ
+from uniavgen.evaluation.clip import DecodedClip
 from uniavgen.evaluation.metric import NOTHING, Better, Column, Measurement
 from uniavgen.evaluation.prompts import Prompt, PromptSet, write_prompts
-from uniavgen.evaluation.truth import Truth, TruthClip
-from uniavgen.media.mux import write_clip
+from uniavgen.data.rendered import RenderedSample, RenderedTruth
+from uniavgen.media.container import write_clip
 from uniavgen.timebase import Timebase
 
 TIMING = Timebase().clip(9)
 FPS = Fraction(16)
 
 
-def truth_clip(key: str = "a", seed: int = 0, side: int = 32) -> TruthClip:
+def truth_clip(key: str = "a", seed: int = 0, side: int = 32) -> RenderedSample:
     rng = np.random.default_rng(seed)
     opening = rng.uniform(0, 1, TIMING.num_frames).astype(np.float32)
     frames = np.full((TIMING.num_frames, side, side, 3), 40, np.uint8)
@@ -37,7 +38,7 @@ def truth_clip(key: str = "a", seed: int = 0, side: int = 32) -> TruthClip:
         frames=frames,
         face_mask=mask,
     )
-    return TruthClip(sample=sample, truth=Truth(mouth_opening=opening, face_mask=mask), npz=truth_bytes(opening, mask))
+    return RenderedSample(sample=sample, truth=RenderedTruth(mouth_opening=opening, face_mask=mask), npz=truth_bytes(opening, mask))
 
 
 def truth_bytes(opening: np.ndarray, mask: np.ndarray) -> bytes:
@@ -46,7 +47,7 @@ def truth_bytes(opening: np.ndarray, mask: np.ndarray) -> bytes:
     return stored.getvalue()
 
 
-def clip_of(truth: TruthClip, prompt: Prompt, path: Path = Path("a.mp4"), **changes) -> Clip:
+def clip_of(truth: RenderedSample, prompt: Prompt, path: Path = Path("a.mp4"), **changes) -> DecodedClip:
     """What a perfect system would make."""
     values = {
         "prompt": prompt,
@@ -55,17 +56,17 @@ def clip_of(truth: TruthClip, prompt: Prompt, path: Path = Path("a.mp4"), **chan
         "fps": FPS,
         "waveform": truth.sample.waveform,
     }
-    return Clip(**{**values, **changes})
+    return DecodedClip(**{**values, **changes})
 
 
-def prompt_of(truth: TruthClip, folder: Path) -> Prompt:
+def prompt_of(truth: RenderedSample, folder: Path) -> Prompt:
     """A prompt with the truth as a file."""
     path = folder / f"{truth.sample.key}.npz"
     path.write_bytes(truth.npz)
     return Prompt(id=truth.sample.key, speech=truth.sample.text, caption="A bar.", truth=path)
 
 
-def plain_clip(prompt: Prompt, seconds: float = 0.5, loudness: float = 0.3, **changes) -> Clip:
+def plain_clip(prompt: Prompt, seconds: float = 0.5, loudness: float = 0.3, **changes) -> DecodedClip:
     """A clip of noise without any file."""
     rng = np.random.default_rng(0)
     values = {
@@ -75,7 +76,7 @@ def plain_clip(prompt: Prompt, seconds: float = 0.5, loudness: float = 0.3, **ch
         "fps": FPS,
         "waveform": (loudness * rng.uniform(-1, 1, round(seconds * SPEECH_RATE_HZ))).astype(np.float32),
     }
-    return Clip(**{**values, **changes})
+    return DecodedClip(**{**values, **changes})
 
 
 def write_noise(path: Path, *, seconds: float = 0.5, fps: int = 16, loudness: float = 0.3, seed: int = 0) -> Path:
@@ -114,7 +115,7 @@ class Loudness:
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
 
-    def measure(self, clip: Clip, prompt: Prompt) -> Measurement:
+    def measure(self, clip: DecodedClip, prompt: Prompt) -> Measurement:
         self.asked.append((clip.prompt.id, prompt.id))
         own = {"own": float(clip.prompt.id == prompt.id)}
         if clip.waveform is None:

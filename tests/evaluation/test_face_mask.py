@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from uniavgen.evaluation.metric import NotMeasured
+from uniavgen.perception.errors import NotMeasured
 from uniavgen.evaluation.metrics.face_mask import FaceMaskIoU, intersection_over_union, truth_on_grid
 
 from .builders import TIMING, clip_of, prompt_of, truth_clip

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from uniavgen.errors import CheckpointError
-from uniavgen.evaluation.metric import WHOLE, NotMeasured
+from uniavgen.evaluation.metric import WHOLE
+from uniavgen.perception.errors import NotMeasured
 from uniavgen.evaluation.metrics.frechet import FID, FVD, FrechetDistance, frechet_distance
-from uniavgen.evaluation.networks import Weights
+from uniavgen.perception.weights import ResolvedWeights
 from uniavgen.evaluation.prompts import Prompt, PromptSet
 from uniavgen.evaluation.protocol import System, run
 from uniavgen.evaluation.store import ScoreStore
@@ -37,9 +38,9 @@ class _Stretches(nn.Module):
         return videos.mean(dim=(2, 3, 4))
 
 
-def _network(path: Path, module: nn.Module) -> Weights:
+def _network(path: Path, module: nn.Module) -> ResolvedWeights:
     torch.jit.script(module).save(str(path))
-    return Weights(label=path.name, path=path)
+    return ResolvedWeights(label=path.name, path=path)
 
 
 def test_distance_of_normals_with_diagonal_covariance():
@@ -101,4 +102,4 @@ def test_a_file_that_is_no_network_is_named(tmp_path):
     (tmp_path / "text.pt").write_text("no network")
     prompt = Prompt(id="a", video=write_noise(tmp_path / "a.mp4"))
     with pytest.raises(CheckpointError, match="no TorchScript network"):
-        FrechetDistance(FID, Weights(label="text", path=tmp_path / "text.pt")).measure(plain_clip(prompt), prompt)
+        FrechetDistance(FID, ResolvedWeights(label="text", path=tmp_path / "text.pt")).measure(plain_clip(prompt), prompt)

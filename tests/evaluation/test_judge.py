@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from uniavgen.errors import ConfigError
-from uniavgen.evaluation.metric import NotMeasured, NotMeasuredNow
+from uniavgen.perception.errors import NotMeasured
+from uniavgen.evaluation.metric import NotMeasuredNow
 from uniavgen.evaluation.metrics.judge import RUBRIC, Endpoint, Judge, columns_of, parse_answer
 from uniavgen.evaluation.prompts import Prompt
 

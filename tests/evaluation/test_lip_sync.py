@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from uniavgen.evaluation.faces import FaceFinder, FaceTrack
-from uniavgen.evaluation.metric import NotMeasured
+from uniavgen.perception.face_mesh import FaceTracker, FaceTrack
+from uniavgen.perception.errors import NotMeasured
 from uniavgen.evaluation.metrics.lip_sync import LipSync, crops, mel_cepstra
-from uniavgen.evaluation.networks import Weights
+from uniavgen.perception.weights import ResolvedWeights
 from uniavgen.evaluation.prompts import Prompt
-from uniavgen.evaluation.syncnet import SyncNet, distances, verdict
+from uniavgen.perception.syncnet import SyncNet, distances, verdict
 
 from .builders import plain_clip
 
@@ -105,7 +105,7 @@ def test_the_metric_measures_a_clip_the_same_twice_and_says_what_is_too_short(ne
         pytest.importorskip(package, reason=f"{package} is not installed (extra eval)")
     torch.save(network.state_dict(), tmp_path / "syncnet.model")
 
-    class Known(FaceFinder):
+    class Known(FaceTracker):
         """Where the face is, without the networks that would find it."""
 
         def __init__(self) -> None:
@@ -115,7 +115,7 @@ def test_the_metric_measures_a_clip_the_same_twice_and_says_what_is_too_short(ne
             points = np.tile(np.array([[8.0, 8.0], [24.0, 24.0]]), (len(clip.frames), 234, 1))
             return FaceTrack(landmarks=points, seen=np.ones(len(clip.frames), bool), num_faces=1)
 
-    metric = LipSync(Known(), Weights(label="syncnet", path=tmp_path / "syncnet.model"))
+    metric = LipSync(Known(), ResolvedWeights(label="syncnet", path=tmp_path / "syncnet.model"))
     clip = plain_clip(PROMPT, seconds=1.0)
     first, second = (metric.measure(clip, PROMPT).scores for _ in range(2))
     assert first == second

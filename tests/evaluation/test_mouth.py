@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from uniavgen.errors import CheckpointError, ConfigError
-from uniavgen.evaluation.metric import NotMeasured
+from uniavgen.perception.errors import NotMeasured
 from uniavgen.evaluation.metrics.mouth import MouthAgainstTruth
 from uniavgen.evaluation.mouth import ROOM, SIDE_PX, FaceSquare, MouthReader, correlation, spoken_span
 from uniavgen.evaluation.mouth_training import (

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from uniavgen.evaluation.clip import read_clip
-from uniavgen.evaluation.metric import NotMeasured
+from uniavgen.perception.errors import NotMeasured
 from uniavgen.evaluation.metrics.reconstruction import Reconstruction
 from uniavgen.evaluation.prompts import Prompt
 from uniavgen.media.mux import write_clip

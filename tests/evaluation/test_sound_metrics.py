@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from uniavgen.errors import CheckpointError
-from uniavgen.evaluation.campplus import CamPlusPlus
-from uniavgen.evaluation.metric import NotMeasured
+from uniavgen.perception.campplus import CamPlusPlus
+from uniavgen.perception.errors import NotMeasured
 from uniavgen.evaluation.metrics.aesthetics import AudioAesthetics, stretches
 from uniavgen.evaluation.metrics.speaker import EMBEDDING, SpeakerSimilarity, filter_bank
 from uniavgen.evaluation.metrics.speech_quality import HEARD_SAMPLES, SpeechQuality, windows
-from uniavgen.evaluation.networks import Weights
+from uniavgen.perception.weights import ResolvedWeights
 from uniavgen.evaluation.prompts import Prompt
 from uniavgen.media.audio import write_wav
 
@@ -65,7 +65,7 @@ def test_filter_bank_has_a_frame_every_10_ms():
 def test_a_voice_is_like_itself_and_others_of_its_person_are_compared(campplus, tmp_path):
     pytest.importorskip("kaldi_native_fbank", reason="kaldi-native-fbank is not installed (extra eval)")
     torch.save(campplus.state_dict(), tmp_path / "campplus.pt")
-    metric = SpeakerSimilarity(Weights(label="campplus", path=tmp_path / "campplus.pt"))
+    metric = SpeakerSimilarity(ResolvedWeights(label="campplus", path=tmp_path / "campplus.pt"))
     clip = plain_clip(PROMPT, seconds=1.0)
     write_wav(tmp_path / "voice.wav", clip.waveform, 16_000)
     own = Prompt(id="a", voice=tmp_path / "voice.wav", voice_text="noise", person="x")
@@ -80,7 +80,7 @@ def test_a_voice_is_like_itself_and_others_of_its_person_are_compared(campplus, 
 
 
 def test_clips_of_a_person_are_compared_with_each_other():
-    metric = SpeakerSimilarity(Weights(label="none", path=Path("none")))
+    metric = SpeakerSimilarity(ResolvedWeights(label="none", path=Path("none")))
     people = {"a": "x", "b": "x", "c": "x", "d": "y", "e": ""}
     vectors = {"a": [1.0, 0.0], "b": [1.0, 0.0], "c": [0.0, 1.0], "d": [1.0, 0.0], "e": [1.0, 0.0]}
     prompts = [Prompt(id=name, person=person) for name, person in people.items()]
@@ -116,7 +116,7 @@ def test_dnsmos_answers_are_brought_to_its_scale(tmp_path):
     )
     path = tmp_path / "mean.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
-    metric = SpeechQuality(Weights(label="dnsmos", path=path))
+    metric = SpeechQuality(ResolvedWeights(label="dnsmos", path=path))
     clip = plain_clip(PROMPT, waveform=np.full(16_000, 0.5, np.float32))
     scores = metric.measure(clip, PROMPT).scores
     assert scores["dnsmos_ovr"] == pytest.approx(-0.06766283 / 4 + 1.11546468 / 2 + 0.04602535, rel=1e-5)
@@ -125,7 +125,7 @@ def test_dnsmos_answers_are_brought_to_its_scale(tmp_path):
         metric.measure(plain_clip(PROMPT, loudness=0), PROMPT)
     (tmp_path / "text.onnx").write_text("no network")
     with pytest.raises(CheckpointError, match="no ONNX network"):
-        SpeechQuality(Weights(label="dnsmos", path=tmp_path / "text.onnx")).measure(clip, PROMPT)
+        SpeechQuality(ResolvedWeights(label="dnsmos", path=tmp_path / "text.onnx")).measure(clip, PROMPT)
 
 
 def test_sound_is_heard_in_stretches_of_ten_seconds():
@@ -142,7 +142,7 @@ def test_aesthetics_of_random_weights_are_weighted_by_length(tmp_path):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = aes.AesMultiOutput(target_transform=scales).eval()
-    metric = AudioAesthetics(Weights(label="random", path=tmp_path))
+    metric = AudioAesthetics(ResolvedWeights(label="random", path=tmp_path))
     metric.__dict__["_network"] = network
     found = metric.measure(plain_clip(PROMPT, seconds=1.0), PROMPT).scores
     assert {*found} == {"pq", "cu"}
@@ -151,4 +151,4 @@ def test_aesthetics_of_random_weights_are_weighted_by_length(tmp_path):
     with torch.no_grad():
         assert found["pq"] == pytest.approx(float(network({"wav": heard, "mask": mask})["PQ"]) * 2 + 5, rel=1e-5)
     with pytest.raises(CheckpointError, match="holds no AudioBox-Aesthetics model"):
-        AudioAesthetics(Weights(label="none", path=tmp_path)).measure(plain_clip(PROMPT), PROMPT)
+        AudioAesthetics(ResolvedWeights(label="none", path=tmp_path)).measure(plain_clip(PROMPT), PROMPT)

@@ -11,9 +11,9 @@ from uniavgen.errors import CheckpointError
 from uniavgen.evaluation.metrics.dynamic_degree import DynamicDegree, is_dynamic
 from uniavgen.evaluation.metrics.motion import Motion, fastest
 from uniavgen.evaluation.metrics.subject_consistency import SubjectConsistency, consistency
-from uniavgen.evaluation.networks import Weights
+from uniavgen.perception.weights import ResolvedWeights
 from uniavgen.evaluation.prompts import Prompt
-from uniavgen.evaluation.raft import RADIUS, Raft, _look_up, _places, _pyramid, _upsampled
+from uniavgen.perception.raft import RADIUS, Raft, _look_up, _places, _pyramid, _upsampled
 
 from .builders import plain_clip
 
@@ -86,7 +86,7 @@ def test_upsampling_is_a_convex_combination_of_neighbours():
 def test_a_still_clip_is_not_dynamic_and_foreign_weights_are_named(raft, tmp_path):
     torch.save({f"module.{name}": value for name, value in raft.state_dict().items()}, tmp_path / "raft.pth")
     frames = np.full((16, 64, 64, 3), 90, np.uint8)
-    metric = DynamicDegree(Weights(label="raft", path=tmp_path / "raft.pth"))
+    metric = DynamicDegree(ResolvedWeights(label="raft", path=tmp_path / "raft.pth"))
     found = metric.measure(plain_clip(PROMPT, frames=frames), PROMPT)
     speeds = found.details["flow of the fastest 5 %, px"]
     assert len(speeds) == 7
@@ -94,7 +94,7 @@ def test_a_still_clip_is_not_dynamic_and_foreign_weights_are_named(raft, tmp_pat
     assert found.scores["dd"] == float(speeds[0] > 6 * 64 / 256)
     torch.save({"weight": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match="holds no weights of RAFT"):
-        DynamicDegree(Weights(label="raft", path=tmp_path / "other.pth")).measure(plain_clip(PROMPT), PROMPT)
+        DynamicDegree(ResolvedWeights(label="raft", path=tmp_path / "other.pth")).measure(plain_clip(PROMPT), PROMPT)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_dino_of_random_weights(tmp_path):
         torch.manual_seed(0)
         network = ViTModel(config, add_pooling_layer=False)
     network.save_pretrained(tmp_path / "dino")
-    weights = Weights(label="dino", path=tmp_path / "dino")
+    weights = ResolvedWeights(label="dino", path=tmp_path / "dino")
     clip = plain_clip(PROMPT, frames=np.random.default_rng(0).integers(0, 256, (20, 32, 48, 3), np.uint8))
     scores = [SubjectConsistency(weights).measure(clip, PROMPT).scores["sc"] for _ in range(2)]
     assert scores[0] == scores[1]
@@ -138,7 +138,7 @@ def test_dino_of_random_weights(tmp_path):
     still = plain_clip(PROMPT, frames=np.repeat(clip.frames[:1], 6, axis=0))
     assert metric.measure(still, PROMPT).scores["sc"] == pytest.approx(1)
     with pytest.raises(CheckpointError, match="no DINO model"):
-        SubjectConsistency(Weights(label="none", path=tmp_path)).measure(clip, PROMPT)
+        SubjectConsistency(ResolvedWeights(label="none", path=tmp_path)).measure(clip, PROMPT)
 
 
 def test_motion_is_the_speed_of_what_moves_told_for_a_width_of_1024():

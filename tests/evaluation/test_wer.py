@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from uniavgen.errors import CheckpointError
-from uniavgen.evaluation.metric import NotMeasured
+from uniavgen.perception.errors import NotMeasured
 from uniavgen.evaluation.metrics.wer import WordErrorRate, columns_of, word_error_rate
-from uniavgen.evaluation.networks import Weights
+from uniavgen.perception.weights import ResolvedWeights
 from uniavgen.evaluation.prompts import Prompt
 
 from .builders import plain_clip
@@ -51,7 +51,7 @@ def test_only_the_papers_model_fills_the_papers_column(model, name):
 
 def test_silence_is_not_given_to_whisper(tmp_path):
     pytest.importorskip("whisper_normalizer", reason="whisper-normalizer is not installed (extra eval)")
-    metric = WordErrorRate("whisper", Weights(label="whisper-base", path=tmp_path / "never read"))
+    metric = WordErrorRate("whisper", ResolvedWeights(label="whisper-base", path=tmp_path / "never read"))
     prompt = Prompt(id="a", speech="It's twenty-one.")
     for clip in (plain_clip(prompt, loudness=1e-4), plain_clip(prompt, waveform=None)):
         found = metric.measure(clip, prompt)
@@ -61,7 +61,7 @@ def test_silence_is_not_given_to_whisper(tmp_path):
 
 def test_a_folder_that_holds_no_model_is_one_sentence(tmp_path):
     pytest.importorskip("whisper_normalizer", reason="whisper-normalizer is not installed (extra eval)")
-    metric = WordErrorRate("whisper", Weights(label="mine", path=tmp_path))
+    metric = WordErrorRate("whisper", ResolvedWeights(label="mine", path=tmp_path))
     prompt = Prompt(id="a", speech="word")
     with pytest.raises(CheckpointError, match="no Whisper model that can be loaded"):
         metric.measure(plain_clip(prompt), prompt)
@@ -74,7 +74,7 @@ def test_whisper_of_random_weights_says_the_same_twice(is_multilingual, tmp_path
     prompt = Prompt(id="a", speech="some words to say")
     rates = []
     for _ in range(2):
-        metric = WordErrorRate("whisper", Weights(label="tiny", path=tmp_path / "tiny"))
+        metric = WordErrorRate("whisper", ResolvedWeights(label="tiny", path=tmp_path / "tiny"))
         found = metric.measure(plain_clip(prompt), prompt)
         rates.append((found.scores["wer_tiny"], found.details["transcript/wer_tiny"]["heard"]))
     assert rates[0] == rates[1]
@@ -85,7 +85,7 @@ def test_what_is_heard_belongs_to_the_sound_and_not_to_the_file(tmp_path):
     pytest.importorskip("whisper_normalizer", reason="whisper-normalizer is not installed (extra eval)")
     _save_whisper(tmp_path / "tiny", is_multilingual=True)
     prompt = Prompt(id="a", speech="some words to say")
-    metric = WordErrorRate("whisper", Weights(label="tiny", path=tmp_path / "tiny"))
+    metric = WordErrorRate("whisper", ResolvedWeights(label="tiny", path=tmp_path / "tiny"))
     clip = plain_clip(prompt)
     assert clip.waveform is not None
     sounds = (clip.waveform, np.zeros_like(clip.waveform), clip.waveform)

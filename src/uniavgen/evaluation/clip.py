@@ -3,41 +3,33 @@
 Letters: F pixel frames, H W pixels, f latent frames, h w grid of a latent frame's video tokens.
 """
 
+import hashlib
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import Generic, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 from uniavgen.errors import DataError, MediaError
-from uniavgen.evaluation.prompts import Prompt
-from uniavgen.media.probe import find_audio_stream, find_video_stream, open_media
-from uniavgen.media.video import read_video, resample_frames
-
-T = TypeVar("T")
+from uniavgen.media.probe import opened, picture_track, sound_track
+from uniavgen.media.video import read_video
+from uniavgen.perception.sound import SPEECH_RATE_HZ, is_silent
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi")
-SPEECH_RATE_HZ = 16_000
-"""What Whisper, SyncNet, AudioBox-Aesthetics, DNSMOS and CAM++ take."""
 MAX_S = 30.0
 """Longer clips are not measured: they would not fit into memory as frames. [ours]"""
 MIN_FRAMES, MIN_FPS, MAX_FPS = 5, 8, 120
 """Less than SyncNet's window of 5 frames shows no motion; speech cannot be read below 8 pictures a second. [ours]"""
-SILENCE_DB = -60.0
-"""Loudest 0.1 s of a clip that counts as silent, RMS to full scale. [Ovi's filter of training clips]"""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clip:
+class DecodedClip:
     """One decoded clip; frame 0 and sample 0 belong to the same time."""
 
-    prompt: Prompt
-    """What it was made from."""
     path: Path
     frames: UInt8[np.ndarray, "F H W 3"]
     fps: Fraction
@@ -46,56 +38,34 @@ class Clip:
     face_mask: Float[np.ndarray, "f h w"] | None = None
     """Where the system believes the face is, in [0, 1] on its token grid; None where it says nothing."""
 
-    def frames_at(self, fps: Fraction) -> UInt8[np.ndarray, "F2 H W 3"]:
-        """The frames shown in the middle of each frame at another rate."""
-        return resample_frames(self.frames, self.fps, fps)
-
     @cached_property
     def is_silent(self) -> bool:
-        """Whether nothing can be heard, also for want of a sound track."""
-        if self.waveform is None or not len(self.waveform):
-            return True
-        window = min(SPEECH_RATE_HZ // 10, len(self.waveform))
-        power = np.convolve(np.square(self.waveform, dtype=np.float64), np.full(window, 1 / window), "valid")
-        return bool(power.max() < 10 ** (SILENCE_DB / 10))
-
-
-class Kept(Generic[T]):
-    """What was made of the last clip's frames: several metrics, and spoilt copies of a clip, ask for the same."""
-
-    def __init__(self) -> None:
-        self._last: tuple[np.ndarray, T] | None = None
-
-    def of(self, frames: UInt8[np.ndarray, "F H W 3"], make: Callable[[], T]) -> T:
-        """What `make` gives, or gave when these same frames were asked for last."""
-        if self._last is None or self._last[0] is not frames:
-            self._last = (frames, make())
-        return self._last[1]
+        """Returns whether nothing can be heard, also for want of a sound track."""
+        return self.waveform is None or is_silent(self.waveform)
 
 
 def mask_file(path: Path) -> Path:
-    """Where the face mask that a system predicts lies beside its clip."""
+    """Returns where the face mask that a system predicts lies beside its clip."""
     return path.with_name(f"{path.stem}.face_mask.npz")
 
 
-def read_clip(path: Path, prompt: Prompt) -> Clip:
-    """Decode a clip, and the predicted mask beside it if there is one; MediaError for what cannot be measured."""
-    with open_media(path) as container:
-        stream = find_video_stream(container)
+def read_clip(path: Path) -> DecodedClip:
+    """Decodes a clip, and the predicted mask beside it if there is one; MediaError for what cannot be measured."""
+    with opened(path) as container:
+        stream = picture_track(container)
         if stream is None:
             raise MediaError(f"{path.name} has no picture track")
         fps = stream.average_rate or stream.guessed_rate or Fraction(0)
-        has_sound = find_audio_stream(container) is not None
+        has_sound = sound_track(container) is not None
     if not MIN_FPS <= fps <= MAX_FPS:
         raise MediaError(f"{path.name} has {float(fps):g} frames a second; {MIN_FPS} to {MAX_FPS} are measured")
-    most = int(MAX_S * fps)
-    video = read_video(path, fps, max_frames=most + 1, rate_hz=SPEECH_RATE_HZ if has_sound else None, trim=True)
-    if len(video.frames) > most:
+    max_frames = int(MAX_S * fps)
+    video = read_video(path, fps, max_frames=max_frames + 1, rate_hz=SPEECH_RATE_HZ if has_sound else None, trim=True)
+    if len(video.frames) > max_frames:
         raise MediaError(f"{path.name} is longer than {MAX_S:g} s; cut it")
     if len(video.frames) < MIN_FRAMES:
         raise MediaError(f"{path.name} has {len(video.frames)} frames; {MIN_FRAMES} or more are measured")
-    return Clip(
-        prompt=prompt,
+    return DecodedClip(
         path=path,
         frames=video.frames,
         fps=fps,
@@ -106,25 +76,41 @@ def read_clip(path: Path, prompt: Prompt) -> Clip:
 
 @dataclass(frozen=True, kw_only=True)
 class ClipFolder:
-    """Which file of a folder belongs to which id."""
+    """The files of a folder by id."""
 
     files: Mapping[str, Path]
-    twice: Mapping[str, Sequence[Path]]
+    ambiguous: Mapping[str, Sequence[Path]]
     """Ids with several files."""
 
 
 def find_clips(folder: Path) -> ClipFolder:
-    """The clips of a folder by the stem of their file; DataError where there is no such folder."""
+    """Returns the clips of a folder by the stem of their file; DataError where there is no such folder."""
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}; name one with clips ID.mp4")
-    found: dict[str, list[Path]] = {}
+    by_stem: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-            found.setdefault(path.stem, []).append(path)
+            by_stem.setdefault(path.stem, []).append(path)
     return ClipFolder(
-        files={name: paths[0] for name, paths in found.items() if len(paths) == 1},
-        twice={name: paths for name, paths in found.items() if len(paths) > 1},
+        files={name: paths[0] for name, paths in by_stem.items() if len(paths) == 1},
+        ambiguous={name: paths for name, paths in by_stem.items() if len(paths) > 1},
     )
+
+
+def checksum(path: Path) -> str:
+    """Returns the sha256 of a file, or of all files of a folder by name."""
+    digest = hashlib.sha256()
+    if path.is_file():
+        return _file_checksum(path)
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        digest.update(file.relative_to(path).as_posix().encode())
+        digest.update(_file_checksum(file).encode())
+    return digest.hexdigest()
+
+
+def _file_checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _face_mask(path: Path) -> Float[np.ndarray, "f h w"] | None:
@@ -133,5 +119,5 @@ def _face_mask(path: Path) -> Float[np.ndarray, "f h w"] | None:
     try:
         with np.load(path, allow_pickle=False) as file:
             return file["face_mask"].astype(np.float32)
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError, KeyError):
-        raise MediaError(f"{path.name} beside the clip holds no face_mask; delete it or make it again") from None
+    except (zipfile.BadZipFile, ValueError, EOFError, OSError, KeyError) as error:
+        raise MediaError(f"{path.name} beside the clip holds no face_mask; delete it or make it again") from error

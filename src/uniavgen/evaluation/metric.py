@@ -1,49 +1,52 @@
-"""What a metric is: columns of the table, and one method that measures a clip or says why it cannot.
+"""What a metric is: a class that says its name, group, columns, networks and packages, and measures one clip at a time.
 
-A metric is one file in `metrics/` and one entry of `catalogue.ENTRIES`; nothing else has to know it.
+A metric is one file in `metrics/` and one line of `registry.METRICS`; nothing else has to know it.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float32
 
-from uniavgen.evaluation.clip import Clip
-from uniavgen.evaluation.networks import Weights
+from uniavgen.evaluation.clip import DecodedClip
+from uniavgen.evaluation.judge_endpoint import JudgeEndpoint
 from uniavgen.evaluation.prompts import Prompt
+from uniavgen.perception.errors import NotMeasured
+from uniavgen.perception.face_tracker import FaceTracker
+from uniavgen.perception.weights import ResolvedWeights
 
-NOTHING: Mapping[str, Any] = MappingProxyType({})
-"""For a metric without networks or settings."""
-
-
-class NotMeasured(Exception):  # noqa: N818 - no error: a row of the report with its reason
-    """This metric says nothing about this clip; the text says why."""
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class NotMeasuredNow(NotMeasured):
-    """The same for a reason that may have passed when the run is repeated, so it is not remembered."""
-
-
-def heard(clip: Clip) -> Float32[np.ndarray, " samples"]:
-    """The sound of a clip; NotMeasured where there is none or nothing can be heard."""
-    if clip.waveform is None:
-        raise NotMeasured("the clip has no sound track")
-    if clip.is_silent:
-        raise NotMeasured("the clip is silent")
-    return clip.waveform
+    """NotMeasured for a reason that may have passed when the run is repeated, so it is not stored."""
 
 
 class Better(StrEnum):
-    """Which way a score is better."""
+    """Which direction of a score is better."""
 
     HIGHER = "higher"
     LOWER = "lower"
     NEITHER = "neither"
     """A description, such as how much moves."""
+
+
+class Group(StrEnum):
+    """Metrics that can be asked for together."""
+
+    TRUTH = "truth"
+    """Against the truth of a rendered clip."""
+    CODECS = "codecs"
+    """Against the prompt's own video."""
+    PAPER = "paper"
+    """The paper's metrics with the paper's tools."""
+    OPEN = "open"
+    """What runs offline with open networks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,53 +62,90 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """What a metric found in one clip."""
+    """The numbers of one metric for one clip."""
 
-    scores: Mapping[str, float]
+    scores: Mapping[str, float] = field(default_factory=dict)
     """Column to number; a column may be missing, with its reason in `reasons`."""
     reasons: Mapping[str, str] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
-    """JSON values: the page shows `transcript/COLUMN` and `curve/NAME`, `AcrossClips` gets `embedding/NAME`."""
+    """JSON values for the report; the page shows `transcript/COLUMN` and `curve/NAME`."""
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Embeddings and features for `Metric.combine`; stored beside the scores, not in the report."""
 
 
-@runtime_checkable
-class Metric(Protocol):
+@dataclass(frozen=True, kw_only=True)
+class MetricContext:
+    """What metrics are built with."""
+
+    weights: Mapping[str, ResolvedWeights] = field(default_factory=dict)
+    """The published networks at hand, by name."""
+    faces: FaceTracker = field(default_factory=FaceTracker)
+    """One tracker for all metrics, so that each clip's face is searched once."""
+    device: str = "cpu"
+    judge: JudgeEndpoint | None = None
+
+
+WHOLE_SYSTEM = ""
+"""Stands for the system as a whole where `Metric.combine` returns ids."""
+
+
+class Metric(ABC):
     """Measures one clip at a time. Networks are loaded when the first clip is measured."""
 
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        """What it gives."""
-        ...
+    name: ClassVar[str]
+    """As `--metrics` takes it."""
+    group: ClassVar[Group]
+    columns: Sequence[Column]
+    """Its numbers; on the class, those that the table lacks where the metric cannot be computed."""
+    required_networks: ClassVar[Sequence[str]] = ()
+    optional_networks: ClassVar[Sequence[str]] = ()
+    """Networks that are used where they are at hand."""
+    packages: ClassVar[Mapping[str, str]] = _NOTHING
+    """Required modules to the names they are installed by."""
+    settings: Mapping[str, str] = _NOTHING
+    """Everything besides columns and networks that decides the numbers and may differ from run to run."""
+
+    def __init__(self, context: MetricContext) -> None:
+        self.context = context
+
+    @classmethod
+    def unavailable(cls, judge: JudgeEndpoint | None) -> str:
+        """Returns what else is missing as half a sentence, nothing if nothing is."""
+        del judge
+        return ""
 
     @property
-    def networks(self) -> Mapping[str, Weights]:
-        """Every network that has a say, by name."""
-        ...
+    def networks(self) -> Mapping[str, ResolvedWeights]:
+        """Returns every network that has a say, by name."""
+        return {name: self.context.weights[name] for name in self.required_networks}
 
-    @property
-    def settings(self) -> Mapping[str, str]:
-        """Everything else that decides its numbers and may differ from run to run."""
-        ...
+    @abstractmethod
+    def measure(self, clip: DecodedClip, prompt: Prompt) -> Measurement:
+        """Measures a clip against a prompt: its own, or in a control another one.
 
-    def measure(self, clip: Clip, prompt: Prompt) -> Measurement:
-        """Numbers for a clip against a prompt; raises NotMeasured where none of them applies.
-
-        `prompt` is `clip.prompt` except in a control, where it is another one: what depends only on how the clip was
-        made (where its face is) follows `clip.prompt`, what it should show or say follows `prompt`.
+        Raises NotMeasured where none of the columns applies.
         """
-        ...
-
-
-WHOLE = ""
-"""Stands for the system as a whole where `AcrossClips` tells ids."""
-
-
-@runtime_checkable
-class AcrossClips(Protocol):
-    """A metric that also compares the clips of a system with each other."""
 
     def combine(
-        self, prompts: Sequence[Prompt], details: Mapping[str, Mapping[str, Any]]
+        self, prompts: Sequence[Prompt], arrays: Mapping[str, Mapping[str, np.ndarray]]
     ) -> Mapping[str, Mapping[str, float | str]]:
-        """Id (or WHOLE) to column to number or reason, out of the details (by id) that `measure` gave."""
-        ...
+        """Compares the clips of a system with each other, by the arrays (by id) that `measure` returned.
+
+        Returns id (or WHOLE_SYSTEM) to column to number, or to the reason why there is none.
+        """
+        del prompts, arrays
+        return {}
+
+
+def audible_waveform(clip: DecodedClip) -> Float32[np.ndarray, " samples"]:
+    """Returns the sound of a clip; NotMeasured where there is none or it is silent."""
+    if clip.waveform is None:
+        raise NotMeasured("the clip has no sound track")
+    if clip.is_silent:
+        raise NotMeasured("the clip is silent")
+    return clip.waveform
+
+
+def curve_details(values: np.ndarray, fps: float) -> dict[str, Any]:
+    """Returns a curve over time as the page draws it."""
+    return {"fps": fps, "values": [round(float(value), 4) for value in values]}

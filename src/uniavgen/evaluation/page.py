@@ -5,9 +5,9 @@ folder can be moved. The same findings and clips give the same bytes.
 """
 
 import base64
+import copy
 import json
 from collections.abc import Sequence
-from difflib import SequenceMatcher
 from html import escape
 from importlib import resources
 from itertools import pairwise
@@ -20,7 +20,9 @@ from jaxtyping import Float32
 
 from uniavgen.artifacts import atomic_file, write_text
 from uniavgen.errors import MediaError
-from uniavgen.evaluation.clip import MAX_S, SPEECH_RATE_HZ
+from uniavgen.evaluation.clip import MAX_S
+from uniavgen.perception.sound import SPEECH_RATE_HZ
+from uniavgen.evaluation.metrics.wer import word_differences
 from uniavgen.evaluation.report import Report
 from uniavgen.media.audio import read_audio
 from uniavgen.media.probe import probe
@@ -35,11 +37,11 @@ _HTML = resources.files("uniavgen.evaluation") / "html"
 
 def write_page(report: Report, folder: Path) -> None:
     """Write report.html, and what it plays, into `folder`."""
-    data = report.data()
+    data = copy.deepcopy(report.data)
     for system in data["systems"].values():
         for clip in system["clips"]:
             clip["differences"] = {
-                name.partition("/")[2]: differences(found["script_words"], found["heard_words"])
+                name.partition("/")[2]: word_differences(found["script_words"], found["heard_words"])
                 for name, found in clip["details"].items()
                 if name.startswith("transcript/")
             }
@@ -55,19 +57,6 @@ def write_page(report: Report, folder: Path) -> None:
         data=text.replace("<", "\\u003c"),
     )
     write_text(folder / "report.html", page)
-
-
-def differences(script: str, heard: str) -> list[tuple[str, str]]:
-    """Runs of words that are in both texts (`same`), only in the script (`missing`), only heard (`extra`)."""
-    ours, theirs = script.split(), heard.split()
-    runs: list[tuple[str, str]] = []
-    for kind, a, b, c, d in SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes():
-        if kind == "equal":
-            runs.append(("same", " ".join(ours[a:b])))
-            continue
-        runs += [("missing", " ".join(ours[a:b]))] if b > a else []
-        runs += [("extra", " ".join(theirs[c:d]))] if d > c else []
-    return runs
 
 
 def peaks(waveform: Float32[np.ndarray, " samples"], columns: int = COLUMNS) -> list[tuple[float, float]]:

@@ -1,4 +1,4 @@
-"""What was found, as report.json and report.md: the same findings give the same bytes.
+"""An evaluation as report.json and report.md: the same measurements give the same bytes.
 
 report.json holds `systems.NAME.metrics.METRIC.{mean,low,high,n}`, `systems.NAME.splits.SPLIT.METRIC` likewise,
 `systems.NAME.clips[]` (`id`, `scores`, `not_measured` with reasons, `details`), `comparisons[]` (paired
@@ -8,6 +8,7 @@ differences), `published` rows, and what was run: `protocol`, `networks`, `versi
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -15,21 +16,13 @@ from typing import Any
 from uniavgen.artifacts import write_text
 from uniavgen.evaluation.metric import Column
 from uniavgen.evaluation.prompts import PromptSet
-from uniavgen.evaluation.protocol import Row, SystemRows
+from uniavgen.evaluation.protocol import ClipRow, SystemRows
+from uniavgen.evaluation.registry import MissingColumn
 from uniavgen.evaluation.statistics import POWER, Comparison, Estimate, compare, estimate
 
 FORMAT = 2
 DIGITS = 4
 """Decimals that are kept, fewer than float32 sums differ by between machines of one kind."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Missing:
-    """A column that could not be computed at all."""
-
-    column: Column
-    reason: str
-    """Why, and how to get it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,17 +33,18 @@ class Report:
     protocol: Mapping[str, Any]
     """Settings that decide the result: plain JSON values."""
     networks: Mapping[str, Mapping[str, str]]
-    """Every network that had a say: `source`, `licence`, `sha256`."""
+    """Every network that was used: `source`, `licence`, `sha256`."""
     versions: Mapping[str, str]
     """Package to version."""
     columns: Sequence[Column]
-    missing: Sequence[Missing]
+    missing: Sequence[MissingColumn]
     prompts: PromptSet
     systems: Sequence[SystemRows]
     published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
+    @cached_property
     def data(self) -> dict[str, Any]:
-        """All of it as JSON values."""
+        """Returns the content of report.json."""
         return _rounded(
             {
                 "format": FORMAT,
@@ -61,20 +55,20 @@ class Report:
                 "metrics": {c.name: _about(c) for c in self.columns},
                 "missing": {m.column.name: {**_about(m.column), "reason": m.reason} for m in self.missing},
                 "systems": {system.system.name: self._system(system) for system in self.systems},
-                "comparisons": [{**pair, **asdict(found)} for pair, found in self.comparisons()],
+                "comparisons": [{**pair, **asdict(comparison)} for pair, comparison in self.comparisons],
                 "published": {name: dict(row) for name, row in self.published.items()},
             }
         )
 
     def to_json(self) -> str:
-        return json.dumps(self.data(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        return json.dumps(self.data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
     def to_markdown(self) -> str:
         lines = [f"# {self.title}", "", "Mean over clips and 95 % bootstrap interval; n is the number of clips.", ""]
         names = [column.name for column in self.columns]
         lines += ["| system | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
         for system in self.systems:
-            cells = [_cell(_estimate(system, name)) for name in names]
+            cells = [_cell(self.estimates[system.system.name, name]) for name in names]
             lines.append(f"| {system.system.name} | " + " | ".join(cells) + " |")
         lines += [*self._published_lines(), *self._comparison_lines(), "", "Systems:"]
         lines += [
@@ -85,10 +79,10 @@ class Report:
         ]
         lines += ["", "Metrics:", *(f"- **{c.name}** ({_arrow(c)}): {c.description}" for c in self.columns)]
         if self.missing:
-            named: dict[str, list[str]] = {}
+            by_reason: dict[str, list[str]] = {}
             for each in self.missing:
-                named.setdefault(each.reason, []).append(each.column.name)
-            lines += ["", "Not computed:", *(f"- **{', '.join(names)}**: {reason}" for reason, names in named.items())]
+                by_reason.setdefault(each.reason, []).append(each.column.name)
+            lines += ["", "Not computed:", *(f"- **{', '.join(names)}**: {reason}" for reason, names in by_reason.items())]
         reasons = _counted(self.systems)
         if reasons:
             lines += ["", "Not measured:", *(f"- {text}" for text in reasons)]
@@ -102,21 +96,34 @@ class Report:
         return "\n".join(lines) + "\n"
 
     def write(self, folder: Path) -> None:
-        """report.json and report.md into `folder`."""
+        """Writes report.json and report.md into `folder`."""
         for name, text in (("report.json", self.to_json()), ("report.md", self.to_markdown())):
             write_text(folder / name, text)
 
+    @cached_property
     def comparisons(self) -> list[tuple[dict[str, str], Comparison]]:
-        """Every pair of systems in every column that both have, on the prompts that both have."""
-        found = []
+        """Returns every pair of systems in every column that both have, on the prompts that both have."""
+        comparisons = []
         for first, second in combinations(self.systems, 2):
             for column in self.columns:
-                ours, theirs = first.values(column.name), second.values(column.name)
-                differences = [ours[key] - theirs[key] for key in ours if key in theirs]
+                a, b = first.values(column.name), second.values(column.name)
+                differences = [a[key] - b[key] for key in a if key in b]
                 if differences:
                     names = {"metric": column.name, "system": first.system.name, "against": second.system.name}
-                    found.append((names, compare(differences)))
-        return found
+                    comparisons.append((names, compare(differences)))
+        return comparisons
+
+    @cached_property
+    def estimates(self) -> dict[tuple[str, str], Estimate]:
+        """Returns mean and interval by names of system and column, or the number of the whole set without one.
+
+        Every number is bootstrapped once, since that takes the longest of all that a report does.
+        """
+        return {
+            (system.system.name, column.name): _estimate(system, column.name)
+            for system in self.systems
+            for column in self.columns
+        }
 
     def _system(self, system: SystemRows) -> dict[str, Any]:
         splits = sorted({row.split for row in system.rows if row.split})
@@ -124,7 +131,7 @@ class Report:
             "description": system.system.description,
             "settings": dict(system.system.settings),
             "counts": {"rows": len(system.rows), "measured": system.num_measured, "problems": system.num_problems},
-            "metrics": {c.name: asdict(_estimate(system, c.name)) for c in self.columns},
+            "metrics": {c.name: asdict(self.estimates[system.system.name, c.name]) for c in self.columns},
             "splits": {split: self._split(system, split) for split in splits} if len(splits) > 1 else {},
             "not_measured": {name: reason for name, reason in system.whole.items() if isinstance(reason, str)},
             "clips": [_row(row) for row in system.rows],
@@ -137,6 +144,11 @@ class Report:
             for column in self.columns
         }
 
+    def _mean(self, system: str, column: str) -> float | None:
+        """Returns a mean; None also for a column that this report lacks."""
+        estimate = self.estimates.get((system, column))
+        return None if estimate is None else estimate.mean
+
     def _published_lines(self) -> list[str]:
         if not self.published:
             return []
@@ -144,14 +156,14 @@ class Report:
         lines = ["", "Beside published rows, which others measured on other prompts.", ""]
         lines += ["| system | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
         for system in self.systems:
-            means = [_estimate(system, name).mean for name in names]
+            means = [self._mean(system.system.name, name) for name in names]
             lines.append(f"| **{system.system.name}** | " + " | ".join(map(_number, means)) + " |")
         for name, row in self.published.items():
             lines.append(f"| {name} | " + " | ".join(_number(row[column]) for column in names) + " |")
         return lines
 
     def _comparison_lines(self) -> list[str]:
-        rows = self.comparisons()
+        rows = self.comparisons
         if not rows:
             return []
         lines = [
@@ -160,9 +172,9 @@ class Report:
         ]
         lines += [f"that this many clips show at the 5 % level in {POWER:.0%} of trials.", ""]
         lines += ["| difference | metric | mean | p | detectable |", "|---|---|---|---|---|"]
-        for names, found in rows:
-            spread = Estimate(mean=found.mean, low=found.low, high=found.high, n=found.n)
-            numbers = (_cell(spread), _number(found.p), _number(found.detectable))
+        for names, comparison in rows:
+            spread = Estimate(mean=comparison.mean, low=comparison.low, high=comparison.high, n=comparison.n)
+            numbers = (_cell(spread), _number(comparison.p), _number(comparison.detectable))
             lines.append(
                 f"| {names['system']} - {names['against']} | {names['metric']} | " + " | ".join(numbers) + " |"
             )
@@ -170,7 +182,7 @@ class Report:
 
 
 def _estimate(system: SystemRows, column: str) -> Estimate:
-    """Mean over clips with its interval, or the number of the whole set, which has none."""
+    """Returns the mean over clips with its interval, or the number of the whole set, which has none."""
     whole = system.whole.get(column)
     if isinstance(whole, float):
         return Estimate(mean=whole, low=None, high=None, n=system.num_measured)
@@ -181,7 +193,7 @@ def _about(column: Column) -> dict[str, str]:
     return {"description": column.description, "better": str(column.better)}
 
 
-def _row(row: Row) -> dict[str, Any]:
+def _row(row: ClipRow) -> dict[str, Any]:
     return {
         "id": row.id,
         "split": row.split,
@@ -195,7 +207,7 @@ def _row(row: Row) -> dict[str, Any]:
 
 
 def _counted(systems: Sequence[SystemRows]) -> list[str]:
-    """Reasons with the number of clips that have them."""
+    """Returns the reasons with the number of clips that have them."""
     counts: dict[tuple[str, str, str], int] = {}
     for system in systems:
         for what, reason in system.whole.items():

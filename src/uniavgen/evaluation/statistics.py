@@ -1,20 +1,17 @@
-"""Means with intervals, paired comparisons, what a set of this size can show; the same for the same numbers. [ours]"""
+"""Means with intervals, paired comparisons, and what a set of this size can show; the same for the same numbers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from statistics import NormalDist
 
 import numpy as np
-from jaxtyping import Float
 from scipy import stats
 
-RESAMPLES = 10_000
+NUM_RESAMPLES = 10_000
+"""Of the bootstrap, and of the signs where 2^n are more."""
 LEVEL = 0.95
 POWER = 0.8
 """Chance at which a difference of the detectable size is seen. [ours]"""
-MOST_EXACT = 12
-"""Up to this many clips all 2^n signs are tried, beyond it RESAMPLES of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,17 +39,25 @@ class Comparison:
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Mean and percentile bootstrap interval of one number a clip; a single clip has no width."""
+    """Returns the mean and the percentile bootstrap interval of one number a clip; a single clip has no width."""
     if not values:
         return Estimate(mean=None, low=None, high=None, n=0)
-    numbers = np.asarray(values, dtype=np.float64)
-    picks = np.random.default_rng(0).integers(0, len(numbers), (RESAMPLES, len(numbers)))
-    low, high = np.quantile(numbers[picks].mean(axis=1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(mean=float(numbers.mean()), low=float(low), high=float(high), n=len(numbers))
+    mean = float(np.mean(values))
+    if len(values) == 1:
+        return Estimate(mean=mean, low=mean, high=mean, n=1)
+    interval = stats.bootstrap(
+        (np.asarray(values, dtype=np.float64),),
+        np.mean,
+        n_resamples=NUM_RESAMPLES,
+        confidence_level=LEVEL,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return Estimate(mean=mean, low=float(interval.low), high=float(interval.high), n=len(values))
 
 
 def compare(differences: Sequence[float]) -> Comparison:
-    """One difference a prompt that both systems have."""
+    """Compares two systems by one difference a prompt that both have."""
     spread = estimate(differences)
     return Comparison(
         mean=spread.mean,
@@ -65,36 +70,36 @@ def compare(differences: Sequence[float]) -> Comparison:
 
 
 def sign_flip_p(differences: Sequence[float]) -> float | None:
-    """Two-sided p of the sign-flip permutation test of the mean; None without clips."""
+    """Returns the two-sided p of the sign-flip permutation test of the mean; None without clips.
+
+    It is exact where 2^n are at most NUM_RESAMPLES.
+    """
     if not differences:
         return None
-    numbers = np.asarray(differences, dtype=np.float64)
-    seen = abs(numbers.mean())
-    # A hair less, since sums of the same terms in other orders differ in the last bits.
-    reached = np.abs((_signs(len(numbers)) * numbers).mean(axis=1)) >= seen * (1 - 1e-9)
-    if len(numbers) <= MOST_EXACT:
-        return float(reached.mean())
-    # The signs that were seen are one of the draws, so that p is never 0.
-    return float((reached.sum() + 1) / (len(reached) + 1))
+    if len(differences) == 1:
+        # Both signs are equally far from 0.
+        return 1.0
+    return float(
+        stats.permutation_test(
+            (np.asarray(differences, dtype=np.float64),),
+            np.mean,
+            permutation_type="samples",
+            n_resamples=NUM_RESAMPLES,
+            vectorized=True,
+            rng=np.random.default_rng(0),
+        ).pvalue
+    )
 
 
 def detectable_difference(differences: Sequence[float]) -> float | None:
-    """(z of the two-sided level + z of the power) times the standard error of the mean difference."""
+    """Returns (z of the two-sided level + z of the power) * standard error of the mean difference."""
     if len(differences) < 2:
         return None
     normal = NormalDist()
-    reach = normal.inv_cdf((1 + LEVEL) / 2) + normal.inv_cdf(POWER)
-    return float(reach * np.std(differences, ddof=1) / np.sqrt(len(differences)))
-
-
-def _signs(count: int) -> Float[np.ndarray, "draws count"]:
-    if count <= MOST_EXACT:
-        return np.array(list(product((-1.0, 1.0), repeat=count)))
-    return np.random.default_rng(0).choice([-1.0, 1.0], (RESAMPLES, count))
+    quantiles = normal.inv_cdf((1 + LEVEL) / 2) + normal.inv_cdf(POWER)
+    return float(quantiles * np.std(differences, ddof=1) / np.sqrt(len(differences)))
 
 
 def auc(better: Sequence[float], worse: Sequence[float]) -> float:
-    """How often one of `better` is above one of `worse`; a draw counts half."""
-    ranks = stats.rankdata([*better, *worse])
-    count = len(better)
-    return float((ranks[:count].sum() - count * (count + 1) / 2) / (count * len(worse)))
+    """Returns how often one of `better` is above one of `worse`; a draw counts half."""
+    return float(stats.mannwhitneyu(better, worse, method="asymptotic").statistic / (len(better) * len(worse)))

@@ -1,1 +1,1 @@
-"""Metrics, one file each. `catalogue` says which there are and what they need."""
+"""Metrics, one file each; `evaluation.registry.METRICS` lists them."""

@@ -8,34 +8,22 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 
 from uniavgen.data.extract import face_mask_on_grid
-from uniavgen.evaluation.clip import Clip
-from uniavgen.evaluation.metric import NOTHING, Better, Column, Measurement, NotMeasured
+from uniavgen.evaluation.clip import DecodedClip
+from uniavgen.evaluation.metric import Better, Column, Group, Measurement, Metric
 from uniavgen.evaluation.prompts import Prompt
 from uniavgen.evaluation.truth import truth_of
+from uniavgen.perception.errors import NotMeasured
 from uniavgen.timebase import ClipTiming, Timebase
 
 THRESHOLD = 0.5
-"""A token belongs to the face from here on. [ours]"""
+"""Share of a token from which it belongs to the face. [ours]"""
 
 
-def intersection_over_union(predicted: Bool[np.ndarray, "f h w"], truth: Bool[np.ndarray, "f h w"]) -> float:
-    """Tokens of both over tokens of either; NotMeasured where the truth is empty."""
-    if not truth.any():
-        raise NotMeasured("the face fills no token by half")
-    return float((predicted & truth).sum() / (predicted | truth).sum())
+class FaceMaskIoU(Metric):
+    """Overlap of predicted and true face."""
 
-
-def truth_on_grid(
-    face_mask: Bool[np.ndarray, "F H W"], timing: ClipTiming, rows: int, columns: int
-) -> Float[np.ndarray, "f h w"]:
-    """Share of each token that the face covers, as in training."""
-    flat = face_mask_on_grid(face_mask, timing, rows, columns).numpy()
-    return rearrange(flat, "f (h w) -> f h w", h=rows)
-
-
-class FaceMaskIoU:
-    """Does the model know where the face is."""
-
+    name = "face_mask"
+    group = Group.TRUTH
     columns = (
         Column(
             name="face_mask_iou",
@@ -44,9 +32,8 @@ class FaceMaskIoU:
             better=Better.HIGHER,
         ),
     )
-    networks = settings = NOTHING
 
-    def measure(self, clip: Clip, prompt: Prompt) -> Measurement:
+    def measure(self, clip: DecodedClip, prompt: Prompt) -> Measurement:
         if clip.face_mask is None:
             raise NotMeasured("there is no predicted face mask (ID.face_mask.npz) beside the clip")
         truth = truth_of(prompt).face_mask
@@ -57,3 +44,18 @@ class FaceMaskIoU:
         return Measurement(
             scores={"face_mask_iou": intersection_over_union(clip.face_mask >= THRESHOLD, expected >= THRESHOLD)}
         )
+
+
+def intersection_over_union(predicted: Bool[np.ndarray, "f h w"], truth: Bool[np.ndarray, "f h w"]) -> float:
+    """Returns tokens in both over tokens in either; NotMeasured where the truth is empty."""
+    if not truth.any():
+        raise NotMeasured("the face fills no token by half")
+    return float((predicted & truth).sum() / (predicted | truth).sum())
+
+
+def truth_on_grid(
+    face_mask: Bool[np.ndarray, "F H W"], timing: ClipTiming, rows: int, columns: int
+) -> Float[np.ndarray, "f h w"]:
+    """Returns the share of each token that the face covers, as in training."""
+    flat = face_mask_on_grid(face_mask, timing, rows, columns).numpy()
+    return rearrange(flat, "f (h w) -> f h w", h=rows)

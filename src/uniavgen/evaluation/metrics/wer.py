@@ -1,48 +1,33 @@
-"""Word error rate of what is heard against the script, by Whisper. [paper 4.1: Whisper large-v3]
+"""Word error rate of Whisper's transcript against the script. [paper 4.1: Whisper large-v3]
 
-Both texts go through Whisper's own English normaliser (numbers, contractions, British spelling). A folder with
-`model.bin` runs on faster-whisper, any other folder or a hub name on transformers.
+Both texts go through Whisper's own English normaliser (numbers, contractions, British spelling).
 """
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float32
 
-from uniavgen.artifacts import first_line
-from uniavgen.errors import CheckpointError
-from uniavgen.evaluation.clip import SPEECH_RATE_HZ, Clip
-from uniavgen.evaluation.metric import Better, Column, Measurement, NotMeasured
-from uniavgen.evaluation.networks import Weights
-from uniavgen.evaluation.packages import needed
+from uniavgen.evaluation.clip import DecodedClip
+from uniavgen.evaluation.metric import Better, Column, Group, Measurement, Metric, MetricContext
 from uniavgen.evaluation.prompts import Prompt
+from uniavgen.perception.asr import ASR_PACKAGES, Transcriber, load_whisper
+from uniavgen.perception.errors import NotMeasured
+from uniavgen.perception.packages import require
 
-PAPERS_MODEL = "whisper-large-v3"
+PAPER_MODEL = "whisper-large-v3"
 """[paper 4.1]"""
 
 
-def word_error_rate(heard: list[str], expected: list[str]) -> float:
-    """Insertions, deletions and substitutions over the number of expected words; NotMeasured for none."""
-    if not expected:
-        raise NotMeasured("the prompt has nothing to say")
-    row = np.arange(len(heard) + 1)
-    for i, word in enumerate(expected, start=1):
-        previous, row = row, np.full_like(row, i)
-        for j, other in enumerate(heard, start=1):
-            row[j] = min(previous[j - 1] + (word != other), previous[j] + 1, row[j - 1] + 1)
-    return float(row[-1]) / len(expected)
-
-
-def columns_of(model: str) -> tuple[Column]:
-    """`wer` for the paper's model, another name for any other: a stand-in has its own column."""
+def wer_columns(model: str) -> tuple[Column]:
+    """Returns `wer` for the paper's model, another name for any other: a stand-in has its own column."""
     name = model.rpartition("/")[2].lower().removeprefix("faster-")
-    own = "" if name == PAPERS_MODEL else "_" + "".join(letter if letter.isalnum() else "_" for letter in name)
+    suffix = "" if name == PAPER_MODEL else "_" + "".join(letter if letter.isalnum() else "_" for letter in name)
     return (
         Column(
-            name=f"wer{own}",
+            name=f"wer{suffix}",
             description=f"word error rate of the transcript of Whisper ({name}) against the script, both normalised by "
             "Whisper's English normaliser; 0 or more, 1 is nothing understood",
             better=Better.LOWER,
@@ -50,90 +35,96 @@ def columns_of(model: str) -> tuple[Column]:
     )
 
 
-class WordErrorRate:
-    """Can the speech be understood."""
+class WordErrorRate(Metric):
+    """Whether the speech can be understood."""
 
-    def __init__(self, network: str, weights: Weights, device: str = "cpu") -> None:
-        """`network`: the name under which the report lists the weights."""
-        self.networks = {network: weights}
+    name = "wer"
+    group = Group.PAPER
+    required_networks: ClassVar[Sequence[str]] = ("whisper",)
+    packages: ClassVar[Mapping[str, str]] = {
+        "whisper_normalizer": "whisper-normalizer",
+        "jiwer": "jiwer",
+        **ASR_PACKAGES,
+    }
+    columns: Sequence[Column] = wer_columns(PAPER_MODEL)
+
+    def __init__(self, context: MetricContext) -> None:
+        super().__init__(context)
+        (network,) = self.required_networks
+        self._weights = context.weights[network]
         self.settings = {"language": "en"}
-        self.columns = columns_of(weights.label)
-        self._folder, self._device = weights.path, device
+        self.columns = wer_columns(self._weights.label)
         # A control asks for the same sounds again.
-        self._heard: dict[bytes, str] = {}
+        self._transcripts: dict[bytes, str] = {}
 
-    def measure(self, clip: Clip, prompt: Prompt) -> Measurement:
-        expected = self._words(prompt.speech)
-        heard = self._transcript(clip)
-        said = self._words(heard)
+    def measure(self, clip: DecodedClip, prompt: Prompt) -> Measurement:
+        script = self._words(prompt.speech)
+        transcript = self._transcript(clip)
+        heard = self._words(transcript)
+        (column,) = self.columns
         return Measurement(
-            scores={self.columns[0].name: word_error_rate(said, expected)},
+            scores={column.name: word_error_rate(heard, script)},
             details={
-                f"transcript/{self.columns[0].name}": {
-                    "heard": heard.strip(),
+                f"transcript/{column.name}": {
+                    "heard": transcript.strip(),
                     "script": prompt.speech.strip(),
-                    "heard_words": " ".join(said),
-                    "script_words": " ".join(expected),
+                    "heard_words": " ".join(heard),
+                    "script_words": " ".join(script),
                 }
             },
         )
 
-    def _transcript(self, clip: Clip) -> str:
+    def _transcript(self, clip: DecodedClip) -> str:
         if clip.waveform is None or clip.is_silent:
             # Whisper makes up words for silence.
             return ""
-        sound = hashlib.sha256(np.ascontiguousarray(clip.waveform)).digest()
-        if sound not in self._heard:
-            self._heard[sound] = self._transcribe(clip.waveform)
-        return self._heard[sound]
+        digest = hashlib.sha256(np.ascontiguousarray(clip.waveform)).digest()
+        if digest not in self._transcripts:
+            self._transcripts[digest] = self._transcribe(clip.waveform)
+        return self._transcripts[digest]
 
     def _words(self, text: str) -> list[str]:
-        return self._normaliser(text).split()
+        return self._normalise(text).split()
 
     @cached_property
-    def _normaliser(self) -> Any:
-        return needed("whisper_normalizer.english", "WER", "whisper-normalizer").EnglishTextNormalizer()
+    def _normalise(self) -> Any:
+        return require("whisper_normalizer.english", "WER", "whisper-normalizer").EnglishTextNormalizer()
 
     @cached_property
-    def _transcribe(self) -> Any:
-        faster = (self._folder / "model.bin").is_file()
-        return (_FasterWhisper if faster else _TransformersWhisper)(self._folder, self._device)
+    def _transcribe(self) -> Transcriber:
+        return load_whisper(self._weights.path, self.context.device)
 
 
-class _FasterWhisper:
-    def __init__(self, folder: Path, device: str) -> None:
-        package = needed("faster_whisper", "WER", "faster-whisper")
-        kind = "int8" if device == "cpu" else "float16"
-        device = device.partition(":")[0]
-        try:
-            self._whisper = package.WhisperModel(str(folder), device=device, compute_type=kind, local_files_only=True)
-        except (RuntimeError, ValueError, OSError) as error:
-            raise CheckpointError(f"{folder} holds no Whisper model that can be loaded ({error})") from None
+class WordErrorRateBase(WordErrorRate):
+    """The same by Whisper base, which runs offline on a CPU."""
 
-    def __call__(self, waveform: Float32[np.ndarray, " samples"]) -> str:
-        segments, _ = self._whisper.transcribe(waveform, language="en", beam_size=5, temperature=0.0)
-        return " ".join(segment.text.strip() for segment in segments)
+    name = "wer_base"
+    group = Group.OPEN
+    required_networks: ClassVar[Sequence[str]] = ("whisper-base",)
+    columns: Sequence[Column] = wer_columns("whisper-base")
 
 
-class _TransformersWhisper:
-    def __init__(self, folder: Path, device: str) -> None:
-        from transformers import WhisperForConditionalGeneration, WhisperProcessor
+def word_error_rate(heard: Sequence[str], script: Sequence[str]) -> float:
+    """Returns (insertions + deletions + substitutions) / words of the script; NotMeasured for an empty script."""
+    if not script:
+        raise NotMeasured("the prompt has nothing to say")
+    jiwer: Any = require("jiwer", "WER", "jiwer")
+    return float(jiwer.process_words(" ".join(script), " ".join(heard)).wer)
 
-        try:
-            self._processor = WhisperProcessor.from_pretrained(folder)
-            self._whisper = WhisperForConditionalGeneration.from_pretrained(folder).to(device).eval()
-        except (OSError, ValueError, RuntimeError) as error:
-            raise CheckpointError(f"{folder} is no Whisper model that can be loaded ({first_line(error)})") from None
 
-    def __call__(self, waveform: Float32[np.ndarray, " samples"]) -> str:
-        import torch
-
-        given = self._processor(
-            waveform, sampling_rate=SPEECH_RATE_HZ, return_tensors="pt", return_attention_mask=True
-        ).to(self._whisper.device)
-        # An English model takes no language.
-        is_multilingual = getattr(self._whisper.generation_config, "is_multilingual", False)
-        asked = {"language": "en", "task": "transcribe"} if is_multilingual else {}
-        with torch.no_grad():
-            tokens = self._whisper.generate(**given, **asked, num_beams=5, do_sample=False)
-        return str(self._processor.batch_decode(tokens, skip_special_tokens=True)[0])
+def word_differences(script: str, heard: str) -> list[tuple[str, str]]:
+    """Returns runs of words that are in both texts (`same`), only in the script (`missing`), only heard (`extra`)."""
+    if not script:
+        return [("extra", heard)] if heard else []
+    jiwer: Any = require("jiwer", "WER", "jiwer")
+    ours, theirs = script.split(), heard.split()
+    runs: list[tuple[str, str]] = []
+    for chunk in jiwer.process_words(script, heard).alignments[0]:
+        missing = " ".join(ours[chunk.ref_start_idx : chunk.ref_end_idx])
+        extra = " ".join(theirs[chunk.hyp_start_idx : chunk.hyp_end_idx])
+        if chunk.type == "equal":
+            runs.append(("same", missing))
+            continue
+        runs += [("missing", missing)] if missing else []
+        runs += [("extra", extra)] if extra else []
+    return runs

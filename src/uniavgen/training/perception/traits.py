@@ -1,0 +1,245 @@
+"""Training of the trait classifiers of faces and voices on what the synthetic world knows of its people. [ours]
+
+Letters: k images, s side, b batch, l mel frames.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int64, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from uniavgen.data.rendered import RenderedSample, resample_to_speech_rate
+from uniavgen.errors import DataError
+from uniavgen.perception.traits import (
+    AGES,
+    FACE_PX,
+    FACE_SHARE,
+    MOODS,
+    FaceTraitClassifier,
+    VoiceTraitClassifier,
+    age_class,
+    mood_class,
+    voice_statistics,
+)
+from uniavgen.perception.voice_features import MELS_PER_S, VOICE_MEL, PitchStatistics, waveform_log_mel
+from uniavgen.synth import World
+from uniavgen.synth.arkit import INDEX, both
+from uniavgen.training.perception.augmentation import Augmentation, uniform
+from uniavgen.training.perception.loop import PerceptionTrainConfig, initialise, train
+
+MARGIN = 1.25
+"""Side of the squares in memory over that of what the network sees, as room for the augmentation."""
+AUGMENTATION = Augmentation(side=FACE_PX, zoom=(0.85 / MARGIN, 1.15 / MARGIN), shift=0.1, strength=0.5)
+"""Gentle, since moods of the world differ by little."""
+SHAPES = (
+    *both("browDown", 1.0),
+    "browInnerUp",
+    *both("browOuterUp", 1.0),
+    *both("cheekSquint", 1.0),
+    *both("eyeSquint", 1.0),
+    *both("noseSneer", 1.0),
+    *both("mouthSmile", 1.0),
+    *both("mouthFrown", 1.0),
+    "mouthUpperUpLeft",
+    "mouthStretchLeft",
+    "mouthShrugLower",
+    "mouthPucker",
+    "jawOpen",
+    "eyeBlinkLeft",
+)
+"""Auxiliary targets of the face classifier: the shapes that moods are made of, and those of speech and blinking that
+hide them. Without them it learns many times more slowly. [ours, measured]"""
+SHAPES_WEIGHT = 2.0
+"""Of their error beside the cross entropy."""
+FACE_BATCH, VOICE_BATCH = 64, 128
+SAME_AUGMENTATION = 4
+"""Faces of a batch that are augmented alike, which saves a third of the time."""
+MAX_FRAMES_PER_CLIP, FRAME_DISTANCE = 6, 5
+"""Images of a clip that are used, at most, and frames from one to the next, at least half of it."""
+VOICE_SECONDS = (4.0, 5.0)
+"""Range of the length of a voice in training."""
+VOICE_VIEWS = 3
+"""How often the statistics of every voice are taken, each time of a part of it and with noise."""
+STATISTICS_NOISE = 0.5
+"""Deviation of the noise on the statistics of a voice, in their own deviations."""
+NOISE_FLOOR = (12.0, 18.0)
+"""Range of how far noise lies below the loudest, in nepers of power."""
+
+Person = tuple[str, float, str, float]
+"""Gender, years, mood and its strength."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TraitLabels:
+    """True traits of people."""
+
+    male: Float[Tensor, " k"]
+    age: Int64[Tensor, " k"]
+    mood: Int64[Tensor, " k"]
+
+    @classmethod
+    def of(cls, people: Iterable[Person]) -> "TraitLabels":
+        """Turns what the world knows into classes."""
+        people = list(people)
+        return cls(
+            male=torch.tensor([float(gender == "male") for gender, *_ in people]),
+            age=torch.tensor([age_class(years) for _, years, _, _ in people]),
+            mood=torch.tensor([mood_class(mood, strength) for *_, mood, strength in people]),
+        )
+
+    def pick(self, indices: Int64[Tensor, " b"]) -> "TraitLabels":
+        """Returns the labels at `indices`."""
+        return TraitLabels(male=self.male[indices], age=self.age[indices], mood=self.mood[indices])
+
+    def loss(self, logits: Float[Tensor, "k logits"], children_have_gender: bool) -> Float[Tensor, ""]:
+        """Returns the sum of the cross entropies of gender, age and mood."""
+        gender, ages, moods = logits.split([1, len(AGES), len(MOODS)], dim=1)
+        counts = torch.ones_like(self.male) if children_have_gender else (self.age > 0).to(self.male)
+        gender_loss = F.binary_cross_entropy_with_logits(gender[:, 0], self.male, reduction="none")
+        return (
+            (gender_loss * counts).sum() / counts.sum().clamp(min=1)
+            + F.cross_entropy(ages, self.age, label_smoothing=0.02)
+            + F.cross_entropy(moods, self.mood, label_smoothing=0.02)
+        )
+
+
+def person_of(clip: RenderedSample) -> Person:
+    """Returns who speaks in a clip and how; DataError for clips that do not say."""
+    facts = clip.sample.facts
+    try:
+        return facts["gender"], float(facts["age"]), facts["mood"], float(facts["mood_strength"])
+    except KeyError as error:
+        raise DataError(
+            f"sample '{clip.sample.key}' does not say its {error}; use clips of `uniavgen synth`"
+        ) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceTraitDataset:
+    """Squares around many faces in memory."""
+
+    images: UInt8[Tensor, "k 3 s s"]
+    labels: TraitLabels
+    shapes: Float[Tensor, "k shapes"]
+    """Weights of SHAPES as they were rendered."""
+
+    @classmethod
+    def from_clips(cls, clips: Iterable[RenderedSample]) -> "FaceTraitDataset":
+        """Takes some frames of every clip."""
+        images, people, shapes = [], [], []
+        for clip in clips:
+            count = min(MAX_FRAMES_PER_CLIP, max(len(clip.frames) // FRAME_DISTANCE, 1) + 1)
+            picks = np.linspace(0, len(clip.frames) - 1, count).round().astype(int)
+            track = clip.face_track().at(picks)
+            squares = track.crops(clip.frames[picks], round(FACE_PX * MARGIN), FACE_SHARE * MARGIN)
+            images.append(np.moveaxis(squares, -1, 1))
+            people += [person_of(clip)] * count
+            shapes.append(clip.arkit_weights()[picks][:, [INDEX[name] for name in SHAPES]])
+        if not images:
+            raise DataError("there is no clip to learn from; render some with `uniavgen synth`")
+        return cls(
+            images=torch.from_numpy(np.concatenate(images)),
+            labels=TraitLabels.of(people),
+            shapes=torch.from_numpy(np.concatenate(shapes)),
+        )
+
+
+def train_face_traits(
+    dataset: FaceTraitDataset,
+    config: PerceptionTrainConfig,
+    seed: int = 0,
+    on_step: Callable[[int, float], None] | None = None,
+) -> FaceTraitClassifier:
+    """Trains a face classifier from scratch; the same faces and settings give the same one."""
+    rng = torch.Generator().manual_seed(seed)
+    classifier, shape_head = FaceTraitClassifier(), nn.Linear(FaceTraitClassifier.WIDTH, len(SHAPES))
+    initialise(classifier, rng)
+    initialise(shape_head, rng)
+    classifier.to(memory_format=torch.channels_last)
+    shapes = (dataset.shapes - dataset.shapes.mean(dim=0)) / (dataset.shapes.std(dim=0, correction=0) + 0.05)
+
+    def loss() -> Tensor:
+        indices = torch.randint(len(dataset.images), (FACE_BATCH,), generator=rng)
+        images = dataset.images[indices].float() / 127.5 - 1
+        augmented = torch.cat([AUGMENTATION.apply(part, rng) for part in images.split(SAME_AUGMENTATION)])
+        # Half precision is twice as fast where the processor has it.
+        with torch.autocast("cpu", torch.bfloat16):
+            embedding = classifier.embed(augmented.to(memory_format=torch.channels_last))
+            logits, predicted_shapes = classifier.answer(embedding).float(), shape_head(embedding).float()
+        trait_loss = dataset.labels.pick(indices).loss(logits, children_have_gender=True)
+        return trait_loss + SHAPES_WEIGHT * F.mse_loss(predicted_shapes, shapes[indices])
+
+    train([classifier, shape_head], loss, config, on_step)
+    return classifier
+
+
+@dataclass(frozen=True, kw_only=True)
+class VoiceTraitDataset:
+    """Spectra and pitches of many voices in memory."""
+
+    log_mels: Float[Tensor, "k l mel"]
+    """In half precision."""
+    pitches: Float32[Tensor, "k 2"]
+    labels: TraitLabels
+
+    @classmethod
+    def from_waveforms(cls, voices: Iterable[tuple[Float32[np.ndarray, " samples"], Person]]) -> "VoiceTraitDataset":
+        """Takes 16 kHz waveforms of one length with who speaks in them."""
+        log_mels, pitches, people = [], [], []
+        for waveform, person in voices:
+            log_mels.append(torch.from_numpy(waveform_log_mel(waveform, VOICE_MEL)).half())
+            pitches.append(torch.from_numpy(PitchStatistics.of(waveform).values()))
+            people.append(person)
+        if not log_mels:
+            raise DataError("there is no voice to learn from; ask for one at least")
+        return cls(log_mels=torch.stack(log_mels), pitches=torch.stack(pitches), labels=TraitLabels.of(people))
+
+
+def world_voices(world: World, seed: int, count: int) -> Iterator[tuple[Float32[np.ndarray, " samples"], Person]]:
+    """Returns the 16 kHz sounds of the first clips of a world with who speaks in them; nothing is rendered."""
+    for number in range(count):
+        take = world.take(seed, number)
+        waveform = resample_to_speech_rate(take.speech.waveform)
+        identity = take.person.identity
+        yield waveform, (identity.gender, identity.age, take.mood.name, take.strength)
+
+
+def train_voice_traits(
+    dataset: VoiceTraitDataset,
+    config: PerceptionTrainConfig,
+    seed: int = 0,
+    on_step: Callable[[int, float], None] | None = None,
+) -> VoiceTraitClassifier:
+    """Trains a voice classifier from scratch; the same voices and settings give the same one."""
+    rng = torch.Generator().manual_seed(seed)
+    classifier = VoiceTraitClassifier()
+    initialise(classifier, rng)
+    views = torch.stack([_noisy_statistics(dataset, rng) for _ in range(VOICE_VIEWS)])
+    deviation = views.std(dim=(0, 1))
+
+    def loss() -> Tensor:
+        indices = torch.randint(len(dataset.log_mels), (VOICE_BATCH,), generator=rng)
+        statistics = views[torch.randint(VOICE_VIEWS, (VOICE_BATCH,), generator=rng), indices]
+        noisy = statistics + STATISTICS_NOISE * deviation * torch.randn(statistics.shape, generator=rng)
+        return dataset.labels.pick(indices).loss(classifier(noisy), children_have_gender=False)
+
+    train([classifier], loss, config, on_step)
+    return classifier
+
+
+def _noisy_statistics(dataset: VoiceTraitDataset, rng: torch.Generator) -> Float[Tensor, "k statistics"]:
+    """Returns the statistics of a random part of every voice, with a noise floor."""
+    statistics = []
+    for log_mel, pitch in zip(dataset.log_mels.split(VOICE_BATCH), dataset.pitches.split(VOICE_BATCH), strict=True):
+        count, length, _ = log_mel.shape
+        part = min(int(uniform(rng, *VOICE_SECONDS, 1) * MELS_PER_S), length)
+        start = int(torch.randint(length - part + 1, (1,), generator=rng))
+        log_mel = log_mel[:, start : start + part].float()
+        floor = log_mel.amax(dim=(1, 2), keepdim=True) - uniform(rng, *NOISE_FLOOR, count, 1, 1)
+        noisy_pitch = pitch + 0.005 * torch.randn(pitch.shape, generator=rng)
+        statistics.append(voice_statistics(torch.logaddexp(log_mel, floor), noisy_pitch))
+    return torch.cat(statistics)

@@ -1,0 +1,84 @@
+"""The networks in the package on a drawn head whose offset is known, and as metrics."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from uniavgen.evaluation.clip import DecodedClip
+from uniavgen.perception.errors import NotMeasured
+from uniavgen.evaluation.metrics.sync import Sync
+from uniavgen.evaluation.metrics.traits import TraitConsistency
+from uniavgen.evaluation.prompts import Prompt
+from uniavgen.perception.face_tracker import FaceTracker
+from uniavgen.perception.loading import shipped_weights
+from uniavgen.perception.traits import VoiceTraitClassifier
+
+from .cartoon import FPS, talking_head, voice
+
+PROMPT = Prompt(id="a")
+
+
+@pytest.fixture(scope="module")
+def traits() -> TraitConsistency:
+    return TraitConsistency(FaceTracker())
+
+
+@pytest.fixture(scope="module")
+def frames() -> np.ndarray:
+    return talking_head()
+
+
+def clip(frames: np.ndarray, waveform: np.ndarray | None) -> DecodedClip:
+    return DecodedClip(prompt=PROMPT, path=Path("a.mp4"), frames=frames, fps=Fraction(FPS), waveform=waveform)
+
+
+def test_the_package_stays_small():
+    names = ("face_locator", "face_reader", "sync_reader", "voice_reader")
+    assert sum(shipped_weights(name).stat().st_size for name in names) < 3_000_000
+
+
+def test_a_planted_offset_is_found(frames):
+    metric = Sync(FaceTracker())
+    for late_ms in (-200, 0, 200):
+        found = metric.measure(clip(frames, voice(late_s=late_ms / 1000)), PROMPT).scores
+        assert found["lips_offset_ms"] == pytest.approx(-late_ms, abs=80)
+        assert found["lips_error_ms"] == abs(found["lips_offset_ms"])
+
+
+def test_a_strange_voice_is_less_sure(frames):
+    metric = Sync(FaceTracker())
+    own, strange = (metric.measure(clip(frames, voice(seed=seed)), PROMPT).scores for seed in (0, 5))
+    assert own["lips_confidence"] > strange["lips_confidence"]
+    assert own["lips_distance"] < strange["lips_distance"]
+
+
+def test_the_same_clip_gives_the_same_numbers(frames, traits):
+    for metric in (Sync(FaceTracker()), traits):
+        found, again = (metric.measure(clip(frames, voice()), PROMPT) for _ in range(2))
+        assert found == again
+        assert {*found.scores, *found.reasons} == {column.name for column in metric.columns}
+
+
+def test_a_voice_is_read_without_a_face():
+    found = VoiceTraitClassifier.load().read(voice())
+    assert 0 <= found.male <= 1
+    assert found.ages.sum() == pytest.approx(1)
+    assert found.emotions.sum() == pytest.approx(1)
+
+
+def test_a_face_is_looked_for_once_a_clip(frames):
+    places, spoken = FaceTracker(), clip(frames, voice())
+    assert resolver.resolve(spoken) is resolver.resolve(spoken)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_what_cannot_be_read_is_a_reason(own, frames, traits):
+    metric = Sync(FaceTracker()) if own else traits
+    with pytest.raises(NotMeasured, match="no sound track"):
+        metric.measure(clip(frames, None), PROMPT)
+    with pytest.raises(NotMeasured, match="silent"):
+        metric.measure(clip(frames, np.zeros(64_000, np.float32)), PROMPT)
+    with pytest.raises(NotMeasured, match="no face is seen"):
+        metric.measure(clip(np.full_like(frames, 90), voice()), PROMPT)
