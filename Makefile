@@ -88,7 +88,7 @@ bench-gpu: setup-dev
 DATA ?= data/val
 evaluate: setup
 	$(BIN)/uniavgen prompts shards --data $(DATA) --clips 20 --out out/evaluation/set
-	$(BIN)/uniavgen evaluate truth=out/evaluation/set/truth --prompts out/evaluation/set/prompts.jsonl --metrics truth \
+	$(BIN)/uniavgen evaluate truth=out/evaluation/set/truth --prompts out/evaluation/set/prompts.jsonl --metrics truth,sync \
 		--generate nano --task animation,reconstruction --chance --out out/evaluation/report
 
 clean:

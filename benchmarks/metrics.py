@@ -1,8 +1,8 @@
-"""Do the metrics measure? Clips that are as they should be, spoilt in known ways, and what every score says of them.
+"""Do the metrics measure? Clips that are as they should be, corrupted in known ways, and what every score says of them.
 
 Truth clips of the built-in prompts (`uniavgen prompts world`) know who speaks and how; of any other clips only what
-needs no truth is spoilt. For every way: mean of each score, and how often the truth has the better one (AUC, 0.5 is
-chance); of an offset the share within 40 ms of the planted one, and the median error.
+needs no truth is corrupted. For every corruption: mean of each score, and how often the truth has
+the better one (AUC, 0.5 is chance); of an offset the share within 40 ms of the planted one, and the median error.
 
     python benchmarks/metrics.py set/truth --prompts set/prompts.jsonl --assets DIR
     python benchmarks/metrics.py clips --prompts clips/prompts.jsonl --metrics wer_base --clips 12 --no-shifts
@@ -20,19 +20,20 @@ from tqdm import tqdm
 
 from record import circumstances, keep
 from tables import table
-from uniavgen.evaluation.catalogue import Chosen, Options, choose
-from uniavgen.evaluation.clip import Clip, find_clips, read_clip
-from uniavgen.evaluation.metric import Better, Column, NotMeasured
-from uniavgen.evaluation.networks import Places
+from uniavgen.evaluation.clip import DecodedClip, find_clips, read_clip
+from uniavgen.evaluation.corruption import ClipAttributes, Corruption, corruptions, fit_length, mismatched_partners
+from uniavgen.evaluation.metric import Better, Column, Metric
 from uniavgen.evaluation.prompts import Prompt, read_prompts
-from uniavgen.evaluation.spoiling import Known, Spoilt, as_long, partners, spoilt
+from uniavgen.evaluation.registry import select_metrics
 from uniavgen.evaluation.statistics import auc
+from uniavgen.perception.errors import NotMeasured
+from uniavgen.perception.weights import WeightResolver
 
 CLOSE_MS = 40.0
 OFFSETS = ("lips_offset_ms", "sync_offset_ms")
 """Columns that must follow a shift."""
 Scores = dict[str, dict[str, list[float]]]
-"""Way to spoil, column, clips."""
+"""Corruption, column, clips."""
 
 
 def main() -> None:
@@ -40,14 +41,14 @@ def main() -> None:
     files = find_clips(arguments.folder).files
     prompts = [prompt for prompt in read_prompts(arguments.prompts).prompts if prompt.id in files][: arguments.clips]
     names = [name for name in arguments.metrics.split(",") if name]
-    chosen = choose(names, Places(weights={}, assets=arguments.assets), Options())
+    selection = select_metrics(names, WeightResolver(assets=arguments.assets))
     scores: Scores = {}
-    for prompt, way in tqdm(_ways(prompts, files), desc="measure", unit="variant", file=sys.stderr):
-        if not (arguments.no_shifts and way.early_ms):
-            _measure(chosen, prompt, way, scores)
-    columns = [column for metric in chosen.metrics for column in metric.columns]
-    rows = {name: _row(found, scores["truth"], columns) for name, found in scores.items()}
-    result = {"clips": len(prompts), "networks": chosen.checksums, **circumstances("cpu"), "rows": rows}
+    for prompt, corruption in tqdm(_corrupted(prompts, files), desc="measure", unit="variant", file=sys.stderr):
+        if not (arguments.no_shifts and corruption.early_ms):
+            _measure(selection.metrics, prompt, corruption, scores)
+    columns = [column for metric in selection.metrics for column in metric.columns]
+    rows = {name: _row(values, scores["truth"], columns) for name, values in scores.items()}
+    result = {"clips": len(prompts), "networks": selection.checksums, **circumstances("cpu"), "rows": rows}
     keep("metrics", result, arguments.out)
     print(_page(rows, columns))
 
@@ -64,49 +65,49 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _ways(prompts: Sequence[Prompt], files: Mapping[str, Path]) -> Iterator[tuple[Prompt, Spoilt]]:
-    chosen = partners([_known(prompt) for prompt in prompts])
-    for place, prompt in enumerate(prompts):
-        others = {name: found for name, of_all in chosen.items() if (found := of_all[place]) is not None}
-        clip = read_clip(files[prompt.id], prompt)
-        sounds = {name: _sound(files, prompts[k], clip) for name, k in others.items()}
-        for way in spoilt(clip, sounds):
-            yield prompt, way
+def _corrupted(prompts: Sequence[Prompt], files: Mapping[str, Path]) -> Iterator[tuple[Prompt, Corruption]]:
+    partners = mismatched_partners([_attributes(prompt) for prompt in prompts])
+    for index, prompt in enumerate(prompts):
+        clip = read_clip(files[prompt.id])
+        others = {name: partner for name, of_all in partners.items() if (partner := of_all[index]) is not None}
+        sounds = {name: _fitted_sound(files[prompts[partner].id], clip) for name, partner in others.items()}
+        for corruption in corruptions(clip, sounds):
+            yield prompt, corruption
 
 
-def _sound(files: Mapping[str, Path], other: Prompt, clip: Clip) -> np.ndarray:
-    """That of the clip of `other`, as long as that of `clip`."""
-    found = read_clip(files[other.id], other).waveform
-    assert found is not None
+def _fitted_sound(file: Path, clip: DecodedClip) -> np.ndarray:
+    """The sound of another clip at the length of that of `clip`."""
+    waveform = read_clip(file).waveform
+    assert waveform is not None
     assert clip.waveform is not None
-    return as_long(found, len(clip.waveform))
+    return fit_length(waveform, len(clip.waveform))
 
 
-def _known(prompt: Prompt) -> Known:
+def _attributes(prompt: Prompt) -> ClipAttributes:
     """What stands beside the truth of a rendered clip."""
     facts = prompt.truth.with_suffix(".json") if prompt.truth else None
     if facts is None or not facts.is_file():
-        return Known()
-    return Known.of(json.loads(facts.read_text()))
+        return ClipAttributes()
+    return ClipAttributes.from_facts(json.loads(facts.read_text()))
 
 
-def _measure(chosen: Chosen, prompt: Prompt, way: Spoilt, scores: Scores) -> None:
-    into = scores.setdefault(way.name, {})
-    for metric in chosen.metrics:
+def _measure(metrics: Sequence[Metric], prompt: Prompt, corruption: Corruption, scores: Scores) -> None:
+    columns = scores.setdefault(corruption.name, {})
+    for metric in metrics:
         try:
-            found = metric.measure(way.clip, prompt).scores
+            measured = metric.measure(corruption.clip, prompt).scores
         except NotMeasured:
             continue
-        for name, value in found.items():
-            into.setdefault(name, []).append(value - way.early_ms if name in OFFSETS else value)
+        for name, value in measured.items():
+            columns.setdefault(name, []).append(value - corruption.early_ms if name in OFFSETS else value)
 
 
 def _row(
-    found: Mapping[str, list[float]], truth: Mapping[str, list[float]], columns: Sequence[Column]
+    measured: Mapping[str, list[float]], truth: Mapping[str, list[float]], columns: Sequence[Column]
 ) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for column in columns:
-        values, good = found.get(column.name, []), truth.get(column.name, [])
+        values, good = measured.get(column.name, []), truth.get(column.name, [])
         if not values or not good:
             continue
         entry = {"n": len(values), "mean": float(np.mean(values))}
@@ -124,7 +125,9 @@ def _row(
 def _page(rows: Mapping[str, Mapping[str, Mapping[str, float]]], columns: Sequence[Column]) -> str:
     """Mean (AUC) of every column; for offsets the share within 40 ms and the median error."""
     names = [column.name for column in columns if column.name in rows["truth"]]
-    return table(["", *names], [[way, *(_cell(row.get(name)) for name in names)] for way, row in rows.items()])
+    return table(
+        ["", *names], [[corruption, *(_cell(row.get(name)) for name in names)] for corruption, row in rows.items()]
+    )
 
 
 def _cell(entry: Mapping[str, float] | None) -> str:

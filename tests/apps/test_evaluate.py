@@ -1,4 +1,4 @@
-"""`uniavgen prompts`, `evaluate` and `train-mouth-reader`, from the shell's side."""
+"""`uniavgen prompts` and `evaluate`, from the shell's side."""
 
 import json
 import re
@@ -24,14 +24,6 @@ def prompts(shards, tmp_path_factory) -> Path:
     return folder / "prompts.jsonl"
 
 
-@pytest.fixture(scope="module")
-def reader(shards, tmp_path_factory) -> Path:
-    file = tmp_path_factory.mktemp("reader") / "reader.safetensors"
-    common = f"--data {shards} --held-out {shards} --out {file} --steps 2"
-    assert main(["train-mouth-reader", *common.split()]) == 0
-    return file
-
-
 def test_a_set_of_rendered_clips_has_everything_a_task_may_need(prompts):
     first, second = read_prompts(prompts).prompts
     assert {*first.files()} == {"image", "audio", "video", "voice", "truth"}
@@ -52,15 +44,15 @@ def test_making_a_set_again_touches_nothing(shards, prompts):
     assert prompts.read_text() == text
 
 
-def test_a_model_is_generated_measured_resumed_and_the_same_twice(model, prompts, reader, tmp_path, capsys):
+def test_a_model_is_generated_measured_resumed_and_the_same_twice(model, prompts, tmp_path, capsys):
     sampling = "--steps 1 --guidance none --num-frames 17 --device cpu --chance"
-    command = f"evaluate --prompts {prompts} --generate {model} --metrics truth --mouth-reader {reader} {sampling}"
+    command = f"evaluate --prompts {prompts} --generate {model} --metrics truth,sync {sampling}"
     command += " --task joint,animation,reconstruction"
     assert main([*command.split(), "--out", str(tmp_path / "a")]) == 0
     data = json.loads((tmp_path / "a" / "report.json").read_text())
     made = [f"{model.name}/{kind}" for kind in ("joint", "animation", "reconstruction")]
     assert [*data["systems"]] == [*made, *(f"{name} (chance)" for name in made)]
-    assert {*data["systems"][made[1]]["metrics"]["mouth_correlation"]} == {"mean", "low", "high", "n"}
+    assert {*data["systems"][made[1]]["metrics"]["face_mask_iou"]} == {"mean", "low", "high", "n"}
     assert data["systems"][made[1]]["metrics"]["face_mask_iou"]["n"] == 2
     settings = data["systems"][made[1]]["settings"]
     assert (settings["kind"], settings["steps"], len(settings["weights"])) == ("animation", 1, 64)
@@ -118,16 +110,12 @@ def test_clips_of_anybody_are_measured_beside_each_other(prompts, tmp_path, caps
     other = tmp_path / "other"
     other.mkdir()
     (other / "0000.mp4").symlink_to(truth / "0000.mp4")
-    command = f"evaluate mine={truth} {other} --prompts {prompts} --metrics mouth --out {tmp_path / 'out'}"
+    command = f"evaluate mine={truth} {other} --prompts {prompts} --metrics motion --out {tmp_path / 'out'}"
     assert main(command.split()) == 0
     assert "3 clips measured, 1 rows with a problem" in capsys.readouterr().out
     data = json.loads((tmp_path / "out" / "report.json").read_text())
     assert [*data["systems"]] == ["mine", "other"]
-    assert {row["metric"] for row in data["comparisons"]} == {
-        "mouth_correlation",
-        "mouth_correlation_spoken",
-        "mouth_range",
-    }
+    assert {row["metric"] for row in data["comparisons"]} == {"motion"}
     assert "UniAVGen" in data["published"]
 
 
@@ -136,7 +124,6 @@ def test_clips_of_anybody_are_measured_beside_each_other(prompts, tmp_path, caps
     [
         ("--prompts none.jsonl", "none.jsonl cannot be read"),
         ("--metrics beauty", "there is no metric 'beauty'"),
-        ("--mouth-reader none.safetensors", "no mouth reader"),
         ("--weights whisper=none", "there are no weights none for whisper"),
         ("--weights nose=none", "there is no network 'nose'"),
         ("--weights whisper", "--weights is NAME=PATH"),
@@ -153,7 +140,7 @@ def test_clips_of_anybody_are_measured_beside_each_other(prompts, tmp_path, caps
 )
 def test_what_cannot_be_evaluated_is_one_sentence(change, words, prompts, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    command = f"evaluate mine={prompts.parent / 'truth'} --prompts {prompts} --metrics mouth --out report {change}"
+    command = f"evaluate mine={prompts.parent / 'truth'} --prompts {prompts} --metrics face_mask --out report {change}"
     assert main(command.split()) == 2
     error = capsys.readouterr().err
     assert re.search(words, error)

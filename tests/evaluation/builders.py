@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from uniavgen.data.sample import Sample
-from uniavgen.perception.sound import SPEECH_RATE_HZ
-from uniavgen.evaluation.clip import DecodedClip
-from uniavgen.evaluation.metric import NOTHING, Better, Column, Measurement
-from uniavgen.evaluation.prompts import Prompt, PromptSet, write_prompts
 from uniavgen.data.rendered import RenderedSample, RenderedTruth
-from uniavgen.media.container import write_clip
+from uniavgen.data.sample import Sample
+from uniavgen.evaluation.clip import DecodedClip
+from uniavgen.evaluation.metric import Better, Column, Group, Measurement, Metric, MetricContext
+from uniavgen.evaluation.prompts import Prompt, PromptSet, write_prompts
+from uniavgen.media.mux import write_clip
+from uniavgen.perception.sound import SPEECH_RATE_HZ
+from uniavgen.perception.weights import ResolvedWeights
 from uniavgen.timebase import Timebase
 
 TIMING = Timebase().clip(9)
@@ -38,7 +39,7 @@ def truth_clip(key: str = "a", seed: int = 0, side: int = 32) -> RenderedSample:
         frames=frames,
         face_mask=mask,
     )
-    return RenderedSample(sample=sample, truth=RenderedTruth(mouth_opening=opening, face_mask=mask), npz=truth_bytes(opening, mask))
+    return RenderedSample(sample=sample, truth=RenderedTruth(mouth_opening=opening, face_mask=mask))
 
 
 def truth_bytes(opening: np.ndarray, mask: np.ndarray) -> bytes:
@@ -47,10 +48,9 @@ def truth_bytes(opening: np.ndarray, mask: np.ndarray) -> bytes:
     return stored.getvalue()
 
 
-def clip_of(truth: RenderedSample, prompt: Prompt, path: Path = Path("a.mp4"), **changes) -> DecodedClip:
+def clip_of(truth: RenderedSample, path: Path = Path("a.mp4"), **changes) -> DecodedClip:
     """What a perfect system would make."""
     values = {
-        "prompt": prompt,
         "path": path,
         "frames": truth.frames,
         "fps": FPS,
@@ -62,16 +62,15 @@ def clip_of(truth: RenderedSample, prompt: Prompt, path: Path = Path("a.mp4"), *
 def prompt_of(truth: RenderedSample, folder: Path) -> Prompt:
     """A prompt with the truth as a file."""
     path = folder / f"{truth.sample.key}.npz"
-    path.write_bytes(truth.npz)
+    path.write_bytes(truth_bytes(truth.truth.mouth_opening, truth.truth.face_mask))
     return Prompt(id=truth.sample.key, speech=truth.sample.text, caption="A bar.", truth=path)
 
 
-def plain_clip(prompt: Prompt, seconds: float = 0.5, loudness: float = 0.3, **changes) -> DecodedClip:
+def plain_clip(seconds: float = 0.5, loudness: float = 0.3, **changes) -> DecodedClip:
     """A clip of noise without any file."""
     rng = np.random.default_rng(0)
     values = {
-        "prompt": prompt,
-        "path": Path(f"{prompt.id}.mp4"),
+        "path": Path("a.mp4"),
         "frames": rng.integers(0, 256, (round(seconds * FPS), 32, 32, 3), np.uint8),
         "fps": FPS,
         "waveform": (loudness * rng.uniform(-1, 1, round(seconds * SPEECH_RATE_HZ))).astype(np.float32),
@@ -103,27 +102,34 @@ def prompt_set(*ids: str) -> PromptSet:
     return PromptSet(prompts=[Prompt(id=name, speech=f"say {name}") for name in ids])
 
 
-class Loudness:
+class Loudness(Metric):
     """A real metric that is cheap: root mean square of the sound, and whether the prompt is the clip's own."""
 
+    name = "loudness"
+    group = Group.OPEN
     columns = (
         Column(name="loudness", description="root mean square", better=Better.NEITHER),
         Column(name="own", description="1 against its own prompt", better=Better.HIGHER),
     )
-    networks = settings = NOTHING
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, str]] = []
+        super().__init__(MetricContext())
+        self.measured: list[tuple[str, str]] = []
 
     def measure(self, clip: DecodedClip, prompt: Prompt) -> Measurement:
-        self.asked.append((clip.prompt.id, prompt.id))
-        own = {"own": float(clip.prompt.id == prompt.id)}
+        self.measured.append((clip.path.stem, prompt.id))
+        own = {"own": float(clip.path.stem == prompt.id)}
         if clip.waveform is None:
             return Measurement(scores=own, reasons={"loudness": "the clip has no sound track"})
         return Measurement(
             scores={**own, "loudness": float(np.sqrt(np.square(clip.waveform).mean()))},
             details={"curve/level": {"fps": 16.0, "values": [0.0, 1.0]}},
         )
+
+
+def context_with(network: str, path: Path, label: str = "") -> MetricContext:
+    """A context in which the weights of one network are at hand."""
+    return MetricContext(weights={network: ResolvedWeights(label=label or path.name, path=path)})
 
 
 def read_json(path: Path) -> dict:

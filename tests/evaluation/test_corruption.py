@@ -7,21 +7,31 @@ import numpy as np
 import pytest
 
 from uniavgen.evaluation.clip import DecodedClip
+from uniavgen.evaluation.corruption import (
+    OTHER_VOICE_AND_EMOTION,
+    SHIFTS_MS,
+    ClipAttributes,
+    corruptions,
+    fit_length,
+    mismatched_partners,
+    shifted,
+)
 from uniavgen.perception.frames import LastClipCache
-from uniavgen.evaluation.prompts import Prompt
-from uniavgen.evaluation.corruption import SHIFTS_MS, TWIN, Known, as_long, partners, shifted, spoilt
 
-WOMAN, MAN = Known(gender="female", age="grown", emotion="sad"), Known(gender="male", age="old", emotion="sad")
-GIRL, BOY = (Known(gender=gender, age="child", emotion="happy") for gender in ("female", "male"))
+WOMAN, MAN = (
+    ClipAttributes(gender="female", age="grown", emotion="sad"),
+    ClipAttributes(gender="male", age="old", emotion="sad"),
+)
+GIRL, BOY = (ClipAttributes(gender=gender, age="child", emotion="happy") for gender in ("female", "male"))
 
 
 def test_partners_differ_as_they_should():
-    found = partners([WOMAN, GIRL, BOY, MAN])
+    found = mismatched_partners([WOMAN, GIRL, BOY, MAN])
     assert found["sound of the next clip"] == [1, 2, 3, 0]
     assert found["another voice"] == [1, 3, 3, 0]
     assert found["another emotion"] == [1, 3, 3, 1]
-    assert found[TWIN] == [1, 3, 3, 1]
-    assert partners([GIRL, BOY])["another voice"] == [None, None]
+    assert found[OTHER_VOICE_AND_EMOTION] == [1, 3, 3, 1]
+    assert mismatched_partners([GIRL, BOY])["another voice"] == [None, None]
 
 
 def test_a_shift_and_its_opposite_leave_the_middle():
@@ -35,16 +45,16 @@ def test_a_shift_and_its_opposite_leave_the_middle():
 
 def test_a_sound_is_cut_or_filled_up():
     sound = np.ones(4, np.float32)
-    assert as_long(sound, 2).tolist() == [1, 1]
-    assert as_long(sound, 5).tolist() == [1, 1, 1, 1, 0]
+    assert fit_length(sound, 2).tolist() == [1, 1]
+    assert fit_length(sound, 5).tolist() == [1, 1, 1, 1, 0]
 
 
 @pytest.mark.parametrize("others", [0, 2])
 def test_every_way_keeps_the_rest_of_the_clip(others):
     rng = np.random.default_rng(0)
     frames, sounds = rng.integers(0, 256, (6, 8, 8, 3), np.uint8), rng.standard_normal((3, 8000)).astype(np.float32)
-    clip = DecodedClip(prompt=Prompt(id="a"), path=Path("a.mp4"), frames=frames, fps=Fraction(16), waveform=sounds[0])
-    ways = spoilt(clip, {str(k): sounds[k] for k in range(1, 1 + others)})
+    clip = DecodedClip(path=Path("a.mp4"), frames=frames, fps=Fraction(16), waveform=sounds[0])
+    ways = corruptions(clip, {str(k): sounds[k] for k in range(1, 1 + others)})
     assert len({way.name for way in ways}) == len(ways) == len(SHIFTS_MS) + 3 + others
     assert ways[0].clip is clip
     still = ways[-1].clip
@@ -59,7 +69,7 @@ def test_every_way_keeps_the_rest_of_the_clip(others):
 
 def test_what_was_made_of_the_same_frames_is_kept():
     one, two, made = np.zeros((1, 2, 2, 3), np.uint8), np.zeros((1, 2, 2, 3), np.uint8), []
-    kept = LastClipCache[int]()
+    cache = LastClipCache[int]()
     for frames in (one, one, two, two, one):
-        kept.of(frames, lambda: made.append(0) or len(made))
+        cache.get(frames, lambda: made.append(0) or len(made))
     assert len(made) == 3

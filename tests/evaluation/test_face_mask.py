@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from uniavgen.perception.errors import NotMeasured
+from uniavgen.evaluation.metric import MetricContext
 from uniavgen.evaluation.metrics.face_mask import FaceMaskIoU, intersection_over_union, truth_on_grid
+from uniavgen.perception.errors import NotMeasured
 
 from .builders import TIMING, clip_of, prompt_of, truth_clip
 
@@ -36,11 +37,11 @@ def test_metric_takes_the_grid_and_length_of_the_prediction(tmp_path):
     prompt = prompt_of(truth, tmp_path)
     predicted = np.where(truth_on_grid(truth.truth.face_mask, TIMING, 2, 2) > 0, 0.9, 0.2).astype(np.float32)
     predicted[:, 1, 1] = 0.6
-    metric = FaceMaskIoU()
+    metric = FaceMaskIoU(MetricContext())
     for mask in (predicted, predicted[:2]):
-        found = metric.measure(clip_of(truth, prompt, face_mask=mask), prompt)
+        found = metric.measure(clip_of(truth, face_mask=mask), prompt)
         assert found.scores["face_mask_iou"] == pytest.approx(1 / 2)
     with pytest.raises(NotMeasured, match="no predicted face mask"):
-        metric.measure(clip_of(truth, prompt), prompt)
+        metric.measure(clip_of(truth), prompt)
     with pytest.raises(NotMeasured, match="the truth has 9 frames, the predicted mask 13"):
-        metric.measure(clip_of(truth, prompt, face_mask=np.concatenate([predicted, predicted[:1]])), prompt)
+        metric.measure(clip_of(truth, face_mask=np.concatenate([predicted, predicted[:1]])), prompt)

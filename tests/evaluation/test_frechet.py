@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from uniavgen.errors import CheckpointError
-from uniavgen.evaluation.metric import WHOLE
-from uniavgen.perception.errors import NotMeasured
-from uniavgen.evaluation.metrics.frechet import FID, FVD, FrechetDistance, frechet_distance
-from uniavgen.perception.weights import ResolvedWeights
+from uniavgen.evaluation.metric import WHOLE_SYSTEM, MetricContext
+from uniavgen.evaluation.metrics.frechet import FrechetInceptionDistance, FrechetVideoDistance, frechet_distance
 from uniavgen.evaluation.prompts import Prompt, PromptSet
 from uniavgen.evaluation.protocol import System, run
 from uniavgen.evaluation.store import ScoreStore
+from uniavgen.perception.errors import NotMeasured
+from uniavgen.perception.weights import ResolvedWeights
 
 from .builders import plain_clip, write_noise
 
@@ -38,9 +38,11 @@ class _Stretches(nn.Module):
         return videos.mean(dim=(2, 3, 4))
 
 
-def _network(path: Path, module: nn.Module) -> ResolvedWeights:
-    torch.jit.script(module).save(str(path))
-    return ResolvedWeights(label=path.name, path=path)
+def _context(name: str, path: Path, module: nn.Module | None = None) -> MetricContext:
+    """A context with a module stored as a TorchScript network, or with whatever is at `path`."""
+    if module is not None:
+        torch.jit.script(module).save(str(path))
+    return MetricContext(weights={name: ResolvedWeights(label=path.name, path=path)})
 
 
 def test_distance_of_normals_with_diagonal_covariance():
@@ -72,7 +74,7 @@ def test_a_system_gets_one_number_and_the_truth_has_distance_0(tmp_path):
             shifted = seed + 10 * (folder == "made")
             write_noise(tmp_path / folder / f"{name}.mp4", seed=shifted, seconds=1.5)
     prompts = PromptSet(prompts=[Prompt(id=name, video=tmp_path / "true" / f"{name}.mp4") for name in "ab"])
-    metric = FrechetDistance(FID, _network(tmp_path / "means.pt", _Means()))
+    metric = FrechetInceptionDistance(_context("inception", tmp_path / "means.pt", _Means()))
     systems = [System(name=name, folder=tmp_path / name) for name in ("true", "made")]
     for _ in range(2):
         true, made = run(systems, prompts, [metric], ScoreStore(tmp_path / "out"), {"inception": "x"})
@@ -83,23 +85,23 @@ def test_a_system_gets_one_number_and_the_truth_has_distance_0(tmp_path):
 
 
 def test_fvd_takes_stretches_of_16_frames(tmp_path):
-    metric = FrechetDistance(FVD, _network(tmp_path / "stretches.pt", _Stretches()))
+    metric = FrechetVideoDistance(_context("i3d", tmp_path / "stretches.pt", _Stretches()))
     video = write_noise(tmp_path / "a.mp4", seconds=3)
     prompt = Prompt(id="a", video=video)
-    found = metric.measure(plain_clip(prompt, seconds=2.5), prompt)
-    assert found.details["embedding/fvd"]["shape"] == [2, 3]
-    assert found.details["embedding/fvd of the truth"]["shape"] == [3, 3]
-    assert isinstance(metric.combine([prompt], {"a": found.details})[WHOLE]["fvd"], float)
-    one = metric.measure(plain_clip(prompt, seconds=1), prompt)
-    assert "fewer than 2 stretches" in metric.combine([prompt], {"a": one.details})[WHOLE]["fvd"]
+    found = metric.measure(plain_clip(seconds=2.5), prompt)
+    assert found.arrays["fvd/generated"].shape == (2, 3)
+    assert found.arrays["fvd/true"].shape == (3, 3)
+    assert isinstance(metric.combine([prompt], {"a": found.arrays})[WHOLE_SYSTEM]["fvd"], float)
+    one = metric.measure(plain_clip(seconds=1), prompt)
+    assert "fewer than 2 stretches" in metric.combine([prompt], {"a": one.arrays})[WHOLE_SYSTEM]["fvd"]
     with pytest.raises(NotMeasured, match="fewer than 16 frames"):
-        metric.measure(plain_clip(prompt, seconds=0.5), prompt)
+        metric.measure(plain_clip(seconds=0.5), prompt)
     with pytest.raises(NotMeasured, match="no video"):
-        metric.measure(plain_clip(prompt, seconds=2), Prompt(id="a"))
+        metric.measure(plain_clip(seconds=2), Prompt(id="a"))
 
 
 def test_a_file_that_is_no_network_is_named(tmp_path):
     (tmp_path / "text.pt").write_text("no network")
     prompt = Prompt(id="a", video=write_noise(tmp_path / "a.mp4"))
     with pytest.raises(CheckpointError, match="no TorchScript network"):
-        FrechetDistance(FID, ResolvedWeights(label="text", path=tmp_path / "text.pt")).measure(plain_clip(prompt), prompt)
+        FrechetInceptionDistance(_context("inception", tmp_path / "text.pt")).measure(plain_clip(), prompt)

@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 
 from uniavgen.errors import ConfigError
-from uniavgen.perception.errors import NotMeasured
-from uniavgen.evaluation.metric import NotMeasuredNow
-from uniavgen.evaluation.metrics.judge import RUBRIC, Endpoint, Judge, columns_of, parse_answer
+from uniavgen.evaluation.judge_endpoint import JudgeEndpoint
+from uniavgen.evaluation.metric import MetricContext, NotMeasuredNow
+from uniavgen.evaluation.metrics.judge import RUBRIC, Judge, judge_columns, parse_answer
 from uniavgen.evaluation.prompts import Prompt
+from uniavgen.perception.errors import NotMeasured
 
 from .builders import plain_clip, write_noise
+
+PROMPT = Prompt(id="a")
 
 
 class _StandIn(HTTPServer):
@@ -49,11 +52,13 @@ def served():
     """Start a stand-in with its answers; it stops when the test ends."""
     servers = []
 
-    def start(*answers) -> tuple[_StandIn, Endpoint]:
+    def start(*answers) -> tuple[_StandIn, JudgeEndpoint]:
         server = _StandIn(answers)
         servers.append(server)
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        return server, Endpoint(url=f"http://127.0.0.1:{server.server_port}/v1/", model="some/Omni-2", key="secret")
+        return server, JudgeEndpoint(
+            url=f"http://127.0.0.1:{server.server_port}/v1/", model="some/Omni-2", key="secret"
+        )
 
     yield start
     for server in servers:
@@ -68,8 +73,8 @@ def _grades(a: float, b: float) -> str:
 def test_three_answers_are_averaged_and_the_request_holds_rubric_video_and_sound(served, tmp_path):
     server, endpoint = served(_grades(1, 0), "```json\n" + _grades(0.5, 0.25) + "\n```", _grades(0.75, 0.5))
     path = write_noise(tmp_path / "a.mp4")
-    clip = plain_clip(Prompt(id="a"), path=path)
-    found = Judge(endpoint).measure(clip, clip.prompt)
+    clip = plain_clip(path=path)
+    found = Judge(MetricContext(judge=endpoint)).measure(clip, PROMPT)
     assert found.scores == pytest.approx({"tc_omni_2": 0.75, "ec_omni_2": 0.25})
     assert found.details == {"judge's reasons": ["so"] * 3}
     for where, headers, body in server.requests:
@@ -88,16 +93,16 @@ def test_three_answers_are_averaged_and_the_request_holds_rubric_video_and_sound
 
 def test_an_answer_without_grades_is_asked_for_again(served, tmp_path):
     server, endpoint = served(500, "I like it.", _grades(1, 1), _grades(1, 1), _grades(0.7, 0.1))
-    clip = plain_clip(Prompt(id="a"), path=write_noise(tmp_path / "a.mp4"))
-    assert Judge(endpoint).measure(clip, clip.prompt).scores["tc_omni_2"] == pytest.approx(0.9)
+    clip = plain_clip(path=write_noise(tmp_path / "a.mp4"))
+    assert Judge(MetricContext(judge=endpoint)).measure(clip, PROMPT).scores["tc_omni_2"] == pytest.approx(0.9)
     assert len(server.requests) == 5
 
 
 def test_a_judge_that_never_answers_is_asked_in_a_later_run_again(served, tmp_path):
     _, endpoint = served(503, 503, 503)
-    clip = plain_clip(Prompt(id="a"), path=write_noise(tmp_path / "a.mp4"))
+    clip = plain_clip(path=write_noise(tmp_path / "a.mp4"))
     with pytest.raises(NotMeasuredNow, match=r"no grades in 3 tries \(HTTPError: HTTP Error 503"):
-        Judge(endpoint).measure(clip, clip.prompt)
+        Judge(MetricContext(judge=endpoint)).measure(clip, PROMPT)
 
 
 @pytest.mark.parametrize(
@@ -116,17 +121,19 @@ def test_other_answers_are_none(text, words):
 
 
 def test_only_the_papers_judge_fills_the_papers_columns():
-    assert [column.name for column in columns_of("google/gemini-2.5-pro")] == ["tc", "ec"]
-    assert [column.name for column in columns_of("gemini-2.5-flash")] == ["tc_gemini_2_5_flash", "ec_gemini_2_5_flash"]
+    assert [column.name for column in judge_columns("google/gemini-2.5-pro")] == ["tc", "ec"]
+    assert [column.name for column in judge_columns("gemini-2.5-flash")] == [
+        "tc_gemini_2_5_flash",
+        "ec_gemini_2_5_flash",
+    ]
 
 
 def test_a_clip_without_sound_is_not_judged():
-    judge = Judge(Endpoint(url="http://127.0.0.1:1", model="m"))
-    prompt = Prompt(id="a")
+    judge = Judge(MetricContext(judge=JudgeEndpoint(url="http://127.0.0.1:1", model="m")))
     with pytest.raises(NotMeasured, match="no sound track"):
-        judge.measure(plain_clip(prompt, waveform=None), prompt)
+        judge.measure(plain_clip(waveform=None), PROMPT)
 
 
 def test_an_address_of_another_kind_is_refused():
     with pytest.raises(ConfigError, match="begins with http"):
-        Endpoint(url="file:///etc/hosts", model="m")
+        JudgeEndpoint(url="file:///etc/hosts", model="m")

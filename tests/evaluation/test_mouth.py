@@ -1,21 +1,30 @@
-"""The mouth reader and the comparison of curves."""
+"""The comparison of mouth opening with the rendered truth."""
 
 import numpy as np
 import pytest
 
-from uniavgen.errors import CheckpointError, ConfigError
-from uniavgen.perception.errors import NotMeasured
-from uniavgen.evaluation.metrics.mouth import MouthAgainstTruth
-from uniavgen.evaluation.mouth import ROOM, SIDE_PX, FaceSquare, MouthReader, correlation, spoken_span
-from uniavgen.evaluation.mouth_training import (
-    FrameSet,
-    MouthTrainingConfig,
-    held_out_correlation,
-    train_mouth_reader,
-)
+from uniavgen.evaluation.metric import MetricContext
+from uniavgen.evaluation.metrics.mouth import MouthOpening, correlation
 from uniavgen.evaluation.prompts import Prompt
+from uniavgen.perception.errors import NotMeasured
+from uniavgen.perception.face_mesh import CHIN, LOWER_LIP, FaceLandmarks
+from uniavgen.perception.face_tracker import FaceTracker
 
 from .builders import clip_of, prompt_of, truth_clip
+
+
+class KnownMouth(FaceTracker):
+    """Landmarks of a face of 100 px whose mouth opens by a known share of that."""
+
+    def __init__(self, opening: np.ndarray) -> None:
+        super().__init__()
+        self._opening = opening
+
+    def landmarks(self, frames: np.ndarray) -> FaceLandmarks:
+        points = np.zeros((len(frames), 468, 2))
+        points[:, CHIN, 1] = 100
+        points[:, LOWER_LIP, 1] = 100 * self._opening
+        return FaceLandmarks(points=points, visible=np.ones(len(frames), bool), num_faces=1)
 
 
 def test_correlation_ignores_scale_and_offset_and_is_minus_one_for_the_opposite():
@@ -24,7 +33,7 @@ def test_correlation_ignores_scale_and_offset_and_is_minus_one_for_the_opposite(
     assert correlation(-curve, curve) == pytest.approx(-1)
 
 
-def test_a_mouth_that_never_moves_follows_nothing():
+def test_correlation_of_a_still_mouth_is_zero_and_a_still_truth_is_not_measured():
     still, moving = np.zeros(4, np.float32), np.array([0, 1, 0, 1], np.float32)
     assert correlation(still, moving) == 0
     with pytest.raises(NotMeasured, match="never moves"):
@@ -37,79 +46,14 @@ def test_correlation_equals_numpys():
     assert correlation(a, b) == pytest.approx(np.corrcoef(a, b)[0, 1], abs=1e-6)
 
 
-def test_the_square_surrounds_the_face_and_holds_for_any_size():
-    mask = np.zeros((2, 40, 80), bool)
-    mask[1, 10:30, 20:30] = True
-    where = FaceSquare.of(mask)
-    assert (where.x, where.y) == (25 / 80, 20 / 40)
-    assert (where.width * 80, where.height * 40) == pytest.approx((ROOM * 20, ROOM * 20))
-    small = np.zeros((1, 40, 80, 3), np.uint8)
-    small[:, 10:30, 15:35] = 255
-    large = small.repeat(4, axis=1).repeat(4, axis=2)
-    assert where.cut(small).shape == where.cut(large).shape == (1, 3, SIDE_PX, SIDE_PX)
-    assert where.cut(small)[0, :, SIDE_PX // 2, SIDE_PX // 2].tolist() == [1, 1, 1]
-    assert where.cut(small)[0, :, 2, 2].tolist() == [-1, -1, -1]
-    assert (where.cut(small) - where.cut(large)).abs().mean() < 0.1
-
-
-def test_silence_before_and_after_speech_does_not_count():
-    truth = np.array([0, 0, 0.05, 0.8, 0.02, 1.0, 0.3, 0, 0], np.float32)
-    assert spoken_span(truth) == slice(3, 7)
-    still = np.zeros(5, np.float32)
-    assert spoken_span(still) == slice(0, 5)
-
-
-def test_without_a_face_there_is_nothing_to_read():
-    with pytest.raises(NotMeasured, match="shows no face"):
-        FaceSquare.of(np.zeros((2, 4, 4), bool))
-
-
-def test_a_stored_reader_reads_the_same(tmp_path):
-    reader, clip = MouthReader().eval(), truth_clip()
-    where = FaceSquare.of(clip.truth.face_mask)
-    reader.save(tmp_path / "reader.safetensors", {"made": "here"})
-    again = MouthReader.load(tmp_path / "reader.safetensors")
-    np.testing.assert_array_equal(again.read(clip.frames, where), reader.read(clip.frames, where))
-    assert (tmp_path / "reader.safetensors").stat().st_size < 500_000
-
-
-def test_a_missing_or_foreign_file_is_named(tmp_path):
-    with pytest.raises(CheckpointError, match="no mouth reader at"):
-        MouthReader.load(tmp_path / "none.safetensors")
-    (tmp_path / "text.safetensors").write_text("this is no checkpoint, only some words")
-    with pytest.raises(CheckpointError, match="holds no mouth reader"):
-        MouthReader.load(tmp_path / "text.safetensors")
-
-
-def test_training_is_reproducible_and_learns_the_openings_of_a_bar():
-    clips = [truth_clip(str(seed), seed) for seed in range(6)]
-    config = MouthTrainingConfig(steps=40, clips_per_step=4, frames_per_clip=4)
-    losses: list[float] = []
-    frames = FrameSet.gather(iter(clips), every=1)
-    reader = train_mouth_reader(frames, config, lambda step, loss: losses.append(loss))
-    again = train_mouth_reader(frames, config)
-    where = FaceSquare.of(clips[0].truth.face_mask)
-    np.testing.assert_array_equal(reader.read(clips[0].frames, where), again.read(clips[0].frames, where))
-    assert np.mean(losses[-8:]) < np.mean(losses[:8])
-    assert held_out_correlation(reader, iter([truth_clip("new", 99)])) > 0.2
-
-
-def test_settings_that_cannot_train_are_refused():
-    with pytest.raises(ConfigError, match="2 or more frames"):
-        MouthTrainingConfig(frames_per_clip=1)
-
-
-def test_metric_compares_the_frames_with_the_truth_curve_and_looks_where_its_own_face_is(tmp_path):
-    clip, other = truth_clip("a", 1), truth_clip("b", 2)
-    own, against = prompt_of(clip, tmp_path), prompt_of(other, tmp_path)
-    MouthReader().eval().save(tmp_path / "reader.safetensors", {})
-    metric = MouthAgainstTruth(tmp_path / "reader.safetensors")
-    expected = MouthReader.load(tmp_path / "reader.safetensors").read(clip.frames, FaceSquare.of(clip.truth.face_mask))
-    for prompt, truth in ((own, clip.truth.mouth_opening), (against, other.truth.mouth_opening)):
-        found = metric.measure(clip_of(clip, own), prompt).scores
-        assert found["mouth_correlation"] == pytest.approx(correlation(expected, truth))
-        assert found["mouth_range"] == pytest.approx(expected.std() / truth.std())
-        spoken = spoken_span(truth)
-        assert found["mouth_correlation_spoken"] == pytest.approx(correlation(expected[spoken], truth[spoken]))
-    with pytest.raises(NotMeasured, match="has no truth"):
-        metric.measure(clip_of(clip, Prompt(id="a")), own)
+def test_mouth_metric_compares_the_mesh_with_the_truth_of_the_prompt(tmp_path):
+    truth, other = truth_clip("a", 1), truth_clip("b", 2)
+    opening = truth.truth.mouth_opening
+    metric = MouthOpening(MetricContext(faces=KnownMouth(opening)))
+    own = metric.measure(clip_of(truth), prompt_of(truth, tmp_path)).scores
+    assert own["mouth_correlation_mesh"] == pytest.approx(1)
+    assert own["mouth_movement"] == pytest.approx(np.ptp(np.quantile(opening, [0.05, 0.95])))
+    against = metric.measure(clip_of(truth), prompt_of(other, tmp_path)).scores["mouth_correlation_mesh"]
+    assert against == pytest.approx(correlation(opening, other.truth.mouth_opening))
+    without = metric.measure(clip_of(truth), Prompt(id="a"))
+    assert without.reasons == {"mouth_correlation_mesh": "the prompt has no truth"}

@@ -14,8 +14,9 @@ import pytest
 from uniavgen.artifacts import checksum
 from uniavgen.evaluation import page
 from uniavgen.evaluation.metric import Better, Column
-from uniavgen.evaluation.page import differences, peaks, write_page
-from uniavgen.evaluation.protocol import Row, System, SystemRows
+from uniavgen.evaluation.metrics.wer import word_differences
+from uniavgen.evaluation.page import peaks, write_page
+from uniavgen.evaluation.protocol import ClipRow, System, SystemRows
 from uniavgen.evaluation.report import Report
 
 from .builders import write_noise
@@ -38,8 +39,8 @@ def report(tmp_path_factory) -> Report:
                 "script": "</script> Say", "heard": "Stay", "script_words": "</script> say", "heard_words": "stay",
             },
         }  # fmt: skip
-        rows.append(Row(id=file.stem, file=file, sha256=checksum(file), scores={"sync": score}, details=details))
-    rows.append(Row(id="c3", problem="there is no clip of this id"))
+        rows.append(ClipRow(id=file.stem, file=file, sha256=checksum(file), scores={"sync": score}, details=details))
+    rows.append(ClipRow(id="c3", problem="there is no clip of this id"))
     column = Column(name="sync", description="how well", better=Better.HIGHER)
     systems = [SystemRows(system=System(name="ours", folder=folder), rows=rows)]
     return replace(small_report(), title="A & B <trial>", columns=[column], systems=systems)
@@ -55,7 +56,7 @@ def report(tmp_path_factory) -> Report:
     ],
 )
 def test_differences_are_runs_of_words(script, heard, runs):
-    assert differences(script, heard) == runs
+    assert word_differences(script, heard) == runs
 
 
 def test_peaks_hold_the_least_and_greatest_of_each_column():

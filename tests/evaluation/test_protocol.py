@@ -10,7 +10,7 @@ import pytest
 from uniavgen.errors import DataError
 from uniavgen.evaluation.clip import MAX_S
 from uniavgen.evaluation.prompts import read_prompts
-from uniavgen.evaluation.protocol import Row, Step, System, run
+from uniavgen.evaluation.protocol import ClipMeasured, ClipRow, System, run
 from uniavgen.evaluation.store import ScoreStore
 
 from .builders import Loudness, prompt_set, write_noise, write_set
@@ -24,18 +24,18 @@ def clips(tmp_path_factory) -> Path:
     return folder
 
 
-def _rows(folder: Path, store: Path, *ids: str) -> dict[str, Row]:
+def _rows(folder: Path, store: Path, *ids: str) -> dict[str, ClipRow]:
     (found,) = run([System(name="s", folder=folder)], prompt_set(*ids), [Loudness()], ScoreStore(store), {})
     return {row.id: row for row in found.rows}
 
 
 def test_the_control_meets_every_clip_with_another_prompt(clips, tmp_path):
     metric = Loudness()
-    systems = [System(name="s", folder=clips), System(name="chance", folder=clips, against_next=True)]
+    systems = [System(name="s", folder=clips), System(name="chance", folder=clips, mismatched_prompts=True)]
     own, other = run(systems, prompt_set(*"abc"), [metric], ScoreStore(tmp_path), {})
     assert list(own.values("own").values()) == [1, 1, 1]
     assert list(other.values("own").values()) == [0, 0, 0]
-    assert metric.asked[3:] == [("a", "b"), ("b", "c"), ("c", "a")]
+    assert metric.measured == [("a", "a"), ("a", "b"), ("b", "b"), ("b", "c"), ("c", "c"), ("c", "a")]
 
 
 def test_a_second_run_measures_nothing_and_says_the_same(clips, tmp_path):
@@ -43,14 +43,14 @@ def test_a_second_run_measures_nothing_and_says_the_same(clips, tmp_path):
     systems = [System(name="s", folder=clips)]
     before = run(systems, prompt_set(*"abc"), [first], ScoreStore(tmp_path), {})
     assert run(systems, prompt_set(*"abc"), [second], ScoreStore(tmp_path), {}) == before
-    assert (len(first.asked), len(second.asked)) == (3, 0)
+    assert (len(first.measured), len(second.measured)) == (3, 0)
 
 
 def test_a_run_that_was_stopped_goes_on_where_it_was(clips, tmp_path):
     run([System(name="s", folder=clips)], prompt_set("a"), [Loudness()], ScoreStore(tmp_path), {})
-    later, steps = Loudness(), list[Step]()
+    later, steps = Loudness(), list[ClipMeasured]()
     run([System(name="s", folder=clips)], prompt_set(*"abc"), [later], ScoreStore(tmp_path), {}, steps.append)
-    assert [own for own, _ in later.asked] == ["b", "c"]
+    assert [own for own, _ in later.measured] == ["b", "c"]
     assert (steps[-1].done, steps[-1].total) == (3, 3)
 
 
@@ -151,4 +151,4 @@ def test_nothing_to_measure_is_an_error(clips, tmp_path):
     with pytest.raises(DataError, match="no folder"):
         _rows(tmp_path / "none", tmp_path, "x")
     with pytest.raises(DataError, match="at least 2 prompts"):
-        run([System(name="s", folder=clips, against_next=True)], prompt_set("a"), [], ScoreStore(tmp_path), {})
+        run([System(name="s", folder=clips, mismatched_prompts=True)], prompt_set("a"), [], ScoreStore(tmp_path), {})

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from uniavgen.evaluation.clip import read_clip
-from uniavgen.perception.errors import NotMeasured
+from uniavgen.evaluation.metric import MetricContext
 from uniavgen.evaluation.metrics.reconstruction import Reconstruction
 from uniavgen.evaluation.prompts import Prompt
 from uniavgen.media.mux import write_clip
+from uniavgen.perception.errors import NotMeasured
 
 from .builders import FPS, clip_of, prompt_of, truth_clip
 
@@ -23,11 +24,11 @@ def prompt(tmp_path) -> Prompt:
 
 def test_noise_of_one_power_has_its_ratio_everywhere(prompt):
     assert prompt.video is not None
-    own = read_clip(prompt.video, prompt).frames
+    own = read_clip(prompt.video).frames
     # Away from the ends of the range, so that 10 may be added or taken off: 20 log10(255 / 10) dB.
     signs = np.random.default_rng(0).choice([-10, 10], own.shape)
     noisy = np.where((own < 10) | (own > 245), own, own + signs).astype(np.uint8)
-    scores = Reconstruction().measure(clip_of(truth_clip(), prompt, frames=noisy), prompt).scores
+    scores = Reconstruction(MetricContext()).measure(clip_of(truth_clip(), frames=noisy), prompt).scores
     assert scores["psnr_db"] == pytest.approx(28.13, abs=0.02)
     assert scores["psnr_mouth_db"] == pytest.approx(28.13, abs=0.02)
     assert 0.2 < scores["ssim"] < 0.95
@@ -35,11 +36,11 @@ def test_noise_of_one_power_has_its_ratio_everywhere(prompt):
 
 def test_an_error_at_the_mouth_alone_is_one_of_the_mouth(prompt):
     assert prompt.video is not None
-    near, far = read_clip(prompt.video, prompt).frames.copy(), read_clip(prompt.video, prompt).frames.copy()
+    near, far = read_clip(prompt.video).frames.copy(), read_clip(prompt.video).frames.copy()
     near[:, 10:14, 5:11] += 30
     far[:, 26:30, 22:28] += 30
     at_mouth, elsewhere = (
-        Reconstruction().measure(clip_of(truth_clip(), prompt, frames=frames), prompt) for frames in (near, far)
+        Reconstruction(MetricContext()).measure(clip_of(truth_clip(), frames=frames), prompt) for frames in (near, far)
     )
     assert at_mouth.scores["psnr_db"] == pytest.approx(elsewhere.scores["psnr_db"], abs=0.5)
     assert at_mouth.scores["psnr_mouth_db"] < 25
@@ -47,15 +48,15 @@ def test_an_error_at_the_mouth_alone_is_one_of_the_mouth(prompt):
 
 
 def test_what_cannot_be_compared_is_said(prompt):
-    clip = clip_of(truth_clip(), prompt)
+    clip = clip_of(truth_clip())
     with pytest.raises(NotMeasured, match="no video"):
-        Reconstruction().measure(clip, Prompt(id="a"))
+        Reconstruction(MetricContext()).measure(clip, Prompt(id="a"))
     with pytest.raises(NotMeasured, match="is 32x32, the clip 16x16"):
-        Reconstruction().measure(clip_of(truth_clip(), prompt, frames=clip.frames[:, :16, :16]), prompt)
-    own = read_clip(prompt.video, prompt).frames
+        Reconstruction(MetricContext()).measure(clip_of(truth_clip(), frames=clip.frames[:, :16, :16]), prompt)
+    own = read_clip(prompt.video).frames
     with pytest.raises(NotMeasured, match="the prompt's own"):
-        Reconstruction().measure(clip_of(truth_clip(), prompt, frames=own), prompt)
+        Reconstruction(MetricContext()).measure(clip_of(truth_clip(), frames=own), prompt)
     without = Prompt(id="a", video=prompt.video)
-    found = Reconstruction().measure(clip_of(truth_clip(), without, frames=clip.frames // 2), without)
+    found = Reconstruction(MetricContext()).measure(clip_of(truth_clip(), frames=clip.frames // 2), without)
     assert found.scores.keys() == {"psnr_db", "ssim"}
     assert "no truth" in found.reasons["psnr_mouth_db"]

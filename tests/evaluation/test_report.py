@@ -7,8 +7,9 @@ import pytest
 
 from uniavgen.evaluation.metric import Better, Column
 from uniavgen.evaluation.prompts import PromptSet
-from uniavgen.evaluation.protocol import Row, System, SystemRows
-from uniavgen.evaluation.report import Missing, Report
+from uniavgen.evaluation.protocol import ClipRow, System, SystemRows
+from uniavgen.evaluation.registry import MissingColumn
+from uniavgen.evaluation.report import Report
 
 from .builders import prompt_set
 
@@ -16,21 +17,21 @@ SYNC = Column(name="sync", description="how well; 1 is best", better=Better.HIGH
 WER = Column(name="wer", description="words", better=Better.LOWER)
 
 
-def _rows(values: dict[str, float], **changes) -> list[Row]:
-    return [Row(id=name, split=name[0], file=Path(f"{name}.mp4"), scores={"sync": v}) for name, v in values.items()]
+def _rows(values: dict[str, float], **changes) -> list[ClipRow]:
+    return [ClipRow(id=name, split=name[0], file=Path(f"{name}.mp4"), scores={"sync": v}) for name, v in values.items()]
 
 
 def small_report(prompts: PromptSet | None = None) -> Report:
     ours = _rows({"a1": 0.5, "a2": 0.7, "b1": 0.9})
-    theirs = [*_rows({"a1": 0.4, "a2": 0.6, "b1": 0.8}), Row(id="b2", split="b", not_measured={"sync": "silent"})]
-    theirs.append(Row(id="b3", problem="there is no clip of this id"))
+    theirs = [*_rows({"a1": 0.4, "a2": 0.6, "b1": 0.8}), ClipRow(id="b2", split="b", not_measured={"sync": "silent"})]
+    theirs.append(ClipRow(id="b3", problem="there is no clip of this id"))
     return Report(
         title="Trial",
         protocol={"prompts": 4},
         networks={"net": {"source": "net.pt", "licence": "MIT", "sha256": "a" * 64}},
         versions={"uniavgen": "1"},
         columns=[SYNC],
-        missing=[Missing(column=WER, reason="no ears: buy some")],
+        missing=[MissingColumn(column=WER, reason="no ears: buy some")],
         prompts=prompts or prompt_set("a1", "a2", "b1", "b2"),
         systems=[
             SystemRows(system=System(name="ours", folder=Path(), description="this"), rows=ours),

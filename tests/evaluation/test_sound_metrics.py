@@ -9,16 +9,18 @@ import pytest
 import torch
 
 from uniavgen.errors import CheckpointError
-from uniavgen.perception.campplus import CamPlusPlus
-from uniavgen.perception.errors import NotMeasured
-from uniavgen.evaluation.metrics.aesthetics import AudioAesthetics, stretches
-from uniavgen.evaluation.metrics.speaker import EMBEDDING, SpeakerSimilarity, filter_bank
-from uniavgen.evaluation.metrics.speech_quality import HEARD_SAMPLES, SpeechQuality, windows
-from uniavgen.perception.weights import ResolvedWeights
+from uniavgen.evaluation.metrics.aesthetics import AudioAesthetics
+from uniavgen.evaluation.metrics.speaker import EMBEDDING, SpeakerSimilarity
+from uniavgen.evaluation.metrics.speech_quality import SpeechQuality
 from uniavgen.evaluation.prompts import Prompt
 from uniavgen.media.audio import write_wav
+from uniavgen.perception.audio_aesthetics import AudioAestheticsModel, split_parts
+from uniavgen.perception.campplus import CamPlusPlus
+from uniavgen.perception.dnsmos import WINDOW_SAMPLES, dnsmos_windows
+from uniavgen.perception.errors import NotMeasured
+from uniavgen.perception.speaker import filter_bank
 
-from .builders import plain_clip
+from .builders import context_with, plain_clip
 
 PROMPT = Prompt(id="a")
 ASSETS = Path(os.environ.get("UNIAVGEN_ASSETS", "no-assets"))
@@ -59,32 +61,32 @@ def test_speaker_embedding_equals_the_published_class_with_the_published_weights
 
 def test_filter_bank_has_a_frame_every_10_ms():
     pytest.importorskip("kaldi_native_fbank", reason="kaldi-native-fbank is not installed (extra eval)")
-    assert filter_bank(plain_clip(PROMPT, seconds=1.0).waveform).shape == (98, 80)
+    assert filter_bank(plain_clip(seconds=1.0).waveform).shape == (98, 80)
 
 
 def test_a_voice_is_like_itself_and_others_of_its_person_are_compared(campplus, tmp_path):
     pytest.importorskip("kaldi_native_fbank", reason="kaldi-native-fbank is not installed (extra eval)")
     torch.save(campplus.state_dict(), tmp_path / "campplus.pt")
-    metric = SpeakerSimilarity(ResolvedWeights(label="campplus", path=tmp_path / "campplus.pt"))
-    clip = plain_clip(PROMPT, seconds=1.0)
+    metric = SpeakerSimilarity(context_with("speaker", tmp_path / "campplus.pt", "campplus"))
+    clip = plain_clip(seconds=1.0)
     write_wav(tmp_path / "voice.wav", clip.waveform, 16_000)
     own = Prompt(id="a", voice=tmp_path / "voice.wav", voice_text="noise", person="x")
     found = metric.measure(clip, own)
     assert found.scores["speaker_similarity"] == pytest.approx(1, abs=1e-3)
     assert metric.measure(clip, PROMPT).reasons == {"speaker_similarity": "the prompt has no voice"}
-    assert np.linalg.norm(found.details[EMBEDDING]) == pytest.approx(1, abs=1e-3)
+    assert np.linalg.norm(found.arrays[EMBEDDING]) == pytest.approx(1, abs=1e-3)
     with pytest.raises(NotMeasured, match=r"0\.5 s or more"):
-        metric.measure(plain_clip(PROMPT, seconds=0.3), own)
+        metric.measure(plain_clip(seconds=0.3), own)
     with pytest.raises(NotMeasured, match="silent"):
-        metric.measure(plain_clip(PROMPT, loudness=0), own)
+        metric.measure(plain_clip(loudness=0), own)
 
 
 def test_clips_of_a_person_are_compared_with_each_other():
-    metric = SpeakerSimilarity(ResolvedWeights(label="none", path=Path("none")))
+    metric = SpeakerSimilarity(context_with("speaker", Path("none"), "none"))
     people = {"a": "x", "b": "x", "c": "x", "d": "y", "e": ""}
     vectors = {"a": [1.0, 0.0], "b": [1.0, 0.0], "c": [0.0, 1.0], "d": [1.0, 0.0], "e": [1.0, 0.0]}
     prompts = [Prompt(id=name, person=person) for name, person in people.items()]
-    found = metric.combine(prompts, {name: {EMBEDDING: vector} for name, vector in vectors.items()})
+    found = metric.combine(prompts, {name: {EMBEDDING: np.array(vector)} for name, vector in vectors.items()})
     across = {name: each["speaker_across"] for name, each in found.items()}
     assert (across["a"], across["b"], across["c"]) == (0.5, 0.5, 0.0)
     assert across["d"] == "there is no other clip of this person"
@@ -93,10 +95,10 @@ def test_clips_of_a_person_are_compared_with_each_other():
 
 def test_dnsmos_hears_windows_of_nine_seconds():
     short = np.arange(5 * 16_000, dtype=np.float32)
-    (repeated,) = windows(short)
-    np.testing.assert_array_equal(repeated, np.tile(short, 2)[:HEARD_SAMPLES])
+    (repeated,) = dnsmos_windows(short)
+    np.testing.assert_array_equal(repeated, np.tile(short, 2)[:WINDOW_SAMPLES])
     long = np.arange(12 * 16_000, dtype=np.float32)
-    assert [int(part[0]) // 16_000 for part in windows(long)] == [0, 1, 2]
+    assert [int(part[0]) // 16_000 for part in dnsmos_windows(long)] == [0, 1, 2]
 
 
 def test_dnsmos_answers_are_brought_to_its_scale(tmp_path):
@@ -111,25 +113,25 @@ def test_dnsmos_answers_are_brought_to_its_scale(tmp_path):
     graph = helper.make_graph(
         nodes,
         "mean",
-        [helper.make_tensor_value_info("input_1", kind, [1, HEARD_SAMPLES])],
+        [helper.make_tensor_value_info("input_1", kind, [1, WINDOW_SAMPLES])],
         [helper.make_tensor_value_info("output", kind, [1, 3])],
     )
     path = tmp_path / "mean.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
-    metric = SpeechQuality(ResolvedWeights(label="dnsmos", path=path))
-    clip = plain_clip(PROMPT, waveform=np.full(16_000, 0.5, np.float32))
+    metric = SpeechQuality(context_with("dnsmos", path, "dnsmos"))
+    clip = plain_clip(waveform=np.full(16_000, 0.5, np.float32))
     scores = metric.measure(clip, PROMPT).scores
     assert scores["dnsmos_ovr"] == pytest.approx(-0.06766283 / 4 + 1.11546468 / 2 + 0.04602535, rel=1e-5)
     assert scores["dnsmos_sig"] == pytest.approx(-0.08397278 / 4 + 1.22083953 / 2 + 0.0052439, rel=1e-5)
     with pytest.raises(NotMeasured, match="silent"):
-        metric.measure(plain_clip(PROMPT, loudness=0), PROMPT)
+        metric.measure(plain_clip(loudness=0), PROMPT)
     (tmp_path / "text.onnx").write_text("no network")
     with pytest.raises(CheckpointError, match="no ONNX network"):
-        SpeechQuality(ResolvedWeights(label="dnsmos", path=tmp_path / "text.onnx")).measure(clip, PROMPT)
+        SpeechQuality(context_with("dnsmos", tmp_path / "text.onnx", "dnsmos")).measure(clip, PROMPT)
 
 
 def test_sound_is_heard_in_stretches_of_ten_seconds():
-    heard, mask = stretches(torch.arange(25 * 16_000).float())
+    heard, mask = split_parts(torch.arange(25 * 16_000).float())
     assert heard.shape == mask.shape == (3, 1, 160_000)
     assert mask.sum(dim=(1, 2)).tolist() == [160_000, 160_000, 80_000]
     assert heard[2, 0, 80_000:].abs().max() == 0
@@ -142,13 +144,15 @@ def test_aesthetics_of_random_weights_are_weighted_by_length(tmp_path):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = aes.AesMultiOutput(target_transform=scales).eval()
-    metric = AudioAesthetics(ResolvedWeights(label="random", path=tmp_path))
-    metric.__dict__["_network"] = network
-    found = metric.measure(plain_clip(PROMPT, seconds=1.0), PROMPT).scores
+    metric = AudioAesthetics(context_with("audiobox-aesthetics", tmp_path, "random"))
+    model = object.__new__(AudioAestheticsModel)
+    model._network, model._device = network, "cpu"
+    metric.__dict__["_model"] = model
+    found = metric.measure(plain_clip(seconds=1.0), PROMPT).scores
     assert {*found} == {"pq", "cu"}
-    assert found == metric.measure(plain_clip(PROMPT, seconds=1.0), PROMPT).scores
-    heard, mask = stretches(torch.from_numpy(plain_clip(PROMPT, seconds=1.0).waveform))
+    assert found == metric.measure(plain_clip(seconds=1.0), PROMPT).scores
+    heard, mask = split_parts(torch.from_numpy(plain_clip(seconds=1.0).waveform))
     with torch.no_grad():
         assert found["pq"] == pytest.approx(float(network({"wav": heard, "mask": mask})["PQ"]) * 2 + 5, rel=1e-5)
     with pytest.raises(CheckpointError, match="holds no AudioBox-Aesthetics model"):
-        AudioAesthetics(ResolvedWeights(label="none", path=tmp_path)).measure(plain_clip(PROMPT), PROMPT)
+        AudioAesthetics(context_with("audiobox-aesthetics", tmp_path, "none")).measure(plain_clip(), PROMPT)

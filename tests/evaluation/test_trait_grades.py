@@ -2,9 +2,9 @@
 
 import pytest
 
-from uniavgen.evaluation.trait_grades import Gap, emotion_grade, gap, timbre_grade
+from uniavgen.evaluation.trait_grades import Mismatch, emotion_grade, mismatch, timbre_grade
 
-FINE, SLIGHT, OFF, SERIOUS, WHOLE = Gap
+FINE, SLIGHT, OFF, SERIOUS, WHOLE_SYSTEM = Mismatch
 
 
 @pytest.mark.parametrize(
@@ -18,8 +18,8 @@ FINE, SLIGHT, OFF, SERIOUS, WHOLE = Gap
         (SERIOUS, SLIGHT, 0.25),
         (SLIGHT, SERIOUS, 0.25),
         (SERIOUS, SERIOUS, 0.0),
-        (WHOLE, FINE, 0.0),
-        (FINE, WHOLE, 0.0),
+        (WHOLE_SYSTEM, FINE, 0.0),
+        (FINE, WHOLE_SYSTEM, 0.0),
     ],
 )
 def test_timbre_follows_the_papers_words(gender, age, grade):
@@ -27,11 +27,11 @@ def test_timbre_follows_the_papers_words(gender, age, grade):
 
 
 def test_a_wider_gap_never_grades_better():
-    for gender in Gap:
-        for age in Gap:
+    for gender in Mismatch:
+        for age in Mismatch:
             assert timbre_grade(gender, age) == timbre_grade(age, gender)
-            if age < WHOLE:
-                assert timbre_grade(gender, Gap(age + 1)) <= timbre_grade(gender, age)
+            if age < WHOLE_SYSTEM:
+                assert timbre_grade(gender, Mismatch(age + 1)) <= timbre_grade(gender, age)
 
 
 @pytest.mark.parametrize(
@@ -42,4 +42,4 @@ def test_emotion_is_graded_by_the_share_of_frames(share, grade):
 
 
 def test_distances_become_gaps_in_order():
-    assert [gap(distance) for distance in (0.0, 0.2, 0.5, 0.7, 1.0)] == list(Gap)
+    assert [mismatch(distance) for distance in (0.0, 0.2, 0.5, 0.7, 1.0)] == list(Mismatch)

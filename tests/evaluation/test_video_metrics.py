@@ -8,14 +8,16 @@ import torch
 from transformers import ViTConfig, ViTModel
 
 from uniavgen.errors import CheckpointError
+from uniavgen.evaluation.metric import MetricContext
 from uniavgen.evaluation.metrics.dynamic_degree import DynamicDegree, is_dynamic
-from uniavgen.evaluation.metrics.motion import Motion, fastest
+from uniavgen.evaluation.metrics.motion import Motion
 from uniavgen.evaluation.metrics.subject_consistency import SubjectConsistency, consistency
-from uniavgen.perception.weights import ResolvedWeights
 from uniavgen.evaluation.prompts import Prompt
-from uniavgen.perception.raft import RADIUS, Raft, _look_up, _places, _pyramid, _upsampled
+from uniavgen.perception.optical_flow import mean_of_fastest
+from uniavgen.perception.raft import RADIUS, Raft, _coordinates, _lookup, _pyramid, _upsampled
+from uniavgen.perception.weights import ResolvedWeights
 
-from .builders import plain_clip
+from .builders import context_with, plain_clip
 
 PROMPT = Prompt(id="a")
 
@@ -49,8 +51,8 @@ def test_flow_has_the_size_of_the_picture_and_does_not_depend_on_the_batch(raft)
     rng = torch.Generator().manual_seed(1)
     first, second = (torch.rand(2, 3, 70, 64, generator=rng) * 255 for _ in range(2))
     with torch.no_grad():
-        both = raft(first, second, look_ups=2)
-        again, alone = raft(first, second, look_ups=2), raft(first[1:], second[1:], look_ups=2)
+        both = raft(first, second, num_lookups=2)
+        again, alone = raft(first, second, num_lookups=2), raft(first[1:], second[1:], num_lookups=2)
     assert both.shape == (2, 2, 70, 64)
     torch.testing.assert_close(both, again, rtol=0, atol=0)
     torch.testing.assert_close(both[1:], alone, rtol=1e-4, atol=1e-4)
@@ -59,9 +61,9 @@ def test_flow_has_the_size_of_the_picture_and_does_not_depend_on_the_batch(raft)
 def test_look_up_finds_the_products_of_features_around_a_place():
     rng = torch.Generator().manual_seed(2)
     first, second = (torch.randn(1, 4, 8, 9, generator=rng) for _ in range(2))
-    at = _places(first).clone()
+    at = _coordinates(first).clone()
     at[:, 0] += 1
-    found = _look_up(_pyramid(first, second), at)
+    found = _lookup(_pyramid(first, second), at)
     span = 2 * RADIUS + 1
     assert found.shape == (1, 4 * span**2, 8, 9)
     for y, x, dy, dx in ((3, 4, 0, 0), (3, 4, 1, -2), (6, 2, -3, 2), (0, 0, -2, 1)):
@@ -86,15 +88,15 @@ def test_upsampling_is_a_convex_combination_of_neighbours():
 def test_a_still_clip_is_not_dynamic_and_foreign_weights_are_named(raft, tmp_path):
     torch.save({f"module.{name}": value for name, value in raft.state_dict().items()}, tmp_path / "raft.pth")
     frames = np.full((16, 64, 64, 3), 90, np.uint8)
-    metric = DynamicDegree(ResolvedWeights(label="raft", path=tmp_path / "raft.pth"))
-    found = metric.measure(plain_clip(PROMPT, frames=frames), PROMPT)
+    metric = DynamicDegree(context_with("raft", tmp_path / "raft.pth", "raft"))
+    found = metric.measure(plain_clip(frames=frames), PROMPT)
     speeds = found.details["flow of the fastest 5 %, px"]
     assert len(speeds) == 7
     assert len({*speeds}) == 1
     assert found.scores["dd"] == float(speeds[0] > 6 * 64 / 256)
     torch.save({"weight": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match="holds no weights of RAFT"):
-        DynamicDegree(ResolvedWeights(label="raft", path=tmp_path / "other.pth")).measure(plain_clip(PROMPT), PROMPT)
+        DynamicDegree(context_with("raft", tmp_path / "other.pth", "raft")).measure(plain_clip(), PROMPT)
 
 
 @pytest.mark.parametrize(
@@ -128,17 +130,20 @@ def test_dino_of_random_weights(tmp_path):
         network = ViTModel(config, add_pooling_layer=False)
     network.save_pretrained(tmp_path / "dino")
     weights = ResolvedWeights(label="dino", path=tmp_path / "dino")
-    clip = plain_clip(PROMPT, frames=np.random.default_rng(0).integers(0, 256, (20, 32, 48, 3), np.uint8))
-    scores = [SubjectConsistency(weights).measure(clip, PROMPT).scores["sc"] for _ in range(2)]
+    clip = plain_clip(frames=np.random.default_rng(0).integers(0, 256, (20, 32, 48, 3), np.uint8))
+    scores = [
+        SubjectConsistency(MetricContext(weights={"dino": weights})).measure(clip, PROMPT).scores["sc"]
+        for _ in range(2)
+    ]
     assert scores[0] == scores[1]
     assert 0 <= scores[0] <= 1
-    metric = SubjectConsistency(weights)
-    assert metric._features(clip.frames).shape == (20, 8)
-    np.testing.assert_allclose(metric._features(clip.frames)[3:5], metric._features(clip.frames[3:5]), atol=1e-5)
-    still = plain_clip(PROMPT, frames=np.repeat(clip.frames[:1], 6, axis=0))
+    metric = SubjectConsistency(MetricContext(weights={"dino": weights}))
+    assert metric._dino.embed(clip.frames).shape == (20, 8)
+    np.testing.assert_allclose(metric._dino.embed(clip.frames)[3:5], metric._dino.embed(clip.frames[3:5]), atol=1e-5)
+    still = plain_clip(frames=np.repeat(clip.frames[:1], 6, axis=0))
     assert metric.measure(still, PROMPT).scores["sc"] == pytest.approx(1)
     with pytest.raises(CheckpointError, match="no DINO model"):
-        SubjectConsistency(ResolvedWeights(label="none", path=tmp_path)).measure(clip, PROMPT)
+        SubjectConsistency(context_with("dino", tmp_path, "none")).measure(clip, PROMPT)
 
 
 def test_motion_is_the_speed_of_what_moves_told_for_a_width_of_1024():
@@ -147,13 +152,15 @@ def test_motion_is_the_speed_of_what_moves_told_for_a_width_of_1024():
     coarse = rng.integers(0, 256, (24, 34, 1), np.uint8).repeat(16, axis=0).repeat(16, axis=1).repeat(3, axis=2)
     frames = np.stack([coarse[:, 2 * k : 2 * k + 512] for k in range(8)])
     # 2 px of 512 are 4 of 1024.
-    assert Motion().measure(plain_clip(PROMPT, frames=frames), PROMPT).scores["motion"] == pytest.approx(4, rel=0.1)
-    twice = plain_clip(PROMPT, frames=frames, fps=Fraction(32))
-    assert Motion().measure(twice, PROMPT).scores["motion"] == pytest.approx(8, rel=0.1)
-    still = plain_clip(PROMPT, frames=frames[:1].repeat(5, axis=0))
-    assert Motion().measure(still, PROMPT).scores["motion"] == pytest.approx(0, abs=0.01)
+    assert Motion(MetricContext()).measure(plain_clip(frames=frames), PROMPT).scores["motion"] == pytest.approx(
+        4, rel=0.1
+    )
+    twice = plain_clip(frames=frames, fps=Fraction(32))
+    assert Motion(MetricContext()).measure(twice, PROMPT).scores["motion"] == pytest.approx(8, rel=0.1)
+    still = plain_clip(frames=frames[:1].repeat(5, axis=0))
+    assert Motion(MetricContext()).measure(still, PROMPT).scores["motion"] == pytest.approx(0, abs=0.01)
 
 
 def test_the_fastest_are_a_twentieth():
-    assert fastest(np.arange(100.0).reshape(10, 10)) == pytest.approx(97)
-    assert fastest(np.array([[1.0, 3.0]])) == 3
+    assert mean_of_fastest(np.arange(100.0).reshape(10, 10)) == pytest.approx(97)
+    assert mean_of_fastest(np.array([[1.0, 3.0]])) == 3

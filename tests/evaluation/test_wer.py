@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from uniavgen.errors import CheckpointError
-from uniavgen.perception.errors import NotMeasured
-from uniavgen.evaluation.metrics.wer import WordErrorRate, columns_of, word_error_rate
-from uniavgen.perception.weights import ResolvedWeights
+from uniavgen.evaluation.metrics.wer import WordErrorRate, wer_columns, word_error_rate
 from uniavgen.evaluation.prompts import Prompt
+from uniavgen.perception.errors import NotMeasured
 
-from .builders import plain_clip
+from .builders import context_with, plain_clip
 
 
 @pytest.mark.parametrize(
@@ -46,14 +45,14 @@ def test_nothing_to_say_is_not_measured():
     ],
 )
 def test_only_the_papers_model_fills_the_papers_column(model, name):
-    assert columns_of(model)[0].name == name
+    assert wer_columns(model)[0].name == name
 
 
 def test_silence_is_not_given_to_whisper(tmp_path):
     pytest.importorskip("whisper_normalizer", reason="whisper-normalizer is not installed (extra eval)")
-    metric = WordErrorRate("whisper", ResolvedWeights(label="whisper-base", path=tmp_path / "never read"))
+    metric = WordErrorRate(context_with("whisper", tmp_path / "never read", "whisper-base"))
     prompt = Prompt(id="a", speech="It's twenty-one.")
-    for clip in (plain_clip(prompt, loudness=1e-4), plain_clip(prompt, waveform=None)):
+    for clip in (plain_clip(loudness=1e-4), plain_clip(waveform=None)):
         found = metric.measure(clip, prompt)
         assert found.scores == {"wer_whisper_base": 1}
         assert found.details["transcript/wer_whisper_base"]["script_words"] == "it is 21"
@@ -61,10 +60,10 @@ def test_silence_is_not_given_to_whisper(tmp_path):
 
 def test_a_folder_that_holds_no_model_is_one_sentence(tmp_path):
     pytest.importorskip("whisper_normalizer", reason="whisper-normalizer is not installed (extra eval)")
-    metric = WordErrorRate("whisper", ResolvedWeights(label="mine", path=tmp_path))
+    metric = WordErrorRate(context_with("whisper", tmp_path, "mine"))
     prompt = Prompt(id="a", speech="word")
     with pytest.raises(CheckpointError, match="no Whisper model that can be loaded"):
-        metric.measure(plain_clip(prompt), prompt)
+        metric.measure(plain_clip(), prompt)
 
 
 @pytest.mark.parametrize("is_multilingual", [True, False])
@@ -74,8 +73,8 @@ def test_whisper_of_random_weights_says_the_same_twice(is_multilingual, tmp_path
     prompt = Prompt(id="a", speech="some words to say")
     rates = []
     for _ in range(2):
-        metric = WordErrorRate("whisper", ResolvedWeights(label="tiny", path=tmp_path / "tiny"))
-        found = metric.measure(plain_clip(prompt), prompt)
+        metric = WordErrorRate(context_with("whisper", tmp_path / "tiny", "tiny"))
+        found = metric.measure(plain_clip(), prompt)
         rates.append((found.scores["wer_tiny"], found.details["transcript/wer_tiny"]["heard"]))
     assert rates[0] == rates[1]
     assert np.isfinite(rates[0][0])
@@ -85,8 +84,8 @@ def test_what_is_heard_belongs_to_the_sound_and_not_to_the_file(tmp_path):
     pytest.importorskip("whisper_normalizer", reason="whisper-normalizer is not installed (extra eval)")
     _save_whisper(tmp_path / "tiny", is_multilingual=True)
     prompt = Prompt(id="a", speech="some words to say")
-    metric = WordErrorRate("whisper", ResolvedWeights(label="tiny", path=tmp_path / "tiny"))
-    clip = plain_clip(prompt)
+    metric = WordErrorRate(context_with("whisper", tmp_path / "tiny", "tiny"))
+    clip = plain_clip()
     assert clip.waveform is not None
     sounds = (clip.waveform, np.zeros_like(clip.waveform), clip.waveform)
     heard = [

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from uniavgen.perception.errors import NotMeasured
-from uniavgen.perception.face_locator import FaceLocator, FaceTrack
+from uniavgen.perception.face_locator import FaceLocator
+from uniavgen.perception.face_track import FaceTrack
 
 
 def discs(*centres: tuple[float, float], radius: float = 8, frames: int = 10) -> np.ndarray:
@@ -15,7 +16,7 @@ def discs(*centres: tuple[float, float], radius: float = 8, frames: int = 10) ->
 
 
 def test_middle_and_size_of_a_disc():
-    path = FaceTrack.of(discs((40, 20)), 16.0)
+    path = FaceTrack.from_probabilities(discs((40, 20)), 16.0)
     np.testing.assert_allclose(path.centres * 48, np.tile([40, 20], (10, 1)), atol=0.05)
     np.testing.assert_allclose(path.sizes * 48, 16, rtol=0.02)
 
@@ -23,7 +24,7 @@ def test_middle_and_size_of_a_disc():
 def test_a_frame_without_a_face_is_bridged():
     marks = discs((20, 20))
     marks[4] = 0
-    assert FaceTrack.of(marks, 16.0).centres[4] * 48 == pytest.approx([20, 20], abs=0.1)
+    assert FaceTrack.from_probabilities(marks, 16.0).centres[4] * 48 == pytest.approx([20, 20], abs=0.1)
 
 
 @pytest.mark.parametrize(
@@ -36,12 +37,12 @@ def test_a_frame_without_a_face_is_bridged():
 )
 def test_none_and_several_are_reasons(marks, reason):
     with pytest.raises(NotMeasured, match=reason):
-        FaceTrack.of(marks, 16.0)
+        FaceTrack.from_probabilities(marks, 16.0)
 
 
 def test_somebody_small_in_the_background_does_not_count():
     marks = np.maximum(discs((20, 24)), discs((52, 24), radius=2))
-    assert FaceTrack.of(marks, 16.0).centres[0] * 48 == pytest.approx([20, 24], abs=0.1)
+    assert FaceTrack.from_probabilities(marks, 16.0).centres[0] * 48 == pytest.approx([20, 24], abs=0.1)
 
 
 @pytest.mark.parametrize("scale", [1, 3])
@@ -50,23 +51,23 @@ def test_squares_show_the_same_at_any_size_of_the_picture(scale):
     small[:, 16:24, 36:44] = 255
     frames = small.repeat(scale, axis=1).repeat(scale, axis=2)
     path = FaceTrack(centres=np.full((2, 2), [40 / 48, 20 / 48]), sizes=np.full(2, 16 / 48))
-    squares = path.squares(frames, 32, 1.0)
+    squares = path.crops(frames, 32, 1.0)
     assert squares.shape == (2, 32, 32, 3)
     assert squares[:, 10:22, 10:22].min() == 255
     assert squares[:, :6].max() == squares[:, :, 26:].max() == 0
-    below = path.squares(frames, 32, 1.0, below=0.5)
+    below = path.crops(frames, 32, 1.0, below=0.5)
     assert below[:, :6, 10:22].min() == 255
     assert below[:, 12:].max() == 0
 
 
 def test_squares_beyond_the_picture_are_black():
     path = FaceTrack(centres=np.zeros((1, 2)), sizes=np.ones(1))
-    square = path.squares(np.full((1, 40, 40, 3), 200, np.uint8), 20, 1.0)
+    square = path.crops(np.full((1, 40, 40, 3), 200, np.uint8), 20, 1.0)
     assert square[0, 12:, 12:].min() == 200
     assert square[0, :8].max() == 0
 
 
 def test_marks_cover_the_picture_whatever_its_shape():
-    marks = FaceLocator().eval().mark(np.zeros((3, 50, 90, 3), np.uint8))
+    marks = FaceLocator().eval().predict(np.zeros((3, 50, 90, 3), np.uint8))
     assert marks.shape == (3, 24, 44)
     assert 0 <= marks.min() <= marks.max() <= 1

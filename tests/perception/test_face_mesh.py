@@ -1,4 +1,4 @@
-"""Faces: geometry without networks, and the networks on a rendered or real face where they are at hand."""
+"""Face mesh: geometry without networks, and the networks on a rendered or real face where they are at hand."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from evaluation.builders import plain_clip
 from uniavgen.errors import CheckpointError
+from uniavgen.evaluation.metric import MetricContext
+from uniavgen.evaluation.metrics.identity import FaceIdentity
+from uniavgen.evaluation.metrics.mouth import MouthOpening
+from uniavgen.evaluation.prompts import Prompt
+from uniavgen.media.image import read_image
+from uniavgen.perception.errors import NotMeasured
 from uniavgen.perception.face_mesh import (
     _ANCHORS,
     CHIN,
@@ -15,36 +22,31 @@ from uniavgen.perception.face_mesh import (
     LOWER_LIP,
     MESH,
     UPPER_LIP,
-    FaceTracker,
-    FaceTrack,
-    _fitted,
-    _overlap,
+    FaceLandmarks,
+    FaceMesh,
+    _iou,
+    _letterboxed,
+    mouth_opening,
 )
-from uniavgen.perception.errors import NotMeasured
-from uniavgen.evaluation.metrics.identity import NETWORK, FaceIdentity
-from uniavgen.evaluation.metrics.mouth import MeshMouth
+from uniavgen.perception.face_tracker import FaceTracker
 from uniavgen.perception.weights import NETWORKS, ResolvedWeights
-from uniavgen.evaluation.prompts import Prompt
-from uniavgen.media.image import read_image
-
-from .builders import plain_clip
 
 ASSETS = Path(os.environ.get("UNIAVGEN_ASSETS", "no-assets"))
 PICTURE = Path(__file__).parents[2] / "examples" / "person.png"
 PROMPT = Prompt(id="a")
 
 
-def _track(seen: list[bool], num_faces: int = 1) -> FaceTrack:
+def _track(seen: list[bool], num_faces: int = 1) -> FaceLandmarks:
     landmarks = np.zeros((len(seen), 468, 2))
     landmarks[:, CHIN, 1] = 100
     landmarks[:, LOWER_LIP, 1] = np.arange(len(seen))
-    return FaceTrack(landmarks=landmarks, seen=np.array(seen), num_faces=num_faces)
+    return FaceLandmarks(points=landmarks, visible=np.array(seen), num_faces=num_faces)
 
 
 def test_mouth_opening_is_a_share_of_the_faces_height():
     track = _track([True] * 4)
     assert (UPPER_LIP, FOREHEAD) != (LOWER_LIP, CHIN)
-    np.testing.assert_allclose(track.mouth_opening, [0, 0.01, 0.02, 0.03])
+    np.testing.assert_allclose(mouth_opening(track), [0, 0.01, 0.02, 0.03])
     np.testing.assert_array_equal(track.boxes[3], [0, 0, 0, 100])
 
 
@@ -68,14 +70,14 @@ def test_the_detector_has_896_candidates_two_or_six_a_place():
 
 
 def test_overlap_is_intersection_over_union():
-    assert _overlap((0.0, 0.0, 2.0, 2.0), (1.0, 0.0, 3.0, 2.0)) == pytest.approx(1 / 3)
-    assert _overlap((0.0, 0.0, 1.0, 1.0), (2.0, 2.0, 3.0, 3.0)) == 0
+    assert _iou((0.0, 0.0, 2.0, 2.0), (1.0, 0.0, 3.0, 2.0)) == pytest.approx(1 / 3)
+    assert _iou((0.0, 0.0, 1.0, 1.0), (2.0, 2.0, 3.0, 3.0)) == 0
 
 
 def test_a_frame_is_fitted_into_the_middle_and_comes_back():
     pytest.importorskip("cv2", reason="opencv-python-headless is not installed (extra eval)")
     frame = np.full((50, 100, 3), 255, np.uint8)
-    square, scale, offset = _fitted(frame, 200)
+    square, scale, offset = _letterboxed(frame, 200)
     assert square.shape == (200, 200, 3)
     assert (square[40].max(), square[100].min()) == (-1, 1)
     np.testing.assert_allclose((np.array([200, 150]) - offset) / scale, [100, 50])
@@ -87,12 +89,12 @@ def test_a_file_that_is_no_network_is_named(tmp_path):
     (tmp_path / "text.tflite").write_text("this is no network at all, only some words")
     weights = ResolvedWeights(label="text", path=tmp_path / "text.tflite")
     with pytest.raises(CheckpointError, match="no TensorFlow Lite network"):
-        FaceTracker({DETECTOR: weights, MESH: weights}).track(plain_clip(PROMPT))
+        FaceMesh({DETECTOR: weights, MESH: weights}).landmarks(plain_clip().frames)
 
 
 @pytest.fixture
 def found() -> dict[str, ResolvedWeights]:
-    paths = {name: ASSETS / NETWORKS[name].asset for name in (DETECTOR, MESH, NETWORK)}
+    paths = {name: ASSETS / NETWORKS[name].asset for name in (DETECTOR, MESH, "face-identity")}
     missing = [name for name, path in paths.items() if not path.is_file()]
     if missing:
         pytest.skip(f"no {missing[0]} in $UNIAVGEN_ASSETS")
@@ -102,14 +104,14 @@ def found() -> dict[str, ResolvedWeights]:
 def test_a_face_is_found_where_it_is_and_follows_when_the_picture_moves(found):
     picture = read_image(PICTURE)
     frames = np.stack([np.roll(picture, 4 * k, axis=1) for k in range(5)])
-    clip = plain_clip(PROMPT, frames=frames)
-    track = FaceTracker(found).track(clip)
-    moved = np.diff(track.landmarks.mean(axis=(1))[:, 0])
+    clip = plain_clip(frames=frames)
+    track = FaceTracker(found).landmarks(clip.frames)
+    moved = np.diff(track.points.mean(axis=(1))[:, 0])
     np.testing.assert_allclose(moved, 4, atol=1.0)
     assert 0.2 < track.heights[0] / len(picture) < 0.8
-    scores = MeshMouth(FaceTracker(found)).measure(clip, PROMPT).scores
+    scores = MouthOpening(MetricContext(faces=FaceTracker(found))).measure(clip, PROMPT).scores
     assert scores["mouth_movement"] < 0.02
-    same = FaceIdentity(FaceTracker(found), found[NETWORK])
+    same = FaceIdentity(MetricContext(weights=found, faces=FaceTracker(found)))
     prompt = Prompt(id="a", image=PICTURE)
     scores = same.measure(clip, prompt).scores
     assert scores["identity_consistency"] > 0.95
@@ -120,6 +122,6 @@ def test_two_faces_beside_each_other_and_none_are_reasons(found):
     picture = read_image(PICTURE)
     both = np.concatenate([picture, picture], axis=1)
     with pytest.raises(NotMeasured, match="2 faces are seen"):
-        FaceTracker(found).track(plain_clip(PROMPT, frames=np.stack([both] * 5)))
+        FaceTracker(found).landmarks(np.stack([both] * 5))
     with pytest.raises(NotMeasured, match="no face is seen"):
-        FaceTracker(found).track(plain_clip(PROMPT))
+        FaceTracker(found).landmarks(plain_clip().frames)

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from uniavgen.errors import CheckpointError
-from uniavgen.perception.sound import SPEECH_RATE_HZ
-from uniavgen.perception.errors import NotMeasured
-from uniavgen.perception.face_locator import FaceTrack
-from uniavgen.perception.loading import store
-from uniavgen.perception.lip_sync import EMBEDDING, FEATURES, MAX_SHIFT, LipSyncEncoder, compare_streams, on_steps
 from uniavgen.evaluation.corruption import shifted
 from uniavgen.evaluation.statistics import auc
+from uniavgen.perception.errors import NotMeasured
+from uniavgen.perception.face_track import FaceTrack
+from uniavgen.perception.lip_sync import EMBEDDING, FEATURES, MAX_SHIFT, LipSyncEncoder, compare_streams, resample_lips
+from uniavgen.perception.loading import save_own
+from uniavgen.perception.sound import SPEECH_RATE_HZ
 
 
 def streams(count: int = 200, shift: int = 0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -36,7 +36,7 @@ def test_streams_of_different_things_agree_less():
     strange = compare_streams(streams()[0], other)
     assert strange.confidence < 0.5 * own.confidence
     assert strange.distance > own.distance + 0.5
-    assert strange.at_zero < own.at_zero == pytest.approx(own.confidence)
+    assert strange.confidence_unshifted < own.confidence_unshifted == pytest.approx(own.confidence)
 
 
 def test_the_shift_is_finer_than_a_step():
@@ -55,7 +55,7 @@ def test_too_little_to_compare_is_a_reason():
 @pytest.mark.parametrize("fps", [16.0, 25.0, 30.0])
 def test_features_stand_at_their_time_whatever_the_rate(fps):
     middles = (torch.arange(round(4 * fps)) + 0.5) / fps
-    stepped = on_steps((3 * torch.sin(2 * torch.pi * middles))[:, None].expand(-1, FEATURES), fps)
+    stepped = resample_lips((3 * torch.sin(2 * torch.pi * middles))[:, None].expand(-1, FEATURES), fps)
     assert stepped.shape == (FEATURES, 200)
     times = (torch.arange(200) + 0.5) / 50
     wanted = torch.sin(2 * torch.pi * times) * 3 / (3 / 2**0.5 + 0.3)
@@ -63,7 +63,7 @@ def test_features_stand_at_their_time_whatever_the_rate(fps):
 
 
 def test_a_face_that_never_moves_stays_at_zero():
-    assert on_steps(torch.full((32, FEATURES), 5.0), 16.0).abs().max() == 0
+    assert resample_lips(torch.full((32, FEATURES), 5.0), 16.0).abs().max() == 0
 
 
 def test_later_sound_is_shifted_later():
@@ -85,13 +85,15 @@ def test_reader_gives_unit_vectors_of_one_rate_and_is_stored_whole(tmp_path):
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (32, 40, 40, 3), np.uint8)
     where = FaceTrack(centres=np.full((32, 2), 0.5), sizes=np.full(32, 0.6))
-    seen = reader.watch(frames, 16.0, where)
-    heard = reader.listen(rng.normal(size=2 * SPEECH_RATE_HZ).astype(np.float32))
+    seen = reader.embed_video(frames, 16.0, where)
+    heard = reader.embed_waveform(rng.normal(size=2 * SPEECH_RATE_HZ).astype(np.float32))
     assert seen.shape == heard.shape == (100, EMBEDDING)
     np.testing.assert_allclose(np.linalg.norm(seen, axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(heard, axis=1), 1, atol=1e-5)
-    store(reader, tmp_path / "reader.safetensors", {}, torch.float32)
-    np.testing.assert_array_equal(LipSyncEncoder.load(tmp_path / "reader.safetensors").watch(frames, 16.0, where), seen)
+    save_own(reader, tmp_path / "reader.safetensors", {}, torch.float32)
+    np.testing.assert_array_equal(
+        LipSyncEncoder.load(tmp_path / "reader.safetensors").embed_video(frames, 16.0, where), seen
+    )
 
 
 def test_a_missing_or_foreign_file_is_named(tmp_path):

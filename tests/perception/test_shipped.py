@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from uniavgen.evaluation.clip import DecodedClip
-from uniavgen.perception.errors import NotMeasured
-from uniavgen.evaluation.metrics.sync import Sync
+from uniavgen.evaluation.metric import MetricContext
+from uniavgen.evaluation.metrics.sync import OwnLipSync
 from uniavgen.evaluation.metrics.traits import TraitConsistency
 from uniavgen.evaluation.prompts import Prompt
+from uniavgen.perception.errors import NotMeasured
 from uniavgen.perception.face_tracker import FaceTracker
 from uniavgen.perception.loading import shipped_weights
 from uniavgen.perception.traits import VoiceTraitClassifier
@@ -22,7 +23,7 @@ PROMPT = Prompt(id="a")
 
 @pytest.fixture(scope="module")
 def traits() -> TraitConsistency:
-    return TraitConsistency(FaceTracker())
+    return TraitConsistency(MetricContext())
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def frames() -> np.ndarray:
 
 
 def clip(frames: np.ndarray, waveform: np.ndarray | None) -> DecodedClip:
-    return DecodedClip(prompt=PROMPT, path=Path("a.mp4"), frames=frames, fps=Fraction(FPS), waveform=waveform)
+    return DecodedClip(path=Path("a.mp4"), frames=frames, fps=Fraction(FPS), waveform=waveform)
 
 
 def test_the_package_stays_small():
@@ -40,7 +41,7 @@ def test_the_package_stays_small():
 
 
 def test_a_planted_offset_is_found(frames):
-    metric = Sync(FaceTracker())
+    metric = OwnLipSync(MetricContext())
     for late_ms in (-200, 0, 200):
         found = metric.measure(clip(frames, voice(late_s=late_ms / 1000)), PROMPT).scores
         assert found["lips_offset_ms"] == pytest.approx(-late_ms, abs=80)
@@ -48,34 +49,34 @@ def test_a_planted_offset_is_found(frames):
 
 
 def test_a_strange_voice_is_less_sure(frames):
-    metric = Sync(FaceTracker())
+    metric = OwnLipSync(MetricContext())
     own, strange = (metric.measure(clip(frames, voice(seed=seed)), PROMPT).scores for seed in (0, 5))
     assert own["lips_confidence"] > strange["lips_confidence"]
     assert own["lips_distance"] < strange["lips_distance"]
 
 
 def test_the_same_clip_gives_the_same_numbers(frames, traits):
-    for metric in (Sync(FaceTracker()), traits):
+    for metric in (OwnLipSync(MetricContext()), traits):
         found, again = (metric.measure(clip(frames, voice()), PROMPT) for _ in range(2))
         assert found == again
         assert {*found.scores, *found.reasons} == {column.name for column in metric.columns}
 
 
 def test_a_voice_is_read_without_a_face():
-    found = VoiceTraitClassifier.load().read(voice())
+    found = VoiceTraitClassifier.load().predict(voice())
     assert 0 <= found.male <= 1
     assert found.ages.sum() == pytest.approx(1)
     assert found.emotions.sum() == pytest.approx(1)
 
 
 def test_a_face_is_looked_for_once_a_clip(frames):
-    places, spoken = FaceTracker(), clip(frames, voice())
-    assert resolver.resolve(spoken) is resolver.resolve(spoken)
+    tracker = FaceTracker()
+    assert tracker.track(frames, float(FPS)) is tracker.track(frames, float(FPS))
 
 
 @pytest.mark.parametrize("own", [True, False])
 def test_what_cannot_be_read_is_a_reason(own, frames, traits):
-    metric = Sync(FaceTracker()) if own else traits
+    metric = OwnLipSync(MetricContext()) if own else traits
     with pytest.raises(NotMeasured, match="no sound track"):
         metric.measure(clip(frames, None), PROMPT)
     with pytest.raises(NotMeasured, match="silent"):

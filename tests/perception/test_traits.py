@@ -6,29 +6,27 @@ import numpy as np
 import pytest
 import torch
 
+from uniavgen.evaluation.trait_grades import emotion_consistency, timbre_consistency
+from uniavgen.perception.face_track import FaceTrack
 from uniavgen.perception.sound import SPEECH_RATE_HZ
-from uniavgen.perception.voice_features import Tone
-from uniavgen.perception.face_locator import FaceTrack
 from uniavgen.perception.traits import (
     AGES,
-    ANSWERS,
     EMOTIONS,
-    KINDS,
+    MOOD_CLASSES,
+    NUM_LOGITS,
     FaceTraitClassifier,
     Traits,
     VoiceTraitClassifier,
-    age_of,
-    emotion_consistency,
-    kind_of,
-    timbre_consistency,
-    to_traits,
+    age_class,
+    mood_class,
 )
+from uniavgen.perception.voice_features import PitchStatistics
 
 
 def person(male: float, age: str, *emotions: str) -> Traits:
     """Somebody who is sure to be so; one emotion a frame."""
-    kinds = np.stack([np.eye(len(KINDS))[kind_of(emotion, 1.0)] for emotion in emotions])
-    return Traits(male=male, ages=np.eye(len(AGES))[AGES.index(age)], kinds=kinds if len(emotions) > 1 else kinds[0])
+    kinds = np.stack([np.eye(len(MOOD_CLASSES))[mood_class(emotion, 1.0)] for emotion in emotions])
+    return Traits(male=male, ages=np.eye(len(AGES))[AGES.index(age)], moods=kinds if len(emotions) > 1 else kinds[0])
 
 
 def tone(hz: float, seconds: float = 1.0, peak: float = 0.5) -> np.ndarray:
@@ -60,34 +58,34 @@ def test_emotion_counts_frames():
 
 
 def test_strength_does_not_change_the_emotion():
-    kinds = np.zeros(len(KINDS))
-    kinds[[kind_of("happy", 0.55), kind_of("happy", 1.0)]] = 0.5
-    assert Traits(male=0.5, ages=np.full(3, 1 / 3), kinds=kinds).emotions.tolist() == [0, 1, 0, 0]
+    kinds = np.zeros(len(MOOD_CLASSES))
+    kinds[[mood_class("happy", 0.55), mood_class("happy", 1.0)]] = 0.5
+    assert Traits(male=0.5, ages=np.full(3, 1 / 3), moods=kinds).emotions.tolist() == [0, 1, 0, 0]
 
 
 @pytest.mark.parametrize(("years", "age"), [(9.0, "child"), (17.0, "grown"), (61.0, "grown"), (70.0, "old")])
 def test_ages_of_the_world(years, age):
-    assert AGES[age_of(years)] == age
+    assert AGES[age_class(years)] == age
 
 
 def test_every_mood_of_the_world_has_a_kind():
     from uniavgen.synth.moods import MOODS, STRENGTHS
 
     assert {mood.name for mood in MOODS} == set(EMOTIONS)
-    found = {kind_of(mood.name, strength) for mood in MOODS for strength in (STRENGTHS if mood.face else (0.0,))}
-    assert found == set(range(len(KINDS)))
+    found = {mood_class(mood.name, strength) for mood in MOODS for strength in (STRENGTHS if mood.face else (0.0,))}
+    assert found == set(range(len(MOOD_CLASSES)))
 
 
 @pytest.mark.parametrize("hz", [95.0, 140.0, 233.3, 380.0])
 def test_pitch_of_a_tone(hz):
-    found = Tone.of(tone(hz))
+    found = PitchStatistics.of(tone(hz))
     assert 200 * 2**found.octave == pytest.approx(hz, rel=0.005)
     assert found.range < 0.01
 
 
 def test_silence_has_no_pitch():
-    assert Tone.of(np.zeros(8000, np.float32)).octave == 0
-    assert Tone.of(np.zeros(100, np.float32)).octave == 0
+    assert PitchStatistics.of(np.zeros(8000, np.float32)).octave == 0
+    assert PitchStatistics.of(np.zeros(100, np.float32)).octave == 0
 
 
 def test_readers_give_probabilities_and_the_same_again():
@@ -95,33 +93,33 @@ def test_readers_give_probabilities_and_the_same_again():
     frames = np.random.default_rng(0).integers(0, 256, (20, 40, 40, 3), np.uint8)
     where = FaceTrack(centres=np.full((20, 2), 0.5), sizes=np.full(20, 0.6))
     for traits, again in (
-        [FaceTraitClassifier().eval().read(frames, 16.0, where)] * 2,
-        [VoiceTraitClassifier().eval().read(tone(150, 1.5))] * 2,
+        [FaceTraitClassifier().eval().predict(frames, 16.0, where)] * 2,
+        [VoiceTraitClassifier().eval().predict(tone(150, 1.5))] * 2,
     ):
         assert 0 <= traits.male <= 1
         assert traits.ages.sum() == pytest.approx(1)
         np.testing.assert_allclose(traits.emotions.sum(axis=-1), 1, atol=1e-5)
-        assert traits.say() == again.say()
-    assert FaceTraitClassifier().eval().read(frames, 16.0, where).kinds.shape == (10, len(KINDS))
+        assert traits.describe() == again.describe()
+    assert FaceTraitClassifier().eval().predict(frames, 16.0, where).moods.shape == (10, len(MOOD_CLASSES))
 
 
 def test_a_faces_frames_share_gender_and_age():
-    answers = torch.zeros(4, ANSWERS)
+    answers = torch.zeros(4, NUM_LOGITS)
     answers[:2, 0] = 8
-    assert to_traits(answers).male == pytest.approx(torch.tensor(4.0).sigmoid().item())
+    assert Traits.from_logits(answers).male == pytest.approx(torch.tensor(4.0).sigmoid().item())
 
 
 def test_level_changes_nothing_that_is_heard_of_a_voice():
     reader, voice = VoiceTraitClassifier.load(), hissing(tone(150, 2))
-    soft, loud = (reader.read(voice * np.float32(gain)) for gain in (0.5, 2.0))
-    np.testing.assert_allclose(soft.kinds, loud.kinds, atol=1e-3)
+    soft, loud = (reader.predict(voice * np.float32(gain)) for gain in (0.5, 2.0))
+    np.testing.assert_allclose(soft.moods, loud.moods, atol=1e-3)
     assert soft.male == pytest.approx(loud.male, abs=1e-3)
 
 
 def test_a_voice_in_doubt_is_no_mismatch():
-    kinds = np.zeros(len(KINDS))
-    kinds[[kind_of("happy", 1.0), kind_of("angry", 0.55)]] = 0.6, 0.4
-    voice = Traits(male=1.0, ages=np.array([0.0, 0.6, 0.4]), kinds=kinds)
+    kinds = np.zeros(len(MOOD_CLASSES))
+    kinds[[mood_class("happy", 1.0), mood_class("angry", 0.55)]] = 0.6, 0.4
+    voice = Traits(male=1.0, ages=np.array([0.0, 0.6, 0.4]), moods=kinds)
     for emotion, grade in (("happy", 1.0), ("angry", 1.0), ("sad", 0.0), ("neutral", 0.0)):
         assert emotion_consistency(voice, person(1.0, "old", emotion, emotion)) == grade
     assert [timbre_consistency(voice, person(1.0, age, "sad")) for age in AGES] == [0.0, 1.0, 1.0]
@@ -137,13 +135,13 @@ def test_a_face_in_doubt_is_no_mismatch():
     assert grades == sorted(grades)
     assert {0.0, 0.5, 0.75, 1.0} <= {*grades}
     assert [timbre_consistency(man, face(0.0, male)) for male in (0.0, 0.45, 1.0)] == [0.0, 1.0, 1.0]
-    moods = np.stack([np.eye(len(KINDS))[kind_of(name, 1.0)] for name in ("happy", "angry")])
-    torn = replace(man, kinds=np.stack([moods.mean(axis=0), moods[0]]))
+    moods = np.stack([np.eye(len(MOOD_CLASSES))[mood_class(name, 1.0)] for name in ("happy", "angry")])
+    torn = replace(man, moods=np.stack([moods.mean(axis=0), moods[0]]))
     assert [emotion_consistency(person(1.0, "grown", mood), torn) for mood in ("happy", "angry", "sad")] == [1, 0.5, 0]
 
 
 def test_silence_around_a_voice_does_not_change_what_is_heard():
     reader = VoiceTraitClassifier.load()
     voice, silence = hissing(tone(150, 3)), np.zeros(SPEECH_RATE_HZ, np.float32)
-    alone, around = reader.read(voice), reader.read(np.concatenate([silence, voice, silence]))
+    alone, around = reader.predict(voice), reader.predict(np.concatenate([silence, voice, silence]))
     np.testing.assert_allclose(alone.ages, around.ages, atol=0.15)

@@ -25,7 +25,7 @@ def prompts() -> PromptSet:
 def test_generated_set_carries_its_options_and_counting_seeds(prompts, tmp_path):
     loader = ModelLoader(LoadConfig(device="cpu", attention="math", cache=0.05))
     (system,) = generate_set(loader, CONFIG, prompts, tmp_path)
-    assert (system.name, system.unmade) == ("nano/joint", {})
+    assert (system.name, system.failures) == ("nano/joint", {})
     settings = [read_metadata(system.folder / f"p{number}.mp4") for number in range(2)]
     assert [each["seed"] for each in settings] == [7, 8]
     assert {(each["steps"], each["shift"], each["spacing"]) for each in settings} == {(1, 2.5, "trailing")}

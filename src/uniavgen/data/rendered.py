@@ -3,21 +3,19 @@
 Letters: F pixel frames, H W pixels.
 """
 
-import io
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 from scipy import signal
 
-from uniavgen.data.sample import Sample, decode_face_mask, read_sample
+from uniavgen.data.sample import Sample, decode_arrays, read_sample
 from uniavgen.data.shards import ShardSet
 from uniavgen.errors import DataError
 from uniavgen.perception.face_track import FaceTrack
 from uniavgen.perception.sound import SPEECH_RATE_HZ
-from uniavgen.timebase import ClipTiming, Timebase
+from uniavgen.timebase import Timebase
 
 RENDERED_FPS = float(Timebase().fps)
 
@@ -38,8 +36,6 @@ class RenderedSample:
     sample: Sample
     """Cut to the truth's length."""
     truth: RenderedTruth
-    npz: bytes
-    """The truth as it is stored."""
 
     @property
     def frames(self) -> UInt8[np.ndarray, "F H W 3"]:
@@ -58,12 +54,11 @@ class RenderedSample:
 
     def arkit_weights(self) -> Float32[np.ndarray, "F shapes"]:
         """Returns the weights of the ARKit shapes (`synth.arkit`) per frame; DataError for clips without them."""
-        with np.load(io.BytesIO(self.npz)) as stored:
-            if "arkit" not in stored:
-                raise DataError(
-                    f"sample '{self.sample.key}' does not say how its face moves; use clips of `uniavgen synth`"
-                )
-            return stored["arkit"][: len(self.frames)].astype(np.float32)
+        if "arkit" not in self.sample.arrays:
+            raise DataError(
+                f"sample '{self.sample.key}' does not say how its face moves; use clips of `uniavgen synth`"
+            )
+        return self.sample.arrays["arkit"][: len(self.frames)].astype(np.float32)
 
 
 def resample_to_speech_rate(waveform: Float32[np.ndarray, " samples"]) -> Float32[np.ndarray, " samples2"]:
@@ -73,14 +68,14 @@ def resample_to_speech_rate(waveform: Float32[np.ndarray, " samples"]) -> Float3
 
 def read_truth(content: bytes, name: str) -> RenderedTruth:
     """Reads the bytes of an npz; DataError where a part is missing or the file is damaged."""
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-            opening = stored["mouth_opening"].astype(np.float32)
-    except (zipfile.BadZipFile, ValueError, EOFError, KeyError) as error:
-        raise DataError(f"{name} holds no mouth_opening; use the npz of a rendered clip") from error
-    mask = decode_face_mask(content)
-    if mask is None:
-        raise DataError(f"{name} holds no face_mask; use the npz of a rendered clip")
+    return _truth_of(decode_arrays(content, name), name)
+
+
+def _truth_of(arrays: Mapping[str, np.ndarray], name: str) -> RenderedTruth:
+    for part in ("mouth_opening", "face_mask"):
+        if part not in arrays:
+            raise DataError(f"{name} holds no {part}; use the npz of a rendered clip")
+    opening, mask = arrays["mouth_opening"], arrays["face_mask"]
     length = min(len(mask), len(opening))
     return RenderedTruth(mouth_opening=opening[:length], face_mask=mask[:length])
 
@@ -94,10 +89,9 @@ def rendered_samples(folders: Sequence[str], limit: int | None = None) -> Iterat
         shards = ShardSet(folder)
         if not len(shards):
             raise DataError(f"{folder} holds no clips; render some with `uniavgen synth`")
-        with np.load(io.BytesIO(shards.read(0, "npz"))) as truth:
-            num_frames = len(truth["mouth_opening"])
+        num_frames = len(read_truth(shards.read(0, "npz"), f"sample '{shards.keys[0]}'").mouth_opening)
         for index in range(min(limit or len(shards), len(shards))):
-            yield _rendered_sample(shards, index, Timebase().clip(num_frames))
+            yield _rendered_sample(shards, index, num_frames)
 
 
 def count_rendered(folders: Sequence[str], limit: int | None = None) -> int:
@@ -105,14 +99,14 @@ def count_rendered(folders: Sequence[str], limit: int | None = None) -> int:
     return sum(min(limit or len(shards), len(shards)) for shards in map(ShardSet, folders))
 
 
-def _rendered_sample(shards: ShardSet, index: int, timing: ClipTiming) -> RenderedSample:
+def _rendered_sample(shards: ShardSet, index: int, num_frames: int) -> RenderedSample:
     sample = read_sample(shards, index, Timebase())
     if sample.frames is None or sample.face_mask is None:
         raise DataError(f"sample '{sample.key}' has no video or no face mask; use a folder of `uniavgen synth`")
-    content = shards.read(index, "npz")
-    truth = read_truth(content, f"sample '{sample.key}'")
-    frames = timing.num_frames
-    if min(len(sample.frames), len(truth.mouth_opening)) < frames:
-        raise DataError(f"sample '{sample.key}' is shorter than {frames} frames; render clips of at least this length")
-    truth = RenderedTruth(mouth_opening=truth.mouth_opening[:frames], face_mask=truth.face_mask[:frames])
-    return RenderedSample(sample=sample, truth=truth, npz=content)
+    truth = _truth_of(sample.arrays, f"sample '{sample.key}'")
+    if min(len(sample.frames), len(truth.mouth_opening)) < num_frames:
+        raise DataError(
+            f"sample '{sample.key}' is shorter than {num_frames} frames; render clips of at least this length"
+        )
+    truth = RenderedTruth(mouth_opening=truth.mouth_opening[:num_frames], face_mask=truth.face_mask[:num_frames])
+    return RenderedSample(sample=sample, truth=truth)

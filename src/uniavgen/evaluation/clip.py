@@ -3,7 +3,6 @@
 Letters: F pixel frames, H W pixels, f latent frames, h w grid of a latent frame's video tokens.
 """
 
-import hashlib
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 from uniavgen.errors import DataError, MediaError
-from uniavgen.media.probe import opened, picture_track, sound_track
+from uniavgen.media.probe import find_audio_stream, find_video_stream, open_media
 from uniavgen.media.video import read_video
 from uniavgen.perception.sound import SPEECH_RATE_HZ, is_silent
 
@@ -51,12 +50,12 @@ def mask_file(path: Path) -> Path:
 
 def read_clip(path: Path) -> DecodedClip:
     """Decodes a clip, and the predicted mask beside it if there is one; MediaError for what cannot be measured."""
-    with opened(path) as container:
-        stream = picture_track(container)
+    with open_media(path) as container:
+        stream = find_video_stream(container)
         if stream is None:
             raise MediaError(f"{path.name} has no picture track")
         fps = stream.average_rate or stream.guessed_rate or Fraction(0)
-        has_sound = sound_track(container) is not None
+        has_sound = find_audio_stream(container) is not None
     if not MIN_FPS <= fps <= MAX_FPS:
         raise MediaError(f"{path.name} has {float(fps):g} frames a second; {MIN_FPS} to {MAX_FPS} are measured")
     max_frames = int(MAX_S * fps)
@@ -95,22 +94,6 @@ def find_clips(folder: Path) -> ClipFolder:
         files={name: paths[0] for name, paths in by_stem.items() if len(paths) == 1},
         ambiguous={name: paths for name, paths in by_stem.items() if len(paths) > 1},
     )
-
-
-def checksum(path: Path) -> str:
-    """Returns the sha256 of a file, or of all files of a folder by name."""
-    digest = hashlib.sha256()
-    if path.is_file():
-        return _file_checksum(path)
-    for file in sorted(file for file in path.rglob("*") if file.is_file()):
-        digest.update(file.relative_to(path).as_posix().encode())
-        digest.update(_file_checksum(file).encode())
-    return digest.hexdigest()
-
-
-def _file_checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _face_mask(path: Path) -> Float[np.ndarray, "f h w"] | None:

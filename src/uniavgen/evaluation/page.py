@@ -21,11 +21,11 @@ from jaxtyping import Float32
 from uniavgen.artifacts import atomic_file, write_text
 from uniavgen.errors import MediaError
 from uniavgen.evaluation.clip import MAX_S
-from uniavgen.perception.sound import SPEECH_RATE_HZ
 from uniavgen.evaluation.metrics.wer import word_differences
 from uniavgen.evaluation.report import Report
 from uniavgen.media.audio import read_audio
 from uniavgen.media.probe import probe
+from uniavgen.perception.sound import SPEECH_RATE_HZ
 
 EMBEDDED_BYTES = 48_000_000
 """Of clips that go into the page itself; browsers read a page of this size in a second. [ours]"""

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from uniavgen.artifacts import checksum
 from uniavgen.errors import DataError, MediaError
-from uniavgen.evaluation.clip import DecodedClip, checksum, find_clips, mask_file, read_clip
+from uniavgen.evaluation.clip import DecodedClip, find_clips, mask_file, read_clip
 from uniavgen.evaluation.metric import WHOLE_SYSTEM, Measurement, Metric, NotMeasuredNow
 from uniavgen.evaluation.prompts import Prompt, PromptSet
 from uniavgen.evaluation.store import Failure, ScoreStore, metric_digest
@@ -161,9 +162,7 @@ def _combined(
         values = {} if row.problem else added.get(row.id, {})
         scores = {name: value for name, value in values.items() if isinstance(value, float)}
         reasons = {name: value for name, value in values.items() if isinstance(value, str)}
-        complete.append(
-            replace(row, scores={**row.scores, **scores}, not_measured={**row.not_measured, **reasons})
-        )
+        complete.append(replace(row, scores={**row.scores, **scores}, not_measured={**row.not_measured, **reasons}))
     return SystemRows(system=system, rows=complete, whole=added.get(WHOLE_SYSTEM, {}))
 
 

@@ -89,9 +89,7 @@ def _scores(
     lips: Sequence[Float[np.ndarray, "n d"]],
     sounds: Sequence[Float32[np.ndarray, " samples"]],
 ) -> list[LipSyncScores]:
-    return [
-        compare_streams(stream, encoder.embed_waveform(sound)) for stream, sound in zip(lips, sounds, strict=True)
-    ]
+    return [compare_streams(stream, encoder.embed_waveform(sound)) for stream, sound in zip(lips, sounds, strict=True)]
 
 
 def _lip_sync_row(scores: Sequence[LipSyncScores], truth: Sequence[LipSyncScores], offset_ms: float) -> Numbers:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from uniavgen.artifacts import checksum
 from uniavgen.errors import ConfigError
-from uniavgen.evaluation.clip import checksum
 from uniavgen.evaluation.judge_endpoint import JudgeEndpoint
 from uniavgen.evaluation.metric import Column, Group, Metric, MetricContext
 from uniavgen.evaluation.metrics.aesthetics import AudioAesthetics

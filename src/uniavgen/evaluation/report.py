@@ -82,7 +82,11 @@ class Report:
             by_reason: dict[str, list[str]] = {}
             for each in self.missing:
                 by_reason.setdefault(each.reason, []).append(each.column.name)
-            lines += ["", "Not computed:", *(f"- **{', '.join(names)}**: {reason}" for reason, names in by_reason.items())]
+            lines += [
+                "",
+                "Not computed:",
+                *(f"- **{', '.join(names)}**: {reason}" for reason, names in by_reason.items()),
+            ]
         reasons = _counted(self.systems)
         if reasons:
             lines += ["", "Not measured:", *(f"- {text}" for text in reasons)]

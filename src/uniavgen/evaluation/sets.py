@@ -11,15 +11,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from uniavgen.artifacts import whole_file
-from uniavgen.data.sample import decode_frames, decode_sound
+from uniavgen.artifacts import atomic_file
 from uniavgen.errors import DataError
 from uniavgen.evaluation.clip import SUFFIXES, find_clips
-from uniavgen.evaluation.prompts import Prompt, write_prompts
 from uniavgen.evaluation.corruption import OTHER_VOICE_AND_EMOTION, ClipAttributes, fit_length, mismatched_partners
+from uniavgen.evaluation.prompts import Prompt, write_prompts
 from uniavgen.media.audio import read_audio, write_wav
-from uniavgen.media.container import write_dubbed
 from uniavgen.media.image import write_image
+from uniavgen.media.mux import write_clip_keeping_video
+from uniavgen.media.packing import decode_audio, decode_frames
 from uniavgen.media.video import read_video
 from uniavgen.timebase import Timebase
 
@@ -62,9 +62,9 @@ class RenderedFiles:
         truth = self.folder / "truth"
         write_image(self.folder / "images" / f"{self.key}.png", decode_frames(parts["mp4"])[0])
         rate_hz = Timebase.sample_rate_hz
-        write_wav(truth / f"{self.key}.wav", decode_sound(parts["flac"], rate_hz), rate_hz)
+        write_wav(truth / f"{self.key}.wav", decode_audio(parts["flac"], rate_hz), rate_hz)
         for ending in ("mp4", "npz", "json"):
-            with whole_file(truth / f"{self.key}.{ending}") as partial:
+            with atomic_file(truth / f"{self.key}.{ending}") as partial:
                 partial.write_bytes(parts[ending])
 
 
@@ -75,9 +75,13 @@ def finish_rendered(folder: Path, keys: Sequence[str]) -> list[Prompt]:
     the pictures of its clip and the sound of the next one with a blatantly other voice in another emotion.
     """
     facts = {key: json.loads(RenderedFiles(folder=folder, key=key).facts.read_text()) for key in keys}
-    for key, other in zip(keys, mismatched_partners([ClipAttributes.from_facts(clip_facts) for clip_facts in facts.values()])[
-        OTHER_VOICE_AND_EMOTION
-    ], strict=True):
+    for key, other in zip(
+        keys,
+        mismatched_partners([ClipAttributes.from_facts(clip_facts) for clip_facts in facts.values()])[
+            OTHER_VOICE_AND_EMOTION
+        ],
+        strict=True,
+    ):
         if other is not None:
             _write_mismatched(folder, key, keys[other])
     prompts = [_rendered(folder, key, facts) for key in keys]
@@ -89,7 +93,7 @@ def _write_mismatched(folder: Path, key: str, other: str) -> None:
     rate_hz = Timebase.sample_rate_hz
     sound, other_sound = (read_audio(folder / "truth" / f"{name}.wav", rate_hz) for name in (key, other))
     mismatched, clip = (folder / part / f"{key}.mp4" for part in ("twins", "truth"))
-    write_dubbed(mismatched, clip, fit_length(other_sound, len(sound)), rate_hz, {"sound": other})
+    write_clip_keeping_video(mismatched, clip, fit_length(other_sound, len(sound)), rate_hz, {"sound": other})
 
 
 def _rendered(folder: Path, key: str, facts: Mapping[str, Mapping[str, Any]]) -> Prompt:

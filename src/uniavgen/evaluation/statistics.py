@@ -72,7 +72,7 @@ def compare(differences: Sequence[float]) -> Comparison:
 def sign_flip_p(differences: Sequence[float]) -> float | None:
     """Returns the two-sided p of the sign-flip permutation test of the mean; None without clips.
 
-    It is exact where 2^n are at most NUM_RESAMPLES.
+    It is exact where 2^n are at most NUM_RESAMPLES, and never 0 beyond that.
     """
     if not differences:
         return None
@@ -82,9 +82,10 @@ def sign_flip_p(differences: Sequence[float]) -> float | None:
     return float(
         stats.permutation_test(
             (np.asarray(differences, dtype=np.float64),),
-            np.mean,
+            lambda flipped, axis: np.abs(np.mean(flipped, axis=axis)),
             permutation_type="samples",
             n_resamples=NUM_RESAMPLES,
+            alternative="greater",
             vectorized=True,
             rng=np.random.default_rng(0),
         ).pvalue

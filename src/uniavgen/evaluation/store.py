@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import uniavgen
-from uniavgen.artifacts import reason, whole_file
+from uniavgen.artifacts import atomic_file, os_error_text
 from uniavgen.errors import DataError
 from uniavgen.evaluation.metric import Measurement, Metric
 
@@ -43,7 +43,7 @@ class ScoreStore:
             self._lines = dict(_read_lines(self._path))
             self._path.touch()
         except OSError as error:
-            raise DataError(f"cannot write to {folder}: {reason(error)}; choose another folder") from error
+            raise DataError(f"cannot write to {folder}: {os_error_text(error)}; choose another folder") from error
 
     def load(self, key: str) -> Measurement | Failure | None:
         """Returns what is stored under a key, None if nothing is."""
@@ -65,7 +65,7 @@ class ScoreStore:
             data = {"scores": result.scores, "reasons": result.reasons, "details": result.details}
             if result.arrays:
                 # Before the line that names them, so that a line's arrays are always there.
-                with whole_file(self._array_file(key)) as partial:
+                with atomic_file(self._array_file(key)) as partial:
                     np.savez(partial, **{name.replace("/", "__"): value for name, value in result.arrays.items()})
                 data["arrays"] = True
         line = json.dumps({"key": key, **data}, allow_nan=False)

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
+from uniavgen.artifacts import first_line
 from uniavgen.errors import CheckpointError
-from uniavgen.perception.loading import first_line
 from uniavgen.perception.packages import require
 from uniavgen.perception.sound import SPEECH_RATE_HZ
 
@@ -58,9 +58,7 @@ class TransformersWhisper:
             self._processor = WhisperProcessor.from_pretrained(folder)
             self._model = WhisperForConditionalGeneration.from_pretrained(folder).to(device).eval()
         except (OSError, ValueError) as error:  # documented by from_pretrained
-            raise CheckpointError(
-                f"{folder} is no Whisper model that can be loaded ({first_line(error)})"
-            ) from error
+            raise CheckpointError(f"{folder} is no Whisper model that can be loaded ({first_line(error)})") from error
 
     def __call__(self, waveform: Float32[np.ndarray, " samples"]) -> str:
         features = self._processor(

@@ -13,8 +13,8 @@ from jaxtyping import Float32
 from torch import Tensor
 from torch.nn import functional as F
 
+from uniavgen.artifacts import first_line
 from uniavgen.errors import CheckpointError
-from uniavgen.perception.loading import first_line
 from uniavgen.perception.packages import require
 from uniavgen.perception.sound import SPEECH_RATE_HZ
 

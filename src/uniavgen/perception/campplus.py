@@ -152,7 +152,11 @@ class CamPlusPlus(nn.Module):
             channels += depth * GROWTH
             layers[f"transit{number}"] = CamTransition(channels)
             channels //= 2
-        layers |= {"out_nonlinear": _norm_relu(channels), "stats": StatisticsPooling(), "dense": CamEmbedding(2 * channels)}
+        layers |= {
+            "out_nonlinear": _norm_relu(channels),
+            "stats": StatisticsPooling(),
+            "dense": CamEmbedding(2 * channels),
+        }
         self.xvector = nn.Sequential(layers)
 
     def forward(self, mel: Float[Tensor, "b t m"]) -> Float[Tensor, "b d"]:

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch.nn import functional as F
 
+from uniavgen.artifacts import first_line
 from uniavgen.errors import CheckpointError
-from uniavgen.perception.loading import first_line
 
 SHORT_SIDE_PX = 224
 BATCH = 16

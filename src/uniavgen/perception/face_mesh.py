@@ -218,9 +218,7 @@ def _nearest(faces: list[tuple[Box, float]], centre: np.ndarray | None) -> tuple
         return faces[0]
     return min(
         faces,
-        key=lambda face: np.hypot(
-            (face[0][0] + face[0][2]) / 2 - centre[0], (face[0][1] + face[0][3]) / 2 - centre[1]
-        ),
+        key=lambda face: np.hypot((face[0][0] + face[0][2]) / 2 - centre[0], (face[0][1] + face[0][3]) / 2 - centre[1]),
     )
 
 

@@ -40,9 +40,7 @@ class FaceTrack:
     """What found it, for reports."""
 
     @classmethod
-    def from_probabilities(
-        cls, probabilities: Float[np.ndarray, "F h w"], fps: float, source: str = ""
-    ) -> "FaceTrack":
+    def from_probabilities(cls, probabilities: Float[np.ndarray, "F h w"], fps: float, source: str = "") -> "FaceTrack":
         """Finds the face in maps of face probability; NotMeasured without one, or with several.
 
         The most likely region of the mean over time is the face; cells far away from it never count.

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
+from uniavgen.artifacts import first_line
 from uniavgen.errors import CheckpointError
 from uniavgen.perception.errors import NotMeasured
-from uniavgen.perception.loading import first_line
 
 BATCH = 16
 

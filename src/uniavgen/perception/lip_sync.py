@@ -81,7 +81,9 @@ class LipSyncEncoder(nn.Module):
         return F.normalize(self.heard(log_mel), dim=1)
 
     @torch.no_grad()
-    def embed_video(self, frames: UInt8[np.ndarray, "F H W 3"], fps: float, track: FaceTrack) -> Float[np.ndarray, "n d"]:
+    def embed_video(
+        self, frames: UInt8[np.ndarray, "F H W 3"], fps: float, track: FaceTrack
+    ) -> Float[np.ndarray, "n d"]:
         """Returns the stream of the lips of a clip."""
         squares = to_grey(to_tensor(track.crops(frames, MOUTH_PX, MOUTH_SHARE, MOUTH_BELOW)))
         lips = torch.cat([self.lip_reader(part) for part in squares.split(64)])

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from uniavgen.artifacts import whole_file
+from uniavgen.artifacts import atomic_file, first_line
 from uniavgen.errors import CheckpointError
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -28,7 +28,9 @@ def load_published(network: ModuleT, path: Path, name: str, prefix: str = "") ->
         raise CheckpointError(f"{path} holds no weights of {name} ({first_line(error)})") from error
     if not isinstance(stored, Mapping):
         raise CheckpointError(f"{path} holds no weights of {name} but a {type(stored).__name__}")
-    return _filled(network, {key.removeprefix(prefix): value for key, value in stored.items()}, path, f"weights of {name}")
+    return _filled(
+        network, {key.removeprefix(prefix): value for key, value in stored.items()}, path, f"weights of {name}"
+    )
 
 
 def shipped_weights(name: str) -> Path:
@@ -36,15 +38,13 @@ def shipped_weights(name: str) -> Path:
     return Path(str(resources.files("uniavgen") / "weights" / "perception" / f"{name}.safetensors"))
 
 
-def save_own(
-    network: nn.Module, path: Path, metadata: Mapping[str, str], dtype: torch.dtype = torch.float16
-) -> None:
+def save_own(network: nn.Module, path: Path, metadata: Mapping[str, str], dtype: torch.dtype = torch.float16) -> None:
     """Writes the weights of a network of our own, whole or not at all; the package ships them in float16."""
     weights = {
         name: (value.to(dtype) if value.is_floating_point() else value).contiguous()
         for name, value in network.state_dict().items()
     }
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         save_file(weights, partial, dict(metadata))
 
 
@@ -61,11 +61,6 @@ def load_own(network: ModuleT, path: Path, name: str, command: str) -> ModuleT:
     except SafetensorError as error:
         raise CheckpointError(f"{path} holds no {name} ({first_line(error)}); {advice}") from error
     return _filled(network, stored, path, name, f"; {advice}")
-
-
-def first_line(error: Exception) -> str:
-    """Returns the first line of a library's error text that is not empty, or its type."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _filled(

@@ -65,7 +65,9 @@ class RaftMotionEncoder(nn.Module):
         self.convf2 = nn.Conv2d(128, 64, 3, padding=1)
         self.conv = nn.Conv2d(256, 126, 3, padding=1)
 
-    def forward(self, flow: Float[Tensor, "b 2 h w"], correlations: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 128 h w"]:
+    def forward(
+        self, flow: Float[Tensor, "b 2 h w"], correlations: Float[Tensor, "b c h w"]
+    ) -> Float[Tensor, "b 128 h w"]:
         correlation = F.relu(self.convc2(F.relu(self.convc1(correlations))))
         flow_features = F.relu(self.convf2(F.relu(self.convf1(flow))))
         return torch.cat([F.relu(self.conv(torch.cat([correlation, flow_features], dim=1))), flow], dim=1)

@@ -27,9 +27,9 @@ CHILD_BELOW, OLD_FROM = 16.0, 62.5
 EMOTIONS = ("neutral", "happy", "angry", "sad")
 STRONG_FROM = 0.8
 """Strength of a mood from which it is strong. [ours]"""
-MOODS = (("neutral", False), *((name, strong) for name in EMOTIONS[1:] for strong in (False, True)))
+MOOD_CLASSES = (("neutral", False), *((name, strong) for name in EMOTIONS[1:] for strong in (False, True)))
 """Classes of the networks: emotion, and whether it is strong."""
-NUM_LOGITS = 1 + len(AGES) + len(MOODS)
+NUM_LOGITS = 1 + len(AGES) + len(MOOD_CLASSES)
 FACE_PX, FACE_SHARE = 80, 1.5
 """The square around a face: its side in pixels, and in sizes of the face. [ours]"""
 FACES_PER_S = 8.0
@@ -52,7 +52,7 @@ class Traits:
     @property
     def emotions(self) -> Float[np.ndarray, "*frames emotions"]:
         """Returns the probabilities of EMOTIONS, summed over strengths."""
-        groups = [[i for i, (emotion, _) in enumerate(MOODS) if emotion == name] for name in EMOTIONS]
+        groups = [[i for i, (emotion, _) in enumerate(MOOD_CLASSES) if emotion == name] for name in EMOTIONS]
         return np.stack([self.moods[..., group].sum(axis=-1) for group in groups], axis=-1)
 
     def describe(self) -> str:
@@ -64,7 +64,7 @@ class Traits:
     @classmethod
     def from_logits(cls, logits: Float[Tensor, "*frames logits"]) -> "Traits":
         """Turns a network's logits into probabilities; gender and age from the mean of the logits over frames."""
-        gender, ages, moods = logits.split([1, len(AGES), len(MOODS)], dim=-1)
+        gender, ages, moods = logits.split([1, len(AGES), len(MOOD_CLASSES)], dim=-1)
         mean_gender, mean_ages = gender.reshape(-1, 1).mean(dim=0), ages.reshape(-1, len(AGES)).mean(dim=0)
         return cls(
             male=float(mean_gender.sigmoid()), ages=mean_ages.softmax(-1).numpy(), moods=moods.softmax(-1).numpy()
@@ -104,7 +104,7 @@ class FaceTraitClassifier(nn.Module):
         return self.known(rearrange(self.features(squares), "b c h w -> b (c h w)"))
 
     def forward(self, squares: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b logits"]:
-        """Returns the log-odds of male, logits of AGES, logits of MOODS."""
+        """Returns the log-odds of male, logits of AGES, logits of MOOD_CLASSES."""
         return self.answer(self.embed(squares))
 
     @torch.no_grad()
@@ -144,7 +144,7 @@ class VoiceTraitClassifier(nn.Module):
         )
 
     def forward(self, statistics: Float[Tensor, "b statistics"]) -> Float[Tensor, "b logits"]:
-        """Returns the log-odds of male, logits of AGES, logits of MOODS."""
+        """Returns the log-odds of male, logits of AGES, logits of MOOD_CLASSES."""
         return self.answer(statistics)
 
     @torch.no_grad()
@@ -177,8 +177,8 @@ def voice_statistics(log_mel: Float[Tensor, "b l mel"], pitch: Float[Tensor, "b 
 
 
 def mood_class(emotion: str, strength: float) -> int:
-    """Returns the index into MOODS."""
-    return MOODS.index((emotion, emotion != "neutral" and strength >= STRONG_FROM))
+    """Returns the index into MOOD_CLASSES."""
+    return MOOD_CLASSES.index((emotion, emotion != "neutral" and strength >= STRONG_FROM))
 
 
 def age_class(years: float) -> int:

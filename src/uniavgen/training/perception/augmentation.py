@@ -45,9 +45,7 @@ class Augmentation(Config):
         return F.grid_sample(images, grid, padding_mode=padding, align_corners=False)
 
 
-def recolour(
-    images: Float[Tensor, "k c h w"], rng: torch.Generator, strength: float = 1.0
-) -> Float[Tensor, "k c h w"]:
+def recolour(images: Float[Tensor, "k c h w"], rng: torch.Generator, strength: float = 1.0) -> Float[Tensor, "k c h w"]:
     """Changes light, colours and sharpness of all images alike and adds noise; strength 0 changes nothing."""
     channels, height, width = images.shape[1:]
 

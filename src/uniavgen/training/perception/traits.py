@@ -18,7 +18,7 @@ from uniavgen.perception.traits import (
     AGES,
     FACE_PX,
     FACE_SHARE,
-    MOODS,
+    MOOD_CLASSES,
     FaceTraitClassifier,
     VoiceTraitClassifier,
     age_class,
@@ -26,7 +26,7 @@ from uniavgen.perception.traits import (
     voice_statistics,
 )
 from uniavgen.perception.voice_features import MELS_PER_S, VOICE_MEL, PitchStatistics, waveform_log_mel
-from uniavgen.synth import World
+from uniavgen.synth import SyntheticWorld
 from uniavgen.synth.arkit import INDEX, both
 from uniavgen.training.perception.augmentation import Augmentation, uniform
 from uniavgen.training.perception.loop import PerceptionTrainConfig, initialise, train
@@ -97,7 +97,7 @@ class TraitLabels:
 
     def loss(self, logits: Float[Tensor, "k logits"], children_have_gender: bool) -> Float[Tensor, ""]:
         """Returns the sum of the cross entropies of gender, age and mood."""
-        gender, ages, moods = logits.split([1, len(AGES), len(MOODS)], dim=1)
+        gender, ages, moods = logits.split([1, len(AGES), len(MOOD_CLASSES)], dim=1)
         counts = torch.ones_like(self.male) if children_have_gender else (self.age > 0).to(self.male)
         gender_loss = F.binary_cross_entropy_with_logits(gender[:, 0], self.male, reduction="none")
         return (
@@ -199,10 +199,12 @@ class VoiceTraitDataset:
         return cls(log_mels=torch.stack(log_mels), pitches=torch.stack(pitches), labels=TraitLabels.of(people))
 
 
-def world_voices(world: World, seed: int, count: int) -> Iterator[tuple[Float32[np.ndarray, " samples"], Person]]:
+def world_voices(
+    world: SyntheticWorld, seed: int, count: int
+) -> Iterator[tuple[Float32[np.ndarray, " samples"], Person]]:
     """Returns the 16 kHz sounds of the first clips of a world with who speaks in them; nothing is rendered."""
     for number in range(count):
-        take = world.take(seed, number)
+        take = world.speak_clip(seed, number)
         waveform = resample_to_speech_rate(take.speech.waveform)
         identity = take.person.identity
         yield waveform, (identity.gender, identity.age, take.mood.name, take.strength)

@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from uniavgen.perception.face_mesh import FaceTracker, FaceTrack
-from uniavgen.perception.errors import NotMeasured
-from uniavgen.evaluation.metrics.lip_sync import LipSync, crops, mel_cepstra
-from uniavgen.perception.weights import ResolvedWeights
+from evaluation.builders import plain_clip
+from uniavgen.evaluation.metric import MetricContext
+from uniavgen.evaluation.metrics.lip_sync import SyncNetLipSync
 from uniavgen.evaluation.prompts import Prompt
-from uniavgen.perception.syncnet import SyncNet, distances, verdict
-
-from .builders import plain_clip
+from uniavgen.perception.errors import NotMeasured
+from uniavgen.perception.face_mesh import FaceLandmarks
+from uniavgen.perception.face_tracker import FaceTracker
+from uniavgen.perception.syncnet import SyncNet, scores_from_distances, shift_distances
+from uniavgen.perception.syncnet_scorer import face_crops, mel_cepstra
+from uniavgen.perception.weights import ResolvedWeights
 
 PROMPT = Prompt(id="a")
 
@@ -49,8 +51,8 @@ def test_both_towers_give_1024_numbers_whatever_the_batch(network):
     rng = torch.Generator().manual_seed(1)
     faces, cepstra = torch.rand(2, 3, 5, 224, 224, generator=rng) * 255, torch.randn(3, 13, 20, generator=rng)
     with torch.no_grad():
-        lips, sound = network.lips(faces), network.sound(cepstra)
-        torch.testing.assert_close(network.lips(faces[1:]), lips[1:], rtol=1e-3, atol=1e-4)
+        lips, sound = network.embed_lips(faces), network.embed_audio(cepstra)
+        torch.testing.assert_close(network.embed_lips(faces[1:]), lips[1:], rtol=1e-3, atol=1e-4)
     assert lips.shape == (2, 1024)
     assert sound.shape == (3, 1024)
 
@@ -58,7 +60,7 @@ def test_both_towers_give_1024_numbers_whatever_the_batch(network):
 def test_distances_equal_a_loop_over_frames_and_shifts():
     rng = torch.Generator().manual_seed(2)
     lips, sound = (torch.randn(7, 4, generator=rng) for _ in range(2))
-    found = distances(lips, sound, most_shift=3)
+    found = shift_distances(lips, sound, max_shift=3)
     for place, shift in enumerate(range(-3, 4)):
         heard = [sound[i + shift] if 0 <= i + shift < 7 else torch.zeros(4) for i in range(7)]
         expected = np.mean([float((lips[i] - heard[i] + 1e-6).norm()) for i in range(7)])
@@ -71,21 +73,21 @@ def test_sound_that_is_shifted_is_found_where_it_is(late):
     lips = torch.randn(60, 16, generator=rng)
     # Sound that comes `late` frames after the lips: its window i belongs to lips i - late.
     sound = lips.roll(late, dims=0)
-    confidence, distance, offset = verdict(distances(lips, sound))
+    confidence, distance, offset = scores_from_distances(shift_distances(lips, sound))
     assert offset == -late
     assert distance < 1
     assert confidence > 3
 
 
 def test_the_verdict_takes_the_lower_median():
-    assert verdict(np.array([5.0, 1.0, 4.0, 3.0])) == (2.0, 1.0, 1)
+    assert scores_from_distances(np.array([5.0, 1.0, 4.0, 3.0])) == (2.0, 1.0, 1)
 
 
 def test_crops_follow_the_published_square():
     pytest.importorskip("cv2", reason="opencv-python-headless is not installed (extra eval)")
     frames = np.zeros((10, 100, 120, 3), np.uint8)
     frames[:, 40:60, 50:70] = 200
-    cut = crops(frames, np.tile([50.0, 40.0, 70.0, 60.0], (10, 1)), Fraction(16))
+    cut = face_crops(frames, np.tile([50.0, 40.0, 70.0, 60.0], (10, 1)), Fraction(16))
     # 10 frames at 16 a second are 15 at 25; half a box of 10 px: rows 40 to 68, columns 46 to 74.
     assert cut.shape == (15, 224, 224, 3)
     assert cut[0, 5, 112, 0] == 200
@@ -95,7 +97,7 @@ def test_crops_follow_the_published_square():
 
 def test_cepstra_come_a_hundred_a_second():
     pytest.importorskip("python_speech_features", reason="python_speech_features is not installed (extra eval)")
-    found = mel_cepstra(plain_clip(PROMPT, seconds=1.0).waveform)
+    found = mel_cepstra(plain_clip(seconds=1.0).waveform)
     assert found.shape[0] == 13
     assert abs(found.shape[1] - 100) <= 1
 
@@ -105,23 +107,21 @@ def test_the_metric_measures_a_clip_the_same_twice_and_says_what_is_too_short(ne
         pytest.importorskip(package, reason=f"{package} is not installed (extra eval)")
     torch.save(network.state_dict(), tmp_path / "syncnet.model")
 
-    class Known(FaceTracker):
+    class KnownFace(FaceTracker):
         """Where the face is, without the networks that would find it."""
 
-        def __init__(self) -> None:
-            self.networks = {}
+        def landmarks(self, frames) -> FaceLandmarks:
+            points = np.tile(np.array([[8.0, 8.0], [24.0, 24.0]]), (len(frames), 234, 1))
+            return FaceLandmarks(points=points, visible=np.ones(len(frames), bool), num_faces=1)
 
-        def track(self, clip) -> FaceTrack:
-            points = np.tile(np.array([[8.0, 8.0], [24.0, 24.0]]), (len(clip.frames), 234, 1))
-            return FaceTrack(landmarks=points, seen=np.ones(len(clip.frames), bool), num_faces=1)
-
-    metric = LipSync(Known(), ResolvedWeights(label="syncnet", path=tmp_path / "syncnet.model"))
-    clip = plain_clip(PROMPT, seconds=1.0)
+    weights = {"syncnet": ResolvedWeights(label="syncnet", path=tmp_path / "syncnet.model")}
+    metric = SyncNetLipSync(MetricContext(weights=weights, faces=KnownFace()))
+    clip = plain_clip(seconds=1.0)
     first, second = (metric.measure(clip, PROMPT).scores for _ in range(2))
     assert first == second
     assert first["ls"] >= 0
     assert first["sync_offset_ms"] % 40 == 0
     with pytest.raises(NotMeasured, match=r"shorter than 0\.84 s"):
-        metric.measure(plain_clip(PROMPT, seconds=0.5), PROMPT)
+        metric.measure(plain_clip(seconds=0.5), PROMPT)
     with pytest.raises(NotMeasured, match="silent"):
-        metric.measure(plain_clip(PROMPT, seconds=1.0, loudness=0), PROMPT)
+        metric.measure(plain_clip(seconds=1.0, loudness=0), PROMPT)
