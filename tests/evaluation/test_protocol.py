@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from uniavgen.errors import DataError
-from uniavgen.evaluation.clip import MAX_S
+from uniavgen.evaluation import protocol
+from uniavgen.evaluation.clip import MAX_S, DecodedClip, read_clip
 from uniavgen.evaluation.prompts import read_prompts
 from uniavgen.evaluation.protocol import ClipMeasured, ClipRow, System, run
 from uniavgen.evaluation.store import ScoreStore
@@ -36,6 +37,21 @@ def test_the_control_meets_every_clip_with_another_prompt(clips, tmp_path):
     assert list(own.values("own").values()) == [1, 1, 1]
     assert list(other.values("own").values()) == [0, 0, 0]
     assert metric.measured == [("a", "a"), ("a", "b"), ("b", "b"), ("b", "c"), ("c", "c"), ("c", "a")]
+
+
+def test_clip_is_decoded_once_for_its_own_and_its_control_measurement(clips, tmp_path, monkeypatch):
+    decoded: list[str] = []
+
+    def counted(path: Path) -> DecodedClip:
+        decoded.append(path.name)
+        return read_clip(path)
+
+    monkeypatch.setattr(protocol, "read_clip", counted)
+    systems = [System(name="s", folder=clips), System(name="chance", folder=clips, mismatched_prompts=True)]
+    run(systems, prompt_set(*"abc"), [Loudness()], ScoreStore(tmp_path), {})
+    assert decoded == ["a.mp4", "b.mp4", "c.mp4"]
+    run(systems, prompt_set(*"abc"), [Loudness()], ScoreStore(tmp_path), {})
+    assert len(decoded) == 3
 
 
 def test_a_second_run_measures_nothing_and_says_the_same(clips, tmp_path):

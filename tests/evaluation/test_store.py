@@ -1,5 +1,7 @@
 """Measurements on disk: nothing is lost, nothing is measured twice."""
 
+import numpy as np
+
 from uniavgen.evaluation.metric import Measurement
 from uniavgen.evaluation.store import Failure, ScoreStore, metric_digest
 
@@ -38,3 +40,15 @@ def test_other_weights_are_another_measurement():
         == metric_digest(metric, {"net": "1"})
         != metric_digest(metric, {"net": "2"})
     )
+
+
+def test_arrays_lie_beside_the_scores_and_a_lost_file_is_measured_again(tmp_path):
+    features = np.arange(6, dtype=np.float16).reshape(2, 3)
+    ScoreStore(tmp_path).save("one", Measurement(scores={"a": 1.0}, arrays={"fid/true": features}))
+    stored = ScoreStore(tmp_path).load("one")
+    assert isinstance(stored, Measurement)
+    np.testing.assert_array_equal(stored.arrays["fid/true"], features)
+    assert "fid" not in (tmp_path / "scores.jsonl").read_text()
+    for file in (tmp_path / "arrays").iterdir():
+        file.unlink()
+    assert ScoreStore(tmp_path).load("one") is None
