@@ -113,7 +113,6 @@ def test_files_are_short():
     assert median(lengths.values()) <= 150
 
 
-@pytest.mark.xfail(reason="still to shrink")
 @pytest.mark.parametrize(("folder", "limit"), [("apps/cli", 1700), ("evaluation", 4000)])
 def test_folders_that_only_join_parts_stay_small(folder, limit):
     paths = (ROOT / "src" / "uniavgen" / folder).rglob("*.py")
