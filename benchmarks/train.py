@@ -11,6 +11,7 @@ update's time does. The share is of the peak measured in the same run.
 import argparse
 import statistics
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,9 @@ from uniavgen.data.words import Word
 from uniavgen.models.config import TransformerConfig
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.training.config import TrainConfig
-from uniavgen.training.dataloader import load_batches
-from uniavgen.training.loop import StepRecord, train
-from uniavgen.training.run import PRECISIONS, Run, build_run, model_settings, training_data
+from uniavgen.training.loop import StepRecord
+from uniavgen.training.randomness import default_generator
+from uniavgen.training.stage import PRECISIONS, StageRun, build_stage_run, build_training_data
 
 NUM_CLIPS = 8
 WORDS = ("good", "morning", "to", "all", "of", "you")
@@ -46,7 +47,7 @@ def main(words: Sequence[str] | None = None) -> None:
         dtype = PRECISIONS[config.train.precision] or torch.float32
         peak = matmul_peak(device, dtype)
         with tempfile.TemporaryDirectory() as folder:
-            write_features(Path(folder) / "features", model_settings(config), options.latent)
+            write_features(Path(folder) / "features", config.model, options.latent)
             work = counted(load(TrainConfig, [stage], [*options.set, "train.compile=false"]), Path(folder), options)
             lines.append({"stage": stage, **measured(config, Path(folder), options, device, work, peak),
                           "matmul_peak_flops_per_s": peak})  # fmt: skip
@@ -71,14 +72,20 @@ def measured(
 ) -> dict[str, Any]:
     """Times of the steps after `warm_up`, against the work of the same steps."""
     last = options.warm_up + options.steps
-    run, records = run_of(config, folder, device), []
+    run = build_run(config, folder, device)
+    tasks: list[str] = []
+    times: list[float] = []
 
     def note(record: StepRecord, _: Any) -> None:
-        records.append(record)
+        began = time.perf_counter()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        tasks.append(record.task)
+        times.append(record.seconds + time.perf_counter() - began)
 
-    train(run.state, run.step_function, load_batches(run.dataset, 0, last), run.config, (note,))
-    seconds = [record.seconds for record in records[options.warm_up :]]
-    flops = sum(work[record.task] for record in records[options.warm_up :])
+    run.train((note,), stopped=lambda: len(times) == last)
+    tasks, seconds = tasks[options.warm_up :], times[options.warm_up :]
+    flops = sum(work[task] for task in tasks)
     clips = config.train.batch_size * len(seconds)
     return {
         "frames": config.data.num_frames,
@@ -89,32 +96,31 @@ def measured(
         "clips_per_s": round(clips / sum(seconds), 4),
         "flops_per_clip": flops // clips,
         "share_of_peak": round(flops / sum(seconds) / peak, 4),
-        "tasks": {task: work[task] for task in sorted({record.task for record in records[options.warm_up :]})},
+        "tasks": {task: work[task] for task in sorted(set(tasks))},
     }
 
 
 def counted(config: TrainConfig, folder: Path, options: argparse.Namespace) -> dict[str, int]:
     """Task to the operations of one step of it, forward and backward, for the tasks of the measured steps."""
-    run = run_of(config, folder, torch.device("cpu"))
+    run = build_run(config, folder, torch.device("cpu"))
     run.state.model.train()
     work: dict[str, int] = {}
     for step in range(options.warm_up, options.warm_up + options.steps):
-        batch = run.dataset[step]
-        if (task := batch.spec.task.value) in work:
+        batch = run.objective.batch(step)
+        if (task := run.objective.task(batch)) in work:
             continue
         with FlopCounterMode(display=False) as counter:
-            losses = run.step_function(batch, step)
-            losses.total(config.stage.losses, step, config.train.steps).backward()
+            run.objective.losses(batch, step)["total"].backward()
         work[task] = counter.get_total_flops()
         run.state.optimizer.zero_grad(set_to_none=True)
     return work
 
 
-def run_of(config: TrainConfig, folder: Path, device: torch.device) -> Run:
-    sizes = model_settings(config)
-    data = training_data(config, sizes, [str(folder / "features")], SpeechSymbols.of().encode)
-    torch.manual_seed(config.train.seed)
-    return build_run(config, UniAVGenTransformer.from_settings(sizes), data, folder / "run", device)
+def build_run(config: TrainConfig, folder: Path, device: torch.device) -> StageRun:
+    data = build_training_data(config, [str(folder / "features")], SpeechSymbols.of().encode)
+    with default_generator(torch.Generator().manual_seed(config.train.seed)):
+        model = UniAVGenTransformer.from_settings(config.model)
+    return build_stage_run(config, model, data, folder / "run", device)
 
 
 def write_features(folder: Path, sizes: TransformerConfig, latent: str) -> None:
@@ -123,14 +129,14 @@ def write_features(folder: Path, sizes: TransformerConfig, latent: str) -> None:
     timing = sizes.timebase.clip(81)
     rows, columns = (int(side) for side in latent.split("x"))
     tokens = rows * columns // (sizes.video.patch[1] * sizes.video.patch[2])
-    said = [Word(text=word, start_s=0.4 + 0.3 * i, end_s=0.7 + 0.3 * i) for i, word in enumerate(WORDS)]
+    words = [Word(text=word, start_s=0.4 + 0.3 * i, end_s=0.7 + 0.3 * i) for i, word in enumerate(WORDS)]
 
     def features(key: str, speaker: str) -> Features:
         return Features(
             key=key,
             text=" ".join(WORDS),
             speaker=speaker,
-            words=tuple(said),
+            words=tuple(words),
             mel=torch.randn(timing.num_audio_tokens, sizes.audio.mel_bins, generator=generator),
             latents=torch.randn(
                 sizes.video.latent_channels, timing.num_latent_frames, rows, columns, generator=generator

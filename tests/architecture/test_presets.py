@@ -26,12 +26,6 @@ PARTS = {"nano/data"}
 
 @pytest.mark.parametrize("name", sorted({*preset_names()} - PARTS))
 def test_preset_parses_and_comes_back(name):
-    owner = OWNERS[name.rpartition("/")[2]]
+    owner = TrainConfig if name.startswith("ablations/") else OWNERS[name.rpartition("/")[2]]
     settings = load(owner, [name])
     assert parse(owner, dump(settings)) == settings
-
-
-def test_stages_name_models_that_exist():
-    stages = [load(TrainConfig, [name]) for name in preset_names() if "/stage" in name]
-    assert {stage.model for stage in stages} <= {*preset_names()}
-    assert len(stages) >= 6

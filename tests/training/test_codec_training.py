@@ -1,5 +1,4 @@
 import io
-import itertools
 import json
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from uniavgen.training.codecs.caption import (
     synthetic_caption_examples,
 )
 from uniavgen.training.codecs.discriminators import DiscriminatorConfig
-from uniavgen.training.codecs.loop import LoopConfig, Objective, train
+from uniavgen.training.codecs.run import CodecLoopConfig, train_codec
 from uniavgen.training.codecs.video_vae import (
     TrainingPhase,
     VideoVAEObjective,
@@ -36,11 +35,13 @@ from uniavgen.training.codecs.video_vae import (
 from uniavgen.training.codecs.video_vae_init import (
     init_framewise,
     init_with_principal_components,
-    linear_part,
+    linear_view,
 )
 from uniavgen.training.codecs.vocoder import VocoderConfig, VocoderObjective, VocoderTrainConfig, spectral_distance
 from uniavgen.training.codecs.waveforms import read_waveforms
 from uniavgen.training.codecs.weighted_clips import RegionWeights, WeightedClips
+from uniavgen.training.loop import StepRecord
+from uniavgen.training.objective import Objective
 
 CPU = torch.device("cpu")
 SIZE, FRAMES = 32, 9
@@ -88,8 +89,8 @@ def _wav(samples: np.ndarray) -> bytes:
     return stored.getvalue()
 
 
-def loop(steps: int = 4) -> LoopConfig:
-    return LoopConfig(steps=steps, lr=3e-3, warmup_steps=2, save_every=2)
+def loop(steps: int = 4) -> CodecLoopConfig:
+    return CodecLoopConfig(steps=steps, lr=3e-3, warmup_steps=2, save_every=2)
 
 
 def vocoder(folder: Path) -> Objective:
@@ -126,34 +127,42 @@ def caption(folder: Path) -> Objective:
     return CaptionObjective(config, read_caption_examples(folder, bounds), CPU)
 
 
+def records_of(objective: Objective, config: CodecLoopConfig, folder: Path, last_step: int = 10**9) -> list[StepRecord]:
+    """Train a codec; the record of every step."""
+    records: list[StepRecord] = []
+    stopped = lambda: bool(records) and records[-1].step >= last_step  # noqa: E731
+    train_codec(objective, config, folder, [lambda record, state: records.append(record)], stopped)
+    return records
+
+
 @pytest.mark.parametrize("make", [vocoder, video_vae, caption])
 def test_resume_equals_no_interruption(make, shards: Path, tmp_path: Path):
     whole, first, second = make(shards), make(shards), make(shards)
-    losses = [record.losses["total"] for record in train(whole, loop(), tmp_path / "whole")]
-    head = list(itertools.islice(train(first, loop(), tmp_path / "parts"), 3))
+    losses = [record.values["total"] for record in records_of(whole, loop(), tmp_path / "whole")]
+    head = records_of(first, loop(), tmp_path / "parts", last_step=3)
     # The third step was done but not saved: a resumed run does it again.
-    tail = list(train(second, loop(), tmp_path / "parts"))
+    tail = records_of(second, loop(), tmp_path / "parts")
     assert [record.step for record in tail] == [3, 4]
-    assert [record.losses["total"] for record in [*head[:2], *tail]] == losses
+    assert [record.values["total"] for record in [*head[:2], *tail]] == losses
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, second.model.state_dict()[name]), name
-    assert not list(tmp_path.rglob("*.unfinished"))
+    assert [path.name for path in (tmp_path / "parts").iterdir()] == ["step-00000004"]
 
 
 def test_discriminators_begin_after_their_share_of_the_steps(shards: Path, tmp_path: Path):
-    records = list(train(vocoder(shards), loop(), tmp_path))
+    records = records_of(vocoder(shards), loop(), tmp_path)
     assert ["discriminator" in record.losses for record in records] == [False, False, False, True]
 
 
 def test_training_lowers_the_loss(shards: Path, tmp_path: Path):
     config = loop(steps=30)
-    records = list(train(caption(shards), config, tmp_path))
-    assert records[-1].losses["total"] < 0.9 * records[0].losses["total"]
+    records = records_of(caption(shards), config, tmp_path)
+    assert records[-1].values["total"] < 0.9 * records[0].values["total"]
 
 
 def test_the_rate_warms_up_and_ends_low():
-    config = LoopConfig(steps=100, lr=1.0, warmup_steps=10, decay_share=0.5)
-    rates = [config.rate(step) for step in range(100)]
+    config = CodecLoopConfig(steps=100, lr=1.0, warmup_steps=10, decay_share=0.5)
+    rates = [config.schedule().at(step) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[9:50] == pytest.approx([1.0] * 41)
     assert sorted(rates[50:], reverse=True) == rates[50:]
@@ -161,9 +170,9 @@ def test_the_rate_warms_up_and_ends_low():
 
 
 def test_a_foreign_state_is_refused(shards: Path, tmp_path: Path):
-    list(train(vocoder(shards), loop(), tmp_path))
-    with pytest.raises(CheckpointError, match="not a state of this run"):
-        next(train(caption(shards), loop(), tmp_path))
+    train_codec(vocoder(shards), loop(), tmp_path)
+    with pytest.raises(CheckpointError, match="does not fit this run"):
+        train_codec(caption(shards), loop(), tmp_path)
 
 
 def test_phases_share_the_steps():
@@ -230,18 +239,19 @@ def test_the_linear_part_is_what_the_silenced_autoencoder_does():
     init_with_principal_components(vae, pixels[:, :, :1])
     codec = VideoCodec(vae)
     whole = codec.decode(codec.encode(pixels))
-    with linear_part(vae):
-        torch.testing.assert_close(codec.decode(codec.encode(pixels)), whole, rtol=1e-4, atol=1e-5)
+    linear = VideoCodec(linear_view(vae))
+    torch.testing.assert_close(linear.decode(linear.encode(pixels)), whole, rtol=1e-4, atol=1e-5)
     torch.nn.init.ones_(vae.decoder.mid_block.resnets[0].conv2.weight)
     assert not torch.allclose(codec.decode(codec.encode(pixels)), whole)
-    with linear_part(vae):
-        torch.testing.assert_close(codec.decode(codec.encode(pixels)), whole, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(linear.decode(linear.encode(pixels)), whole, rtol=1e-4, atol=1e-5)
+    # Parameters are shared: what is trained in the view is trained in the autoencoder.
+    assert {id(value) for value in linear_view(vae).parameters()} < {id(value) for value in vae.parameters()}
 
 
 def test_finished_latents_have_mean_0_and_deviation_1(shards: Path):
     objective = VideoVAEObjective.from_folder(vae_config(), shards, CPU)
-    store_latent_statistics(objective.model, objective.pictures)
-    frames = torch.cat([to_pixels(torch.from_numpy(objective.pictures.read(i).frames[None])) for i in range(3)])
+    store_latent_statistics(objective.model, objective.clips)
+    frames = torch.cat([to_pixels(torch.from_numpy(objective.clips.read(i).frames[None])) for i in range(3)])
     latents = VideoCodec(objective.model).encode(frames)
     assert torch.allclose(latents.mean(dim=(0, 2, 3, 4)), torch.zeros(3), atol=1e-3)
     assert torch.allclose(latents.std(dim=(0, 2, 3, 4), correction=0), torch.ones(3), atol=1e-3)
@@ -257,11 +267,11 @@ def further_config(steps: int, latent_weight: float) -> VideoVAETrainConfig:
 def test_training_goes_on_near_the_latents_it_was_given(shards: Path, tmp_path: Path):
     def moved(latent_weight: float) -> float:
         before, given = (VideoVAEObjective.from_folder(vae_config(), shards, CPU).model for _ in range(2))
-        objective = VideoVAEObjective.from_folder(further_config(30, latent_weight), shards, CPU, start=given)
-        first, *_, last = train(objective, objective.config.loop, tmp_path / str(latent_weight))
-        assert first.losses.get("latent", 0.0) == pytest.approx(0, abs=1e-10)
-        assert last.losses["total"] < first.losses["total"]
-        frames = to_pixels(torch.from_numpy(objective.pictures.read(0).frames[None]))
+        objective = VideoVAEObjective.from_folder(further_config(30, latent_weight), shards, CPU, initial=given)
+        first, *_, last = records_of(objective, objective.config.loop, tmp_path / str(latent_weight))
+        assert first.values.get("latent", 0.0) == pytest.approx(0, abs=1e-10)
+        assert last.values["total"] < first.values["total"]
+        frames = to_pixels(torch.from_numpy(objective.clips.read(0).frames[None]))
         latents = [VideoCodec(vae).encode(frames) for vae in (before, objective.model)]
         return float((latents[1] - latents[0]).square().mean())
 

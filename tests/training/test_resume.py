@@ -6,24 +6,21 @@ from tiny_run import config, model, run
 
 from uniavgen.errors import CheckpointError, OutputError
 from uniavgen.training.callbacks import save_weights
-from uniavgen.training.dataloader import load_batches
-from uniavgen.training.loop import train
-from uniavgen.training.state import checkpoints, load_initial, restore, save
+from uniavgen.training.initial_weights import load_initial_weights
+from uniavgen.training.state import checkpoints, restore, save
 
 
-def go(the_run, until, workers=0):
-    """Train up to step `until`; losses by part of every step."""
-    losses = []
-    steps = load_batches(the_run.dataset, the_run.state.step, the_run.config.train.steps, workers)
-    train(
-        the_run.state,
-        the_run.step_function,
-        steps,
-        the_run.config,
-        callbacks=[lambda record, state: losses.append((record.task, record.losses, record.grad_norm))],
-        stopped=lambda: the_run.state.step >= until,
-    )
-    return losses
+def train_until(the_run, step):
+    """Train up to a step; task, losses and gradient norm of every step."""
+    seen = []
+    the_run.train([lambda record, state: seen.append((record.task, record.values))], lambda: the_run.state.step >= step)
+    return seen
+
+
+def saved(the_run):
+    """Save now; the checkpoint's folder."""
+    the_run.checkpoint_callback.save(the_run.state)
+    return checkpoints(the_run.checkpoint_callback.folder)[-1]
 
 
 def everything(state):
@@ -38,13 +35,13 @@ def everything(state):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_resumed_run_equals_uninterrupted_run(folder, tmp_path, workers):
     whole = run(folder, tmp_path / "whole")
-    losses = go(whole, until=6)
+    losses = train_until(whole, 6)
     first = run(folder, tmp_path / "parts")
-    before = go(first, until=3)
-    checkpoint = first.checkpoint_callback.save(first.state)
-    second = run(folder, tmp_path / "parts", seed=1)
+    before = train_until(first, 3)
+    checkpoint = saved(first)
+    second = run(folder, tmp_path / "parts", config(f"data.workers={workers}"), seed=1)
     restore(second.state, checkpoint)
-    after = go(second, until=6, workers=workers)
+    after = train_until(second, 6)
     assert before + after == losses
     expected, found = everything(whole.state), everything(second.state)
     assert expected.keys() == found.keys()
@@ -70,7 +67,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_nothing(folder, tmp_path):
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "ema.safetensors", "train.json"])
 def test_damaged_checkpoint_is_told(folder, tmp_path, name):
     one = run(folder, tmp_path)
-    file = one.checkpoint_callback.save(one.state) / name
+    file = saved(one) / name
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with pytest.raises(CheckpointError, match="does not fit this run"):
         restore(one.state, file.parent)
@@ -78,22 +75,22 @@ def test_damaged_checkpoint_is_told(folder, tmp_path, name):
 
 def test_next_stage_begins_with_the_averaged_weights_from_any_form(folder, tmp_path):
     one = run(folder, tmp_path)
-    go(one, until=2)
-    checkpoint = one.checkpoint_callback.save(one.state)
+    train_until(one, 2)
+    checkpoint = saved(one)
     save_weights(one.state, tmp_path / "transformer")
     for source in (checkpoint, tmp_path, tmp_path / "transformer"):
         begun = model(seed=2)
-        load_initial(begun, source)
+        load_initial_weights(begun, source)
         parameters = dict(begun.named_parameters())
         assert all(torch.equal(parameters[name], average) for name, average in one.state.ema.averages.items())
 
 
 def test_weights_that_are_missing_or_foreign_are_told(folder, tmp_path):
     with pytest.raises(CheckpointError, match="no weights"):
-        load_initial(model(), tmp_path)
+        load_initial_weights(model(), tmp_path)
     one = run(folder, tmp_path, config("train.steps=2"))
-    checkpoint = one.checkpoint_callback.save(one.state)
+    checkpoint = saved(one)
     other = model()
     del other.blocks[2]
     with pytest.raises(CheckpointError, match="do not fit this model"):
-        load_initial(other, checkpoint)
+        load_initial_weights(other, checkpoint)

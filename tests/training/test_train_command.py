@@ -145,7 +145,7 @@ def test_printed_settings_are_settings(capsys):
         (["--resume", "--init", "nowhere"], "use one of them"),
         (["--watch", "nowhere"], "both"),
         (["--device", "tpu"], "device"),
-        (["-s", "model=base/model"], "base/model knows 2545 speech symbols, printable ASCII has 95; give"),
+        (["-s", "model=base/model"], "the model has 2545 speech symbols, printable ASCII has 95; give"),
         (["--vocab", "nowhere.txt"], "no speech symbols in nowhere.txt"),
     ],
 )

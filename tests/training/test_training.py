@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,12 @@ import torch
 from tiny_run import config, model, run
 
 from uniavgen.config import dump, load, parse, preset_names
+from uniavgen.distributed import ParallelContext
 from uniavgen.errors import ConfigError
 from uniavgen.training.config import OptimConfig, TrainConfig
-from uniavgen.training.dataloader import StepDataset, load_batches
+from uniavgen.training.dataloader import load_batches
 from uniavgen.training.ema import EMA
-from uniavgen.training.loop import train
-from uniavgen.training.optimizer import build_optimizer, freeze_others, learning_rate
-from uniavgen.training.parallel import World
+from uniavgen.training.optimizer import build_optimizer, select_trainable
 
 JOINT_ONLY = "stage.tasks.ratios={reference_audio: 0, continuation: 0, dubbing: 0, animation: 0}"
 GOLDEN = Path(__file__).parent / "golden_losses.json"
@@ -31,11 +31,10 @@ def test_twenty_steps_learn_and_match_the_golden_losses(folder, tmp_path):
     """`UNIAVGEN_REGENERATE=1 pytest tests/training` rewrites the file."""
     settings = config("train.steps=20", "train.batch_size=4", "optim.lr=0.005", "optim.decay_steps=0", JOINT_ONLY)
     one, totals = run(folder, tmp_path, settings), []
-    steps = load_batches(one.dataset, 0, 20)
-    train(one.state, one.step_function, steps, settings, [lambda record, state: totals.append(record.losses["total"])])
+    one.train([lambda record, state: totals.append(record.values["total"])])
     if os.environ.get("UNIAVGEN_REGENERATE"):
         GOLDEN.write_text(json.dumps([round(total, 4) for total in totals]) + "\n")
-    again = one.step_function(one.dataset[0], 0).total(settings.stage.losses, 0, 20)
+    again = one.objective.losses(one.objective.batch(0), 0)["total"]
     assert float(again.detach()) < 0.9 * totals[0]
     assert totals == pytest.approx(json.loads(GOLDEN.read_text()), rel=0.02)
 
@@ -62,7 +61,7 @@ def test_only_the_trainable_set_changes(folder, tmp_path):
     settings = config(patterns, "stage.branches=audio", JOINT_ONLY, "train.steps=2")
     one = run(folder, tmp_path, settings)
     before = {name: value.clone() for name, value in one.state.model.state_dict().items()}
-    train(one.state, one.step_function, load_batches(one.dataset, 0, 2), settings)
+    one.train()
     changed = {n for n, value in one.state.model.state_dict().items() if not torch.equal(value, before[n])}
     audio = {n for n in before if n.startswith("audio_stem.") or (n.startswith("blocks.") and ".audio." in n)}
     assert changed == audio - {"audio_stem.padding"}
@@ -70,34 +69,33 @@ def test_only_the_trainable_set_changes(folder, tmp_path):
 
 def test_a_pattern_without_parameters_is_told():
     with pytest.raises(ConfigError, match="no parameter"):
-        freeze_others(model(), ["audio.*"])
+        select_trainable(model(), ["audio.*"])
 
 
 def test_weight_decay_spares_vectors():
-    groups = build_optimizer(model(), OptimConfig()).param_groups
+    groups = build_optimizer(model(), lr=1e-3, weight_decay=0.01).param_groups
     assert {p.ndim >= 2 for p in groups[0]["params"]} == {True}
     assert {p.ndim >= 2 for p in groups[1]["params"]} == {False}
     assert (groups[0]["weight_decay"], groups[1]["weight_decay"]) == (0.01, 0.0)
 
 
 def test_learning_rate_warms_up_stays_and_falls():
-    settings = OptimConfig(lr=1.0, warmup_steps=4, decay_steps=5)
-    rates = [learning_rate(settings, step, 20) for step in range(20)]
+    schedule = OptimConfig(lr=1.0, warmup_steps=4, decay_steps=5).schedule(20)
+    rates = [schedule.at(step) for step in range(20)]
     assert rates[:5] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
     assert rates[14:] == pytest.approx([1.0, 1.0, 0.8, 0.6, 0.4, 0.2])
 
 
 def test_readers_and_processes_do_not_change_what_comes(folder, tmp_path):
-    one = run(folder, tmp_path, config("train.steps=4")).dataset
+    one = run(folder, tmp_path, config("train.steps=4")).objective.dataset
     alone = list(load_batches(one, 1, 4))
     for workers in (1, 2):
         for expected, found in zip(alone, load_batches(one, 1, 4, workers), strict=True):
             assert expected.spec == found.spec
             assert torch.equal(expected.mel, found.mel)
             assert torch.equal(expected.text.speech, found.text.speech)
-    shares = [
-        list(load_batches(StepDataset(**{**vars(one), "world": World(rank=rank, size=2)}), 1, 4)) for rank in range(2)
-    ]  # fmt: skip
+    ranks = [replace(one, context=ParallelContext(rank=rank, world_size=2)) for rank in range(2)]
+    shares = [list(load_batches(rank, 1, 4)) for rank in ranks]
     for expected, *parts in zip(alone, *shares, strict=True):
         assert torch.equal(expected.mel, torch.cat([part.mel for part in parts]))
         assert all(part.spec == expected.spec for part in parts)
@@ -109,8 +107,8 @@ def test_bf16_keeps_weights_and_moments_in_float32(folder, tmp_path):
     settings = config("train.precision=bf16", "train.steps=1")
     one = run(folder, tmp_path, settings)
     records = []
-    train(one.state, one.step_function, load_batches(one.dataset, 0, 1), settings, [lambda r, s: records.append(r)])
-    assert records[0].losses["total"] > 0
+    one.train([lambda record, state: records.append(record)])
+    assert records[0].values["total"] > 0
     assert {p.dtype for p in one.state.model.parameters()} == {torch.float32}
     assert {v.dtype for held in one.state.optimizer.state.values() for v in held.values()} == {torch.float32}
 
@@ -119,7 +117,7 @@ def test_tensorboard_gets_curves_and_sampled_clips(folder, tmp_path):
     import numpy as np
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from uniavgen.training.callbacks import SampledClip, TensorBoardCallback
+    from uniavgen.training.callbacks import CurveCallback, SampleCallback, SampledClip, open_tensorboard
 
     def sample(averaged):
         assert not averaged.training
@@ -134,9 +132,9 @@ def test_tensorboard_gets_curves_and_sampled_clips(folder, tmp_path):
 
     settings = config("train.steps=2")
     one = run(folder, tmp_path, settings)
-    board = TensorBoardCallback(tmp_path / "curves", log_every=1, sample_every=2, sample=sample)
-    train(one.state, one.step_function, load_batches(one.dataset, 0, 2), settings, [board])
-    board.close()
+    writer = open_tensorboard(tmp_path / "curves")
+    one.train([CurveCallback(writer=writer, every=1), SampleCallback(writer=writer, sample=sample, every=2)])
+    writer.close()
     events = EventAccumulator(str(tmp_path / "curves")).Reload().Tags()
     assert {"loss/total", "run/lr", "run/grad_norm"} <= set(events["scalars"])
     assert set(events["images"]) == {"a/frames", "a/mel"}

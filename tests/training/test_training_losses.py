@@ -29,7 +29,7 @@ GIVEN = {
 def batch(folder, task, settings=None):
     frames, tokens, reference = GIVEN[task]
     drawn = StepSpec(task=task, given_frames=frames, given_tokens=tokens, reference_tokens=reference)
-    return run(folder, Path(folder), settings).dataset.data.batch(drawn, range(3))
+    return run(folder, Path(folder), settings).objective.dataset.data.batch(drawn, range(3))
 
 
 def test_velocity_loss_is_the_mean_over_noisy_tokens():

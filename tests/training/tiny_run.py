@@ -11,7 +11,7 @@ from uniavgen.data.words import Word
 from uniavgen.models.config import TransformerConfig
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.training.config import TrainConfig
-from uniavgen.training.run import Run, build_run, training_data
+from uniavgen.training.stage import StageRun, build_stage_run, build_training_data
 
 SETTINGS = load(TransformerConfig, ["tiny/model"])
 FRAMES = 9
@@ -75,7 +75,7 @@ def model(seed: int = 0) -> UniAVGenTransformer:
     return made
 
 
-def run(folder: str, out: Path, settings: TrainConfig | None = None, seed: int = 0) -> Run:
+def run(folder: str, out: Path, settings: TrainConfig | None = None, seed: int = 0) -> StageRun:
     settings = settings or config()
-    data = training_data(settings, SETTINGS, [folder], symbols)
-    return build_run(settings, model(seed), data, out, torch.device("cpu"))
+    data = build_training_data(settings, [folder], symbols)
+    return build_stage_run(settings, model(seed), data, out, torch.device("cpu"))

@@ -7,8 +7,10 @@ from typing import ClassVar, Literal
 from uniavgen.config import Config
 from uniavgen.errors import ConfigError
 from uniavgen.flow.guidance import Dropout
+from uniavgen.models.config import TransformerConfig
 from uniavgen.tasks.mixture import MixtureConfig
 from uniavgen.tasks.table import TASKS, ModalityRole
+from uniavgen.training.optimizer import LearningRateSchedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +86,15 @@ class OptimConfig(Config):
     """Last steps of the run, over which the rate falls linearly to 0; none in the paper."""
     max_grad_norm: float = 1.0
 
+    def schedule(self, num_steps: int) -> LearningRateSchedule:
+        """Returns the learning rate of a run of `num_steps` steps."""
+        return LearningRateSchedule(
+            peak=self.lr,
+            num_steps=num_steps,
+            warmup_steps=self.warmup_steps,
+            decay_start=num_steps - self.decay_steps,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(Config):
@@ -131,8 +142,8 @@ class RunConfig(Config):
 class TrainConfig(Config):
     """One run of one stage."""
 
-    model: str
-    """Preset or YAML file of the transformer's sizes."""
+    model: TransformerConfig
+    """Settings of the transformer, or the name of the preset or YAML file that holds them."""
     stage: StageConfig
     train: RunConfig
     optim: OptimConfig = field(default_factory=OptimConfig)

@@ -6,28 +6,31 @@ from dataclasses import dataclass
 from torch.utils.data import DataLoader, Dataset
 
 from uniavgen.data.dataset import Batch, TrainingData
+from uniavgen.distributed import SINGLE_PROCESS, ParallelContext
 from uniavgen.tasks.mixture import MixtureConfig, sample_step, step_generator
-from uniavgen.training.parallel import SINGLE, World
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepDataset(Dataset[Batch]):
-    """Step (from 0) to this process's batch. The task and its lengths are drawn once a step, equal on all ranks."""
+    """This process's batch of each step (from 0). The task and its lengths are sampled once a step, alike on all
+    ranks."""
 
     data: TrainingData
     mixture: MixtureConfig
     seed: int
     batch_size: int
-    world: World = SINGLE
+    """Over all processes."""
+    context: ParallelContext = SINGLE_PROCESS
 
     def __getitem__(self, step: int) -> Batch:
-        drawn = sample_step(self.mixture, self.data.timing, step_generator(self.seed, step))
-        return self.data.batch(drawn, self.world.sample_indices(step, self.batch_size))
+        spec = sample_step(self.mixture, self.data.timing, step_generator(self.seed, step))
+        return self.data.batch(spec, self.context.sample_indices(step, self.batch_size))
 
 
-def load_batches(steps: StepDataset, first: int, last: int, workers: int = 0) -> Iterator[Batch]:
-    """Batches of the steps `first` to `last` - 1."""
+def load_batches(dataset: StepDataset, first: int, last: int, workers: int = 0) -> Iterator[Batch]:
+    """Yields the batches of the steps `first` to `last` - 1."""
     if workers == 0:
-        return (steps[step] for step in range(first, last))
-    loader = DataLoader(steps, sampler=range(first, last), batch_size=None, num_workers=workers, prefetch_factor=2)
+        return (dataset[step] for step in range(first, last))
+    # batch_size=None: an item of the data set is a whole batch already.
+    loader = DataLoader(dataset, sampler=range(first, last), batch_size=None, num_workers=workers, prefetch_factor=2)
     return iter(loader)

@@ -1,4 +1,5 @@
-"""Averaged weights: e <- d e + (1 - d) w after every step, d growing from 0.1 to its final value."""
+"""Exponential moving average of weights: e <- d e + (1 - d) w after every step, d growing from 0.1 to its final
+value."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,26 +20,28 @@ class EMA:
         }
 
     def decay_at(self, step: int) -> float:
-        """Decay after `step` steps (from 1): young averages forget their random start."""
+        """Returns d after `step` steps (from 1): min(decay, step / (step + 9)), so that the random start is soon
+        forgotten."""
         return min(self.decay, step / (step + 9))
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Take the weights after step number `step` (from 1) into the average."""
+        """Takes the weights after step number `step` (from 1) into the average."""
         parameters = dict(model.named_parameters())
         current = [parameters[name].detach().float() for name in self.averages]
+        # One kernel for all weights; torch.optim averages in the same way.
         torch._foreach_lerp_(list(self.averages.values()), current, 1 - self.decay_at(step))
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
-        """The model with averaged weights while the block runs."""
+        """Gives the model averaged weights while the context is open."""
         parameters = dict(model.named_parameters())
-        kept = {name: parameters[name].detach().clone() for name in self.averages}
+        current = {name: parameters[name].detach().clone() for name in self.averages}
         _assign(parameters, self.averages)
         try:
             yield
         finally:
-            _assign(parameters, kept)
+            _assign(parameters, current)
 
 
 @torch.no_grad()

@@ -1,91 +1,115 @@
-"""The order of things in training, and nothing else: losses, gradients, optimiser, average, callbacks."""
+"""The one training loop, for stages, codecs and perception networks: losses, gradients, optimiser, average, callbacks.
 
-import logging
-import math
+Nothing in it reads a value from the device, so a GPU is never waited for but by a callback that logs.
+"""
+
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
-from uniavgen.data.dataset import Batch
-from uniavgen.training.config import TrainConfig
-from uniavgen.training.losses import Losses
-from uniavgen.training.optimizer import learning_rate
+from uniavgen.training.objective import Objective
+from uniavgen.training.optimizer import LearningRateSchedule
 from uniavgen.training.state import TrainState
 
-logger = logging.getLogger(__name__)
+BatchT = TypeVar("BatchT")
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepRecord:
-    """What callbacks get after a step."""
+    """What callbacks get after a step. Tensors are detached and stay on the device."""
 
     step: int
     """Steps done, from 1."""
     num_steps: int
     task: str
-    losses: dict[str, float]
+    """Task of the step; empty where the objective has none."""
+    losses: Mapping[str, Float[Tensor, ""]]
     """Parts and `total`."""
+    grad_norm: Float[Tensor, ""]
+    """Before clipping; the largest of several groups."""
+    num_skipped: Float[Tensor, ""]
+    """Updates since the beginning of this call of `train` that were skipped, because the gradient was not finite."""
     lr: float
-    grad_norm: float
     seconds: float
+    """Of the host; a GPU may still be at work."""
+
+    @cached_property
+    def values(self) -> dict[str, float]:
+        """The losses, `grad_norm` and `num_skipped` as numbers.
+
+        Waits for the device, once a record: all numbers are copied together, and later reads get the same ones.
+        """
+        scalars = {**self.losses, "grad_norm": self.grad_norm, "num_skipped": self.num_skipped}
+        numbers = torch.stack([value.float() for value in scalars.values()]).tolist()
+        return dict(zip(scalars, numbers, strict=True))
 
 
 Callback = Callable[[StepRecord, TrainState], None]
 """Logs, saves or samples after a step. It cannot change training."""
-StepFunction = Callable[[Batch, int], Losses]
-"""Batch and step (from 0) to losses."""
 
 
 def train(
+    objective: Objective[BatchT],
     state: TrainState,
-    step_function: StepFunction,
-    batches: Iterable[Batch],
-    config: TrainConfig,
+    schedule: LearningRateSchedule,
+    *,
+    max_grad_norm: float = 1.0,
     callbacks: Iterable[Callback] = (),
     stopped: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Train from `state.step` to `config.train.steps`, or until `stopped()` says so between two steps.
+    """Trains from `state.step` to `schedule.num_steps`, or until `stopped()` is true between two steps.
 
-    `batches` begins at `state.step`. A step whose gradient is not finite changes no weights.
+    A step whose gradient is not finite changes no weights.
     """
     callbacks = tuple(callbacks)
     state.model.train()
-    num_steps = config.train.steps
-    for batch in batches:
-        if state.step >= num_steps or stopped():
+    num_skipped = torch.zeros(())
+    for batch in objective.batches(state.step, schedule.num_steps):
+        if stopped():
             break
-        began = time.perf_counter()
-        lr = learning_rate(config.optim, state.step, num_steps)
-        losses = step_function(batch, state.step)
-        total = losses.total(config.stage.losses, state.step, num_steps)
-        norm = _update(state, total, lr, config.optim.max_grad_norm)
+        began, lr = time.perf_counter(), schedule.at(state.step)
+        losses = objective.losses(batch, state.step)
+        grad_norm = _update(state.optimizer, losses["total"], objective.clip_groups(), lr, max_grad_norm)
+        num_skipped = num_skipped.to(grad_norm.device) + (~grad_norm.isfinite()).float()
         state.step += 1
         if state.ema is not None:
             state.ema.update(state.model, state.step)
         record = StepRecord(
             step=state.step,
-            num_steps=num_steps,
-            task=batch.spec.task.value,
-            losses={name: float(part.detach()) for name, part in (losses.named() | {"total": total}).items()},
+            num_steps=schedule.num_steps,
+            task=objective.task(batch),
+            losses={name: loss.detach() for name, loss in losses.items()},
+            grad_norm=grad_norm,
+            num_skipped=num_skipped,
             lr=lr,
-            grad_norm=norm,
             seconds=time.perf_counter() - began,
         )
         for callback in callbacks:
             callback(record, state)
 
 
-def _update(state: TrainState, total: torch.Tensor, lr: float, max_grad_norm: float) -> float:
-    state.optimizer.zero_grad(set_to_none=True)
+def _update(
+    optimizer: torch.optim.Optimizer,
+    total: Float[Tensor, ""],
+    clip_groups: Iterable[nn.Module],
+    lr: float,
+    max_grad_norm: float,
+) -> Float[Tensor, ""]:
+    """Takes one optimiser step and returns the norm of the gradient before clipping."""
+    optimizer.zero_grad(set_to_none=True)
     total.backward()
-    norm = float(nn.utils.clip_grad_norm_(state.model.parameters(), max_grad_norm))
-    if not math.isfinite(norm):
-        logger.warning("step %d has a gradient of norm %s; its update is left out", state.step + 1, norm)
-        return norm
-    for group in state.optimizer.param_groups:
+    norms = [nn.utils.clip_grad_norm_(group.parameters(), max_grad_norm) for group in clip_groups]
+    grad_norm = torch.stack(norms).max()
+    for group in optimizer.param_groups:
         group["lr"] = lr
-    state.optimizer.step()
-    return norm
+    # Fused kernels look at `found_inf` on the device and then change nothing, as for torch.amp.GradScaler: asking
+    # for the norm here would wait for the device at every step.
+    optimizer.found_inf = (~grad_norm.isfinite()).float()
+    optimizer.step()
+    return grad_norm

@@ -1,7 +1,7 @@
-"""Training of the small caption encoder: its features must tell the facts of a caption, and every word of it.
+"""Training of the small caption encoder: from its features, the facts of a caption and all of its words are predicted.
 
-Each fact has a query that attends over the features, as the video branch does. Some words are hidden; all are told from
-their own feature. [ours]
+L = L_facts + word_weight L_words, both cross entropies. Each fact has a query that attends over the features, as the
+video branch does. Some words are masked; every word is predicted from the feature at its own position. [ours]
 
 Letters: b batch, m caption tokens, d width, facts.
 """
@@ -29,7 +29,9 @@ from uniavgen.synth.captions import build_caption, person_words
 from uniavgen.synth.identity import ANCESTRIES, GENDERS, Identity
 from uniavgen.synth.moods import MOODS, STRENGTHS
 from uniavgen.synth.scene import PLACES
-from uniavgen.training.codecs.loop import LoopConfig, Objective, seeded, step_rng
+from uniavgen.training.codecs.run import CodecLoopConfig
+from uniavgen.training.objective import Objective
+from uniavgen.training.randomness import default_generator, step_rng
 
 IGNORED_CLASS = -100
 """Class of a fact that a sample lacks; carries no loss."""
@@ -46,7 +48,7 @@ class CaptionEncoderConfig(Config):
     max_tokens: int = NANO_MAX_TOKENS
 
     def build(self, vocabulary: int) -> UMT5EncoderModel:
-        """A new encoder with random weights."""
+        """Returns a new encoder with random weights."""
         config = UMT5Config(
             vocab_size=vocabulary,
             d_model=self.width,
@@ -68,30 +70,29 @@ class CaptionTrainConfig(Config):
     """A caption encoder and how it is trained."""
 
     model: CaptionEncoderConfig = field(default_factory=CaptionEncoderConfig)
-    loop: LoopConfig
+    loop: CodecLoopConfig
     batch_size: int = 32
     num_captions: int = 20_000
-    """Captions that the synthetic world writes, where no data is given."""
+    """Captions of the synthetic world, where no data is given."""
     facts: tuple[str, ...]
-    """What a caption tells: keys of the samples' json, or of `Described.facts`."""
+    """Keys of the samples' json, or of `CaptionExample.facts`, that are predicted."""
     bounds: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    """Where a fact that is a number is cut into classes, by name."""
+    """By the name of a numerical fact: the bounds between its classes."""
     word_drop: float = 0.15
-    """Share of tokens that are hidden."""
+    """Share of tokens that are masked."""
     word_weight: float = 1.0
-    """Of telling the words, against telling the facts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionExample:
-    """A caption and the facts that it tells."""
+    """A caption and the facts that it states."""
 
     caption: str
     facts: Mapping[str, str]
 
 
 class FactClassifier(nn.Module):
-    """The encoder under training, and for each fact a query over its features and a classifier."""
+    """The encoder, and for each fact an attention query over its features and a classifier."""
 
     def __init__(self, encoder: UMT5EncoderModel, num_values: Sequence[int]) -> None:
         super().__init__()
@@ -103,18 +104,31 @@ class FactClassifier(nn.Module):
     def forward(
         self, ids: Int[Tensor, "b m"], mask: Int[Tensor, "b m"]
     ) -> tuple[list[Float[Tensor, "b values"]], Float[Tensor, "b m words"]]:
-        """Scores of the values of each fact, and of the words at each place."""
+        """Returns logits of the values of each fact, and of the word at each position."""
         features = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
         scores = einsum(self.queries, features, "facts d, b m d -> b facts m")
         scores = scores.masked_fill(rearrange(mask, "b m -> b 1 m") == 0, float("-inf"))
-        read = einsum(scores.softmax(dim=-1), features, "b facts m, b m d -> b facts d")
-        facts = [classifier(read[:, i]) for i, classifier in enumerate(self.classifiers)]
-        words = self.encoder.get_input_embeddings().weight
-        return facts, einsum(features, words, "b m d, words d -> b m words") / features.shape[-1] ** 0.5
+        attended = einsum(scores.softmax(dim=-1), features, "b facts m, b m d -> b facts d")
+        facts = [classifier(attended[:, i]) for i, classifier in enumerate(self.classifiers)]
+        # Words are predicted with the embeddings that they are read with.
+        embeddings = self.encoder.get_input_embeddings().weight
+        return facts, einsum(features, embeddings, "b m d, words d -> b m words") / features.shape[-1] ** 0.5
 
 
-class CaptionObjective(Objective):
-    """Classification of the facts of captions."""
+@dataclass(frozen=True, kw_only=True)
+class CaptionBatch:
+    """Captions with some tokens masked, and what is predicted; IGNORED_CLASS where there is nothing to predict."""
+
+    ids: Int[Tensor, "b m"]
+    mask: Int[Tensor, "b m"]
+    words: Int[Tensor, "b m"]
+    facts: Int[Tensor, "b facts"]
+    known_facts: tuple[int, ...]
+    """Columns of `facts` in which at least one caption has a class."""
+
+
+class CaptionObjective(Objective[CaptionBatch]):
+    """Prediction of the facts and words of captions."""
 
     model: FactClassifier
 
@@ -127,7 +141,7 @@ class CaptionObjective(Objective):
         )
         self.ids, self.mask = self._tokens([example.caption for example in examples])
         self.classes = self.classes_of(examples)
-        with seeded(config.loop.seed):
+        with default_generator(torch.Generator().manual_seed(config.loop.seed)):
             encoder = config.model.build(len(self.tokenizer))
             self.model = FactClassifier(encoder, [len(values) for values in self.values.values()]).to(device)
 
@@ -135,32 +149,40 @@ class CaptionObjective(Objective):
     def encoder(self) -> UMT5EncoderModel:
         return self.model.encoder
 
-    def losses(self, step: int) -> dict[str, Tensor]:
+    def batch(self, step: int) -> CaptionBatch:
         rng = step_rng(self.config.loop.seed, step)
         rows = torch.from_numpy(rng.integers(len(self.ids), size=self.config.batch_size))
         mask = self.mask[rows]
         longest = int(mask.sum(dim=1).max())
         ids, mask = self.ids[rows, :longest], mask[:, :longest]
-        hidden = torch.from_numpy(rng.random(ids.shape) < self.config.word_drop)
-        shown = torch.where(hidden & (mask == 1), self.tokenizer.unk_token_id, ids)
-        guesses, words = self.model(shown.to(self.device), mask.to(self.device))
-        written = torch.where(mask == 1, ids, IGNORED_CLASS).to(self.device)
-        word_loss = F.cross_entropy(rearrange(words, "b m words -> b words m"), written, ignore_index=IGNORED_CLASS)
-        truth = self.classes[rows].to(self.device)
-        told = [
-            F.cross_entropy(guess, truth[:, i], ignore_index=IGNORED_CLASS)
-            for i, guess in enumerate(guesses)
-            if (truth[:, i] != IGNORED_CLASS).any()
+        dropped = torch.from_numpy(rng.random(ids.shape) < self.config.word_drop)
+        facts = self.classes[rows]
+        return CaptionBatch(
+            ids=torch.where(dropped & (mask == 1), self.tokenizer.unk_token_id, ids).to(self.device),
+            mask=mask.to(self.device),
+            words=torch.where(mask == 1, ids, IGNORED_CLASS).to(self.device),
+            facts=facts.to(self.device),
+            known_facts=tuple((facts != IGNORED_CLASS).any(dim=0).nonzero()[:, 0].tolist()),
+        )
+
+    def losses(self, batch: CaptionBatch, step: int) -> dict[str, Tensor]:
+        del step
+        fact_logits, word_logits = self.model(batch.ids, batch.mask)
+        word_loss = F.cross_entropy(
+            rearrange(word_logits, "b m words -> b words m"), batch.words, ignore_index=IGNORED_CLASS
+        )
+        # The mean over a fact that no caption of the batch states would be 0 / 0.
+        fact_losses = [
+            F.cross_entropy(fact_logits[i], batch.facts[:, i], ignore_index=IGNORED_CLASS) for i in batch.known_facts
         ]
-        fact_loss = torch.stack(told).mean()
-        total = fact_loss + self.config.word_weight * word_loss
-        return {"total": total, "facts": fact_loss.detach(), "words": word_loss.detach()}
+        fact_loss = torch.stack(fact_losses).mean()
+        return {"total": fact_loss + self.config.word_weight * word_loss, "facts": fact_loss, "words": word_loss}
 
     def classes_of(self, examples: Sequence[CaptionExample]) -> Int[Tensor, "b facts"]:
-        """Class of each fact of each example, IGNORED_CLASS where it has none or one that the training data lacks."""
-        numbers = {fact: {value: i for i, value in enumerate(values)} for fact, values in self.values.items()}
+        """Returns the class of each fact of each example; IGNORED_CLASS for a value that the training data lacks."""
+        classes = {fact: {value: i for i, value in enumerate(values)} for fact, values in self.values.items()}
         rows = [
-            [numbers[fact].get(example.facts.get(fact, ""), IGNORED_CLASS) for fact in numbers] for example in examples
+            [classes[fact].get(example.facts.get(fact, ""), IGNORED_CLASS) for fact in classes] for example in examples
         ]
         return torch.tensor(rows)
 
@@ -176,39 +198,39 @@ class CaptionObjective(Objective):
 
 
 def read_caption_examples(folder: Path, bounds: Mapping[str, Sequence[float]]) -> list[CaptionExample]:
-    """Captions and facts of the samples of a folder of shards; samples without a caption are left out."""
+    """Returns captions and facts of the samples of a folder of shards; samples without a caption are left out."""
     shards = ShardSet(folder)
-    described = []
+    examples = []
     for i in range(len(shards)):
         facts = json.loads(shards.read(i, "json"))
         if facts.get("caption"):
             plain = {name: value for name, value in facts.items() if isinstance(value, str)}
             plain |= {name: str(bisect(cuts, facts[name])) for name, cuts in bounds.items() if name in facts}
-            described.append(CaptionExample(caption=facts["caption"], facts=plain))
-    if not described:
+            examples.append(CaptionExample(caption=facts["caption"], facts=plain))
+    if not examples:
         raise DataError(f"no sample of {folder} has a caption; give a folder that `uniavgen synth` wrote")
-    return described
+    return examples
 
 
 def synthetic_caption_examples(number: int, seed: int) -> list[CaptionExample]:
-    """Captions that the synthetic world would write, without drawing a picture, and what each of them tells."""
-    return [_world_description(np.random.default_rng((seed, i))) for i in range(number)]
+    """Returns captions of the synthetic world and the facts that each of them states; no image is rendered."""
+    return [_synthetic_example(np.random.default_rng((seed, i))) for i in range(number)]
 
 
-def _world_description(rng: np.random.Generator) -> CaptionExample:
+def _synthetic_example(rng: np.random.Generator) -> CaptionExample:
     ancestry = rng.dirichlet(np.full(len(ANCESTRIES), 0.5))
     gender, age = str(rng.choice(GENDERS)), float(rng.uniform(8, 82))
     identity = Identity(gender=gender, age=age, ancestry=ancestry, weights=np.zeros(0))
     style, place = sample_style(identity, rng), str(rng.choice(PLACES))
     mood, strength = MOODS[rng.integers(len(MOODS))], float(rng.choice(STRENGTHS))
     text = build_caption(identity, style, mood, strength, place, rng)
-    told = {"gender": gender, "mood": mood.name, "age": person_words(identity)}
-    told |= {"glasses": str("glasses" in text), "beard": str("beard" in text)}
+    facts = {"gender": gender, "mood": mood.name, "age": person_words(identity)}
+    facts |= {"glasses": str("glasses" in text), "beard": str("beard" in text)}
     if style.hair_colour in text:
-        told |= {"hair_colour": style.hair_colour, "hair_style": style.hair_style}
+        facts |= {"hair_colour": style.hair_colour, "hair_style": style.hair_style}
     if place in text:
-        told["place"] = place
-    return CaptionExample(caption=text, facts=told)
+        facts["place"] = place
+    return CaptionExample(caption=text, facts=facts)
 
 
 def _values(examples: Sequence[CaptionExample], fact: str) -> list[str]:

@@ -1,9 +1,9 @@
-"""Discriminators: small networks that tell recorded speech from a vocoder's, so that the vocoder learns what spectra do
-not say (phases, the texture of noise).
+"""Small discriminators between recorded speech and a vocoder's, for what spectral losses do not constrain: phases and
+the texture of noise.
 
-Some look at the waveform folded at a period, as HiFi-GAN's (arXiv 2010.05646), some at log spectra of one resolution,
-as UnivNet's (arXiv 2106.07889), with the hinge loss and the feature matching that Vocos (arXiv 2306.00814) uses. Far
-smaller than any of these. [sizes ours]
+Some take the waveform folded at a period, as HiFi-GAN's (arXiv 2010.05646), some log spectra of one resolution, as
+UnivNet's (arXiv 2106.07889), with the hinge loss and the feature matching of Vocos (arXiv 2306.00814). All are far
+smaller than these. [sizes ours]
 
 Letters: b batch, l frames, bins frequencies.
 """
@@ -23,28 +23,29 @@ from uniavgen.config import Config
 from uniavgen.errors import ConfigError
 
 SLOPE: Final = 0.1
+"""Of the leaky ReLU below 0."""
 GAIN: Final = 10.0
-"""Speech at its usual level has a deviation of 1 behind it, at which discriminators learn soonest."""
+"""Scales speech of usual loudness to a standard deviation of 1, at which discriminators learn soonest."""
 
 FeatureMaps = list[Tensor]
-"""The maps of all layers of one discriminator; the last are its logits, above 0 for recorded."""
+"""The outputs of all layers of one discriminator; the last are its logits, above 0 for recorded speech."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiscriminatorConfig(Config):
-    """Discriminators, and from when on they are used."""
+    """Discriminators, and the step from which they are used."""
 
     start: float = 0.3
     """Share of the steps after which they begin; 1 trains without them."""
     periods: tuple[int, ...] = (2, 3, 5)
-    """Samples at which waveforms are folded."""
+    """Samples a row where a waveform is folded."""
     fft_sizes: tuple[int, ...] = (1024, 512, 256)
-    """Window lengths of the spectra looked at."""
+    """Window lengths of the spectra."""
     width: int = 16
     adversarial_weight: float = 0.2
-    """Of the vocoder's adversarial loss, beside its spectral losses."""
+    """Weight of the vocoder's adversarial loss."""
     feature_weight: float = 0.5
-    """Of feature matching, beside the same."""
+    """Weight of feature matching."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.start <= 1:
@@ -92,7 +93,7 @@ class SpectrogramDiscriminator(nn.Module):
 
 
 class Discriminators(nn.Module):
-    """All of them, each with feature maps of its own."""
+    """All discriminators; each returns its own feature maps."""
 
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
@@ -104,28 +105,28 @@ class Discriminators(nn.Module):
         return [part(GAIN * waveform) for part in self.parts]
 
     def frozen(self, waveform: Float[Tensor, "b samples"]) -> list[FeatureMaps]:
-        """The same maps; gradients reach the waveform and no discriminator."""
+        """Returns the same maps; gradients reach the waveform and no discriminator."""
         fixed = {name: parameter.detach() for name, parameter in self.named_parameters()}
         return torch.func.functional_call(self, fixed, (waveform,))
 
 
-def discriminator_loss(recorded: Sequence[FeatureMaps], made: Sequence[FeatureMaps]) -> Float[Tensor, ""]:
-    """Hinge loss of the discriminators: recorded sound above 1, made sound below -1."""
-    losses = [F.relu(1 - a[-1]).mean() + F.relu(1 + b[-1]).mean() for a, b in zip(recorded, made, strict=True)]
+def discriminator_loss(recorded: Sequence[FeatureMaps], generated: Sequence[FeatureMaps]) -> Float[Tensor, ""]:
+    """Returns the hinge loss mean max(0, 1 - D(x)) + mean max(0, 1 + D(G(x))), averaged over the discriminators."""
+    losses = [F.relu(1 - a[-1]).mean() + F.relu(1 + b[-1]).mean() for a, b in zip(recorded, generated, strict=True)]
     return torch.stack(losses).mean()
 
 
-def adversarial_loss(made: Sequence[FeatureMaps]) -> Float[Tensor, ""]:
-    """Hinge loss of the vocoder: what it made should pass for recorded."""
-    return torch.stack([F.relu(1 - maps[-1]).mean() for maps in made]).mean()
+def adversarial_loss(generated: Sequence[FeatureMaps]) -> Float[Tensor, ""]:
+    """Returns the vocoder's hinge loss mean max(0, 1 - D(G(x))), averaged over the discriminators."""
+    return torch.stack([F.relu(1 - maps[-1]).mean() for maps in generated]).mean()
 
 
-def feature_matching_loss(recorded: Sequence[FeatureMaps], made: Sequence[FeatureMaps]) -> Float[Tensor, ""]:
-    """Mean distance of the inner maps, relative to their size for the recorded sound."""
+def feature_matching_loss(recorded: Sequence[FeatureMaps], generated: Sequence[FeatureMaps]) -> Float[Tensor, ""]:
+    """Returns mean |F(x) - F(G(x))| / mean |F(x)|, averaged over all layers F below the logits."""
     distances = [
         (a.detach() - b).abs().mean() / a.detach().abs().mean().clamp(min=1e-3)
-        for one, other in zip(recorded, made, strict=True)
-        for a, b in zip(one[:-1], other[:-1], strict=True)
+        for maps, generated_maps in zip(recorded, generated, strict=True)
+        for a, b in zip(maps[:-1], generated_maps[:-1], strict=True)
     ]
     return torch.stack(distances).mean()
 

@@ -1,5 +1,9 @@
-"""Training of the small vocoder on random crops of speech: spectra of several resolutions and the mel it was given, and
-later discriminators too. [ours]
+"""Training of the small vocoder on random crops of speech. [ours]
+
+L = L_spectral + mel_weight L_mel, and from `discriminator.start` on
+    + L_discriminator + adversarial_weight L_adversarial + feature_weight L_features
+
+L_spectral is `spectral_distance` averaged over `fft_sizes`, L_mel the mean absolute error of the log-mel.
 
 Letters: b batch, l frames, bins frequencies.
 """
@@ -24,8 +28,10 @@ from uniavgen.training.codecs.discriminators import (
     discriminator_loss,
     feature_matching_loss,
 )
-from uniavgen.training.codecs.loop import LoopConfig, Objective, seeded, step_rng
+from uniavgen.training.codecs.run import CodecLoopConfig
 from uniavgen.training.codecs.waveforms import Samples, read_waveforms
+from uniavgen.training.objective import Objective
+from uniavgen.training.randomness import default_generator, step_rng
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +49,7 @@ class VocoderTrainConfig(Config):
 
     model: VocoderConfig = field(default_factory=VocoderConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
-    loop: LoopConfig
+    loop: CodecLoopConfig
     batch_size: int = 16
     crop_frames: int = 50
     """Mel frames of a crop; 50 are half a second."""
@@ -56,70 +62,75 @@ class VocoderTrainConfig(Config):
     """Leading utterances that are not trained on."""
 
 
-class VocoderObjective(Objective):
-    """Distance between crops of speech and what the vocoder makes of their mel, in spectra and to discriminators.
+class VocoderObjective(Objective[Float[Tensor, "b samples"]]):
+    """Losses of a vocoder that restores crops of speech from their log-mel, and of its discriminators.
 
-    Vocoder and discriminators take their steps together, each with gradients of its own loss alone.
+    Both take their steps together, each with the gradients of its own losses alone.
     """
 
-    def __init__(self, config: VocoderTrainConfig, sounds: list[Samples], device: torch.device) -> None:
+    def __init__(self, config: VocoderTrainConfig, waveforms: list[Samples], device: torch.device) -> None:
         self.config = config
-        self.sounds = sounds
+        self.waveforms = waveforms
         self.device = device
-        with seeded(config.loop.seed):
+        with default_generator(torch.Generator().manual_seed(config.loop.seed)):
             self.vocoder = NanoVocoder(**vars(config.model)).to(device)
             self.discriminators = Discriminators(config.discriminator).to(device)
         self.model = nn.ModuleDict({"vocoder": self.vocoder, "discriminators": self.discriminators})
 
     @classmethod
     def from_folder(cls, config: VocoderTrainConfig, folder: Path, device: torch.device) -> "VocoderObjective":
-        """The objective over the sounds of a folder (shards or sound files)."""
+        """Returns the objective over the audio of a folder (shards or audio files)."""
         samples = config.crop_frames * mel.MEL.hop
         return cls(config, read_waveforms(folder, mel.MEL.sample_rate_hz, samples, config.held_out), device)
 
-    def losses(self, step: int) -> dict[str, Tensor]:
-        target = self._crops(step)
-        wanted = mel.log_mel(target)
-        made = self.vocoder(wanted)
-        distances = [spectral_distance(made, target, size) for size in self.config.fft_sizes]
-        spectral = torch.stack(distances).mean()
-        mel_error = (mel.log_mel(made) - wanted).abs().mean()
-        total = spectral + self.config.mel_weight * mel_error
-        shown = {"spectral": spectral, "mel": mel_error}
-        weights = self.config.discriminator
-        if step >= weights.start * self.config.loop.steps:
-            recorded = self.discriminators(target)
-            told_apart = discriminator_loss(recorded, self.discriminators(made.detach()))
-            maps = self.discriminators.frozen(made)
-            adversarial, features = adversarial_loss(maps), feature_matching_loss(recorded, maps)
-            total = total + told_apart + weights.adversarial_weight * adversarial + weights.feature_weight * features
-            shown |= {"discriminator": told_apart, "adversarial": adversarial, "features": features}
-        return {"total": total} | {name: loss.detach() for name, loss in shown.items()}
-
-    def parts(self) -> Sequence[nn.Module]:
-        return self.vocoder, self.discriminators
-
-    def _crops(self, step: int) -> Float[Tensor, "b samples"]:
+    def batch(self, step: int) -> Float[Tensor, "b samples"]:
+        """Returns random crops of random waveforms, each at a random loudness."""
         rng = step_rng(self.config.loop.seed, step)
         length = self.config.crop_frames * mel.MEL.hop
         crops = np.empty((self.config.batch_size, length), np.float32)
         for crop in crops:
-            sound = self.sounds[rng.integers(len(self.sounds))]
-            start = rng.integers(len(sound) - length + 1)
+            waveform = self.waveforms[rng.integers(len(self.waveforms))]
+            start = rng.integers(len(waveform) - length + 1)
             gain = 10 ** (rng.uniform(*self.config.loudness_range_db) / 20)
-            crop[:] = (sound[start : start + length] / 32768 * gain).clip(-1, 1)
+            crop[:] = (waveform[start : start + length] / 32768 * gain).clip(-1, 1)
         return torch.from_numpy(crops).to(self.device)
+
+    def losses(self, batch: Float[Tensor, "b samples"], step: int) -> dict[str, Tensor]:
+        target_mel = mel.log_mel(batch)
+        generated = self.vocoder(target_mel)
+        distances = [spectral_distance(generated, batch, size) for size in self.config.fft_sizes]
+        spectral = torch.stack(distances).mean()
+        mel_error = (mel.log_mel(generated) - target_mel).abs().mean()
+        total = spectral + self.config.mel_weight * mel_error
+        losses = {"spectral": spectral, "mel": mel_error}
+        settings = self.config.discriminator
+        if step >= settings.start * self.config.loop.steps:
+            recorded = self.discriminators(batch)
+            discrimination = discriminator_loss(recorded, self.discriminators(generated.detach()))
+            maps = self.discriminators.frozen(generated)
+            adversarial, features = adversarial_loss(maps), feature_matching_loss(recorded, maps)
+            total = total + discrimination
+            total = total + settings.adversarial_weight * adversarial + settings.feature_weight * features
+            losses |= {"discriminator": discrimination, "adversarial": adversarial, "features": features}
+        return {"total": total, **losses}
+
+    def clip_groups(self) -> Sequence[nn.Module]:
+        return self.vocoder, self.discriminators
 
 
 def spectral_distance(
-    made: Float[Tensor, "b samples"], target: Float[Tensor, "b samples"], num_fft: int
+    generated: Float[Tensor, "b samples"], target: Float[Tensor, "b samples"], num_fft: int
 ) -> Float[Tensor, ""]:
-    """Spectral convergence plus mean distance of log magnitudes (Yamamoto 2020) at one resolution."""
-    a, b = (_magnitudes(waveform, num_fft) for waveform in (made, target))
+    """Returns ||A - B|| / ||B|| + mean |log A - log B| for the magnitude spectra A, B of both at one resolution.
+
+    The first term is spectral convergence, per waveform. (Yamamoto et al. 2020, arXiv 1910.11480)
+    """
+    a, b = (_magnitudes(waveform, num_fft) for waveform in (generated, target))
     convergence = (a - b).norm(dim=(1, 2)) / b.norm(dim=(1, 2)).clamp(min=1e-3)
     return convergence.mean() + (a.log() - b.log()).abs().mean()
 
 
 def _magnitudes(waveform: Float[Tensor, "b samples"], num_fft: int) -> Float[Tensor, "b bins l"]:
     spectrum = stft(waveform, num_fft, num_fft // 4)
+    # The floor keeps the square root and the logarithm differentiable in silence.
     return (spectrum.real.square() + spectrum.imag.square() + 1e-7).sqrt()

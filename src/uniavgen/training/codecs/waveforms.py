@@ -1,4 +1,4 @@
-"""Speech for a vocoder: all sound of a folder of shards or of sound files, held in memory as 16 bit samples."""
+"""Speech for a vocoder: all audio of a folder of shards or of audio files, held in memory as 16 bit samples."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,22 +16,22 @@ Samples = Int16[np.ndarray, " samples"]
 
 
 def read_waveforms(folder: Path, rate_hz: int, min_samples: int, skip: int = 0) -> list[Samples]:
-    """Mono sounds of at least `min_samples`, in order of their names, less the first `skip` (kept for evaluation).
+    """Returns mono waveforms of at least `min_samples`, sorted by name, without the first `skip` (left for evaluation).
 
-    Raises DataError for a folder without sounds, and for one that cannot be decoded.
+    Raises DataError for a folder without audio, and for a file that cannot be decoded.
     """
-    sounds = []
+    waveforms = []
     for name, content in _contents(folder, skip):
         try:
             waveform = decode_audio(content, rate_hz)
         except MediaError as error:
             raise DataError(f"{name} in {folder} cannot be decoded ({error}); remove it or make it again") from error
         if len(waveform) >= min_samples:
-            sounds.append(np.round(waveform.clip(-1, 1) * 32767).astype(np.int16))
-    if not sounds:
+            waveforms.append(np.round(waveform.clip(-1, 1) * 32767).astype(np.int16))
+    if not waveforms:
         expected = f"expected shards (*.tar) or files (*.{', *.'.join(SOUND_FILES)})"
         raise DataError(f"{folder} holds no sound of {min_samples} samples or more; {expected}")
-    return sounds
+    return waveforms
 
 
 def _contents(folder: Path, skip: int) -> Iterator[tuple[str, bytes]]:

@@ -1,4 +1,4 @@
-"""Pictures for the video autoencoder: clips of a folder of shards, with a map of what matters in them."""
+"""Clips for the video autoencoder: frames of a folder of shards, with a weight for each pixel."""
 
 import functools
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from uniavgen.timebase import Timebase
 
 @dataclass(frozen=True, kw_only=True)
 class WeightedFrames:
-    """The frames of one clip, and how much each pixel weighs."""
+    """The frames of one clip, and the weight of each pixel."""
 
     frames: UInt8[np.ndarray, "F H W 3"]
     weights: Float[np.ndarray, "F H W"]
@@ -28,20 +28,20 @@ class WeightedFrames:
 
 @dataclass(frozen=True, kw_only=True)
 class RegionWeights(Config):
-    """Weight of a pixel: 1, plus this inside the face, plus this around the mouth."""
+    """Weight of a pixel: 1, plus `face` inside the face, plus `mouth` around the mouth."""
 
     face: float = 0.7
     mouth: float = 1.3
 
 
 class WeightedClips:
-    """The clips with pictures of a folder of shards at `size_px`, decoded when asked for; the newest stay in memory."""
+    """The video clips of a folder of shards at `size_px`, decoded when they are read; the latest stay in memory."""
 
     def __init__(self, folder: Path, size_px: int, regions: RegionWeights, keep_clips: int = 512) -> None:
         self._shards = ShardSet(folder)
         self._clips = [i for i in range(len(self._shards)) if "mp4" in self._shards.parts(i)]
         if not self._clips:
-            raise DataError(f"{folder} holds no clip with pictures (KEY.mp4); give one that `uniavgen synth` wrote")
+            raise DataError(f"{folder} holds no clip with video (KEY.mp4); give one that `uniavgen synth` wrote")
         self._size_px = size_px
         self._regions = regions
         self.read = functools.lru_cache(maxsize=keep_clips)(self._read)
@@ -65,7 +65,7 @@ def _resized(frames: UInt8[np.ndarray, "F H W c"], size_px: int) -> UInt8[np.nda
         return frames
     if frames.shape[1] != frames.shape[2] or frames.shape[1] < size_px:
         height, width = frames.shape[1:3]
-        raise DataError(f"pictures must be square and at least {size_px} px wide, got {width}x{height}")
+        raise DataError(f"frames must be square and at least {size_px} px wide, got {width}x{height}")
     planes = rearrange(torch.from_numpy(frames).float(), "F H W c -> F c H W")
     small = F.interpolate(planes, size=(size_px, size_px), mode="area")
     return rearrange(small.round().to(torch.uint8), "F c H W -> F H W c").numpy()

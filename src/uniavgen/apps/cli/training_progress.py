@@ -1,0 +1,29 @@
+"""The progress bar of everything that is trained."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from uniavgen.training.loop import Callback, StepRecord
+    from uniavgen.training.state import TrainState
+
+SHOW_EVERY = 10
+"""Steps between two readings of the losses, which wait for the device."""
+
+
+@contextmanager
+def training_progress(num_steps: int, first_step: int = 0) -> "Iterator[Callback]":
+    """Yields a callback that moves a progress bar and shows the losses every SHOW_EVERY steps."""
+    from tqdm import tqdm
+
+    with tqdm(total=num_steps, initial=first_step, unit="step", desc="train", smoothing=0.02) as bar:
+
+        def show(record: "StepRecord", _state: "TrainState") -> None:
+            # A codec that is resumed begins at a step that only its run knows.
+            bar.update(record.step - bar.n)
+            if record.step % SHOW_EVERY == 0 or record.step in (1, num_steps):
+                losses = {name: record.values[name] for name in record.losses}
+                bar.set_postfix_str(" ".join(f"{name} {value:.3g}" for name, value in losses.items()), refresh=False)
+
+        yield show

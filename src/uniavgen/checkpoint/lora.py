@@ -1,0 +1,64 @@
+"""Low-rank adapters (LoRA) of a transformer as files of diffusers and peft."""
+
+from pathlib import Path
+from typing import Final
+
+from diffusers.loaders.peft import PeftAdapterMixin
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from uniavgen.artifacts import first_line
+from uniavgen.errors import CheckpointError
+
+ADAPTER_FILE: Final = "pytorch_lora_weights.safetensors"
+"""The name that diffusers gives adapters."""
+LORA_MARK: Final = ".lora_"
+"""Stands in the names of an adapter's parameters, between the module it adapts and `A` or `B`."""
+
+
+def is_adapter(folder: Path) -> bool:
+    """Returns whether a folder holds an adapter."""
+    return (folder / ADAPTER_FILE).is_file()
+
+
+def has_adapter(model: nn.Module) -> bool:
+    """Returns whether a model has an adapter."""
+    return bool(getattr(model, "peft_config", None))
+
+
+def is_lora_parameter(name: str) -> bool:
+    """Returns whether a parameter of this name belongs to an adapter, and not to the model below it."""
+    return LORA_MARK in name
+
+
+def save_adapter(model: PeftAdapterMixin, folder: Path) -> None:
+    """Writes the one adapter of a model, without the model's own weights."""
+    names = list(getattr(model, "peft_config", {}))
+    if len(names) != 1:
+        raise CheckpointError(f"one adapter can be saved at a time, the model has {len(names)}; delete the others")
+    model.save_lora_adapter(folder, adapter_name=names[0], weight_name=ADAPTER_FILE)
+
+
+def load_adapter(model: nn.Module, folder: Path) -> None:
+    """Adds the adapter of a folder to a model; raises CheckpointError where it is damaged or of another model."""
+    assert isinstance(model, PeftAdapterMixin)
+    file = folder / ADAPTER_FILE
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            modules = {name.partition(LORA_MARK)[0] for name in tensors.keys()}  # noqa: SIM118 - no mapping
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"the adapter {file} is damaged ({first_line(error)}); copy it again") from error
+    # diffusers only warns of layers that the model does not have, and leaves them out.
+    unknown = sorted(modules - {name for name, _ in model.named_modules()})
+    if unknown:
+        raise CheckpointError(
+            f"the adapter {file} does not fit this model: {len(unknown)} of {len(modules)} layers are unknown, first "
+            f"{unknown[0]}; load it into the model that it was trained on"
+        )
+    try:
+        model.load_lora_adapter(folder, prefix=None, weight_name=ADAPTER_FILE, use_safetensors=True)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"the adapter {file} does not fit this model ({first_line(error)}); load it into the model that it was "
+            "trained on"
+        ) from error

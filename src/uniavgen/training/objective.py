@@ -1,0 +1,42 @@
+"""What the training loop is given: a model, the batch of each step, and the losses of a batch."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Generic, TypeVar
+
+from torch import Tensor, nn
+
+BatchT = TypeVar("BatchT")
+
+
+class Objective(ABC, Generic[BatchT]):
+    """A model and what it is trained on.
+
+    Where `batch` is a function of the step alone, a run that was interrupted and resumed equals one that was not.
+    """
+
+    model: nn.Module
+
+    @abstractmethod
+    def batch(self, step: int) -> BatchT:
+        """Returns the batch of a step (from 0)."""
+
+    @abstractmethod
+    def losses(self, batch: BatchT, step: int) -> dict[str, Tensor]:
+        """Returns named scalar losses; the one named `total` is minimised.
+
+        May not read values of tensors on the model's device: the loop would wait for it at every step.
+        """
+
+    def batches(self, first: int, last: int) -> Iterator[BatchT]:
+        """Yields the batches of the steps `first` to `last` - 1."""
+        return (self.batch(step) for step in range(first, last))
+
+    def task(self, batch: BatchT) -> str:
+        """Returns the name under which the losses of a batch are also logged apart; empty for none."""
+        del batch
+        return ""
+
+    def clip_groups(self) -> Sequence[nn.Module]:
+        """Returns the parts of the model whose gradients are clipped apart, because each has a loss of its own."""
+        return (self.model,)

@@ -1,0 +1,184 @@
+"""A stage of training out of its settings: data, model, objective, optimiser, checkpoints."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from uniavgen.checkpoint.lora import has_adapter, is_lora_parameter
+from uniavgen.config import dump
+from uniavgen.data.dataset import Batch, CaptionSize, TrainingData
+from uniavgen.data.features import FeatureSet
+from uniavgen.distributed import SINGLE_PROCESS, ParallelContext
+from uniavgen.errors import ConfigError
+from uniavgen.models.kernels import AttentionKernel, compile_blocks, use_attention
+from uniavgen.models.transformer import UniAVGenTransformer
+from uniavgen.training.callbacks import CheckpointCallback
+from uniavgen.training.config import TrainConfig
+from uniavgen.training.dataloader import StepDataset, load_batches
+from uniavgen.training.ema import EMA
+from uniavgen.training.loop import Callback, train
+from uniavgen.training.mouth_probe import LinearMouthProbe
+from uniavgen.training.objective import Objective
+from uniavgen.training.optimizer import build_optimizer, select_trainable
+from uniavgen.training.randomness import StepRandomness
+from uniavgen.training.state import TrainState
+from uniavgen.training.step import step_losses
+
+MOUTH_PROBE_CLIPS = 512
+"""Clips on which the probe is fitted, over all feature sets."""
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
+
+
+class StageObjective(Objective[Batch]):
+    """The losses of a stage on its data, in the precision of the run."""
+
+    model: UniAVGenTransformer
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        model: UniAVGenTransformer,
+        data: TrainingData,
+        device: torch.device,
+        context: ParallelContext = SINGLE_PROCESS,
+    ) -> None:
+        self.config = config
+        self.model = model
+        self.device = device
+        self.context = context
+        self.mouth_probe = fit_mouth_probe(config, data)
+        self.dataset = StepDataset(
+            data=data,
+            mixture=config.stage.tasks,
+            seed=config.train.seed,
+            batch_size=config.train.batch_size,
+            context=context,
+        )
+
+    def batch(self, step: int) -> Batch:
+        return self.dataset[step]
+
+    def batches(self, first: int, last: int) -> Iterator[Batch]:
+        return load_batches(self.dataset, first, last, self.config.data.workers)
+
+    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        settings = self.config.train
+        dtype = PRECISIONS[settings.precision]
+        randomness = StepRandomness(seed=settings.seed, step=step, rank=self.context.rank)
+        with nullcontext() if dtype is None else torch.autocast(self.device.type, dtype=dtype):
+            losses = step_losses(self.model, batch.to(self.device), randomness, self.config.stage, self.mouth_probe)
+        return {**losses.named(), "total": losses.total(self.config.stage.losses, step, settings.steps)}
+
+    def task(self, batch: Batch) -> str:
+        return batch.spec.task.value
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRun:
+    """A stage that is ready to be trained, at step 0 or where it was restored to."""
+
+    config: TrainConfig
+    objective: StageObjective
+    state: TrainState
+    checkpoint_callback: CheckpointCallback
+
+    def train(self, callbacks: Iterable[Callback] = (), stopped: Callable[[], bool] = lambda: False) -> None:
+        """Trains to the last step, or until `stopped()` is true; see `loop.train`."""
+        optim = self.config.optim
+        schedule = optim.schedule(self.config.train.steps)
+        train(
+            self.objective,
+            self.state,
+            schedule,
+            max_grad_norm=optim.max_grad_norm,
+            callbacks=callbacks,
+            stopped=stopped,
+        )
+
+
+def build_stage_run(
+    config: TrainConfig,
+    model: UniAVGenTransformer,
+    data: TrainingData,
+    out: Path,
+    device: torch.device,
+    context: ParallelContext = SINGLE_PROCESS,
+) -> StageRun:
+    """Returns a run at step 0 that trains `model`, which is moved to `device`.
+
+    Raises ConfigError where the settings do not fit the model.
+    """
+    select_trainable(model, config.stage.trainable)
+    check_adapter_alone(model)
+    model.to(device)
+    if device.type == "cpu":
+        use_attention(model, AttentionKernel.MATH)  # The fused kernel's backward pass takes twice as long on a CPU.
+    if config.train.compile:
+        compile_blocks(model)
+    optim = config.optim
+    state = TrainState(
+        model=model,
+        optimizer=build_optimizer(
+            model, lr=optim.lr, weight_decay=optim.weight_decay, betas=optim.betas, eps=optim.eps
+        ),
+        ema=EMA(model, config.train.ema) if config.train.ema else None,
+    )
+    return StageRun(
+        config=config,
+        objective=StageObjective(config, model, data, device, context),
+        state=state,
+        checkpoint_callback=CheckpointCallback(
+            folder=out / "checkpoints",
+            settings={"train": dump(config), "transformer": dump(model.settings)},
+            every=config.train.checkpoint_every,
+            keep=config.train.keep_checkpoints,
+        ),
+    )
+
+
+def check_adapter_alone(model: UniAVGenTransformer) -> None:
+    """Raises ConfigError where weights below an adapter are trained, because only the adapter is saved."""
+    if not has_adapter(model):
+        return
+    trained = (name for name, parameter in model.named_parameters() if parameter.requires_grad)
+    below = [name for name in trained if not is_lora_parameter(name)]
+    if below:
+        raise ConfigError(
+            f"the model has an adapter, but stage.trainable also trains {len(below)} parameters below it, first "
+            f"{below[0]}; set it to ['*lora_*']"
+        )
+
+
+def build_training_data(
+    config: TrainConfig, folders: Sequence[str], encode_speech: Callable[[str], Sequence[int]]
+) -> TrainingData:
+    """Returns the feature sets of `folders`, mixed as the settings say; raises DataError where they do not fit."""
+    weights = config.data.weights or (1,) * len(folders)
+    if not folders or len(weights) != len(folders):
+        raise ConfigError(f"data.weights has {len(weights)} shares for {len(folders)} data folders; give one each")
+    cache_bytes = int(config.data.memory_gb * 2**30 / len(folders))
+    video = config.model.video
+    data = TrainingData(
+        sources=tuple(FeatureSet(folder, cache_bytes) for folder in folders),
+        weights=tuple(weights),
+        seed=config.train.seed,
+        timing=config.model.timebase.clip(config.data.num_frames),
+        symbols=encode_speech,
+        caption=CaptionSize(tokens=video.caption_tokens, width=video.caption_width),
+        with_video=config.stage.branches == "both",
+    )
+    data.check()
+    return data
+
+
+def fit_mouth_probe(config: TrainConfig, data: TrainingData) -> LinearMouthProbe | None:
+    """Returns the probe, fitted on clips of every feature set; None where the stage has no lip-motion loss."""
+    if not config.stage.losses.lip_motion:
+        return None
+    clips_per_source = -(-MOUTH_PROBE_CLIPS // len(data.sources))
+    clips = (source[i] for source in data.sources for i in range(min(clips_per_source, len(source))))
+    return LinearMouthProbe.fit(clips, data.timing.base)

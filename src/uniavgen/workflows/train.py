@@ -1,0 +1,135 @@
+"""Training a stage: from settings and prepared features to weights."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from uniavgen.codecs.speech_symbols import SpeechSymbols
+from uniavgen.data.sample import read_sample
+from uniavgen.data.shards import ShardSet
+from uniavgen.errors import ConfigError
+from uniavgen.inference.request import Request
+from uniavgen.models.transformer import UniAVGenTransformer
+from uniavgen.tasks.table import Task
+from uniavgen.timebase import Timebase
+from uniavgen.training.callbacks import (
+    ClipSampler,
+    CurveCallback,
+    SampleCallback,
+    SampledClip,
+    SkippedUpdateWarning,
+    open_tensorboard,
+    save_weights,
+)
+from uniavgen.training.config import TrainConfig
+from uniavgen.training.initial_weights import load_initial_weights
+from uniavgen.training.loop import Callback
+from uniavgen.training.randomness import default_generator
+from uniavgen.training.stage import StageRun, build_stage_run, build_training_data
+from uniavgen.training.state import checkpoints, restore
+from uniavgen.workflows.load_codecs import load_codecs
+
+NUM_SAMPLED_CLIPS = 2
+SAMPLED_CLIP_STEPS = 20
+
+
+def prepare_stage(
+    config: TrainConfig,
+    data: Sequence[str],
+    out: Path,
+    device: torch.device,
+    *,
+    init: Sequence[Path] = (),
+    vocabulary: Path | None = None,
+    resume: bool = False,
+) -> StageRun:
+    """Returns a run that is ready to be trained: new, with the weights of `init`, or resumed from its last checkpoint.
+
+    vocabulary: file of the model's speech symbols, one a line; None for printable ASCII. Raises ConfigError where
+    settings do not fit together or `out` holds a run already, DataError and CheckpointError for what cannot be read.
+    """
+    symbols = _speech_symbols(vocabulary, config)
+    saved = checkpoints(out / "checkpoints")
+    if saved and not resume:
+        raise ConfigError(f"{out} already holds {saved[-1].name}; add --resume to go on, or use another --out")
+    training_data = build_training_data(config, data, symbols.encode)
+    with default_generator(torch.Generator().manual_seed(config.train.seed)):
+        model = UniAVGenTransformer.from_settings(config.model)
+    for source in init:
+        load_initial_weights(model, source)
+    run = build_stage_run(config, model, training_data, out, device)
+    if saved:
+        restore(run.state, saved[-1])
+    return run
+
+
+def train_stage(
+    run: StageRun,
+    out: Path,
+    *,
+    callbacks: Iterable[Callback] = (),
+    sample: ClipSampler | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Trains to the last step and writes the weights to `out`/transformer; returns False where `stopped()` ended it.
+
+    A run that was stopped is saved as a checkpoint. Curves go to `out`/curves, with clips of `sample` among them.
+    """
+    settings, writer = run.config.train, open_tensorboard(out / "curves")
+    standard: list[Callback] = [
+        CurveCallback(writer=writer, every=settings.log_every),
+        SkippedUpdateWarning(every=settings.log_every),
+        run.checkpoint_callback,
+    ]
+    if sample is not None and settings.sample_every:
+        standard.insert(1, SampleCallback(writer=writer, sample=sample, every=settings.sample_every))
+    run.train((*callbacks, *standard), stopped)
+    writer.close()
+    if run.state.step < settings.steps:
+        run.checkpoint_callback.save(run.state)
+        return False
+    save_weights(run.state, out / "transformer")
+    return True
+
+
+def held_out_sampler(shards: Path, codecs: Path) -> ClipSampler:
+    """Returns a function that generates a few held-out samples anew, with the model under training.
+
+    shards: folder of the samples; codecs: model folder.
+    """
+    shard_set, loaded = ShardSet(shards), load_codecs(codecs)
+    samples = [read_sample(shard_set, i, Timebase()) for i in range(min(NUM_SAMPLED_CLIPS, len(shard_set)))]
+
+    def sample_clips(model: nn.Module) -> list[SampledClip]:
+        assert isinstance(model, UniAVGenTransformer)
+        clips = []
+        for number, source in enumerate(samples):
+            assert source.frames is not None
+            request = Request(
+                task=Task.JOINT,
+                speech=source.text,
+                caption=source.caption,
+                image=source.frames[0],
+                steps=SAMPLED_CLIP_STEPS,
+                seed=number,
+            )
+            pipeline = loaded.build_pipeline(model, size=source.frames.shape[1]).to(model.device)
+            clip = pipeline(request)
+            clips.append(SampledClip(name=f"clip {number}", frames=clip.frames, mel=clip.mel, waveform=clip.waveform))
+        return clips
+
+    return sample_clips
+
+
+def _speech_symbols(vocabulary: Path | None, config: TrainConfig) -> SpeechSymbols:
+    """Returns the symbols of the texts to train on; raises ConfigError where the model has another number of them."""
+    symbols = SpeechSymbols.of() if vocabulary is None else SpeechSymbols.from_vocabulary(vocabulary)
+    count, expected = len(symbols.symbols()), config.model.audio.speech.num_symbols
+    if count != expected:
+        raise ConfigError(
+            f"the model has {expected} speech symbols, {vocabulary or 'printable ASCII'} has {count}; give the model's "
+            "own --vocab, or a model of that many"
+        )
+    return symbols
