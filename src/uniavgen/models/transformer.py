@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from uniavgen.batch import CLOSED, OPEN, AVPair, Gate, Prediction, Stream, TextInputs
 from uniavgen.config import dump, parse
-from uniavgen.errors import ConfigError
+from uniavgen.errors import CheckpointError, ConfigError
 from uniavgen.models.audio_branch import AudioStem
 from uniavgen.models.block import BlockOutput, BranchContext, TextFeatures, UniAVGenBlock
 from uniavgen.models.config import TransformerConfig
@@ -111,6 +111,23 @@ class UniAVGenTransformer(
             interaction_config=data["interaction"],
             timebase_config=data["timebase"],
         )
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
+        """Loads a model as diffusers does, but raises CheckpointError where the names of weights do not fit.
+
+        diffusers only warns, and gives the parameters that are missing new random weights.
+        """
+        wants_info = kwargs.pop("output_loading_info", False)
+        model, info = super().from_pretrained(pretrained_model_name_or_path, output_loading_info=True, **kwargs)
+        missing, unknown = info["missing_keys"], info["unexpected_keys"]
+        if missing or unknown:
+            raise CheckpointError(
+                f"the weights of {pretrained_model_name_or_path} do not fit their config.json: {len(missing)} are "
+                f"missing and {len(unknown)} are unknown, first {min([*missing, *unknown])}; copy the folder again, or "
+                "save an adapter as an adapter"
+            )
+        return (model, info) if wants_info else model
 
     def encode_text(self, text: TextInputs, cache_kv: Collection[Literal["video", "audio"]] = ()) -> TextContext:
         """Projects the caption and encodes the speech: once per clip, since neither depends on the flow time.

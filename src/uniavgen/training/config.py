@@ -92,7 +92,7 @@ class OptimConfig(Config):
             peak=self.lr,
             num_steps=num_steps,
             warmup_steps=self.warmup_steps,
-            decay_start=num_steps - self.decay_steps,
+            decay_start=float(num_steps - self.decay_steps),
         )
 
 
