@@ -198,10 +198,14 @@ def _problems(annotation: Any, data: Any) -> list[tuple[str, str]]:
     """
     nested = {name: _problems(hint, value) for name, hint, value in _nested_settings(annotation, data)}
     problems = [(f"{name}.{path}" if path else name, text) for name, inner in nested.items() for path, text in inner]
+    if problems and not isinstance(data, Mapping):
+        return problems
+    # What is wrong is left out, so that pydantic comes to the keys beside it.
+    rest = {key: value for key, value in data.items() if not nested.get(key)} if problems else data
     try:
-        _adapter(annotation).validate_python(data)
+        _adapter(annotation).validate_python(rest)
     except ConfigError as error:
-        # Where a nested value is wrong, this is its error once more.
+        # With values left out, such an error may be of their defaults.
         return problems or [("", str(error))]
     except ValidationError as error:
         for one in error.errors():
