@@ -140,7 +140,7 @@ def test_printed_settings_are_settings(capsys):
         (["-s", "train.steps=0"], "at least 1"),
         (["-s", "data.num_frames=18"], "1 + 4n"),
         (["-s", "data.weights=[1,2]"], "data.weights"),
-        (["-s", "stage.branches=both"], "sound only|latent frames"),
+        (["-s", "stage.branches=both"], "audio only|sound only|latent frames"),
         (["--init", "nowhere"], "no weights"),
         (["--resume", "--init", "nowhere"], "use one of them"),
         (["--watch", "nowhere"], "both"),

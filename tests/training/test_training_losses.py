@@ -13,7 +13,8 @@ from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.mixture import StepSpec
 from uniavgen.tasks.table import Task
 from uniavgen.training.config import LinearSchedule, LossWeights
-from uniavgen.training.losses import Losses, duration_loss, face_mask_loss, face_weights, velocity_loss
+from uniavgen.training.losses import Losses, duration_loss, face_mask_loss, face_weights, lip_motion_loss, velocity_loss
+from uniavgen.training.mouth_probe import LinearMouthProbe
 from uniavgen.training.randomness import StepRandomness
 from uniavgen.training.step import step_losses
 
@@ -184,3 +185,24 @@ def test_the_pace_of_a_text_is_learned_from_its_times_alone(folder):
     assert values[-1] < 0.1 * values[0]
     assert step_losses(made, batch(folder, Task.ANIMATION), randomness, paced).duration is None
     assert step_losses(model(), clips, randomness, paced).duration is None
+
+
+def test_losses_never_read_values_of_predictions():
+    """Predictions on the meta device have no values: reading one is an error, as it would be a wait on a GPU."""
+
+    def prediction(*shape: int) -> torch.Tensor:
+        return torch.zeros(shape, device="meta")
+
+    truth, timestamps = torch.rand(2, 3, 6), torch.tensor([[1.0, 2.0, math.nan], [math.nan, 3.0, 5.0]])
+    video, probe = prediction(2, 5, 3, 4, 6), LinearMouthProbe(torch.zeros(5 * 36))
+    mask = torch.tensor([0.0, 1.0, 1.0])
+    weights = prediction(2, 1, 3, 4, 6)
+    losses = [
+        velocity_loss(video, video, mask, dim=2, weights=weights),
+        velocity_loss(prediction(2, 3, 7), prediction(2, 3, 7), mask, dim=1),
+        face_mask_loss(prediction(2, 4, 3, 6), truth),
+        duration_loss(prediction(2, 3), timestamps),
+        lip_motion_loss(video, video, mask, truth, probe),
+    ]
+    assert [loss.shape for loss in losses] == [()] * 5
+    assert all(loss.is_meta for loss in losses)

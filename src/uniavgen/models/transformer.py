@@ -119,7 +119,8 @@ class UniAVGenTransformer(
         diffusers only warns, and gives the parameters that are missing new random weights.
         """
         wants_info = kwargs.pop("output_loading_info", False)
-        model, info = super().from_pretrained(pretrained_model_name_or_path, output_loading_info=True, **kwargs)
+        loaded: Any = super().from_pretrained(pretrained_model_name_or_path, output_loading_info=True, **kwargs)
+        model, info = loaded
         missing, unknown = info["missing_keys"], info["unexpected_keys"]
         if missing or unknown:
             raise CheckpointError(

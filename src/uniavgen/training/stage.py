@@ -70,7 +70,7 @@ class StageObjective(Objective[Batch]):
         dtype = PRECISIONS[settings.precision]
         randomness = StepRandomness(seed=settings.seed, step=step, rank=self.context.rank)
         with nullcontext() if dtype is None else torch.autocast(self.device.type, dtype=dtype):
-            losses = step_losses(self.model, batch.to(self.device), randomness, self.config.stage, self.mouth_probe)
+            losses = step_losses(self.model, batch, randomness, self.config.stage, self.mouth_probe)
         return {**losses.named(), "total": losses.total(self.config.stage.losses, step, settings.steps)}
 
     def task(self, batch: Batch) -> str:

@@ -1,11 +1,13 @@
 """One training step as a pure function: batch and random numbers to losses. No optimiser, no rank, no logging.
 
-t is uniform, shifted as in sampling, one for both branches; noise is independent. Dropout shows the model the passes
-that guidance runs: without texts, and without texts and interaction.
+Flow matching: x_t = (1 - t) x + t noise, and the model predicts noise - x. t is uniform, shifted as in sampling, one
+for both branches; noise is independent. Dropout trains the passes that guidance runs: without texts, and without texts
+and interaction.
 
 Letters: b batch, c latent channels, h w latent grid, l audio tokens, p speech symbols.
 """
 
+from dataclasses import replace
 from math import nan
 
 import torch
@@ -42,51 +44,56 @@ def step_losses(
     stage: StageConfig,
     mouth_probe: LinearMouthProbe | None = None,
 ) -> Losses:
-    """Losses of one batch; the same inputs give the same losses.
+    """Returns the losses of one batch; the same inputs give the same losses.
 
-    mouth_probe: needed where the stage has a lip-motion loss.
+    batch: on the CPU, where it can be asked which losses are defined without waiting for the device of the model, to
+        which it is moved. mouth_probe: needed where the stage has a lip-motion loss.
     """
-    device, count = batch.mel.device, batch.mel.shape[0]
-    sigma = shift(randomness.times(count), stage.shift).to(device)
-    keeps_text, interact = (mask.to(device) for mask in stage.dropout.masks(randomness.dropout(count)))
+    device, count, truth = model.device, batch.mel.shape[0], batch.face_mask
+    sigma = shift(randomness.times(count), stage.shift).to(device, non_blocking=True)
+    keeps_text, interact = stage.dropout.masks(randomness.dropout(count))
+    text = choose_text(batch.text, batch.uncond_text, keeps_text)
+    timestamps = text.symbol_timestamps
+    mask = loss_mask(_given(batch, _latents(batch, stage)), AVPair(video=_latents(batch, stage), audio=batch.mel))
+    batch, interact = replace(batch, text=text).to(device), interact.to(device, non_blocking=True)
+    text = batch.text
     clean = AVPair(video=_latents(batch, stage), audio=batch.mel)
     noise = randomness.noise_like(clean)
     given = _given(batch, clean.video)
     state = interpolate(clean, noise, sigma)
-    text = choose_text(batch.text, batch.uncond_text, keeps_text)
-    target, carries = target_velocity(clean, noise), loss_mask(given, state)
+    target = target_velocity(clean, noise)
     if stage.branches == "audio":
         prediction = model(None, audio_stream(state.audio, given, sigma, interact), text, gate=CLOSED)
         return Losses(
-            audio=velocity_loss(prediction.velocity.audio, target.audio, carries.audio, dim=1),
-            duration=_duration_loss(prediction, text),
+            audio=velocity_loss(prediction.velocity.audio, target.audio, mask.audio, dim=1),
+            duration=_duration_loss(prediction, timestamps),
         )
     video, audio = condition(batch.spec.task, state, given, sigma, interact)
     prediction = model(video, audio, text, gate=TASKS[batch.spec.task].gate)
-    masks, truth = prediction.face_masks, batch.face_mask
-    focus, lip_motion = None, None
-    if truth is not None and (stage.losses.face_focus or stage.losses.mouth_focus):
-        focus = face_weights(truth, stage.losses, *clean.video.shape[-2:])
+    masks, focus, lip_motion = prediction.face_masks, None, None
+    if batch.face_mask is not None and (stage.losses.face_focus or stage.losses.mouth_focus):
+        focus = face_weights(batch.face_mask, stage.losses, *clean.video.shape[-2:])
     if truth is not None and mouth_probe is not None:
+        # x_t - t v is the prediction of x, so its error is t times the velocity's, but for the sign.
         error = sigma[:, None, None, None, None] * (prediction.velocity.video.float() - target.video.float())
-        lip_motion = lip_motion_loss(error, clean.video, carries.video, truth, mouth_probe)
+        lip_motion = lip_motion_loss(error, clean.video, mask.video, truth, mouth_probe)
     return Losses(
-        video=velocity_loss(prediction.velocity.video, target.video, carries.video, dim=2, weights=focus),
-        audio=velocity_loss(prediction.velocity.audio, target.audio, carries.audio, dim=1),
+        video=velocity_loss(prediction.velocity.video, target.video, mask.video, dim=2, weights=focus),
+        audio=velocity_loss(prediction.velocity.audio, target.audio, mask.audio, dim=1),
         face_mask=None if masks is None or truth is None else face_mask_loss(masks, truth),
-        duration=_duration_loss(prediction, text),
+        duration=_duration_loss(prediction, timestamps),
         lip_motion=lip_motion,
     )
 
 
-def _duration_loss(prediction: Prediction, text: TextInputs) -> Float[Tensor, ""] | None:
-    if prediction.symbol_durations is None or text.symbol_timestamps is None:
+def _duration_loss(prediction: Prediction, timestamps: Float[Tensor, "b p"] | None) -> Float[Tensor, ""] | None:
+    if prediction.symbol_durations is None or timestamps is None:
         return None
-    return duration_loss(prediction.symbol_durations, text.symbol_timestamps)
+    return duration_loss(prediction.symbol_durations, timestamps)
 
 
 def choose_text(given: TextInputs, dropped: TextInputs, keeps_text: Float[Tensor, " b"]) -> TextInputs:
-    """For each clip `told` where `keeps_text` is 1, else `silent`."""
+    """Returns for each clip the text `given` where `keeps_text` is 1, else `dropped`."""
     keep = keeps_text > 0
     length = max(given.speech.shape[1], dropped.speech.shape[1])
     return TextInputs(
@@ -109,10 +116,10 @@ def _widened(symbols: Tensor, length: int, filler: float = FILLER) -> Tensor:
 
 def _latents(batch: Batch, stage: StageConfig) -> Float[Tensor, "b c f h w"]:
     if stage.branches == "audio":
-        # The audio branch alone is laid out beside a blank picture, which nothing reads.
+        # The audio branch alone is laid out beside a blank video, which nothing reads.
         return batch.mel.new_zeros(batch.mel.shape[0], 1, 1, 1, 1)
     if batch.latents is None:
-        raise DataError("this stage trains both branches, but the data has sound only; give data that holds video")
+        raise DataError("this stage trains both branches, but the data has audio only; give data that holds video")
     return batch.latents
 
 
