@@ -10,7 +10,8 @@ from uniavgen.inference.velocity import ClipVelocity
 from uniavgen.models.config import TransformerConfig
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.conditioning import ClipConditions
-from uniavgen.tasks.table import TASKS, ModalityRole, ReferenceAudio, Task
+from uniavgen.tasks.given_lengths import given_lengths, half_of_clip
+from uniavgen.tasks.table import TASKS, ReferenceAudio, Task
 from uniavgen.timebase import ClipTiming
 
 SPATIAL_STRIDE = 16
@@ -59,24 +60,18 @@ def transformer(
 def clip_velocity(model: UniAVGenTransformer, task: Task, size: Size, timing: ClipTiming, **options) -> ClipVelocity:
     """The velocity of a clip whose inputs are random; options are those of ClipVelocity."""
     device, video, audio = model.device, model.settings.video, model.settings.audio
-    spec, frames, tokens = TASKS[task], timing.num_latent_frames, timing.num_audio_tokens
+    spec = TASKS[task]
 
     def latents(count: int) -> torch.Tensor:
         shape = (1, video.latent_channels, count, size.height // SPATIAL_STRIDE, size.width // SPATIAL_STRIDE)
         return torch.randn(shape, device=device)
 
-    half = (frames + 1) // 2
-    given_frames = {ModalityRole.GENERATED: 1, ModalityRole.PREFIX: half, ModalityRole.GIVEN: frames}[spec.video]
-    given_tokens = {
-        ModalityRole.GENERATED: 0,
-        ModalityRole.PREFIX: timing.tokens_before(half),
-        ModalityRole.GIVEN: tokens,
-    }[spec.audio]
+    given = given_lengths(spec, timing, prefix_frames=half_of_clip(timing))
     with_voice = spec.reference_audio is ReferenceAudio.NEEDED
     clean = ClipConditions(
         reference_image=latents(1),
-        given_video=latents(given_frames),
-        given_audio=torch.randn(1, given_tokens, audio.mel_bins, device=device) if given_tokens else None,
+        given_video=latents(given.latent_frames),
+        given_audio=torch.randn(1, given.audio_tokens, audio.mel_bins, device=device) if given.audio_tokens else None,
         reference_audio=torch.randn(1, REFERENCE_TOKENS, audio.mel_bins, device=device) if with_voice else None,
     )
     texts = {True: _text(model, SPEECH_SYMBOLS), False: _text(model, NULL_SYMBOLS)}

@@ -5,12 +5,25 @@ import pytest
 
 from uniavgen.config import dump, parse
 from uniavgen.errors import ConfigError
-from uniavgen.tasks.mixture import MixtureConfig, continuation_frames, sample_step, silence_tokens, step_generator
-from uniavgen.tasks.speech_prompt import cond_text, pad_symbols, symbol_timestamps, uncond_text
+from uniavgen.tasks.given_lengths import reference_silence_tokens
+from uniavgen.tasks.mixture import MixtureConfig, continuation_frames, sample_step, step_generator
+from uniavgen.tasks.speech_prompt import (
+    cond_text,
+    encode_prompts,
+    pad_symbols,
+    speech_prompt,
+    spread_evenly,
+    starting_at,
+    uncond_text,
+)
 from uniavgen.tasks.table import TASKS, Task
 from uniavgen.timebase import Timebase
 
 CLIP = Timebase().clip(81)
+
+
+def encode(text):
+    return [ord(character) - 31 for character in text]
 
 
 def draws(config, count, seed=5):
@@ -81,22 +94,35 @@ def test_words_and_silence():
     assert cond_text("hello", "I am") == "I am hello"
     assert uncond_text() == ""
     assert uncond_text("I am") == "I am "
-    assert silence_tokens(CLIP) == 30
+    assert reference_silence_tokens(Timebase()) == 30
 
 
-def test_what_a_reference_says_spreads_over_its_sound_and_the_speech_follows_it():
-    times = symbol_timestamps(num_symbols=10, transcript=4, reference_tokens=50, silence_tokens=30, onset=7.0)[0]
-    assert times[:4].tolist() == [2.5, 7.5, 12.5, 17.5]
-    assert times[5] == 57
-    assert times[[4, 6, 7, 8, 9]].isnan().all()
-    silent = symbol_timestamps(num_symbols=5, transcript=4, reference_tokens=50, silence_tokens=30, onset=7.0)[0]
-    assert silent[:4].tolist() == [2.5, 7.5, 12.5, 17.5]
+def test_speech_prompt_spreads_the_reference_evenly_and_starts_the_speech_behind_it():
+    prompt = speech_prompt(starting_at("hello", 7.0), spread_evenly("I am", 20), 50)
+    assert prompt.text == "I am hello"
+    symbols, _, times = encode_prompts([prompt], encode)
+    assert symbols.shape == times.shape == (1, 10)
+    assert times[0, :4].tolist() == [2.5, 7.5, 12.5, 17.5]
+    assert times[0, 5] == 57
+    assert times[0, [4, 6, 7, 8, 9]].isnan().all()
 
 
-def test_a_sentence_behind_silence_begins_there():
-    times = symbol_timestamps(num_symbols=3, transcript=0, reference_tokens=50, silence_tokens=30, onset=7.0)[0]
-    assert times[0] == 57
-    assert times[1:].isnan().all()
+def test_speech_prompt_without_text_keeps_the_times_of_its_reference():
+    prompt = speech_prompt(starting_at("", 7.0), spread_evenly("I am", 20), 50)
+    symbols, _, times = encode_prompts([prompt], lambda text: encode(text.strip()))
+    assert symbols.tolist() == [[*encode("I am"), *[0] * 6]]
+    assert times[0, :4].tolist() == [2.5, 7.5, 12.5, 17.5]
+
+
+def test_speech_prompt_behind_silence_begins_there():
+    _, _, times = encode_prompts([speech_prompt(starting_at("abc", 7.0), None, 50)], encode)
+    assert times[0, 0] == 57
+    assert times[0, 1:].isnan().all()
+
+
+def test_prompt_times_are_unknown_where_characters_are_no_symbols():
+    _, _, times = encode_prompts([spread_evenly("abcd", 20)], lambda _: [1, 2])
+    assert times.isnan().all()
 
 
 def test_symbols_are_filled_to_ten_and_the_filler_counts():

@@ -20,8 +20,9 @@ from uniavgen.data.features import Features, FeatureSet
 from uniavgen.data.sampler import Sampler
 from uniavgen.data.words import Word, symbol_times
 from uniavgen.errors import DataError
-from uniavgen.tasks.mixture import StepSpec, silence_tokens
-from uniavgen.tasks.speech_prompt import cond_text, pad_symbols, uncond_text
+from uniavgen.tasks.given_lengths import reference_silence_tokens
+from uniavgen.tasks.mixture import StepSpec
+from uniavgen.tasks.speech_prompt import TimedText, encode_prompts, speech_prompt
 from uniavgen.timebase import ClipTiming
 
 _REFERENCE_STREAM = 2
@@ -199,27 +200,24 @@ class TrainingData:
         reference_tokens: int,
         timed: bool = True,
     ) -> TextInputs:
-        """Of clips that say `said` (None: not told) after a reference of so many tokens that says `before`.
+        """Returns the texts of clips behind their reference transcripts (`tasks.speech_prompt`).
 
-        timed: whether the times of what is said are told. Of sound that is given nobody tells them in sampling either.
+        transcripts: None in a pass without text.
+        timed: whether word times are given. They are unknown in sampling where the audio itself is given.
         """
-        texts, times, rate = [], [], float(self.timing.base.tokens_per_second)
+        prompts = []
         for clip, reference in zip(transcripts, reference_transcripts, strict=True):
-            first = uncond_text(None if reference is None else reference.text)
-            texts.append(first if clip is None else cond_text(clip.text, None if reference is None else reference.text))
-            told = torch.full((len(texts[-1]),), torch.nan)
-            for part, begins, after in ((reference, 0, 0), (clip if timed else None, len(first), reference_tokens)):
-                if part is not None and part.text == _joined(part.words):
-                    told[begins : begins + len(part.text)] = symbol_times(part.words, rate) + after
-            times.append(told)
-        encoded = [self.symbols(text) for text in texts]
-        symbols, lengths = pad_symbols(encoded)
-        padded = torch.full(symbols.shape, torch.nan)
-        for row, ids, told in zip(padded, encoded, times, strict=True):
-            # Times are of characters, so each must be a symbol.
-            if len(ids) == len(told):
-                row[: len(told)] = told
-        return TextInputs(caption=captions, speech=symbols, speech_length=lengths, symbol_timestamps=padded)
+            before = None if reference is None else self._timed_text(reference)
+            speech = TimedText("") if clip is None else self._timed_text(clip, timed)
+            prompts.append(speech_prompt(speech, before, reference_tokens))
+        symbols, lengths, times = encode_prompts(prompts, self.symbols)
+        return TextInputs(caption=captions, speech=symbols, speech_length=lengths, symbol_timestamps=times)
+
+    def _timed_text(self, transcript: Transcript, timed: bool = True) -> TimedText:
+        """Returns a transcript with the times of its characters, where its words have any."""
+        if not timed or transcript.text != _joined(transcript.words):
+            return TimedText(transcript.text)
+        return TimedText(transcript.text, symbol_times(transcript.words, float(self.timing.base.tokens_per_second)))
 
     def _reference(
         self, source: int, index: int, number: int, length: int
@@ -234,7 +232,7 @@ class TrainingData:
         first, last = _some_words(clip.words, length / rate, rng)
         start, stop = (round(first * rate), round(last * rate)) if last else (0, length)
         sound = clip.mel[start:stop][:length].float()
-        silence = silent_mel(length + silence_tokens(self.timing) - sound.shape[0], sound.shape[1])
+        silence = silent_mel(length + reference_silence_tokens(self.timing.base) - sound.shape[0], sound.shape[1])
         if not clip.words:
             return torch.cat([sound, silence]), Transcript(clip.text, ())
         words = tuple(

@@ -15,7 +15,8 @@ from uniavgen.inference.crossfade import is_silent
 from uniavgen.inference.request import MAX_VOICE_S, MIN_FRAMES, Request
 from uniavgen.inference.resize import ResizeRule, resize
 from uniavgen.media.video import resample_frames
-from uniavgen.tasks.table import REFERENCE_SILENCE_S, TASKS, ModalityRole
+from uniavgen.tasks.given_lengths import given_lengths, half_of_clip, reference_silence_samples
+from uniavgen.tasks.table import TASKS, ModalityRole
 from uniavgen.timebase import ClipTiming, Timebase
 
 
@@ -52,11 +53,7 @@ def prepare_inputs(request: Request, base: Timebase, size: ResizeRule) -> ModelI
         timing = base.clip(len(frames)) if spec.video is ModalityRole.GIVEN else timing
     else:
         raise ConfigError("a request has an image or a video; give one")
-    given_tokens = {
-        ModalityRole.GENERATED: 0,
-        ModalityRole.PREFIX: timing.tokens_before(base.latent_frames(len(frames))),
-        ModalityRole.GIVEN: timing.num_audio_tokens,
-    }[spec.audio]
+    given_tokens = given_lengths(spec, timing, prefix_frames=base.latent_frames(len(frames))).audio_tokens
     audio = None if request.audio is None else resample(request.audio, request.audio_rate_hz, base.sample_rate_hz)
     return ModelInputs(
         timing=timing,
@@ -91,8 +88,7 @@ def _video_length(request: Request, available: int, timing: ClipTiming, part: Mo
             f"the video lasts {seconds:.2f} s, at most {most_s:.2f} s can be given; cut it or ask to trim it"
         )
     if available > most and part is ModalityRole.PREFIX:
-        # The paper's own continuations keep half of the clip.
-        most = timing.base.frames_in((timing.num_latent_frames + 1) // 2)
+        most = timing.base.frames_in(half_of_clip(timing))
     used = min(available, most)
     return used - (used - 1) % stride
 
@@ -128,4 +124,4 @@ def _voice(
             f"the voice lasts {len(voice) / base.sample_rate_hz:.2f} s, at most {float(MAX_VOICE_S):.2f} s "
             "are used; cut it together with its text, or ask to trim it"
         )
-    return np.pad(voice[:most], (0, int(REFERENCE_SILENCE_S * base.sample_rate_hz)))
+    return np.pad(voice[:most], (0, reference_silence_samples(base)))

@@ -38,7 +38,8 @@ from uniavgen.inference.tensor_memory import peak_bytes_on_meta
 from uniavgen.inference.velocity import ClipVelocity
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.conditioning import ClipConditions, replace_given
-from uniavgen.tasks.table import REFERENCE_SILENCE_S, TASKS, ModalityRole, ReferenceAudio, Task
+from uniavgen.tasks.given_lengths import given_lengths, half_of_clip, reference_silence_tokens
+from uniavgen.tasks.table import TASKS, ModalityRole, ReferenceAudio, Task
 from uniavgen.timebase import ClipTiming
 
 GIB = 2**30
@@ -98,11 +99,7 @@ class Workload:
 def largest_workload(task: Task, height: int, width: int, timing: ClipTiming, sampling: SamplingConfig) -> Workload:
     """The most that a clip of this size can take."""
     spec, base = TASKS[task], timing.base
-    latents = {
-        ModalityRole.GENERATED: 1,
-        ModalityRole.PREFIX: (timing.num_latent_frames + 1) // 2,
-        ModalityRole.GIVEN: timing.num_latent_frames,
-    }
+    given = given_lengths(spec, timing, prefix_frames=half_of_clip(timing))
     has_voice = spec.reference_audio is ReferenceAudio.NEEDED
     return Workload(
         task=task,
@@ -110,8 +107,8 @@ def largest_workload(task: Task, height: int, width: int, timing: ClipTiming, sa
         width=width,
         timing=timing,
         sampling=sampling,
-        given_frames=base.frames_in(latents[spec.video]),
-        voice_tokens=timing.num_audio_tokens + int(REFERENCE_SILENCE_S * base.tokens_per_second) if has_voice else 0,
+        given_frames=base.frames_in(given.latent_frames),
+        voice_tokens=timing.num_audio_tokens + reference_silence_tokens(base) if has_voice else 0,
         symbols=int(timing.duration_s * MAX_CHARACTERS_PER_S) * (2 if has_voice else 1),
     )
 
@@ -416,19 +413,12 @@ class MemoryPlanner:
 
     def _clean(self) -> ClipConditions:
         spec, timing, state = TASKS[self.workload.task], self.workload.timing, self._state()
-        given = state.video[:, :, : timing.base.latent_frames(self.workload.given_frames)].clone()
-        tokens = {
-            ModalityRole.GENERATED: 0,
-            ModalityRole.PREFIX: timing.tokens_before(given.shape[2]),
-            ModalityRole.GIVEN: timing.num_audio_tokens,
-        }[spec.audio]
+        frames = timing.base.latent_frames(self.workload.given_frames)
+        tokens = given_lengths(spec, timing, prefix_frames=frames).audio_tokens
         voice = state.audio.new_empty(1, self.workload.voice_tokens, state.audio.shape[2])
-        return ClipConditions(
-            reference_image=given[:, :, :1],
-            given_video=given,
-            given_audio=state.audio[:, :tokens] if tokens else None,
-            reference_audio=voice if self.workload.voice_tokens else None,
-        )
+        reference = voice if self.workload.voice_tokens else None
+        # A copy, since the encoder makes only the given frames.
+        return ClipConditions.from_clip(state.video[:, :, :frames].clone(), state.audio, frames, tokens, reference)
 
     def _texts(self) -> TextInputs:
         encoder = self.components.text_encoder

@@ -3,7 +3,6 @@
 Letters: b batch (always 1), c latent channels, f latent frames, h w latent grid, l audio tokens.
 """
 
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -42,8 +41,8 @@ from uniavgen.inference.velocity import ClipVelocity
 from uniavgen.models.sequence_parallel import apply_sequence_parallel
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.conditioning import ClipConditions, check, replace_given
-from uniavgen.tasks.mixture import silence_tokens
-from uniavgen.tasks.speech_prompt import cond_text, pad_symbols, symbol_timestamps, uncond_text
+from uniavgen.tasks.given_lengths import reference_silence_tokens
+from uniavgen.tasks.speech_prompt import TimedText, encode_prompts, speech_prompt, spread_evenly, starting_at
 from uniavgen.tasks.table import TASKS, ModalityRole
 
 
@@ -169,11 +168,7 @@ class UniAVGenPipeline(DiffusionPipeline):
         progress(Progress(phase=Phase.ENCODE_FRAMES, step=0, total=1))
         clean = self.encode_inputs(prepared.inputs)
         progress(Progress(phase=Phase.ENCODE_FRAMES, step=1, total=1))
-        inputs, timing = prepared.inputs, prepared.timing
-        if clean.reference_audio is not None:
-            texts = self._timed(texts, prepared, clean.reference_audio.shape[1])
-        elif inputs.starts_silent:
-            texts = self._timed(texts, prepared, inputs.given_tokens)
+        timing = prepared.timing
         check(prepared.task, clean, timing.num_latent_frames, timing.num_audio_tokens)
         return Conditions(prepared=prepared, clean=clean, texts=texts)
 
@@ -186,15 +181,14 @@ class UniAVGenPipeline(DiffusionPipeline):
             captions = {
                 has_text: encoder.encode([prepared.request.caption if has_text else ""]) for has_text in (True, False)
             }
-        transcript = prepared.voice_text or None
-        speech = {True: cond_text(prepared.speech, transcript), False: uncond_text(transcript)}
         texts = {}
-        for has_text, caption in captions.items():
-            symbols, length = pad_symbols([self.speech_tokenizer.encode(speech[has_text])])
+        for has_text, prompt in self._speech_prompts(prepared).items():
+            symbols, length, times = encode_prompts([prompt], self.speech_tokenizer.encode)
             texts[has_text] = TextInputs(
-                caption=caption.to(device),
+                caption=captions[has_text].to(device),
                 speech=symbols.to(device),
                 speech_length=length.to(device),
+                symbol_timestamps=None if prompt.times is None else times.to(device),
             )
         return texts
 
@@ -202,20 +196,15 @@ class UniAVGenPipeline(DiffusionPipeline):
     def encode_inputs(self, inputs: ModelInputs) -> ClipConditions:
         """Returns the latents of the frames and the mel of the waveforms that are given."""
         pixels = to_pixels(torch.from_numpy(inputs.frames)[None])
-        # The video autoencoder is causal, so the first latent frame is that of the first image alone. [release]
         with on_device(self.offload, vae=self.vae):
             video = VideoCodec(self.vae, self.offload.encode_tile_px).encode(pixels).float()
         audio = None
         if inputs.audio is not None:
             # Peak normalisation would make the noise of a silent beginning as loud as speech.
             waveform = np.zeros_like(inputs.audio) if inputs.starts_silent else inputs.audio
-            audio = self._encode_mel(waveform)[:, : inputs.given_tokens]
-        return ClipConditions(
-            reference_image=video[:, :, :1],
-            given_video=video,
-            given_audio=audio,
-            reference_audio=None if inputs.voice is None else self._encode_mel(inputs.voice),
-        )
+            audio = self._encode_mel(waveform)
+        voice = None if inputs.voice is None else self._encode_mel(inputs.voice)
+        return ClipConditions.from_clip(video, audio, video.shape[2], inputs.given_tokens, voice)
 
     def initial_noise(self, conditions: Conditions, seed: int | None = None) -> AVPair:
         """Returns the noise that sampling starts from; `seed` is the request's if None.
@@ -342,18 +331,20 @@ class UniAVGenPipeline(DiffusionPipeline):
         peak_normalised = mel.peak_normalise(torch.from_numpy(waveform)[None])
         return mel.normalise(mel.log_mel(peak_normalised)).to(self._execution_device)
 
-    def _timed(
-        self, texts: dict[bool, TextInputs], prepared: PreparedRequest, reference_tokens: int
-    ) -> dict[bool, TextInputs]:
-        """Returns the texts with the known times of their symbols."""
-        transcript = len(self.speech_tokenizer.encode(prepared.voice_text))
-        onset, silence = self.transformer.settings.audio.speech.leading_silence, silence_tokens(prepared.timing)
-
-        def times(text: TextInputs) -> Tensor:
-            known = symbol_timestamps(text.speech.shape[1], transcript, reference_tokens, silence, onset)
-            return known.to(text.speech.device)
-
-        return {has_text: replace(text, symbol_timestamps=times(text)) for has_text, text in texts.items()}
+    def _speech_prompts(self, prepared: PreparedRequest) -> dict[bool, TimedText]:
+        """Returns the speech prompts of passes with text (True) and without (False)."""
+        inputs, silence = prepared.inputs, self.transformer.settings.audio.speech.leading_silence
+        if inputs.voice is not None:
+            tokens, base = prepared.timing.base.tokens(len(inputs.voice)), prepared.timing.base
+            reference = spread_evenly(prepared.voice_text, tokens - reference_silence_tokens(base))
+        elif inputs.starts_silent:
+            tokens, reference = inputs.given_tokens, None
+        else:
+            return {True: TimedText(prepared.speech), False: TimedText("")}
+        return {
+            has_text: speech_prompt(starting_at(speech, silence), reference, tokens)
+            for has_text, speech in {True: prepared.speech, False: ""}.items()
+        }
 
     def _face_mask(self, velocity: ClipVelocity, latent_height: int) -> np.ndarray | None:
         if velocity.face_masks is None:

@@ -33,7 +33,27 @@ class ClipConditions:
     given_audio: Float[Tensor, "b gl mel"] | None = None
     """Leading audio tokens of the clip."""
     reference_audio: Float[Tensor, "b r mel"] | None = None
-    """Audio of the speaker, its silence included (`table.REFERENCE_SILENCE_S`)."""
+    """Audio of the speaker, its silence included (`given_lengths.REFERENCE_SILENCE_S`)."""
+
+    @classmethod
+    def from_clip(
+        cls,
+        video: Float[Tensor, "b c f h w"],
+        audio: Float[Tensor, "b l mel"] | None,
+        given_frames: int,
+        given_tokens: int,
+        reference_audio: Float[Tensor, "b r mel"] | None = None,
+    ) -> "ClipConditions":
+        """Returns the leading parts of a clip as conditions; its first latent frame is also the reference image.
+
+        The video autoencoder is causal, so that latent frame is the one of the image alone. [release]
+        """
+        return cls(
+            reference_image=video[:, :, :1],
+            given_video=video[:, :, :given_frames],
+            given_audio=audio[:, :given_tokens] if audio is not None and given_tokens else None,
+            reference_audio=reference_audio,
+        )
 
     @property
     def leading_video(self) -> Float[Tensor, "b c g h w"]:

@@ -1,13 +1,13 @@
 """Which task a training step has, and how much of the clip it gives. Pure functions of numpy generators."""
 
 from dataclasses import dataclass, field
-from fractions import Fraction
 
 import numpy as np
 
 from uniavgen.config import Config
 from uniavgen.errors import ConfigError
-from uniavgen.tasks.table import REFERENCE_SILENCE_S, TASKS, ModalityRole, ReferenceAudio, Task
+from uniavgen.tasks.given_lengths import given_lengths
+from uniavgen.tasks.table import TASKS, ReferenceAudio, Task
 from uniavgen.timebase import ClipTiming
 
 
@@ -62,18 +62,11 @@ def sample_step(config: MixtureConfig, timing: ClipTiming, rng: np.random.Genera
     has_reference = spec.reference_audio is ReferenceAudio.NEEDED or (
         spec.reference_audio is ReferenceAudio.ALLOWED and uniform_allowed < config.allowed_reference
     )
+    given = given_lengths(spec, timing, prefix)
     return StepSpec(
         task=task,
-        given_frames={
-            ModalityRole.GENERATED: 1,
-            ModalityRole.PREFIX: prefix,
-            ModalityRole.GIVEN: timing.num_latent_frames,
-        }[spec.video],
-        given_tokens={
-            ModalityRole.GENERATED: 0,
-            ModalityRole.PREFIX: timing.tokens_before(prefix),
-            ModalityRole.GIVEN: timing.num_audio_tokens,
-        }[spec.audio],
+        given_frames=given.latent_frames,
+        given_tokens=given.audio_tokens,
         reference_tokens=reference_tokens(config, timing, uniform_reference) if has_reference else 0,
     )
 
@@ -89,11 +82,6 @@ def reference_tokens(config: MixtureConfig, timing: ClipTiming, uniform: float) 
     """Audio tokens of reference audio, `uniform` in [0, 1)."""
     low, high = config.reference_s
     return max(round((low + (high - low) * uniform) * timing.base.tokens_per_second), 1)
-
-
-def silence_tokens(timing: ClipTiming) -> int:
-    """Audio tokens of the silence behind the reference audio."""
-    return int(Fraction(REFERENCE_SILENCE_S) * timing.base.tokens_per_second)
 
 
 def _by_ratio(ratios: dict[Task, float], uniform: float) -> Task:

@@ -1,48 +1,96 @@
-"""What the audio branch is told to say [release], and when, as far as a task knows it.
+"""The speech prompt: what the audio branch is given to say, and when. Laid out here for training and sampling alike.
+
+With reference audio the prompt is the reference transcript, a blank, and the speech of the clip [release]. Without text
+(classifier-free guidance, dropout) only the reference transcript is left, since its audio is still there.
 
 Letters: b batch, p speech symbols.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import nan
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 MIN_SYMBOLS = 10
-"""Shorter texts are filled up, and the filler counts as text. [release]"""
+"""Shorter texts are padded with fillers, which count as text. [release]"""
 FILLER = 0
 
 
+@dataclass(frozen=True)
+class TimedText:
+    """A text, and the audio token at which each of its characters is spoken."""
+
+    text: str
+    times: Float[Tensor, " p"] | None = None
+    """Counted from the start of the text's own audio, NaN where unknown; None where all are unknown."""
+
+
 def cond_text(speech: str, reference_transcript: str | None = None) -> str:
-    """Speech text of a pass with text: with reference audio its transcript stands in front of the new text."""
+    """Returns the speech text of a pass with text: the reference transcript stands in front of the speech."""
     return uncond_text(reference_transcript) + speech
 
 
 def uncond_text(reference_transcript: str | None = None) -> str:
-    """Speech text of a pass without text: nothing, or the reference's transcript, since its audio is still there."""
+    """Returns the speech text of a pass without text: nothing, or the reference transcript."""
     return f"{reference_transcript} " if reference_transcript else ""
 
 
-def symbol_timestamps(
-    num_symbols: int, transcript: int, reference_tokens: int, silence_tokens: int, onset: float
-) -> Float[Tensor, "1 p"]:
-    """Audio tokens of `num_symbols` symbols, the first `transcript` of them said by a reference of `reference_tokens`
-    audio tokens that ends in silence: its symbols evenly over its sound, what comes first after them `onset` tokens
-    after it, and NaN behind that. Silence in front of the speech is such a reference of 0 symbols. [ours]"""
-    times = torch.full((num_symbols,), torch.nan)
-    sounding = reference_tokens - silence_tokens
-    times[:transcript] = (torch.arange(transcript) + 0.5) / max(transcript, 1) * sounding
-    # The blank between the two texts belongs to neither.
-    first = transcript + 1 if transcript else 0
-    times[first : first + 1] = reference_tokens + onset
-    return times[None]
+def speech_prompt(speech: TimedText, reference: TimedText | None, reference_tokens: int) -> TimedText:
+    """Returns the prompt with the times of its symbols, counted from the start of the reference audio.
+
+    speech: of the clip; an empty text is that of a pass without text.
+    reference_tokens: audio tokens in front of the speech: the reference with its silence, or a silent given part.
+    """
+    front = uncond_text(None if reference is None else reference.text)
+    times = torch.full((len(front) + max(len(speech.text), _count(speech)),), nan)
+    if reference is not None and reference.times is not None:
+        times[: len(reference.times)] = reference.times
+    # The blank between the two texts belongs to neither, so its time stays unknown.
+    if speech.times is not None:
+        times[len(front) : len(front) + len(speech.times)] = speech.times + reference_tokens
+    return TimedText(front + speech.text, times)
+
+
+def spread_evenly(text: str, tokens: int) -> TimedText:
+    """Returns a text whose characters share `tokens` audio tokens evenly: a reference without word times. [ours]"""
+    return TimedText(text, (torch.arange(len(text)) + 0.5) / max(len(text), 1) * tokens)
+
+
+def starting_at(text: str, first: float) -> TimedText:
+    """Returns a text of which only the time of the first symbol is known; of an empty text that of the filler. [ours]
+
+    Behind the reference the speech begins after the silence that a clip begins with, so that the predicted durations
+    of the reference do not add up to an error.
+    """
+    return TimedText(text, torch.tensor([first]))
+
+
+def encode_prompts(
+    prompts: Sequence[TimedText], encode: Callable[[str], Sequence[int]]
+) -> tuple[Int[Tensor, "b p"], Int[Tensor, " b"], Float[Tensor, "b p"]]:
+    """Returns symbol ids, lengths (`pad_symbols`) and the times of the symbols, NaN where unknown."""
+    ids = [encode(prompt.text) for prompt in prompts]
+    symbols, lengths = pad_symbols(ids)
+    times = torch.full(symbols.shape, nan)
+    for row, prompt, encoded in zip(times, prompts, ids, strict=True):
+        # Times are of characters, so each must be one symbol; a tokenizer drops the blank at the end.
+        if prompt.times is not None and len(encoded) in (len(prompt.text), len(prompt.text.rstrip())):
+            count = min(len(prompt.times), len(row))
+            row[:count] = prompt.times[:count]
+    return symbols, lengths, times
 
 
 def pad_symbols(texts: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "b p"], Int[Tensor, " b"]]:
-    """Symbol ids of several texts as one tensor, and their lengths, which include the filler up to MIN_SYMBOLS."""
+    """Returns the symbol ids of several texts as one tensor, and their lengths, which count fillers to MIN_SYMBOLS."""
     lengths = [max(len(text), MIN_SYMBOLS) for text in texts]
     padded = torch.full((len(texts), max(lengths)), FILLER, dtype=torch.int64)
     for row, text in zip(padded, texts, strict=True):
         row[: len(text)] = torch.tensor(text, dtype=torch.int64)
     return padded, torch.tensor(lengths, dtype=torch.int64)
+
+
+def _count(text: TimedText) -> int:
+    return 0 if text.times is None else len(text.times)

@@ -6,13 +6,9 @@ training and inference read the same rows.
 
 from dataclasses import dataclass
 from enum import StrEnum
-from fractions import Fraction
 
 from uniavgen.batch import OPEN, Gate
 from uniavgen.timebase import Source
-
-REFERENCE_SILENCE_S = Fraction(3, 10)
-"""Silence appended to the reference audio before its mel is taken. [release]"""
 
 
 class Task(StrEnum):

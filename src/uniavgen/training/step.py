@@ -125,9 +125,4 @@ def _latents(batch: Batch, stage: StageConfig) -> Float[Tensor, "b c f h w"]:
 
 def _given(batch: Batch, latents: Float[Tensor, "b c f h w"]) -> ClipConditions:
     frames, tokens = batch.spec.given_frames, batch.spec.given_tokens
-    return ClipConditions(
-        reference_image=latents[:, :, :1],
-        given_video=latents[:, :, :frames],
-        given_audio=batch.mel[:, :tokens] if tokens else None,
-        reference_audio=batch.reference_audio,
-    )
+    return ClipConditions.from_clip(latents, batch.mel, frames, tokens, batch.reference_audio)

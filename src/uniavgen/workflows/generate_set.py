@@ -19,6 +19,7 @@ from uniavgen.media.audio import read_audio
 from uniavgen.media.image import read_image
 from uniavgen.media.mux import write_clip
 from uniavgen.media.video import read_video
+from uniavgen.tasks.given_lengths import half_of_clip
 from uniavgen.tasks.table import TASKS, ModalityRole, ReferenceAudio, Task
 from uniavgen.timebase import NUM_FRAMES
 from uniavgen.workflows.clip_jobs import READ_RATES, SHORT_SIDE_PX, read_voice
@@ -122,9 +123,7 @@ def build_request(prompt: Prompt, task: Task, config: SetConfig, number: int) ->
     else:
         num_given = config.num_frames
         if spec.video is ModalityRole.PREFIX:
-            # The paper's own continuations are given half of the clip.
-            half = (READ_RATES.clip(num_given).num_latent_frames + 1) // 2
-            num_given = READ_RATES.frames_in(half)
+            num_given = READ_RATES.frames_in(half_of_clip(READ_RATES.clip(num_given)))
         video = read_video(
             _required_file(prompt, "video", task),
             READ_RATES.fps,
