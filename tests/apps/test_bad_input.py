@@ -111,7 +111,7 @@ TABLE = [
     (f"{GENERATE} --model foreign", "StableDiffusionPipeline"),
     (f"{GENERATE} --model broken_index", "damaged"),
     (f"{GENERATE} --model cut_weights", "damaged"),
-    (f"{GENERATE} --model other_weights", "could not be loaded"),
+    (f"{GENERATE} --model other_weights", "do not fit their config.json"),
     (f"{GENERATE} --model no_weights", "could not be loaded"),
     (f"{GENERATE} --model no_part", "could not be loaded|copy or download"),
     (f"{GENERATE} --model broken_config", "config.json is damaged"),

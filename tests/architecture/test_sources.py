@@ -85,7 +85,6 @@ def test_nothing_pulls_packages_with_cuda_linked_wheels():
     assert not forbidden & imported
 
 
-@pytest.mark.xfail(reason="names still clash")
 def test_no_class_name_is_used_twice():
     """A name that a reader greps for leads to one class."""
     places: dict[str, list[str]] = defaultdict(list)
@@ -96,7 +95,6 @@ def test_no_class_name_is_used_twice():
     assert not {name: found for name, found in places.items() if len(found) > 1}
 
 
-@pytest.mark.xfail(reason="circles are still there")
 def test_no_files_import_each_other_in_a_circle():
     """Imports under TYPE_CHECKING and inside functions count too."""
     modules = {_module(path): path for path in SOURCES}

@@ -35,7 +35,7 @@ from uniavgen.checkpoint.stores import DTYPES
 from uniavgen.codecs.video_vae import VideoCodec, decode_unclamped
 from uniavgen.errors import CheckpointError
 from uniavgen.models.transformer import UniAVGenTransformer
-from uniavgen.training.state import load_initial
+from uniavgen.training.initial_weights import load_initial_weights
 from uniavgen.workflows.load_codecs import load_codecs
 
 
@@ -248,7 +248,7 @@ def test_a_wan_model_begins_the_video_branch(tmp_path, layout) -> None:
     out = convert(tmp_path / "source", tmp_path / "start", "--kind", "wan2.2-ti2v-5b", "--shard-mb", "1")
     model = UniAVGenTransformer.from_settings(SETTINGS)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    load_initial(model, out)
+    load_initial_weights(model, out)
     for name, value in model.state_dict().items():
         assert torch.equal(value, values.get(name, before[name])), name
     assert all(".video." in name or name.startswith("video_stem.") for name in values)
@@ -268,14 +268,14 @@ def test_a_small_wan_model_begins_the_audio_branch(tmp_path) -> None:
     torch.manual_seed(3)
     model = UniAVGenTransformer.from_settings(SETTINGS)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    load_initial(model, out)
+    load_initial_weights(model, out)
     taken = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     offered = {name for name in before if WAN_SMALL_ORIGINAL.to_source(name) is not None}
     assert taken <= offered
     assert all(torch.equal(model.state_dict()[name], donor.state_dict()[name]) for name in offered)
     other = UniAVGenTransformer.from_settings(replace(SETTINGS, audio=replace(SETTINGS.audio, ffn_width=19)))
     with pytest.raises(CheckpointError, match=r"does not fit this model: 9 of .* instead of"):
-        load_initial(other, out)
+        load_initial_weights(other, out)
 
 
 def test_codecs_of_a_converted_model_serve_preparing_and_watching(converted) -> None:

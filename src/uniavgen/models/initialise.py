@@ -13,21 +13,16 @@
 | pace of speech | the same for every symbol [ours] |
 """
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import nn
-
-if TYPE_CHECKING:
-    from uniavgen.models.transformer import UniAVGenTransformer
 
 EMBEDDING_STD = 0.02
 CONTENT_SHARE = 0.1
 """Of the usual weights, where speech attention has to begin by position."""
 
 
-def init_weights(model: "UniAVGenTransformer") -> None:
-    """Set every parameter; nothing happens on the meta device."""
+def init_weights(model: nn.Module) -> None:
+    """Sets every parameter of a `UniAVGenTransformer`, by its name; does nothing on the meta device."""
     if any(parameter.is_meta for parameter in model.parameters()):
         return
     for name, module in model.named_modules():
@@ -43,12 +38,13 @@ def init_weights(model: "UniAVGenTransformer") -> None:
             nn.init.normal_(parameter, std=parameter.shape[-1] ** -0.5)
         elif name.endswith(("proj_out.weight", "proj_out.bias")) or (".interaction." in name and ".to_out." in name):
             nn.init.zeros_(parameter)
-    pace = model.audio_stem.speech_encoder.pace_head
-    if pace is not None:
-        nn.init.zeros_(pace.weight)
-        for block in model.blocks:
-            _attend_by_position(block.audio.attn2.to_q)
-            _attend_by_position(block.audio.attn2.to_k)
+    modules = dict(model.named_modules())
+    duration_head = modules.get("audio_stem.speech_encoder.pace_head")
+    if isinstance(duration_head, nn.Linear):
+        nn.init.zeros_(duration_head.weight)
+        for name, module in modules.items():
+            if isinstance(module, nn.Linear) and name.endswith((".audio.attn2.to_q", ".audio.attn2.to_k")):
+                _attend_by_position(module)
 
 
 def _normal(linear: nn.Linear) -> None:
