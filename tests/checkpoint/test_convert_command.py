@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
-from golden import TOLERANCE, folder, golden_set, or_skip, published_shapes, relative_error, set_names
+from golden import TOLERANCE, folder, golden_set, or_skip, published_shapes, relative_error, weight_file_names
 from made_up import (
     DEEP,
     SETTINGS,
@@ -114,7 +114,7 @@ def test_manifest_names_source_and_versions_and_no_place(released, converted) ->
     assert str(released.parent) not in everything
 
 
-@pytest.mark.parametrize("name", or_skip(set_names(), "sets of the joint model"))
+@pytest.mark.parametrize("name", or_skip(weight_file_names(), "sets of the joint model"))
 def test_converted_golden_weights_give_the_releases_numbers(name, tmp_path) -> None:
     numbers = golden_set(name)
     if numbers.settings.video.latent_channels != VAE.latent_channels:

@@ -66,7 +66,7 @@ def drawn(reference_tokens=0, task=Task.JOINT):
     return StepSpec(task=task, given_frames=1, given_tokens=0, reference_tokens=reference_tokens)
 
 
-def said(text, row):
+def decode_symbols(text, row):
     """Symbols back to text."""
     length = int(text.speech_length[row])
     return "".join(chr(int(i) + 31) for i in text.speech[row, :length] if i)
@@ -101,7 +101,7 @@ def test_a_batch_holds_the_drawn_clips(folder):
         assert torch.equal(batch.latents[row], features(i).latents)
         assert torch.equal(batch.face_mask[row], features(i).face_mask)
         assert torch.equal(batch.mel[row], features(i).mel)
-        assert said(batch.text, row) == features(i).text
+        assert decode_symbols(batch.text, row) == features(i).text
         assert torch.equal(batch.text.caption[row, : 2 + i], torch.ones(2 + i, 11))
         assert not batch.text.caption[row, 2 + i :].any()
 
@@ -124,7 +124,7 @@ def test_a_cut_clip_says_what_is_spoken_before_the_cut(folder):
     for row in range(4):
         i = clips.sampler.locate(row).index
         # 17 frames are 1.0625 s: "three" ends at 1.1 s.
-        assert said(batch.text, row) == f"one{i} two{i}"
+        assert decode_symbols(batch.text, row) == f"one{i} two{i}"
 
 
 @pytest.mark.parametrize("length", [35, 60, 115, 300])
@@ -137,12 +137,12 @@ def test_reference_audio_is_another_clip_of_the_speaker_in_whole_words(folder, l
         other = int(batch.reference_audio[row, 0, 0])
         assert SPEAKERS[other] == SPEAKERS[i]
         assert other != i or SPEAKERS[i] == "lone"
-        transcript = said(batch.uncond_text, row).rstrip()
+        transcript = decode_symbols(batch.uncond_text, row).rstrip()
         words = transcript.split()
         heard = [w.text for w in features(other).words]
         first = heard.index(words[0])
         assert words == heard[first : first + len(words)]
-        assert said(batch.text, row) == f"{transcript} {features(i).text}"
+        assert decode_symbols(batch.text, row) == f"{transcript} {features(i).text}"
         # The words take 0.3 s each, 0.1 s apart; then there is silence.
         tokens = round(40 * len(words)) - 10
         assert tokens <= length
@@ -189,7 +189,7 @@ def test_face_mask_on_the_token_grid_is_a_mean_over_frames_and_pixels():
 def test_symbols_have_the_times_of_their_words(folder):
     batch = data(folder).batch(drawn(), [0, 1])
     rate = float(Timebase().tokens_per_second)
-    for row, text in enumerate(said(batch.text, row) for row in range(2)):
+    for row, text in enumerate(decode_symbols(batch.text, row) for row in range(2)):
         first = 0
         for k, word in enumerate(text.split()):
             inside = batch.text.symbol_timestamps[row, first : first + len(word)]
@@ -204,7 +204,7 @@ def test_symbols_have_the_times_of_their_words(folder):
 def test_times_behind_a_reference_count_its_tokens(folder):
     batch = data(folder).batch(drawn(reference_tokens=75, task=Task.REFERENCE_AUDIO), [0])
     reference, alone = batch.reference_audio.shape[1], data(folder).batch(drawn(), [0])
-    before, times = said(batch.uncond_text, 0).rstrip(), batch.text.symbol_timestamps[0]
+    before, times = decode_symbols(batch.uncond_text, 0).rstrip(), batch.text.symbol_timestamps[0]
     assert times[0] >= 0
     assert times[len(before) - 1] < reference
     assert times[len(before)].isnan()

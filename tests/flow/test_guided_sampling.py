@@ -92,7 +92,7 @@ def constant(run_pass):
     return 1.0 + 2.0 * run_pass.text + 4.0 * gate.a2v + 8.0 * gate.v2a + 16.0 * len(run_pass.skip_layers)
 
 
-def seen_passes(preset, steps=STEPS, **options):
+def recorded_passes(preset, steps=STEPS, **options):
     seen = []
 
     def velocity(state, sigma, run_pass):
@@ -120,15 +120,15 @@ def seen_passes(preset, steps=STEPS, **options):
     ],
 )
 def test_presets_as_passes(preset, first, second):
-    passes = seen_passes(preset)
+    passes = recorded_passes(preset)
     assert passes == [first] * 3 + [second] * 3
-    odd = seen_passes(preset, steps=5)
+    odd = recorded_passes(preset, steps=5)
     assert odd == [first] * 2 + [second] * 3
 
 
 def test_scale_one_is_the_conditional_pass_alone():
-    assert seen_passes("ma_cfg", scale=AVPair(video=1.0, audio=1.0)) == [[CONDITIONAL]] * STEPS
-    only_video = seen_passes("ma_cfg", scale=AVPair(video=3.0, audio=1.0))
+    assert recorded_passes("ma_cfg", scale=AVPair(video=1.0, audio=1.0)) == [[CONDITIONAL]] * STEPS
+    only_video = recorded_passes("ma_cfg", scale=AVPair(video=3.0, audio=1.0))
     assert only_video == [[CONDITIONAL, NO_TEXT_NO_INTERACTION]] * STEPS
 
 
@@ -148,10 +148,10 @@ def test_combination_is_linear_per_modality():
 
 def test_a_task_gate_closes_its_direction_in_every_pass():
     gate = Gate(a2v=False)
-    passes = seen_passes("ma_cfg_interval", conditional_gate=gate, uncond_gate=gate)
+    passes = recorded_passes("ma_cfg_interval", conditional_gate=gate, uncond_gate=gate)
     assert passes[0] == [replace(CONDITIONAL, gate=gate), NO_TEXT_NO_INTERACTION]
     assert passes[-1] == [replace(CONDITIONAL, gate=gate), replace(NO_TEXT, gate=gate)]
-    release = seen_passes("ma_cfg_interval", conditional_gate=Gate(v2a=False), uncond_gate=OPEN)
+    release = recorded_passes("ma_cfg_interval", conditional_gate=Gate(v2a=False), uncond_gate=OPEN)
     assert release[-1] == [replace(CONDITIONAL, gate=Gate(v2a=False)), NO_TEXT]
 
 

@@ -313,3 +313,10 @@ def test_the_transcript_of_the_voice_stands_in_front(pipeline):
     assert texts[False].speech[0, :3].tolist() == symbols.encode("Yes")
     assert texts[False].speech.shape == (1, 10)
     assert texts[False].caption[0].abs().sum(dim=-1).gt(0).sum() == 1
+
+
+def test_speech_is_prepared_in_words_and_plain_characters(pipeline):
+    request = replace(REQUESTS[Task.JOINT], speech="It costs $5.20\u2026 no \u2013 really")
+    assert pipeline.prepare(request).speech == "It costs five dollars twenty... no, really"
+    assert pipeline.prepare(replace(request, verbatim=True)).speech == "It costs $5.20... no, really"
+    assert request.speech in pipeline.prepare(request).request.speech

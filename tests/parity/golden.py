@@ -1,14 +1,18 @@
-"""Sets of numbers measured on the authors' model classes, read by listing a folder (`UNIAVGEN_GOLDEN`).
+"""Sets of numbers measured on the authors' model classes: `data/` beside this file, and a folder (`UNIAVGEN_GOLDEN`).
 
-A set is NAME.json + NAME_weights.safetensors + NAME_io.safetensors. Sizes, layers and case names come from the set.
+A set is NAME.json + NAME_io.safetensors, and either NAME_weights.safetensors or a rule in NAME.json that its weights
+follow. Sizes, layers and case names come from the set.
 """
 
 import json
+import math
 import os
+import zlib
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -23,6 +27,10 @@ from uniavgen.models.transformer import UniAVGenTransformer
 
 TOLERANCE = 1e-4
 DEFAULT = Path(__file__).parents[3] / "shared" / "golden"
+
+
+DATA = Path(__file__).parent / "data"
+"""Sets that every clone holds."""
 
 
 def folder() -> Path:
@@ -60,7 +68,12 @@ def or_skip(parameters: list, what: str, arguments: int = 1) -> list:
 
 def set_names() -> list[str]:
     """Sets of the joint model."""
-    return [path.stem for path in sorted(folder().glob("*.json")) if _is_joint(path)]
+    return [path.stem for root in (DATA, folder()) for path in sorted(root.glob("*.json")) if _is_joint(path)]
+
+
+def weight_file_names() -> list[str]:
+    """Sets of the joint model whose weights are a file, as a published model's are."""
+    return [name for name in set_names() if "weights" not in golden_set(name).description]
 
 
 def _is_joint(path: Path) -> bool:
@@ -74,9 +87,13 @@ class GoldenSet:
 
     name: str
 
+    @property
+    def root(self) -> Path:
+        return DATA if (DATA / f"{self.name}.json").is_file() else folder()
+
     @cached_property
     def description(self) -> dict:
-        return json.loads((folder() / f"{self.name}.json").read_text())
+        return json.loads((self.root / f"{self.name}.json").read_text())
 
     @property
     def config(self) -> dict:
@@ -96,7 +113,7 @@ class GoldenSet:
     @cached_property
     def io(self) -> dict[str, Tensor]:
         """`inputs.*`, `cases.NAME.*` and `sampling.TASK.PRESET.*`, float32 or int64, without batch axis."""
-        return load_file(folder() / f"{self.name}_io.safetensors")
+        return load_file(self.root / f"{self.name}_io.safetensors")
 
     @property
     def sampled(self) -> list[tuple[str, str]]:
@@ -125,7 +142,9 @@ class GoldenSet:
 
     @cached_property
     def _shapes(self) -> dict[str, tuple[int, ...]]:
-        with safe_open(folder() / f"{self.name}_weights.safetensors", "pt") as weights:
+        if "shapes" in self.description:
+            return {name: tuple(shape) for name, shape in self.description["shapes"].items()}
+        with safe_open(self.root / f"{self.name}_weights.safetensors", "pt") as weights:
             return {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
 
     @cached_property
@@ -134,9 +153,15 @@ class GoldenSet:
         model = UniAVGenTransformer.from_settings(self.settings).eval()
         ours = {name: tuple(value.shape) for name, value in model.state_dict().items()}
         places = release_map(self.settings.interaction.layer_list(self.settings.num_layers)).match(self._shapes, ours)
-        weights = load_file(folder() / f"{self.name}_weights.safetensors")
+        weights = self._weights()
         model.load_state_dict({name: weights[there].float() for name, there in places.items()}, strict=True)
         return model
+
+    def _weights(self) -> dict[str, Tensor]:
+        if "weights" not in self.description:
+            return load_file(self.root / f"{self.name}_weights.safetensors")
+        seed = self.description["weights"]["seed"]
+        return {name: _weight_by_rule(name, shape, seed) for name, shape in self._shapes.items()}
 
     def output(self, case: str) -> dict[str, Tensor]:
         """`video`, `audio` and `face_mask` of a single forward, with a batch axis of one."""
@@ -192,6 +217,22 @@ class GoldenSet:
             unique=torch.tensor([[0.0 if given else time]]), index=torch.zeros(values.shape[:2], dtype=torch.long)
         )
         return Stream(values=values, timesteps=times, update_mask=receives, num_reference=reference.shape[1])
+
+
+def _weight_by_rule(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
+    """Returns standard normal numbers seeded by the name, scaled as the set's `weights.rule` says, in bfloat16."""
+    values = np.random.RandomState((zlib.crc32(name.encode()) + seed) % 2**32).standard_normal(shape)
+    if name.endswith("text_embed.weight"):
+        scaled = values
+    elif name.endswith("modulation"):
+        scaled = values / math.sqrt(shape[-1])
+    elif "norm" in name and name.endswith("weight"):
+        scaled = 0.1 * values + 1
+    elif len(shape) >= 2 and not name.endswith(("gamma", "beta")):
+        scaled = 0.7 * values / math.sqrt(math.prod(shape[1:]))
+    else:
+        scaled = 0.05 * values
+    return torch.from_numpy(np.asarray(scaled)).to(torch.bfloat16)
 
 
 @dataclass(frozen=True)

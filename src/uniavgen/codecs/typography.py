@@ -37,6 +37,11 @@ def plain_typography(text: str, known: Container[str]) -> str:
     return "".join(character if character in known else _plain(character) for character in text)
 
 
+def is_latin(text: str) -> bool:
+    """Returns whether all letters of `text` are Latin ones: other scripts have their own words for figures."""
+    return all("LATIN" in unicodedata.name(character, "") for character in text if character.isalpha())
+
+
 def _plain(character: str) -> str:
     category = unicodedata.category(character)
     if character == "\u00ad":

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 from uniavgen.codecs.speech_symbols import SpeechSymbols
+from uniavgen.codecs.spoken_english import spoken_english
+from uniavgen.codecs.typography import is_latin, plain_typography
 from uniavgen.errors import ConfigError
 from uniavgen.flow.guidance import GuidancePlan
 from uniavgen.inference.inputs import ModelInputs, prepare_inputs
@@ -27,9 +29,9 @@ class PreparedRequest:
     inputs: ModelInputs
     """Frames and waveforms at the model's rates and sizes."""
     speech: str
-    """Text to be spoken, with single blanks."""
+    """Text to be spoken, in words and plain characters (`normalize_speech`)."""
     voice_text: str
-    """Transcript of the reference voice, with single blanks; empty where there is none."""
+    """Transcript of the reference voice, normalised alike; empty where there is none."""
 
     @property
     def task(self) -> Task:
@@ -47,7 +49,10 @@ def prepare_request(request: Request, model: ModelSpec) -> PreparedRequest:
 
     Needs no weights. Raises ConfigError or MediaError for what the model cannot serve.
     """
-    check_symbols(request, model.symbols)
+    speech, voice_text = (
+        normalize_speech(text, model.symbols, request.verbatim) for text in (request.speech, request.voice_text)
+    )
+    check_symbols(speech, voice_text, model.symbols)
     sampling = model.sampling.with_overrides(request.sampling)
     guidance = sampling.plan(request.task)
     _check_skipped_layers(sampling, guidance, model.num_layers)
@@ -58,13 +63,26 @@ def prepare_request(request: Request, model: ModelSpec) -> PreparedRequest:
         guidance=guidance,
         resize_rule=resize_rule,
         inputs=prepare_inputs(request, model.timebase, resize_rule),
-        speech=_single_blanks(request.speech),
-        voice_text=_single_blanks(request.voice_text),
+        speech=speech,
+        voice_text=voice_text,
     )
 
 
-def check_symbols(request: Request, symbols: SpeechSymbols) -> None:
-    for name, text in (("speech", request.speech), ("voice text", request.voice_text)):
+def normalize_speech(text: str, symbols: SpeechSymbols, verbatim: bool = False) -> str:
+    """Returns what is said: plain characters where the vocabulary lacks typographic ones, figures as English words.
+
+    verbatim: leaves figures, signs and abbreviations as they are written.
+    """
+    known = symbols.get_vocab()
+    text = plain_typography(" ".join(text.split()), known)
+    if not verbatim and is_latin(text):
+        text = plain_typography(spoken_english(text), known)
+    return " ".join(text.split())
+
+
+def check_symbols(speech: str, voice_text: str, symbols: SpeechSymbols) -> None:
+    """Raises ConfigError for characters that a model with these symbols cannot say."""
+    for name, text in (("speech", speech), ("voice text", voice_text)):
         unknown = symbols.unknown_characters(text)
         if unknown:
             shown = " ".join(repr(symbol) for symbol in unknown)
@@ -80,8 +98,3 @@ def _check_skipped_layers(sampling: SamplingConfig, guidance: GuidancePlan, num_
                 f"guidance '{sampling.guidance_name}' skips block {max(pass_.skip_layers)}, this model's are 0 to "
                 f"{num_layers - 1}; choose another guidance"
             )
-
-
-def _single_blanks(text: str) -> str:
-    """Returns `text` with line breaks and runs of white space as one blank."""
-    return " ".join(text.split())

@@ -39,7 +39,7 @@ class Request:
 
     task: Task
     speech: str = ""
-    """Text to be cond_text; in a continuation that of the whole clip, its given part included."""
+    """Text to be spoken; in a continuation that of the whole clip, its given part included."""
     caption: str = ""
     """Description of the scene."""
     image: np.ndarray | None = None
@@ -62,6 +62,8 @@ class Request:
     """Width and height of the clip in pixels, whole tokens each; None is the image's shape at the model's size."""
     trim: bool = False
     """Whether inputs that are too long are cut instead of refused."""
+    verbatim: bool = False
+    """Whether figures, signs and abbreviations of `speech` and `voice_text` stay as they are written."""
     seed: int = 0
     sampling: Mapping[str, Any] = field(default_factory=dict)
     """Settings of `SamplingConfig` by name, in place of the model's own; checked when the request is prepared."""

@@ -57,6 +57,8 @@ class ClipJob(ABC):
     """Width and height in pixels; None is the shape of the image at the model's size."""
     trim: bool = False
     """Whether inputs that are too long are cut instead of refused."""
+    verbatim: bool = False
+    """Whether figures, signs and abbreviations are left as they are written."""
     seed: int = 0
     sampling: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `SamplingConfig` that differ from the model's defaults."""
@@ -94,6 +96,7 @@ class ClipJob(ABC):
             num_frames=num_frames,
             size=self.size,
             trim=self.trim,
+            verbatim=self.verbatim,
             seed=self.seed,
             sampling=self.sampling,
             **inputs,

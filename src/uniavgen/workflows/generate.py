@@ -50,7 +50,8 @@ def generate(
     all but the first return None.
 
     load: which model, where and how; nano on the best device if None.
-    report: takes one line about how the clip fits into a GPU's memory.
+    report: takes a line about how the clip fits into a GPU's memory, and one with the words that are said where these
+        differ from what is written.
     Raises ConfigError, MediaError, OutputError and CheckpointError; then nothing is left on the disk.
     """
     started = time.monotonic()
@@ -58,6 +59,8 @@ def generate(
     _check_outputs(job, out, preview_path)
     loader = ModelLoader(load or LoadConfig(), report)
     prepared = loader.prepare(job.read())
+    if prepared.speech != " ".join(prepared.request.speech.split()):
+        report(f"said: {prepared.speech}")
     with process_group() as shared_device:
         pipeline = loader.load_for(prepared, shared_device)
         loaded = time.monotonic()

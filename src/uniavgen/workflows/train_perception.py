@@ -137,9 +137,9 @@ def _voice_training(job: PerceptionJob, on_progress: OnProgress) -> Train:
 def _benchmark(network: PerceptionNetwork) -> Benchmark:
     """Returns how a network is measured, with the others that this takes."""
     if network is PerceptionNetwork.FACE_LOCATOR:
-        return benchmark_face_locator
+        return lambda locator, clips: benchmark_face_locator(locator, clips)
     if network is PerceptionNetwork.VOICE_TRAITS:
-        return benchmark_voice_traits
+        return lambda voices, clips: benchmark_voice_traits(voices, clips)
     locator = FaceLocator.load()
     if network is PerceptionNetwork.LIP_SYNC:
         return lambda encoder, clips: benchmark_lip_sync(encoder, locator, clips)

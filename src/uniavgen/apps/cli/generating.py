@@ -20,7 +20,8 @@ CONFIGS: dict[type, tuple[str, ...]] = {o.ClipOptions: (), SamplingConfig: (), L
 def job_settings(context: typer.Context) -> dict[str, Any]:
     """Returns the fields of a `ClipJob` that every generating command can set."""
     clip = o.ClipOptions(**o.given_values(context, o.ClipOptions))
-    return {"seed": clip.seed, "size": o.parse_size(clip.size), "sampling": o.given_values(context, SamplingConfig)}
+    sampling = o.given_values(context, SamplingConfig)
+    return {"seed": clip.seed, "verbatim": clip.verbatim, "size": o.parse_size(clip.size), "sampling": sampling}
 
 
 def run_job(context: typer.Context, job: "ClipJob", out: Path) -> None:

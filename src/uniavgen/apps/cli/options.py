@@ -43,6 +43,9 @@ class ClipOptions:
             "help": "Size of the clip in pixels, multiples of 32; the picture's shape if left out.",
         },
     )
+    verbatim: bool = field(
+        default=False, metadata={"help": "Leave figures and abbreviations as written instead of speaking them out."}
+    )
     preview: bool = field(default=False, metadata={"help": "Also write a contact sheet beside the output, as .png."})
 
 

@@ -61,15 +61,15 @@ class WordErrorRate(Metric):
     def measure(self, clip: DecodedClip, prompt: Prompt) -> Measurement:
         script = self._words(prompt.speech)
         transcript = self._transcript(clip)
-        heard = self._words(transcript)
+        hypothesis = self._words(transcript)
         (column,) = self.columns
         return Measurement(
-            scores={column.name: word_error_rate(heard, script)},
+            scores={column.name: word_error_rate(hypothesis, script)},
             details={
                 f"transcript/{column.name}": {
                     "heard": transcript.strip(),
                     "script": prompt.speech.strip(),
-                    "heard_words": " ".join(heard),
+                    "heard_words": " ".join(hypothesis),
                     "script_words": " ".join(script),
                 }
             },
@@ -105,27 +105,27 @@ class WordErrorRateBase(WordErrorRate):
     columns: Sequence[Column] = wer_columns("whisper-base")
 
 
-def word_error_rate(heard: Sequence[str], script: Sequence[str]) -> float:
+def word_error_rate(hypothesis: Sequence[str], script: Sequence[str]) -> float:
     """Returns (insertions + deletions + substitutions) / words of the script; NotMeasured for an empty script."""
     if not script:
         raise NotMeasured("the prompt has nothing to say")
     jiwer: Any = require("jiwer", "WER", "jiwer")
-    return float(jiwer.process_words(" ".join(script), " ".join(heard)).wer)
+    return float(jiwer.process_words(" ".join(script), " ".join(hypothesis)).wer)
 
 
-def word_differences(script: str, heard: str) -> list[tuple[str, str]]:
-    """Returns runs of words that are in both texts (`same`), only in the script (`missing`), only heard (`extra`)."""
+def word_differences(script: str, hypothesis: str) -> list[tuple[str, str]]:
+    """Returns runs of words: of both texts (`same`), of the script alone (`missing`), of the hypothesis (`extra`)."""
     if not script:
-        return [("extra", heard)] if heard else []
+        return [("extra", hypothesis)] if hypothesis else []
     jiwer: Any = require("jiwer", "WER", "jiwer")
-    ours, theirs = script.split(), heard.split()
+    script_words, hypothesis_words = script.split(), hypothesis.split()
     runs: list[tuple[str, str]] = []
-    chunks = jiwer.process_words(script, heard).alignments[0]
+    chunks = jiwer.process_words(script, hypothesis).alignments[0]
     # Neighbouring substitutions, deletions and insertions are one run of each kind.
     for is_equal, group in groupby(chunks, lambda chunk: chunk.type == "equal"):
         together = list(group)
-        missing = " ".join(ours[together[0].ref_start_idx : together[-1].ref_end_idx])
-        extra = " ".join(theirs[together[0].hyp_start_idx : together[-1].hyp_end_idx])
+        missing = " ".join(script_words[together[0].ref_start_idx : together[-1].ref_end_idx])
+        extra = " ".join(hypothesis_words[together[0].hyp_start_idx : together[-1].hyp_end_idx])
         if is_equal:
             runs.append(("same", missing))
         else:
