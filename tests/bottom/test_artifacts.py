@@ -1,4 +1,4 @@
-"""Outputs are written whole, by one process at a time, under temporary names that nobody can guess."""
+"""Outputs are whole, of one process at a time, under names nobody can guess; JSON errors say what is wrong."""
 
 import os
 import subprocess
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from uniavgen.artifacts import atomic_file, atomic_folder, check_writable, exclusive_output
-from uniavgen.errors import OutputError
+from uniavgen.artifacts import atomic_file, atomic_folder, check_writable, exclusive_output, parse_json, read_json
+from uniavgen.errors import ConfigError, DataError, OutputError
 
 _HOLDER = """
     import sys, time
@@ -147,3 +147,51 @@ def test_only_a_full_disk_asks_for_space(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="file exists; choose another place"), atomic_file(tmp_path / "file" / "a"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "is empty"),
+        (b" \n", "is empty"),
+        (b"[]", "holds a list"),
+        (b'"a"', "holds a text"),
+        (b"null", "holds null"),
+        (b"1", "holds a number"),
+        (b"{", "is not JSON"),
+        (b'{"a": NaN}', r"is not JSON \(NaN is no number\)"),
+        (b'{"a": "\xe9"}', r"is not UTF-8 text \(byte 7\)"),
+        (b'{"a": ' + b"[" * 100_000, "is nested too deeply"),
+        (b'{"a": ' + b"1" * 5000 + b"}", "is not JSON"),
+    ],
+    ids=lambda value: str(value[:12]),
+)
+def test_json_error_says_what_the_file_holds(tmp_path, content, problem):
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"^{path} {problem}.*; write it anew$"):
+        read_json(path, ConfigError, "write it anew")
+
+
+def test_json_with_byte_order_mark_is_read(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_bytes(b'\xef\xbb\xbf{"a":\r\n1}')
+    assert read_json(path) == {"a": 1}
+    assert parse_json(path.read_bytes(), "a line") == {"a": 1}
+
+
+def test_json_is_read_from_regular_files_only(tmp_path):
+    pipe, loop, device = tmp_path / "pipe", tmp_path / "loop", tmp_path / "device"
+    os.mkfifo(pipe)
+    loop.symlink_to(loop)
+    device.symlink_to("/dev/zero")
+    for path, problem in (
+        (pipe, "is a pipe, expected a file"),
+        (loop, "symbolic links"),
+        (device, "is a device, expected a file"),
+        (tmp_path, "is a folder, expected a file"),
+        (tmp_path / "absent", "no such file"),
+        (tmp_path / ("n" * 300), "file name too long"),
+    ):
+        with pytest.raises(DataError, match=problem):
+            read_json(path)

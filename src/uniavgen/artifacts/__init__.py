@@ -1,0 +1,32 @@
+"""Files and folders on disk: written whole or not at all and by one process at a time, told apart by checksum, bound to
+the settings they hold, and read so that what is wrong with them is said.
+
+Imports nothing heavy, so that every layer and the command line may use it.
+"""
+
+from uniavgen.artifacts.checksums import checksum
+from uniavgen.artifacts.error_text import first_line, os_error_text
+from uniavgen.artifacts.json_files import check_regular_file, parse_json, read_json, read_text
+from uniavgen.artifacts.locks import exclusive_output
+from uniavgen.artifacts.names import is_hub_name
+from uniavgen.artifacts.outputs import atomic_file, atomic_folder, check_writable, partial_path, publish, write_text
+from uniavgen.artifacts.recorded_settings import record_settings
+
+__all__ = [
+    "atomic_file",
+    "atomic_folder",
+    "check_regular_file",
+    "check_writable",
+    "checksum",
+    "exclusive_output",
+    "first_line",
+    "is_hub_name",
+    "os_error_text",
+    "parse_json",
+    "partial_path",
+    "publish",
+    "read_json",
+    "read_text",
+    "record_settings",
+    "write_text",
+]

@@ -1,0 +1,137 @@
+"""Files and folders that are written whole or not at all, and by one process at a time."""
+
+import os
+import re
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from uniavgen.artifacts.error_text import not_written, os_error_text
+from uniavgen.artifacts.locks import exclusive_output, lock_descriptor
+from uniavgen.artifacts.names import MAX_NAME_BYTES, name_tag
+from uniavgen.errors import OutputError
+
+
+def check_writable(path: Path, suffixes: tuple[str, ...], inputs: tuple[Path, ...] = ()) -> None:
+    """Checks that a file may be written at `path`: its ending, its folder, and that it is none of the inputs.
+
+    Leaves nothing behind. Missing folders are accepted where they could be made. Raises OutputError.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise OutputError(f"the output {path} must end in {' or '.join(suffixes)}")
+    if len(os.fsencode(path.name)) > MAX_NAME_BYTES:
+        raise OutputError(
+            f"the name of the output {path} has {len(os.fsencode(path.name))} bytes, at most {MAX_NAME_BYTES} can be "
+            "stored; choose a shorter one"
+        )
+    try:
+        if path.exists() and not path.is_file():
+            raise OutputError(f"the output {path} exists and is no regular file; choose another name")
+        for source in inputs:
+            if path.exists() and source.exists() and path.samefile(source):
+                raise OutputError(f"the output {path} is also an input and would be overwritten; choose another name")
+        folder = path.absolute().parent
+        while not folder.exists():
+            folder = folder.parent
+        if not folder.is_dir():
+            raise OutputError(f"the output {path} cannot be written: {folder} is not a folder")
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"the output {path} cannot be written: {os_error_text(error)}; choose another place"
+        ) from error
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `path`, which replaces `path` when the block succeeds and is deleted otherwise.
+
+    Readers see the old file or the complete new one, also when the disk fills up or the user interrupts. What a killed
+    process has left of the same output is removed. Folders are made. Raises OutputError where the operating system
+    refuses or another process writes `path`.
+    """
+    with exclusive_output(path):
+        # Beside it, because a rename is atomic only within one file system; the ending stays for writers that read it.
+        # Random, so that nobody can plant a link there; short, because names end at 255 bytes.
+        partial = path.with_name(f".{name_tag(path)}.{secrets.token_hex(16)}.partial{path.suffix}")
+        try:
+            _replace_leftover(path, partial)
+            os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY, 0o666))
+            yield partial
+            publish(partial, path)
+        except OSError as error:
+            raise not_written(path, error) from error
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a UTF-8 file atomically."""
+    with atomic_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yields an empty folder beside `path`, which replaces `path` when the block succeeds and is deleted otherwise.
+
+    Its name is always `partial_path(path)`, so that a run clears what a killed one has left. Raises OutputError where
+    the operating system refuses.
+    """
+    with exclusive_output(path):
+        partial = partial_path(path)
+        try:
+            if partial.is_symlink():
+                partial.unlink()
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            yield partial
+            publish(partial, path)
+        except OSError as error:
+            raise not_written(path, error) from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def partial_path(path: Path) -> Path:
+    """Returns the hidden name under which a folder grows, which is the same for every run."""
+    name = f".{path.name}.partial"
+    return path.with_name(name if len(os.fsencode(name)) <= MAX_NAME_BYTES else f".{name_tag(path)}.partial")
+
+
+def publish(partial: Path, path: Path) -> None:
+    """Moves a complete file or folder to its final name, once its content is on the disk."""
+    if partial.is_file():
+        _flush_to_disk(partial)
+        partial.replace(path)
+        return
+    for file in partial.rglob("*"):
+        if file.is_file():
+            _flush_to_disk(file)
+    # A folder cannot be renamed onto one that is not empty, so the old one steps aside for a moment.
+    replaced = path.with_name(f".{path.name}.replaced")
+    shutil.rmtree(replaced, ignore_errors=True)
+    if path.exists():
+        path.rename(replaced)
+    partial.rename(path)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _flush_to_disk(path: Path) -> None:
+    # Without it a crash after the rename could leave a file of the right name without its content.
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _replace_leftover(path: Path, partial: Path) -> None:
+    """Notes the temporary name in the lock file; deletes the file whose name a killed process has noted there."""
+    descriptor = lock_descriptor(path)
+    noted = os.pread(descriptor, 256, 0).decode(errors="replace")
+    if re.fullmatch(rf"\.{name_tag(path)}\.[0-9a-f]{{32}}\.partial{re.escape(path.suffix)}", noted):
+        path.with_name(noted).unlink(missing_ok=True)
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, os.fsencode(partial.name), 0)
