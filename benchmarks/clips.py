@@ -8,6 +8,7 @@ from uniavgen.batch import AVPair, TextInputs
 from uniavgen.config import load
 from uniavgen.inference.velocity import ClipVelocity
 from uniavgen.models.config import TransformerConfig
+from uniavgen.models.diffusers_compat import is_kept_in_float32
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.conditioning import ClipConditions
 from uniavgen.tasks.given_lengths import given_lengths, half_of_clip
@@ -47,12 +48,11 @@ def transformer(
     """Random weights of a preset; what the model keeps in float32 stays so."""
     with torch.device(device):
         model = kind.from_settings(load(TransformerConfig, [f"{preset}/model"])).eval()
-    kept = UniAVGenTransformer._keep_in_fp32_modules
     for name, parameter in model.named_parameters():
         # Fresh output projections are zero, and a product with zeros may be quicker or draw less power.
         if device.type != "meta" and not parameter.any():
             torch.nn.init.normal_(parameter, std=0.02)
-        if not any(part in kept for part in name.split(".")):
+        if not is_kept_in_float32(kind, name):
             parameter.data = parameter.data.to(dtype)
     return model.requires_grad_(False)
 

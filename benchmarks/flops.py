@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import tables
@@ -27,6 +26,7 @@ from uniavgen.flow.sampling import VelocityFunction, sample
 from uniavgen.flow.schedule import sigmas
 from uniavgen.flow.solver import make_solver
 from uniavgen.inference.sampling_config import SamplingConfig
+from uniavgen.models.diffusers_compat import TorchDispatchMode
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.table import Task
 from uniavgen.timebase import ClipTiming, Timebase
@@ -211,6 +211,7 @@ def codec_flops(size: str) -> dict[str, int]:
     """The video autoencoder of the release, both ways, and one caption through umT5-XXL."""
     from transformers import UMT5Config, UMT5EncoderModel
 
+    from uniavgen.codecs.frame_convolution import use_frame_convolutions
     from uniavgen.codecs.video_vae import VideoCodec, VideoVaeShape
 
     dimensions = Size.of(size)
@@ -224,6 +225,7 @@ def codec_flops(size: str) -> dict[str, int]:
         ).eval()  # fmt: skip
         codec, pixels = VideoCodec(vae), torch.empty(1, 3, TIMING.num_frames, dimensions.height, dimensions.width)
         latents = torch.empty(1, 48, TIMING.num_latent_frames, dimensions.height // 16, dimensions.width // 16)
+    use_frame_convolutions(vae)
     counted = {}
     for name, run in {
         "decode": lambda: codec.decode(latents),

@@ -29,7 +29,7 @@ from clips import Size
 from record import circumstances, device_name, keep
 from uniavgen.codecs.caption import MAX_TOKENS, word_tokenizer
 from uniavgen.codecs.speech_symbols import SpeechSymbols
-from uniavgen.codecs.video_vae import VideoCodec, VideoVaeShape, to_frames, to_pixels
+from uniavgen.codecs.video_vae import VideoVaeShape, to_frames, to_pixels
 from uniavgen.codecs.vocoder import NanoVocoder
 from uniavgen.config import dump, load
 from uniavgen.errors import ConfigError
@@ -164,7 +164,7 @@ def measured(pipeline: UniAVGenPipeline, request: Request, peak_of: Callable[...
 
     def encode() -> None:
         with on_device(pipeline.offload, vae=pipeline.vae):
-            VideoCodec(pipeline.vae, pipeline.offload.encode_tile_px).encode(pixels)
+            pipeline.video_codec.encode(pixels, pipeline.offload.encode_tile_px)
 
     phase(Phase.ENCODE_FRAMES, encode)
     conditions = pipeline.encode(prepared)
@@ -177,7 +177,7 @@ def measured(pipeline: UniAVGenPipeline, request: Request, peak_of: Callable[...
 
     def decode() -> None:
         with on_device(pipeline.offload, vae=pipeline.vae):
-            for shown in VideoCodec(pipeline.vae, pipeline.offload.decode_tile_px).decode_frames(latents.video):
+            for shown in pipeline.video_codec.decode_frames(latents.video, tile_px=pipeline.offload.decode_tile_px):
                 to_frames(shown).cpu()
 
     if request.task is not Task.DUBBING:
@@ -189,12 +189,12 @@ def measured(pipeline: UniAVGenPipeline, request: Request, peak_of: Callable[...
 
 def size_of(given: Any) -> int:
     """Bytes of tensors, each counted once, however deep in settings and sequences."""
-    found: dict[int, int] = {}
+    storages: set[torch.UntypedStorage] = set()
 
     def look(value: Any) -> None:
         match value:
             case torch.Tensor():
-                found[value.untyped_storage()._cdata] = value.untyped_storage().nbytes()
+                storages.add(value.untyped_storage())
             case tuple():
                 for part in value:
                     look(part)
@@ -203,7 +203,7 @@ def size_of(given: Any) -> int:
                     look(getattr(value, field.name))
 
     look(given)
-    return sum(found.values())
+    return sum(storage.nbytes() for storage in storages)
 
 
 def taken_on_cpu(run: Callable[[], Any], given: Any) -> Peaks:

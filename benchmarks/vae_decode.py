@@ -14,6 +14,7 @@ from clips import Size
 from flops import META, MetaCount
 from record import circumstances, device_name, keep
 from timing import best_device, best_dtype, forget_peak, matmul_peak, peak_bytes, timed
+from uniavgen.codecs.frame_convolution import use_frame_convolutions
 from uniavgen.codecs.tiles import tiles_covering
 from uniavgen.codecs.video_vae import VideoCodec, VideoVaeShape
 from uniavgen.config import load
@@ -34,6 +35,8 @@ def main(words: Sequence[str] | None = None) -> None:
     peak = matmul_peak(device, dtype)
     with device:
         vae = SHAPES[options.preset].build().eval()
+    use_frame_convolutions(vae)
+    codec = VideoCodec(vae)
     for parameter in vae.parameters():
         parameter.data = parameter.data.to(dtype)
     lines = []
@@ -41,10 +44,9 @@ def main(words: Sequence[str] | None = None) -> None:
         for tile_px in (None, options.tile):
             work = decode_flops(options.preset, text, options.frames, tile_px)
             latents = torch.randn(latent_shape(options.preset, text, options.frames), device=device, dtype=dtype)
-            codec = VideoCodec(vae, tile_px)
 
-            def decode(codec: VideoCodec = codec, latents: torch.Tensor = latents) -> None:
-                for _ in codec.decode_frames(latents):
+            def decode(latents: torch.Tensor = latents, tile_px: int | None = tile_px) -> None:
+                for _ in codec.decode_frames(latents, tile_px=tile_px):
                     pass
 
             forget_peak(device)
@@ -75,7 +77,9 @@ def decode_flops(preset: str, text: str, frames: int, tile_px: int | None) -> in
     *front, height, width = latent_shape(preset, text, frames)
     tiles = tiles_covering(height, width, None if tile_px is None else tile_px // SHAPES[preset].spatial_stride)
     with META:
-        codec = VideoCodec(SHAPES[preset].build().eval())
+        vae = SHAPES[preset].build().eval()
+    use_frame_convolutions(vae)
+    codec = VideoCodec(vae)
     total = 0
     for tile in tiles:
         shape = tile.cut(torch.empty(*front, height, width, device=META)).shape

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from uniavgen.codecs.frame_convolution import use_frame_convolutions
 from uniavgen.codecs.video_vae import VideoCodec, VideoVaeShape, decode_unclamped, to_frames, to_pixels
 from uniavgen.config import load
 from uniavgen.errors import ConfigError, MediaError
@@ -14,6 +15,7 @@ def codec() -> VideoCodec:
         torch.random.manual_seed(0)
         vae = VideoVaeShape(width=4, decoder_width=6, latent_channels=5).build().eval()
     vae.register_to_config(latents_mean=[0.1, -0.2, 0.3, 0.0, 0.5], latents_std=[0.5, 1.5, 2.0, 1.0, 0.7])
+    use_frame_convolutions(vae)
     return VideoCodec(vae)
 
 
@@ -53,9 +55,9 @@ def test_normalisation_round_trip(codec: VideoCodec):
 
 
 def test_progress_counts_latent_frames(codec: VideoCodec, pixels: torch.Tensor):
-    told: list[tuple[int, int]] = []
-    codec.decode(codec.encode(pixels), lambda done, total: told.append((done, total)))
-    assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    reported: list[tuple[int, int]] = []
+    codec.decode(codec.encode(pixels), lambda done, total: reported.append((done, total)))
+    assert reported == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 
 @torch.no_grad()
@@ -82,27 +84,35 @@ def test_decoding_keeps_nothing_of_earlier_frames_but_its_cache(codec: VideoCode
 
 
 def test_decoding_in_tiles(codec: VideoCodec, pixels: torch.Tensor):
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     latents = codec.encode(pixels)
-    tiled = VideoCodec(codec.vae, 32)
-    frames = list(tiled.decode_frames(latents, lambda done, total: told.append((done, total))))
+    frames = list(codec.decode_frames(latents, lambda done, total: reported.append((done, total)), tile_px=32))
     assert [frame.shape for frame in frames] == [(2, 3, count, 32, 48) for count in (1, 4, 4)]
-    assert told == [(i, 6) for i in range(7)]
-    assert tiled.encode(pixels).shape == latents.shape
+    assert reported == [(i, 6) for i in range(7)]
+    assert codec.encode(pixels, tile_px=32).shape == latents.shape
     # The left tile alone covers the left edge.
     left = codec.decode(latents[..., :2])
     torch.testing.assert_close(torch.cat(frames, dim=2)[..., :8], left[..., :8])
 
 
 def test_a_tile_as_large_as_the_picture_is_the_picture(codec: VideoCodec, pixels: torch.Tensor):
-    tiled, latents = VideoCodec(codec.vae, 64), codec.encode(pixels)
-    assert torch.equal(tiled.encode(pixels), latents)
-    assert torch.equal(tiled.decode(latents), codec.decode(latents))
+    latents = codec.encode(pixels)
+    assert torch.equal(codec.encode(pixels, tile_px=64), latents)
+    assert torch.equal(codec.decode(latents, tile_px=64), codec.decode(latents))
 
 
-def test_tiles_are_whole_cells(codec: VideoCodec):
-    with pytest.raises(ConfigError, match="multiple of 16 px, got 40"):
-        VideoCodec(codec.vae, 40)
+@pytest.mark.parametrize("tile_px", [40, 0, -16])
+def test_tiles_are_whole_latent_cells(codec: VideoCodec, pixels: torch.Tensor, tile_px: int):
+    with pytest.raises(ConfigError, match=f"multiple of 16 px, got {tile_px}"):
+        codec.encode(pixels, tile_px=tile_px)
+    with pytest.raises(ConfigError, match=f"multiple of 16 px, got {tile_px}"):
+        codec.decode(codec.encode(pixels), tile_px=tile_px)
+
+
+def test_frame_convolutions_are_exchanged_once(codec: VideoCodec):
+    before = dict(codec.vae.named_modules())
+    use_frame_convolutions(codec.vae)
+    assert dict(codec.vae.named_modules()) == before
 
 
 def test_unclamped_pixels_clamp_to_the_decoded_ones(codec: VideoCodec, pixels: torch.Tensor):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from uniavgen.codecs.video_vae import VideoCodec, to_frames, to_pixels
+from uniavgen.codecs.video_vae import to_frames, to_pixels
 from uniavgen.errors import CheckpointError, ConfigError
 from uniavgen.inference import memory
 from uniavgen.inference.clip import Phase
@@ -76,7 +76,7 @@ def test_predicted_activations_are_those_of_a_real_clip(folder, task, batch_pass
 
     conditions = pipeline.encode(prepared)
     noise = pipeline.initial_noise(conditions)
-    codec, pixels = VideoCodec(pipeline.vae), to_pixels(torch.from_numpy(prepared.inputs.frames)[None])
+    codec, pixels = pipeline.video_codec, to_pixels(torch.from_numpy(prepared.inputs.frames)[None])
 
     def decode() -> None:
         for shown in codec.decode_frames(noise.video):

@@ -8,7 +8,7 @@ import torch
 from uniavgen.batch import CLOSED, AVPair, Gate
 from uniavgen.codecs import mel
 from uniavgen.codecs.speech_symbols import SpeechSymbols
-from uniavgen.codecs.video_vae import VideoCodec, to_frames, to_pixels
+from uniavgen.codecs.video_vae import to_frames, to_pixels
 from uniavgen.errors import CheckpointError, ConfigError
 from uniavgen.flow.choices import Spacing
 from uniavgen.flow.guidance import Pass
@@ -107,7 +107,7 @@ def test_a_request_chooses_where_the_steps_stand(pipeline):
 @torch.no_grad()
 def test_the_reference_image_is_the_first_frame_of_what_is_given(pipeline, task):
     inputs = pipeline.prepare(REQUESTS[task]).inputs
-    first = VideoCodec(pipeline.vae).encode(to_pixels(torch.from_numpy(inputs.frames[:1])[None]))
+    first = pipeline.video_codec.encode(to_pixels(torch.from_numpy(inputs.frames[:1])[None]))
     assert torch.allclose(pipeline.encode_inputs(inputs).reference_image, first, atol=1e-5)
 
 
@@ -264,7 +264,7 @@ def test_a_vocoder_is_optional(pipeline, tmp_path):
 
 def test_a_reconstruction_is_what_the_codecs_give_back(pipeline):
     frames, waveform = pipeline.reconstruct(video(11), sound(0.505))
-    codec = VideoCodec(pipeline.vae)
+    codec = pipeline.video_codec
     with torch.no_grad():
         expected = codec.decode(codec.encode(to_pixels(torch.from_numpy(video(9)[None]))))
     assert np.array_equal(frames, to_frames(expected)[0].numpy())

@@ -81,14 +81,14 @@ def match_tensors(
 ) -> tuple[ConvertedTensor, ...]:
     """Every parameter with its place in `weights`, in `dtype` or as stored; see `KeyMap.place` for what it refuses.
 
-    What the model computes in float32 whatever the rest does (`_keep_in_fp32_modules`) is not narrowed.
+    What the model computes in float32 whatever the rest does (`is_kept_in_float32`) is not narrowed.
     """
+    from uniavgen.models.diffusers_compat import is_kept_in_float32
     from uniavgen.models.transformer import UniAVGenTransformer
 
-    exact = UniAVGenTransformer._keep_in_fp32_modules
     placed = []
     for name, theirs in keymap.match(weights.shapes, ours).items():
-        kept = dtype is None or any(part in name.split(".") for part in exact)
+        kept = dtype is None or is_kept_in_float32(UniAVGenTransformer, name)
         stored = weights.tensors[theirs]
         placed.append(
             ConvertedTensor(

@@ -26,21 +26,23 @@ class FrameConvolution(WanCausalConv3d):
 
     @classmethod
     def of(cls, other: WanCausalConv3d) -> "FrameConvolution":
+        """Returns one that shares the parameters of `other`, which is padded to keep the size of its pictures."""
+        # Every convolution of diffusers' autoencoder is padded so; the public `padding` of `other` is zero by design.
+        padding = tuple(side // 2 for side in other.kernel_size)
         with torch.device("meta"):
-            made = cls(other.in_channels, other.out_channels, other.kernel_size, other.stride)
-        made.weight, made.bias = other.weight, other.bias
-        made._padding = other._padding
-        made.uses_current_frame_only = uses_current_frame_only(other)
-        return made
+            convolution = cls(other.in_channels, other.out_channels, other.kernel_size, other.stride, padding)
+        convolution.weight, convolution.bias = other.weight, other.bias
+        convolution.uses_current_frame_only = uses_current_frame_only(other)
+        return convolution
 
     def forward(self, x: Tensor, cache_x: Tensor | None = None) -> Tensor:
         is_first = cache_x is None and x.shape[2] == 1
         if not (self.uses_current_frame_only or is_first):
             return super().forward(x, cache_x)
-        left, _, top, _, _, _ = self._padding
         pictures = rearrange(x, "b c F H W -> (b F) c H W")
-        made = F.conv2d(pictures, self.weight[:, :, -1], self.bias, self.stride[1:], (top, left))
-        return rearrange(made, "(b F) c H W -> b c F H W", b=x.shape[0])
+        padding = tuple(side // 2 for side in self.kernel_size[1:])
+        convolved = F.conv2d(pictures, self.weight[:, :, -1], self.bias, self.stride[1:], padding)
+        return rearrange(convolved, "(b F) c H W -> b c F H W", b=x.shape[0])
 
 
 def use_frame_convolutions(vae: AutoencoderKLWan) -> None:

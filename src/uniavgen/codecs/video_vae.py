@@ -16,7 +16,6 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from uniavgen.codecs.frame_convolution import use_frame_convolutions
 from uniavgen.codecs.tiles import Tile, TileBlender, tiles_covering
 from uniavgen.config import Config
 from uniavgen.errors import ConfigError, MediaError
@@ -66,21 +65,18 @@ class VideoVaeShape(Config):
         )
 
 
+@dataclass(frozen=True)
 class VideoCodec:
-    """A frozen autoencoder as the rest of the project sees it: normalised latents, deterministic encoding.
+    """Encodes to normalised latents without noise, and decodes them, with a frozen autoencoder.
 
     Both ways it works latent frame by latent frame through the autoencoder's causal cache, exactly as the autoencoder
     itself does, so that a long video needs no more memory on the device than a short one.
+
+    tile_px: frames larger than this are encoded or decoded in overlapping squares of that side, which differs a little
+    from the whole frame; None is never. ConfigError where it is no multiple of the spatial stride.
     """
 
-    def __init__(self, vae: AutoencoderKLWan, tile_px: int | None = None) -> None:
-        """Pictures larger than `tile_px` are worked on in overlapping squares of that side, which differs a little
-        from the whole; None is never. Raises ConfigError where a tile is no multiple of the spatial stride."""
-        use_frame_convolutions(vae)
-        self.vae = vae
-        self.tile_px = tile_px
-        if tile_px is not None and (tile_px < 1 or tile_px % self.spatial_stride):
-            raise ConfigError(f"tiles are a multiple of {self.spatial_stride} px, got {tile_px}")
+    vae: AutoencoderKLWan
 
     @property
     def latent_channels(self) -> int:
@@ -108,8 +104,8 @@ class VideoCodec:
         return latents * std + self._statistic(self.vae.config.latents_mean, latents)
 
     @torch.no_grad()
-    def encode(self, pixels: Float[Tensor, "b 3 F H W"]) -> Float[Tensor, "b c f h w"]:
-        """Normalised latents of an image (F = 1) or of 1 + 4n frames in [-1, 1]: the posterior's mean.
+    def encode(self, pixels: Float[Tensor, "b 3 F H W"], tile_px: int | None = None) -> Float[Tensor, "b c f h w"]:
+        """Returns normalised latents of an image (F = 1) or of 1 + 4n frames in [-1, 1]: the mean of the posterior.
 
         `pixels` may lie on the CPU; they are moved frame by frame. Raises ConfigError unless F is 1 + 4n, MediaError
         unless both sides are multiples of `spatial_stride`.
@@ -122,7 +118,7 @@ class VideoCodec:
                 f"got {width}x{height}; resize first"
             )
         cells = (height // self.spatial_stride, width // self.spatial_stride)
-        tiles = self._tiles(*cells)
+        tiles = self._tiles(*cells, tile_px)
         if len(tiles) == 1:
             return self.normalise(self._encoded(pixels))
         blend = TileBlender((batch, self.latent_channels, num_latent_frames, *cells))
@@ -134,22 +130,22 @@ class VideoCodec:
 
     @torch.no_grad()
     def decode(
-        self, latents: Float[Tensor, "b c f h w"], progress: DecodeProgress | None = None
+        self, latents: Float[Tensor, "b c f h w"], progress: DecodeProgress | None = None, tile_px: int | None = None
     ) -> Float[Tensor, "b 3 F H W"]:
-        """Pixels in [-1, 1] of normalised latents; F = 1 + 4 (f - 1). See `decode_frames`."""
-        return torch.cat(list(self.decode_frames(latents, progress)), dim=2)
+        """Returns the pixels in [-1, 1] of normalised latents; F = 1 + 4 (f - 1). See `decode_frames`."""
+        return torch.cat(list(self.decode_frames(latents, progress, tile_px)), dim=2)
 
     def decode_frames(
-        self, latents: Float[Tensor, "b c f h w"], progress: DecodeProgress | None = None
+        self, latents: Float[Tensor, "b c f h w"], progress: DecodeProgress | None = None, tile_px: int | None = None
     ) -> Iterator[Float[Tensor, "b 3 F H W"]]:
-        """Pixels in [-1, 1] of one latent frame after the other: 1 pixel frame of the first, 4 of each other.
+        """Yields the pixels in [-1, 1] of each latent frame: 1 pixel frame of the first, 4 of every other.
 
-        They lie on the CPU where the picture is decoded in tiles. `progress` is told before the first and after each
+        They lie on the CPU where frames are decoded in tiles. `progress` is called before the first and after each
         latent frame of each tile.
         """
         latents = self.denormalise(latents.to(self.vae.device, self.vae.dtype))
         batch, _, num_latent_frames, *cells = latents.shape
-        tiles = self._tiles(*cells)
+        tiles = self._tiles(*cells, tile_px)
         total, done = len(tiles) * num_latent_frames, 0
         timing = self._timebase
         spans = [slice(timing.frames_in(i), timing.frames_in(i + 1)) for i in range(num_latent_frames)]
@@ -173,8 +169,11 @@ class VideoCodec:
     def _timebase(self) -> Timebase:
         return Timebase(temporal_stride=self.temporal_stride)
 
-    def _tiles(self, height: int, width: int) -> list[Tile]:
-        return tiles_covering(height, width, None if self.tile_px is None else self.tile_px // self.spatial_stride)
+    def _tiles(self, height: int, width: int, tile_px: int | None) -> list[Tile]:
+        stride = self.spatial_stride
+        if tile_px is not None and (tile_px < 1 or tile_px % stride):
+            raise ConfigError(f"tiles are a multiple of {stride} px, got {tile_px}")
+        return tiles_covering(height, width, None if tile_px is None else tile_px // stride)
 
     def _encoded(self, pixels: Float[Tensor, "b 3 F H W"]) -> Float[Tensor, "b c f h w"]:
         """The autoencoder's own latents."""

@@ -17,6 +17,7 @@ from transformers import (
 from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniBigVGANConfig
 
 from uniavgen.codecs.caption import MAX_TOKENS
+from uniavgen.codecs.frame_convolution import use_frame_convolutions
 from uniavgen.codecs.video_vae import VideoVaeShape
 from uniavgen.codecs.vocoder import GriffinLimVocoder, NanoVocoder
 from uniavgen.config import load, parse
@@ -24,6 +25,7 @@ from uniavgen.errors import CheckpointError
 from uniavgen.inference.resize import ResizeRule, ResizeShortSide, parse_resize_rule
 from uniavgen.inference.sampling_config import SamplingConfig
 from uniavgen.models.config import TransformerConfig
+from uniavgen.models.diffusers_compat import is_kept_in_float32
 from uniavgen.models.transformer import UniAVGenTransformer
 
 META = torch.device("meta")
@@ -50,6 +52,7 @@ class MetaModel:
     def __post_init__(self) -> None:
         for part in self.networks.values():
             part.eval()
+        use_frame_convolutions(self.vae)
 
     @property
     def networks(self) -> dict[str, nn.Module]:
@@ -128,7 +131,6 @@ def _at_work(parts: MetaModel, dtype: torch.dtype | None) -> MetaModel:
 
 def in_working_precision(transformer: UniAVGenTransformer, dtype: torch.dtype) -> None:
     """What diffusers makes of a model that is loaded in `dtype`."""
-    in_float32 = set(UniAVGenTransformer._keep_in_fp32_modules)
     for name, parameter in transformer.named_parameters():
-        if not in_float32 & set(name.split(".")):
+        if not is_kept_in_float32(UniAVGenTransformer, name):
             parameter.data = parameter.data.to(dtype)

@@ -15,6 +15,7 @@ from diffusers.hooks import apply_group_offloading
 from torch import nn
 
 from uniavgen.errors import ConfigError
+from uniavgen.models.diffusers_compat import cancel_offloading_outside_blocks
 from uniavgen.models.transformer import UniAVGenTransformer
 
 OFFLOAD_DEVICE = torch.device("cpu")
@@ -182,11 +183,9 @@ def _move(components: Iterable[Any], device: torch.device | None) -> None:
 
 
 def _group_offload_transformer(transformer: UniAVGenTransformer, device: torch.device) -> None:
-    """Blocks come and go; stems stay, since texts are encoded by them outside of `forward`."""
+    """Streams the blocks; the stems stay on the device, since they encode texts outside of `forward`."""
     _group_offload(transformer, device)
-    # diffusers puts everything that is no block into one group of the whole model, fetched for its `forward` only.
-    rest = transformer._diffusers_hook.get_hook("group_offloading").group
-    rest.modules, rest.parameters, rest.buffers = [], [], []
+    cancel_offloading_outside_blocks(transformer)
     for stem in (transformer.video_stem, transformer.audio_stem):
         stem.to(device)
 

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
 from uniavgen.batch import AVPair, TextInputs
 from uniavgen.codecs import mel
 from uniavgen.codecs.caption import CaptionEncoder
+from uniavgen.codecs.frame_convolution import use_frame_convolutions
 from uniavgen.codecs.speech_symbols import SpeechSymbols
 from uniavgen.codecs.video_vae import VideoCodec, to_frames, to_pixels
 from uniavgen.codecs.vocoder import GriffinLimVocoder, NanoVocoder, as_vocoder
@@ -74,6 +75,7 @@ class UniAVGenPipeline(DiffusionPipeline):
     ) -> None:
         """Raises CheckpointError where the components do not fit together.
 
+        vae: its convolutions are exchanged in place for faster ones (`use_frame_convolutions`).
         vocoder: anything that `codecs.vocoder.as_vocoder` takes, Griffin-Lim if None.
         picture_config, sampling_config: plain data of a `ResizeRule` and of `SamplingConfig`, by the names under which
             saved pipelines hold them.
@@ -92,6 +94,8 @@ class UniAVGenPipeline(DiffusionPipeline):
             picture_config=picture_config or dump(ResizeShortSide()),
             sampling_config=sampling_config or dump(SamplingConfig()),
         )
+        use_frame_convolutions(vae)
+        self.video_codec = VideoCodec(vae)
         self.offload = OffloadConfig()
         self.speed = SpeedConfig()
         self.parallel = SINGLE_PROCESS
@@ -197,7 +201,7 @@ class UniAVGenPipeline(DiffusionPipeline):
         """Returns the latents of the frames and the mel of the waveforms that are given."""
         pixels = to_pixels(torch.from_numpy(inputs.frames)[None])
         with on_device(self.offload, vae=self.vae):
-            video = VideoCodec(self.vae, self.offload.encode_tile_px).encode(pixels).float()
+            video = self.video_codec.encode(pixels, self.offload.encode_tile_px).float()
         audio = None
         if inputs.audio is not None:
             # Peak normalisation would make the noise of a silent beginning as loud as speech.
@@ -287,10 +291,10 @@ class UniAVGenPipeline(DiffusionPipeline):
         def on_frame(step: int, total: int) -> None:
             progress(Progress(phase=Phase.DECODE_VIDEO, step=step, total=total))
 
-        codec = VideoCodec(self.vae, self.offload.decode_tile_px)
         with on_device(self.offload, vae=self.vae):
+            decoded = self.video_codec.decode_frames(latents, on_frame, self.offload.decode_tile_px)
             # Frames leave the device as 8-bit images as soon as they are decoded.
-            frames = [to_frames(pixels)[0].cpu() for pixels in codec.decode_frames(latents, on_frame)]
+            frames = [to_frames(pixels)[0].cpu() for pixels in decoded]
         return torch.cat(frames).numpy()
 
     @torch.no_grad()
@@ -319,7 +323,7 @@ class UniAVGenPipeline(DiffusionPipeline):
         num_frames = len(frames) - (len(frames) - 1) % stride
         pixels = to_pixels(torch.from_numpy(resize(frames[:num_frames], self.resize_rule))[None])
         with on_device(self.offload, vae=self.vae):
-            latents = VideoCodec(self.vae, self.offload.encode_tile_px).encode(pixels)
+            latents = self.video_codec.encode(pixels, self.offload.encode_tile_px)
         return self.decode_video(latents), self.decode_audio(mel.denormalise(self._encode_mel(waveform)))
 
     @property

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, UntypedStorage
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from uniavgen.models.diffusers_compat import TorchDispatchMode
 
 
 class TensorMemoryCounter(TorchDispatchMode):
@@ -26,8 +27,8 @@ class TensorMemoryCounter(TorchDispatchMode):
         super().__init__()
         self.device_type = device_type
         self.live_bytes = self.peak_bytes = 0
-        self._ignored = {tensor.untyped_storage()._cdata: tensor for tensor in ignoring}
-        self._counted: set[int] = set()
+        self._ignored = {tensor.untyped_storage() for tensor in ignoring}
+        self._counted: weakref.WeakSet[UntypedStorage] = weakref.WeakSet()
 
     def __torch_dispatch__(
         self, operation: Callable[..., Any], types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
@@ -40,16 +41,14 @@ class TensorMemoryCounter(TorchDispatchMode):
 
     def _count(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
-        key, size = storage._cdata, storage.nbytes()
-        if key in self._counted or key in self._ignored:
+        if storage in self._counted or storage in self._ignored:
             return
-        self._counted.add(key)
-        self.live_bytes += size
+        self._counted.add(storage)
+        self.live_bytes += storage.nbytes()
         self.peak_bytes = max(self.peak_bytes, self.live_bytes)
-        weakref.finalize(storage, self._free, key, size)
+        weakref.finalize(storage, self._free, storage.nbytes())
 
-    def _free(self, key: int, size: int) -> None:
-        self._counted.discard(key)
+    def _free(self, size: int) -> None:
         self.live_bytes -= size
 
 

@@ -5,8 +5,11 @@ They are tied to the versions in pyproject.toml; each function says what would b
 
 from typing import TYPE_CHECKING
 
+from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
+
 if TYPE_CHECKING:
     import torch
+    from diffusers import ModelMixin
     from diffusers.models._modeling_parallel import ParallelConfig
     from diffusers.models.transformers.transformer_wan import WanAttention
     from torch import nn
@@ -63,3 +66,21 @@ def ulysses_config(mesh: "DeviceMesh", size: int, device: "torch.device") -> "Pa
     config = ParallelConfig(context_parallel_config=ContextParallelConfig(ulysses_degree=size, ulysses_anything=True))
     config.setup(distributed.get_rank(), distributed.get_world_size(), device, mesh=mesh)
     return config
+
+
+def is_kept_in_float32(model: "type[ModelMixin]", parameter: str) -> bool:
+    """Whether `from_pretrained` leaves a parameter, given by its name, in float32 and casts the others.
+
+    diffusers reads the names from the class and offers no query.
+    """
+    return not set(model._keep_in_fp32_modules or ()).isdisjoint(parameter.split("."))
+
+
+def cancel_offloading_outside_blocks(model: "nn.Module") -> None:
+    """Takes what is no block out of a model's group offload; the caller moves it.
+
+    diffusers' `apply_group_offloading` puts it into one group, which is on the device only during the `forward` of the
+    whole model.
+    """
+    group = model._diffusers_hook.get_hook("group_offloading").group
+    group.modules, group.parameters, group.buffers = [], [], []

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class EMA:
@@ -29,8 +30,7 @@ class EMA:
         """Takes the weights after step number `step` (from 1) into the average."""
         parameters = dict(model.named_parameters())
         current = [parameters[name].detach().float() for name in self.averages]
-        # One kernel for all weights; torch.optim averages in the same way.
-        torch._foreach_lerp_(list(self.averages.values()), current, 1 - self.decay_at(step))
+        get_ema_multi_avg_fn(self.decay_at(step))(list(self.averages.values()), current, step)
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:

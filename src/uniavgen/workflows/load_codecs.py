@@ -13,6 +13,7 @@ from transformers import (
 )
 
 from uniavgen.codecs.caption import CaptionEncoder
+from uniavgen.codecs.frame_convolution import use_frame_convolutions
 from uniavgen.codecs.speech_symbols import SpeechSymbols
 from uniavgen.codecs.vocoder import NanoVocoder
 from uniavgen.config import dump
@@ -81,7 +82,9 @@ def load_video_vae(folder: Path) -> AutoencoderKLWan:
     """Loads the video autoencoder of a model folder; raises CheckpointError where it is missing or damaged."""
     _check_component(folder, "vae")
     with loading_errors(f"{folder / 'vae'} cannot be loaded", "train or copy it again"):
-        return AutoencoderKLWan.from_pretrained(folder / "vae")
+        vae = AutoencoderKLWan.from_pretrained(folder / "vae")
+    use_frame_convolutions(vae)
+    return vae
 
 
 def _check_component(folder: Path, name: str) -> None:

@@ -127,9 +127,9 @@ class VideoVAEObjective(Objective[VideoVAEBatch]):
         self.device = device
         if config.latent_weight and initial is None:
             raise ConfigError("latent_weight holds on to an autoencoder, none given; add --init with a model folder")
-        self._initial = VideoCodec(copy.deepcopy(initial).to(device)) if initial and config.latent_weight else None
         self.model = initial or _initial_model(config, clips)
         use_frame_convolutions(self.model)
+        self._initial = VideoCodec(copy.deepcopy(initial).to(device)) if initial and config.latent_weight else None
         self.model.to(device)
         self._linear_model = linear_view(self.model)
 
