@@ -39,14 +39,14 @@ TABLE = [
     ("generate --image strip.png --speech Hi", "less than 33%"),
     ("dub none.mp4 --speech Hi", "none.mp4 does not exist"),
     ("dub empty.mp4 --speech Hi", "is empty"),
-    ("dub cut.mp4 --speech Hi", "incomplete|damaged"),
+    ("dub cut.mp4 --speech Hi", "damaged|can be decoded"),
     ("dub text.mp4 --speech Hi", "no sound or video"),
     ("dub text.txt --speech Hi", "neither sound nor video|no sound or video"),
     ("dub face.png --speech Hi", "neither sound nor video"),
     ("dub drive.wav --speech Hi", "no picture track"),
     ("animate --image face.png --audio none.wav", "none.wav does not exist"),
     ("animate --image face.png --audio empty.wav", "is empty"),
-    ("animate --image face.png --audio cut.wav", "incomplete"),
+    ("animate --image face.png --audio cut.wav", "damaged|no sound"),
     ("animate --image face.png --audio text.wav", "no sound or video"),
     ("animate --image face.png --audio mute.mp4", "no sound track"),
     ("animate --image face.png --audio face.png", "neither sound nor video"),
@@ -136,9 +136,14 @@ def bad(tmp_path_factory, inputs, model) -> dict[str, Path]:
         add(name).touch()
     for name in ("text.png", "text.mp4", "text.wav", "text.txt"):
         add(name).write_text("This is a letter.\n" * 100)
-    for name, source in (("cut.png", "face.png"), ("cut.mp4", "film.mp4"), ("cut.wav", "drive.wav")):
+    # Films and recordings are cut in what describes them; what is cut later is read as far as it goes.
+    for name, source, size in (
+        ("cut.png", "face.png", 0.5),
+        ("cut.mp4", "film.mp4", 200),
+        ("cut.wav", "drive.wav", 40),
+    ):
         data = inputs[source].read_bytes()
-        add(name).write_bytes(data[: len(data) // 2])
+        add(name).write_bytes(data[: int(size if size > 1 else size * len(data))])
     for name, size in (("thin.png", (200, 10)), ("huge.png", (9000, 20)), ("strip.png", (400, 20))):
         Image.new("RGB", size).save(add(name))
     from uniavgen.media.audio import write_wav

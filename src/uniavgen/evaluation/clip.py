@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 from uniavgen.errors import DataError, MediaError
-from uniavgen.media.probe import find_audio_stream, find_video_stream, open_media
-from uniavgen.media.video import read_video
+from uniavgen.media.reader import open_media
+from uniavgen.media.video import check_video, decode_video
 from uniavgen.perception.sound import SPEECH_RATE_HZ, is_silent
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi")
@@ -50,16 +50,13 @@ def mask_file(path: Path) -> Path:
 
 def read_clip(path: Path) -> DecodedClip:
     """Decodes a clip, and the predicted mask beside it if there is one; MediaError for what cannot be measured."""
-    with open_media(path) as container:
-        stream = find_video_stream(container)
-        if stream is None:
-            raise MediaError(f"{path.name} has no picture track")
+    with open_media(path, name=path.name) as reader:
+        stream = check_video(reader)
         fps = stream.average_rate or stream.guessed_rate or Fraction(0)
-        has_sound = find_audio_stream(container) is not None
-    if not MIN_FPS <= fps <= MAX_FPS:
-        raise MediaError(f"{path.name} has {float(fps):g} frames a second; {MIN_FPS} to {MAX_FPS} are measured")
-    max_frames = int(MAX_S * fps)
-    video = read_video(path, fps, max_frames=max_frames + 1, rate_hz=SPEECH_RATE_HZ if has_sound else None, trim=True)
+        if not MIN_FPS <= fps <= MAX_FPS:
+            raise MediaError(f"{path.name} has {float(fps):g} frames a second; {MIN_FPS} to {MAX_FPS} are measured")
+        max_frames = int(MAX_S * fps)
+        video = decode_video(reader, fps, max_frames=max_frames + 1, rate_hz=SPEECH_RATE_HZ, trim=True)
     if len(video.frames) > max_frames:
         raise MediaError(f"{path.name} is longer than {MAX_S:g} s; cut it")
     if len(video.frames) < MIN_FRAMES:

@@ -1,10 +1,8 @@
 """An endpoint with OpenAI's chat completions, to which a clip and a text are sent."""
 
 import base64
-import io
 import json
 import urllib.request
-import wave
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +11,7 @@ from jaxtyping import Float32
 
 from uniavgen.errors import ConfigError
 from uniavgen.evaluation.clip import DecodedClip
+from uniavgen.media.packing import encode_wav
 from uniavgen.perception.sound import SPEECH_RATE_HZ
 
 TIMEOUT_S = 300
@@ -59,10 +58,4 @@ class JudgeEndpoint:
 
 
 def _base64_wav(waveform: Float32[np.ndarray, " samples"]) -> str:
-    stored = io.BytesIO()
-    with wave.open(stored, "wb") as out:
-        out.setnchannels(1)
-        out.setsampwidth(2)
-        out.setframerate(SPEECH_RATE_HZ)
-        out.writeframes(np.clip(np.round(waveform * 32768), -32768, 32767).astype("<i2").tobytes())
-    return base64.b64encode(stored.getvalue()).decode()
+    return base64.b64encode(encode_wav(waveform, SPEECH_RATE_HZ)).decode()

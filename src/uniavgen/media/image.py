@@ -11,7 +11,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from uniavgen.artifacts import atomic_file
 from uniavgen.errors import MediaError
-from uniavgen.media.probe import check_readable
+from uniavgen.media.reader import check_readable
 
 MIN_SIDE_PX = 16
 """Below this an image shows no face. [ours]"""

@@ -1,4 +1,4 @@
-"""Clips to files: H.264 and AAC, a user's own track copied packet by packet beside a new one, and settings kept inside.
+"""Clips to files: H.264 and AAC, a user's own track beside a new one, and settings in the metadata.
 
 The settings stand as JSON in the comment tag, which every container here carries. Files begin with their index, so
 that browsers play them while they load.
@@ -7,61 +7,47 @@ that browsers play them while they load.
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
-from av.audio.resampler import AudioResampler
-from av.audio.stream import AudioStream
-from av.container import InputContainer, OutputContainer
+from av.container import OutputContainer
 from av.error import FFmpegError
 from av.packet import Packet
-from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from jaxtyping import Float32, UInt8
 
 from uniavgen.artifacts import atomic_file
 from uniavgen.errors import MediaError, OutputError
-from uniavgen.media.probe import (
-    codec_name,
-    find_audio_stream,
-    find_video_stream,
-    open_media,
-    probe,
-    start_time_s,
-    to_seconds,
+from uniavgen.media.audio import AudioCollector, Chunk, check_audio
+from uniavgen.media.packing import REPEATABLE
+from uniavgen.media.probe import probe
+from uniavgen.media.reader import MediaFile, MediaReader, error_text, open_media, to_seconds
+from uniavgen.media.stream_copy import (
+    FORMATS,
+    AudioPlan,
+    AudioTransfer,
+    VideoTransfer,
+    add_copied_stream,
+    copied_packets,
+    output_options,
+    plan_audio,
+    plan_video,
 )
+from uniavgen.media.video import check_video, frame_rate, square_pixel_size, upright_pixels
 
-SUFFIXES = (".mp4", ".mov", ".mkv")
+SUFFIXES = tuple(FORMATS)
 CRF = 17
 """x264's constant quality; visually without loss. [ours]"""
-REPEATABLE = {"x264-params": "mbtree=0"}
-"""Options with which x264 makes the same file of the same frames. Its macroblock tree reads memory that nobody wrote at
-many sizes: 32x32, 160x96 and 208x112 differ from run to run, 64, 96 and 128 px square do not. [measured]"""
 AUDIO_BITS_PER_SECOND = 128_000
 """AAC for one channel. [ours]"""
-_FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
-# Sound codecs that players take inside an MP4. It may hold PCM too, but browsers stay silent.
-_PLAYABLE = {"aac", "mp3", "alac", "flac", "opus", "ac3", "eac3"}
-# Exact on the clock of 16, 24, 25 and 30 fps and of 24 and 48 kHz; the default of 1000 cuts sound by up to 1 ms.
-_MOVIE_CLOCK = "48000"
-_SETTINGS_KEY = "uniavgen"
-
-
-class AudioTransfer(StrEnum):
-    """How a user's sound came into a new file."""
-
-    COPIED = "copied"
-    """Packet by packet, bit for bit."""
-    LOSSLESS = "lossless"
-    """As FLAC with the same samples, because players do not take the codec inside this container."""
-    ROUNDED = "rounded to 24 bits"
-    """As FLAC; the original has floating point or 32 bit samples, and what is lost is below -140 dB."""
+_SETTINGS_KEY: Final = "uniavgen"
+_VIDEO_CLOCK_HZ: Final = 90_000
+"""Ticks a second for pictures of variable rate, as in MPEG."""
 
 
 def write_clip(
@@ -72,14 +58,15 @@ def write_clip(
     rate_hz: int,
     settings: Mapping[str, Any],
 ) -> None:
-    """Write frames and mono sound as H.264 (yuv420p) and AAC, whole or not at all.
+    """Writes frames and mono audio as H.264 (yuv420p) and AAC, whole or not at all.
 
-    `settings` are JSON values for `read_metadata`. MediaError where it cannot be written or a side is odd.
+    `settings` are JSON values for `read_metadata`. Raises MediaError where a side is odd, OutputError where the file
+    cannot be written.
     """
     with _output(Path(path), settings) as out:
-        picture = _VideoTrack(out, frames.shape[2], frames.shape[1], fps)
-        sound = _SpeechTrack(out, rate_hz)
-        out.mux_all(picture.packets(frames), sound.packets(waveform))
+        video = _VideoTrack(out, frames.shape[2], frames.shape[1], fps, 1 / fps)
+        audio = _SpeechTrack(out, rate_hz)
+        out.mux_all(video.packets(frames), audio.packets(waveform))
 
 
 def write_clip_keeping_video(
@@ -89,26 +76,22 @@ def write_clip_keeping_video(
     rate_hz: int,
     settings: Mapping[str, Any],
     stop_s: float | None = None,
-) -> None:
-    """Write the picture track of the file `video`, packets untouched, with new mono sound.
+) -> VideoTransfer:
+    """Writes the picture track of the file `video` with new mono audio, and returns how the pictures were stored.
 
-    `stop_s` ends the picture there; a few frames more stay where later frames are stored first. MediaError where the
-    container of `path` cannot hold the codec.
+    Sample 0 plays where `video` begins to play. `stop_s` ends the pictures there; a few packets more stay where later
+    pictures are stored first. Raises MediaError as `plan_video` does, which can be called before there is a waveform.
     """
-    with open_media(video) as source, _output(Path(path), settings) as out:
-        stream = find_video_stream(source)
-        if stream is None:
-            raise MediaError(f"{video} has no picture track; use a video")
-        codec = codec_name(stream)
-        if not out.holds(codec):
-            raise MediaError(
-                f"the picture track of {video} is stored as {codec}, which {Path(path).suffix} cannot hold unchanged; "
-                "choose an output that ends in .mkv"
-            )
-        copy = out.container.add_stream_from_template(stream)
-        sound = _SpeechTrack(out, rate_hz)
-        begin = start_time_s(source)
-        out.mux_all(_copied(source, stream, copy, begin, stop_s), sound.packets(waveform))
+    transfer = plan_video(video, Path(path).suffix, stop_s)
+    with open_media(video, quiet=True) as source, _output(Path(path), settings) as out:
+        if transfer is VideoTransfer.COPIED:
+            stream = check_video(source)
+            packets = copied_packets(source, stream, add_copied_stream(out.container, stream), stop_s)
+        else:
+            packets = iter(_Transcoder(source, out, stop_s).run())
+        audio = _SpeechTrack(out, rate_hz)
+        out.mux_all(packets, audio.packets(waveform))
+    return transfer
 
 
 def write_clip_keeping_audio(
@@ -119,37 +102,26 @@ def write_clip_keeping_audio(
     settings: Mapping[str, Any],
     stop_s: float | None = None,
 ) -> AudioTransfer:
-    """Write new frames with the sound track of the file `audio` as it is, and say how it was kept.
+    """Writes new frames with the sound track of the file `audio`, and returns how the sound was stored.
 
-    `stop_s` ends the sound there, to a packet. `settings` are stored with a key `kept_audio` added.
+    Frame 0 is shown where `audio` begins to play. `stop_s` ends the sound there; copied, to a packet. `settings` are
+    stored with a key `kept_audio` added. Raises MediaError as `plan_audio` does.
     """
-    with open_media(audio) as source:
-        stream = find_audio_stream(source)
-        if stream is None:
-            raise MediaError(f"{audio} has no sound track; use a file with sound")
-        kept = AudioTransfer.COPIED
-        if codec_name(stream) not in _PLAYABLE and Path(path).suffix.lower() != ".mkv":
-            kept = (
-                AudioTransfer.LOSSLESS if _is_narrow(stream) or "s24" in codec_name(stream) else AudioTransfer.ROUNDED
-            )
-        begin = (
-            start_time_s(source)
-            if find_video_stream(source) is not None
-            else to_seconds(stream.start_time, stream.time_base)
-        )
-        with _output(Path(path), {**settings, "kept_audio": str(kept)}) as out:
-            picture = _VideoTrack(out, frames.shape[2], frames.shape[1], fps)
-            if kept is AudioTransfer.COPIED:
-                copy = out.container.add_stream_from_template(stream)
-                packets = _copied(source, stream, copy, Fraction(begin), stop_s)
-            else:
-                packets = _LosslessTrack(out, stream).packets(source, stop_s)
-            out.mux_all(picture.packets(frames), packets)
-    return kept
+    plan = plan_audio(audio, Path(path).suffix, stop_s)
+    settings = {**settings, "kept_audio": str(plan.transfer)}
+    with open_media(audio, quiet=True) as source, _output(Path(path), settings) as out:
+        video = _VideoTrack(out, frames.shape[2], frames.shape[1], fps, 1 / fps)
+        if plan.transfer is AudioTransfer.COPIED:
+            stream = check_audio(source)
+            packets = copied_packets(source, stream, add_copied_stream(out.container, stream), stop_s)
+        else:
+            packets = _encoded_samples(source, out, plan, stop_s)
+        out.mux_all(video.packets(frames), packets)
+    return plan.transfer
 
 
-def read_metadata(path: str | Path) -> dict[str, Any] | None:
-    """The settings stored in a file by this module, or None in a file from elsewhere."""
+def read_metadata(path: MediaFile) -> dict[str, Any] | None:
+    """Returns the settings stored in a file by this module, or None for a file from elsewhere."""
     comment = probe(path).comment
     try:
         stored = json.loads(comment or "")
@@ -164,18 +136,15 @@ class _Output:
 
     def __init__(self, container: OutputContainer) -> None:
         self.container = container
-        self.muxed = 0
-
-    def holds(self, codec: str) -> bool:
-        return codec in self.container.supported_codecs
+        self.num_packets = 0
 
     def mux_all(self, *tracks: Iterator[Packet]) -> None:
-        """Interleave tracks by decoding time; all streams must have been added."""
+        """Interleaves tracks by decoding time; all streams must have been added."""
         waiting = {index: packet for index, track in enumerate(tracks) if (packet := next(track, None)) is not None}
         while waiting:
             first = min(waiting, key=lambda index: to_seconds(waiting[index].dts, waiting[index].time_base))
             # FLAC ends with a packet that carries only a new header.
-            self.muxed += waiting[first].size > 0
+            self.num_packets += waiting[first].size > 0
             self.container.mux_one(waiting[first])
             following = next(tracks[first], None)
             if following is None:
@@ -186,25 +155,28 @@ class _Output:
 
 @contextmanager
 def _output(path: Path, settings: Mapping[str, Any]) -> Iterator[_Output]:
-    format_name = _FORMATS.get(path.suffix.lower())
-    if format_name is None:
+    if path.suffix.lower() not in FORMATS:
         raise OutputError(f"the output {path} must end in {' or '.join(SUFFIXES)}")
-    options = {} if format_name == "matroska" else {"movflags": "+faststart", "movie_timescale": _MOVIE_CLOCK}
     with atomic_file(path) as partial:
         try:
-            with av.open(str(partial.absolute()), "w", format=format_name, options=options) as container:
+            with av.open(
+                str(partial.absolute()),
+                "w",
+                format=FORMATS[path.suffix.lower()],
+                options=output_options(path.suffix),
+            ) as container:
                 container.metadata["comment"] = json.dumps({_SETTINGS_KEY: dict(settings)})
                 output = _Output(container)
                 yield output
-            _check_whole(partial, output.muxed)
+            _check_whole(partial, output.num_packets)
         except FFmpegError as error:
             if isinstance(error, OSError):
                 raise
-            raise MediaError(f"{path} could not be written: {(error.strerror or str(error)).lower()}") from None
+            raise MediaError(f"{path} could not be written: {error_text(error)}") from error
 
 
 def _check_whole(path: Path, num_packets: int) -> None:
-    """ffmpeg may swallow a late write error; what was muxed must be there."""
+    """FFmpeg may swallow a late write error; what was muxed must be there."""
     with av.open(str(path.absolute())) as written:
         found = sum(packet.size > 0 for packet in written.demux())
     if found < num_packets:
@@ -214,26 +186,33 @@ def _check_whole(path: Path, num_packets: int) -> None:
 class _VideoTrack:
     """H.264 as every player takes it."""
 
-    def __init__(self, out: _Output, width: int, height: int, fps: Fraction) -> None:
+    def __init__(self, out: _Output, width: int, height: int, fps: Fraction, tick_s: Fraction) -> None:
         if width % 2 or height % 2:
             raise MediaError(f"frames of {width}x{height} px cannot be stored as H.264; both sides must be even")
         self._stream = out.container.add_stream("libx264", rate=fps, options={"crf": str(CRF), **REPEATABLE})
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
-        self._tick = 1 / fps
+        self._tick = tick_s
         self._stream.time_base = self._tick
         context = self._stream.codec_context
         context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
         context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
 
+    def encode(self, ticks: int, pixels: UInt8[np.ndarray, "height width 3"]) -> list[Packet]:
+        """Returns the packets that are complete after a picture with its time in ticks."""
+        rgb = VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+        frame = rgb.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=int(ColorRange.MPEG))
+        frame.pts, frame.time_base = ticks, self._tick
+        return self._stream.encode(frame)
+
+    def flush(self) -> list[Packet]:
+        """Returns the packets that are left."""
+        return self._stream.encode(None)
+
     def packets(self, frames: UInt8[np.ndarray, "frames height width 3"]) -> Iterator[Packet]:
+        """Yields the packets of frames of constant rate."""
         for index, pixels in enumerate(frames):
-            rgb = VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-            frame = rgb.reformat(
-                format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=int(ColorRange.MPEG)
-            )
-            frame.pts, frame.time_base = index, self._tick
-            yield from self._stream.encode(frame)
-        yield from self._stream.encode(None)
+            yield from self.encode(index, pixels)
+        yield from self.flush()
 
 
 class _SpeechTrack:
@@ -251,74 +230,58 @@ class _SpeechTrack:
         yield from self._stream.encode(None)
 
 
-class _LosslessTrack:
-    """FLAC with all channels and the rate of the original."""
+class _Transcoder:
+    """A sink that encodes the pictures of a file, upright with square pixels and even sides, at their own times."""
 
-    def __init__(self, out: _Output, source: AudioStream) -> None:
-        context = source.codec_context
-        self._source, self._rate_hz = source, context.sample_rate
-        self._format, self._layout = "s16" if _is_narrow(source) else "s32", context.layout.name
-        self._stream = out.container.add_stream("flac", rate=self._rate_hz, layout=self._layout, format=self._format)
+    def __init__(self, source: MediaReader, out: _Output, stop_s: float | None) -> None:
+        self._source, self._stream = source, check_video(source)
+        self._out, self._stop_s = out, stop_s
+        self._track: _VideoTrack | None = None
+        self._last_ticks = -1
+        self._packets: list[Packet] = []
+        self.is_done = False
 
-    def packets(self, source: InputContainer, stop_s: float | None) -> Iterator[Packet]:
-        resampler = AudioResampler(format=self._format, layout=self._layout)
-        left = None if stop_s is None else round(stop_s * self._rate_hz)
-        position = 0
-        for decoded in source.decode(self._source):
-            for converted in resampler.resample(decoded):
-                frame = converted if left is None else self._first(converted, left - position)
-                if frame is None:
-                    yield from self._stream.encode(None)
-                    return
-                frame.pts, frame.time_base = position, Fraction(1, self._rate_hz)
-                position += frame.samples
-                yield from self._stream.encode(frame)
-        yield from self._stream.encode(None)
+    def run(self) -> list[Packet]:
+        """Decodes the file and returns the packets."""
+        self._source.decode((self._stream, self))
+        return self._packets
 
-    def _first(self, frame: AudioFrame, count: int) -> AudioFrame | None:
-        """The frame's leading samples, at most `count`; None for none."""
-        if frame.samples <= count:
-            return frame
-        if count <= 0:
-            return None
-        samples: Any = np.ascontiguousarray(frame.to_ndarray()[:, : count * frame.layout.nb_channels])
-        cut = AudioFrame.from_ndarray(samples, format=self._format, layout=self._layout)
-        cut.sample_rate = self._rate_hz
-        return cut
-
-
-def _is_narrow(stream: AudioStream) -> bool:
-    return stream.codec_context.format.name.rstrip("p") in ("u8", "s16")
-
-
-def _copied(
-    source: InputContainer, stream: Stream, copy: Stream, begin_s: Fraction, stop_s: float | None
-) -> Iterator[Packet]:
-    """Packets of `stream` for `copy`, data untouched, on a clock that begins at 0."""
-    packets = []
-    for packet in source.demux(stream):
-        if packet.size == 0:
-            continue
-        if packet.pts is None:
-            raise MediaError(f"{source.name} has packets without time stamps; store it as MP4 first")
-        packets.append(packet)
-        # A codec reorders packets by less than a second.
-        if stop_s is not None and packet.pts * packet.time_base - begin_s >= stop_s + 1:
-            break
-    shift = round(begin_s / stream.time_base) if stream.time_base else 0
-    for packet, dts in zip(packets, _decoding_times(packets), strict=True):
-        packet.pts, packet.dts = packet.pts - shift, dts - shift
-        if stop_s is not None and packet.dts * packet.time_base >= stop_s:
+    def push(self, time_s: Fraction | None, frame: VideoFrame) -> None:
+        """Takes the next picture."""
+        ticks = self._last_ticks + 1 if time_s is None else round(time_s * _VIDEO_CLOCK_HZ)
+        self.is_done = self._stop_s is not None and ticks >= self._stop_s * _VIDEO_CLOCK_HZ
+        if self.is_done or ticks <= self._last_ticks:
             return
-        packet.stream = copy
-        yield packet
+        pixels = upright_pixels(frame, square_pixel_size(self._stream))
+        height, width = (side & ~1 for side in pixels.shape[:2])
+        if self._track is None:
+            self._track = _VideoTrack(self._out, width, height, frame_rate(self._stream), Fraction(1, _VIDEO_CLOCK_HZ))
+        self._last_ticks = ticks
+        self._packets += self._track.encode(ticks, pixels[:height, :width])
+
+    def finish(self) -> None:
+        """Ends the track."""
+        if self._track is None:
+            raise MediaError(f"{self._source.name} shows no picture that can be decoded; use another video")
+        self._packets += self._track.flush()
 
 
-def _decoding_times(packets: list[Packet]) -> list[int]:
-    """Stored decoding times, or for a container without them (Matroska) the latest ones that are in order."""
-    stored = [packet.dts for packet in packets if packet.dts is not None]
-    if len(stored) == len(packets):
-        return stored
-    shown = [packet.pts or 0 for packet in packets]
-    delay = max((time - pts for time, pts in zip(sorted(shown), shown, strict=True)), default=0)
-    return [time - delay for time in sorted(shown)]
+def _encoded_samples(source: MediaReader, out: _Output, plan: AudioPlan, stop_s: float | None) -> Iterator[Packet]:
+    """Adds a stream for all channels of a sound track at its own rate; silence stands where the track has none."""
+    stream = check_audio(source)
+    rate_hz, layout = stream.codec_context.sample_rate, stream.codec_context.layout.name
+    packed_format = plan.sample_format.rstrip("p")
+    track = out.container.add_stream(plan.encoder, rate=rate_hz, layout=layout, format=packed_format)
+    collector = AudioCollector(source, stream, rate_hz, (0.0, stop_s), plan.sample_format)
+    source.decode((stream, collector))
+    samples: Chunk = collector.samples()
+
+    def packets() -> Iterator[Packet]:
+        for begin in range(0, samples.shape[1], rate_hz):
+            interleaved = np.ascontiguousarray(samples[:, begin : begin + rate_hz].T).reshape(1, -1)
+            frame = AudioFrame.from_ndarray(interleaved, format=packed_format, layout=layout)
+            frame.sample_rate, frame.pts, frame.time_base = rate_hz, begin, Fraction(1, rate_hz)
+            yield from track.encode(frame)
+        yield from track.encode(None)
+
+    return packets()

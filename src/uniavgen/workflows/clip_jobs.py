@@ -21,6 +21,7 @@ from uniavgen.inference.request import MAX_VOICE_S, Request
 from uniavgen.media.audio import read_audio
 from uniavgen.media.image import read_image
 from uniavgen.media.mux import write_clip, write_clip_keeping_audio, write_clip_keeping_video
+from uniavgen.media.stream_copy import plan_audio, plan_video
 from uniavgen.media.video import read_video
 from uniavgen.tasks.table import Task
 from uniavgen.timebase import NUM_FRAMES, Timebase
@@ -74,6 +75,10 @@ class ClipJob(ABC):
         """Reads the files. Raises MediaError for a file and ConfigError for a value that cannot be used."""
 
     @abstractmethod
+    def check_output(self, out: Path) -> None:
+        """Raises MediaError where the container of `out` cannot hold what a clip of this job takes from its inputs."""
+
+    @abstractmethod
     def write(self, out: Path, generated: GeneratedClip) -> str:
         """Writes the clip with its settings as metadata to `out`; returns one line about what the file holds."""
 
@@ -86,6 +91,11 @@ class ClipJob(ABC):
     def _longest_s(self) -> float:
         # Raises ConfigError for a length that is no 1 + 4n, before a video is decoded.
         return float(READ_RATES.clip(self.max_frames).duration_s)
+
+    @property
+    def _stop_s(self) -> float | None:
+        """Returns where a track that is taken from an input ends; None for its own end."""
+        return self._longest_s if self.trim else None
 
     def request(self, task: Task, num_frames: int, **inputs: Any) -> Request:
         """Returns a request of this job's settings with the inputs that were read."""
@@ -116,6 +126,9 @@ class GenerateJob(ClipJob):
         image, voice = read_image(self.image), read_voice(self.voice, self.trim)
         task = Task.JOINT if voice is None else Task.REFERENCE_AUDIO
         return self.request(task, self.max_frames, image=image, voice=voice, voice_text=self.voice_text)
+
+    def check_output(self, out: Path) -> None:
+        """Needs nothing: everything is encoded."""
 
     def write(self, out: Path, generated: GeneratedClip) -> str:
         """Writes generated frames and audio."""
@@ -150,13 +163,16 @@ class DubJob(ClipJob):
             voice_text=self.voice_text,
         )
 
+    def check_output(self, out: Path) -> None:
+        """Tries out whether the picture track can be copied."""
+        plan_video(self.video, out.suffix, self._stop_s)
+
     def write(self, out: Path, generated: GeneratedClip) -> str:
         """Copies the video's picture track and adds the generated audio; a trimmed video ends with its audio."""
         waveform, rate_hz = generated.clip.waveform, generated.clip.sample_rate_hz
-        stop_s = self._longest_s if self.trim else None
-        write_clip_keeping_video(out, self.video, waveform, rate_hz, generated.settings, stop_s)
+        transfer = write_clip_keeping_video(out, self.video, waveform, rate_hz, generated.settings, self._stop_s)
         seconds = len(waveform) / rate_hz
-        return f"the picture track of {self.video.name}, copied, with {seconds:.2f} s of voice at {rate_hz} Hz"
+        return f"the picture track of {self.video.name}, {transfer}, with {seconds:.2f} s of voice at {rate_hz} Hz"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,11 +205,14 @@ class AnimateJob(ClipJob):
             audio_rate_hz=READ_RATES.sample_rate_hz,
         )
 
+    def check_output(self, out: Path) -> None:
+        """Tries out how the recording is stored."""
+        plan_audio(self.audio, out.suffix, self._stop_s)
+
     def write(self, out: Path, generated: GeneratedClip) -> str:
         """Writes generated frames with the recording's own audio track."""
         clip = generated.clip
-        stop_s = self._longest_s if self.trim else None
-        storage = write_clip_keeping_audio(out, clip.frames, clip.fps, self.audio, generated.settings, stop_s)
+        storage = write_clip_keeping_audio(out, clip.frames, clip.fps, self.audio, generated.settings, self._stop_s)
         return describe_frames(clip.frames, clip.fps, f"with the sound of {self.audio.name}, {storage}")
 
 

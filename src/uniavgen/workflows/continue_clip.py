@@ -17,8 +17,8 @@ from uniavgen.inference.clip import Clip
 from uniavgen.inference.request import Request
 from uniavgen.inference.resize import ResizeRule, resize
 from uniavgen.media.mux import write_clip
-from uniavgen.media.probe import probe
-from uniavgen.media.video import Video, count_frames, read_video
+from uniavgen.media.reader import open_media
+from uniavgen.media.video import Video, count_frames, decode_video
 from uniavgen.tasks.table import Task
 from uniavgen.workflows.clip_jobs import READ_RATES, SHORT_SIDE_PX, ClipJob, GeneratedClip, describe_frames
 
@@ -49,6 +49,9 @@ class ContinueJob(ClipJob):
             audio=given.waveform,
             audio_rate_hz=READ_RATES.sample_rate_hz,
         )
+
+    def check_output(self, out: Path) -> None:
+        """Needs nothing: everything is encoded."""
 
     def write(self, out: Path, generated: GeneratedClip) -> str:
         """Writes the window, or the whole clip and the new part."""
@@ -81,23 +84,24 @@ def _read_end(path: Path, max_frames: int, max_s: float) -> Video:
 
     Raises MediaError for a file that is longer than `max_s` or has no audio.
     """
-    count = count_frames(path, READ_RATES.fps)
-    if not 1 <= count <= max_s * READ_RATES.fps:
-        seconds = float(count / READ_RATES.fps)
-        raise MediaError(f"{path} lasts {seconds:.2f} s, up to {max_s:g} s can be continued; cut it")
-    if probe(path).audio is None:
-        raise MediaError(f"{path} has no sound track; to continue it, picture and sound are needed")
-    length = min(max_frames, count)
-    length -= (length - 1) % READ_RATES.temporal_stride
-    end = read_video(
-        path,
-        READ_RATES.fps,
-        start_frame=count - length,
-        max_frames=length,
-        rate_hz=READ_RATES.sample_rate_hz,
-        trim=True,
-        short_side_px=SHORT_SIDE_PX,
-    )
+    with open_media(path) as reader:
+        count = count_frames(reader, READ_RATES.fps)
+        if not 1 <= count <= max_s * READ_RATES.fps:
+            seconds = float(count / READ_RATES.fps)
+            raise MediaError(f"{path} lasts {seconds:.2f} s, up to {max_s:g} s can be continued; cut it")
+        if reader.audio is None:
+            raise MediaError(f"{path} has no sound track; to continue it, picture and sound are needed")
+        length = min(max_frames, count)
+        length -= (length - 1) % READ_RATES.temporal_stride
+        end = decode_video(
+            reader,
+            READ_RATES.fps,
+            start_frame=count - length,
+            max_frames=length,
+            rate_hz=READ_RATES.sample_rate_hz,
+            trim=True,
+            short_side_px=SHORT_SIDE_PX,
+        )
     # Some headers count a frame that does not exist; then the first frames go, so that 1 + 4n remain.
     extra = (len(end.frames) - 1) % READ_RATES.temporal_stride
     frames = end.frames[extra:]
@@ -110,7 +114,9 @@ def _append(
     path: Path, num_given: int, window: Clip, resize_rule: ResizeRule
 ) -> tuple[UInt8[np.ndarray, "F2 h w 3"], Float32[np.ndarray, " samples"]]:
     """Returns frames and audio of all of a clip, at the window's size and rates, with the window's new part behind."""
-    whole = read_video(path, window.fps, rate_hz=window.sample_rate_hz, short_side_px=max(window.frames.shape[1:3]))
+    with open_media(path, quiet=True) as reader:
+        short_side_px = max(window.frames.shape[1:3])
+        whole = decode_video(reader, window.fps, rate_hz=window.sample_rate_hz, short_side_px=short_side_px)
     frames = np.concatenate([resize(whole.frames, resize_rule), window.frames[num_given:]])
     # The window's audio begins with that of the given part, at its loudness; so the clip's ends where the window's
     # begins.

@@ -58,7 +58,9 @@ def generate(
     preview_path = out.with_suffix(".png") if preview else None
     _check_outputs(job, out, preview_path)
     loader = ModelLoader(load or LoadConfig(), report)
-    prepared = loader.prepare(job.read())
+    request = job.read()
+    job.check_output(out)
+    prepared = loader.prepare(request)
     if prepared.speech != " ".join(prepared.request.speech.split()):
         report(f"said: {prepared.speech}")
     with process_group() as shared_device:
