@@ -1,14 +1,26 @@
 """Outputs are whole, of one process at a time, under names nobody can guess; JSON errors say what is wrong."""
 
+import io
 import os
+import random
 import subprocess
 import sys
 import textwrap
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from uniavgen.artifacts import atomic_file, atomic_folder, check_writable, exclusive_output, parse_json, read_json
+from uniavgen.artifacts import (
+    atomic_file,
+    atomic_folder,
+    check_writable,
+    decode_npz,
+    exclusive_output,
+    parse_json,
+    read_json,
+)
 from uniavgen.errors import ConfigError, DataError, OutputError
 
 _HOLDER = """
@@ -195,3 +207,21 @@ def test_json_is_read_from_regular_files_only(tmp_path):
     ):
         with pytest.raises(DataError, match=problem):
             read_json(path)
+
+
+def test_damaged_npz_files_are_one_sentence():
+    stored, rng = io.BytesIO(), random.Random(0)
+    np.savez_compressed(stored, x=np.arange(50.0))
+    assert decode_npz(stored.getvalue(), "a.npz")["x"][49] == 49
+    for _ in range(1000):
+        damaged = bytearray(stored.getvalue())
+        damaged[rng.randrange(len(damaged))] = rng.randrange(256)
+        # Some flipped bits change nothing that is read; all others are our error and none of the library's.
+        with suppress(DataError):
+            decode_npz(bytes(damaged), "a.npz")
+        with pytest.raises(DataError, match=r"^a\.npz is damaged"):
+            decode_npz(stored.getvalue()[: rng.randrange(len(damaged))], "a.npz")
+    single = io.BytesIO()
+    np.save(single, np.arange(3))
+    with pytest.raises(DataError, match="a single array"):
+        decode_npz(single.getvalue(), "a.npz")

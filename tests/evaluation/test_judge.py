@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from uniavgen.errors import ConfigError
-from uniavgen.evaluation.judge_endpoint import JudgeEndpoint
+from uniavgen.evaluation.judge_endpoint import JudgeAnswerError, JudgeEndpoint
 from uniavgen.evaluation.metric import MetricContext, NotMeasuredNow
 from uniavgen.evaluation.metrics.judge import RUBRIC, Judge, judge_columns, parse_answer
 from uniavgen.evaluation.prompts import Prompt
@@ -23,7 +23,8 @@ PROMPT = Prompt(id="a")
 
 
 class _StandIn(HTTPServer):
-    """Remembers requests and gives prepared answers in turn: a message, or a number as an HTTP error."""
+    """Remembers requests and gives prepared answers in turn: a message, raw bytes, a number as an HTTP error, or a
+    number and an address as a redirect."""
 
     def __init__(self, answers) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -33,10 +34,21 @@ class _StandIn(HTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: _StandIn
 
+    def do_GET(self) -> None:
+        self.server.requests.append((self.path, dict(self.headers), None))
+
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.requests.append((self.path, dict(self.headers), json.loads(body)))
         answer = self.server.answers.pop(0)
+        if isinstance(answer, bytes):
+            self.wfile.write(answer)
+            return
+        if isinstance(answer, tuple):
+            self.send_response(answer[0])
+            self.send_header("Location", answer[1])
+            self.end_headers()
+            return
         self.send_response(answer if isinstance(answer, int) else 200)
         self.send_header("Content-Type", "application/json")
         self.end_headers()
@@ -113,10 +125,12 @@ def test_a_judge_that_never_answers_is_asked_in_a_later_run_again(served, tmp_pa
         ('{"score": [1, 0.5, 0]}', "no two grades"),
         ('{"score": [1, "good"]}', "no two grades"),
         ('{"score": [1, 75]}', "outside 0 to 1"),
+        ('{"score": [1, NaN]}', "not JSON"),
+        ('{"score": ' + "[" * 50_000 + "}", "nested too deeply"),
     ],
 )
 def test_other_answers_are_none(text, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(JudgeAnswerError, match=words):
         parse_answer(text)
 
 
@@ -134,6 +148,54 @@ def test_a_clip_without_sound_is_not_judged():
         judge.measure(plain_clip(waveform=None), PROMPT)
 
 
-def test_an_address_of_another_kind_is_refused():
-    with pytest.raises(ConfigError, match="begins with http"):
-        JudgeEndpoint(url="file:///etc/hosts", model="m")
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_key_is_never_sent_where_a_redirect_leads(code, served, tmp_path):
+    other, other_endpoint = served()
+    # The same host under another name and port, as a redirect to a foreign host is.
+    address = other_endpoint.url.replace("127.0.0.1", "localhost") + "chat/completions"
+    server, endpoint = served(*[(code, address)] * 3)
+    clip = plain_clip(path=write_noise(tmp_path / "a.mp4"))
+    with pytest.raises(NotMeasuredNow, match=f"HTTP Error {code}") as caught:
+        Judge(MetricContext(judge=endpoint)).measure(clip, PROMPT)
+    assert len(server.requests) == 3
+    assert other.requests == []
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"no HTTP at all\r\n\r\n",
+        b"",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 100\r\n\r\n{",
+        b"HTTP/1.0 200 OK\r\n\r\n\xff",
+        b"HTTP/1.0 200 OK\r\n\r\n" + b"[" * 50_000,
+        b"HTTP/1.0 200 OK\r\n\r\n[]",
+        b'HTTP/1.0 200 OK\r\n\r\n{"choices": []}',
+        b"HTTP/1.0 200 OK\r\n" + b"A: b\r\n" * 500 + b"\r\n",
+    ],
+)
+def test_damaged_answers_are_no_grades(answer, served):
+    _, endpoint = served(answer)
+    with pytest.raises(JudgeAnswerError):
+        endpoint.complete(b"{}")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"url": "file:///etc/hosts"}, "begins with http"),
+        ({"url": "http://"}, "HOST:PORT"),
+        ({"url": "http://[::1"}, "HOST:PORT"),
+        ({"url": "http://host:port/"}, "HOST:PORT"),
+        ({"url": "http://host:99999/"}, "HOST:PORT"),
+        ({"url": "http://host/a b\r\nX: y"}, "HOST:PORT"),
+        ({"url": "http://\udc80/"}, "HOST:PORT"),
+        ({"key": "abc\nX: y"}, "the judge's key"),
+        ({"key": "k\u00e9y"}, "the judge's key"),
+    ],
+)
+def test_addresses_and_keys_that_cannot_be_are_refused(changes, words):
+    with pytest.raises(ConfigError, match=words) as caught:
+        JudgeEndpoint(**{"url": "http://127.0.0.1:1", "model": "m", **changes})
+    assert changes.get("key", "secret") not in str(caught.value)

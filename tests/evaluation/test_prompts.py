@@ -33,27 +33,53 @@ def test_a_set_comes_back_as_it_was_written_with_files_relative_to_it(tmp_path):
         ('{"id": "x", "image": "none.png"}', "x", "there is no image"),
         ('{"id": "x", "imagination": "none.png"}', "x", "imagination"),
         ('{"id": "x", "speech": 3}', "x", "speech"),
-        ('{"id": "a/b"}', "a/b", "an id is the name of a file"),
-        ('{"id": ""}', "", "an id is the name of a file"),
+        ('{"id": "a/b"}', "line 2", "an id is the name of a file"),
+        ('{"id": ""}', "line 2", "an id is the name of a file"),
         ('{"id": "x", "voice_text": "Hello."}', "x", "voice and voice_text belong together"),
         ('{"speech": "no id"}', "line 2", "id"),
-        ("[1, 2]", "line 2", "no JSON object"),
+        ("[1, 2]", "line 2", "expected a JSON object"),
         ("{broken", "line 2", "not JSON"),
+        ("[" * 5000, "line 2", "nested too deeply"),
+        ('{"a":' * 5000, "line 2", "nested too deeply"),
+        ('{"id": "x", "caption": ' + "[" * 100 + "]" * 100 + "}", "x", "more than 32 levels"),
+        ('{"id": "x", "speech": NaN}', "line 2", "NaN is no number"),
+        ('{"id": "x", "speech": ' + "9" * 5000 + "}", "line 2", "not JSON"),
+        ('{"id": "x", "caption": "a \\ud800 b"}', "x", "caption holds half of a surrogate pair"),
+        ('{"id": "\\udfff"}', "line 2", "an id is the name of a file"),
+        ('{"id": "a\\nb"}', "line 2", "an id is the name of a file"),
+        ('{"id": "' + "\u00e9" * 101 + '"}', "line 2", "an id is the name of a file"),
+        ('{"id": "x", "image": "' + "a" * 5000 + '"}', "x", "there is no image"),
+        ('{"id": "x", "image": "a\\u0000b"}', "x", "there is no image"),
+        ('{"id": "x", "image": "\\udc80"}', "x", "image holds half of a surrogate pair"),
+        ('{"id": "x", "image": "."}', "x", "there is no image"),
+        ('{"id": "x", "\\ud800": 1}', "x", "as a unicode string"),
+        (b"\xff\xfe\x00{}", "line 2", "not UTF-8"),
+        (b'{"id": "x", "caption": "\xe9"}', "line 2", "not UTF-8"),
     ],
 )
 def test_a_bad_line_is_named_and_the_rest_goes_on(line, name, words, tmp_path):
     file = tmp_path / "prompts.jsonl"
-    file.write_text('{"id": "good"}\n' + line + '\n\n{"id": "last"}\n')
+    content = line if isinstance(line, bytes) else line.encode()
+    file.write_bytes(
+        b'\xef\xbb\xbf{"id": "good"}\r\n' + content + b'\n\n{"id": "last", "speech": "one\xe2\x80\xa8two"}\n'
+    )
     found = read_prompts(file)
     assert [prompt.id for prompt in found.prompts] == ["good", "last"]
     (bad,) = found.bad
     assert bad.id == name
     assert words in bad.reason
+    assert len(bad.reason) < 320
+    assert bad.reason.encode().decode() == bad.reason
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(None, "cannot be read"), (b"", "holds no prompt"), (b"{}\n", "first: line 1"), (b"\xff\xfe\x00", "no text")],
+    [
+        (None, "cannot be read"),
+        (b"", "holds no prompt"),
+        (b"{}\n", "first: line 1"),
+        (b"\xff\xfe\x00", "first: line 1 is not UTF-8"),
+    ],
 )
 def test_a_file_without_any_prompt_is_one_sentence(content, words, tmp_path):
     file = tmp_path / "prompts.jsonl"

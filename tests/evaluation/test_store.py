@@ -1,7 +1,11 @@
 """Measurements on disk: nothing is lost, nothing is measured twice."""
 
-import numpy as np
+import random
 
+import numpy as np
+import pytest
+
+from uniavgen.errors import DataError, OutputError
 from uniavgen.evaluation.metric import Measurement
 from uniavgen.evaluation.store import Failure, ScoreStore, metric_digest
 
@@ -52,3 +56,40 @@ def test_arrays_lie_beside_the_scores_and_a_lost_file_is_measured_again(tmp_path
     for file in (tmp_path / "arrays").iterdir():
         file.unlink()
     assert ScoreStore(tmp_path).load("one") is None
+
+
+def test_damaged_lines_and_arrays_are_measured_again(tmp_path):
+    measurement = Measurement(scores={"a": 0.25}, reasons={}, details={"curve": [1.0]}, arrays={"x": np.arange(50.0)})
+    ScoreStore(tmp_path).save("one", measurement)
+    path, rng = tmp_path / "scores.jsonl", random.Random(0)
+    (arrays,) = (tmp_path / "arrays").iterdir()
+    for file in (path, arrays):
+        content = file.read_bytes()
+        for _ in range(300):
+            damaged = bytearray(content)
+            damaged[rng.randrange(len(damaged) - 1)] = rng.randrange(256)
+            file.write_bytes(damaged)
+            stored = ScoreStore(tmp_path).load("one")
+            assert stored is None or (isinstance(stored, Measurement) and stored.scores == {"a": 0.25})
+        file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"[" * 50_000, b"\xff", b"5", b'{"key": "one"}', b'{"key": [1], "failure": "x"}', b'{"key": "one", "scores": 1}'],
+)
+def test_lines_of_another_kind_are_ignored(line, tmp_path):
+    (tmp_path / "scores.jsonl").write_bytes(line + b"\n")
+    store = ScoreStore(tmp_path)
+    assert store.load("one") is None
+    store.save("one", FOUND)
+    assert ScoreStore(tmp_path).load("one") == FOUND
+
+
+def test_what_is_no_folder_or_no_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match="file could not be written"):
+        ScoreStore(tmp_path / "file")
+    (tmp_path / "folder" / "scores.jsonl").mkdir(parents=True)
+    with pytest.raises((DataError, OutputError), match=r"scores\.jsonl"):
+        ScoreStore(tmp_path / "folder")

@@ -4,8 +4,9 @@ the settings they hold, and read so that what is wrong with them is said.
 Imports nothing heavy, so that every layer and the command line may use it.
 """
 
+from uniavgen.artifacts.arrays import decode_npz
 from uniavgen.artifacts.checksums import checksum
-from uniavgen.artifacts.error_text import first_line, os_error_text
+from uniavgen.artifacts.error_text import first_line, not_written, os_error_text
 from uniavgen.artifacts.json_files import check_regular_file, parse_json, read_json, read_text
 from uniavgen.artifacts.locks import exclusive_output
 from uniavgen.artifacts.names import is_hub_name
@@ -18,9 +19,11 @@ __all__ = [
     "check_regular_file",
     "check_writable",
     "checksum",
+    "decode_npz",
     "exclusive_output",
     "first_line",
     "is_hub_name",
+    "not_written",
     "os_error_text",
     "parse_json",
     "partial_path",

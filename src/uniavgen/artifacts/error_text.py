@@ -18,6 +18,7 @@ def os_error_text(error: OSError) -> str:
 
 
 def not_written(path: Path, error: OSError) -> OutputError:
+    """Returns the error of an output that the operating system refuses, with what to do about it."""
     is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     remedy = "free some space or choose another place" if is_full else "choose another place"
     return OutputError(f"{path} could not be written: {os_error_text(error)}; {remedy}")

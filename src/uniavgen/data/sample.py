@@ -7,9 +7,7 @@ truth of a synthetic world. A clip of speech alone has no mp4 and no npz.
 Letters: F pixel frames, H W frame size.
 """
 
-import io
 import json
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
+from uniavgen.artifacts import decode_npz
 from uniavgen.data.shards import ShardSet
 from uniavgen.data.words import Word, word_times
 from uniavgen.errors import DataError, MediaError
@@ -81,15 +80,14 @@ def decode_arrays(content: bytes, name: str) -> dict[str, np.ndarray]:
 
     `name` names the file in the DataError that a damaged one raises.
     """
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-            arrays = dict(stored)
-        if "face_mask" in arrays:
-            # Stored with one bit a pixel.
+    arrays = decode_npz(content, name)
+    if "face_mask" in arrays:
+        # Stored with one bit a pixel.
+        try:
             bits, shape = arrays["face_mask"], tuple(int(size) for size in arrays.pop("face_mask_shape"))
             arrays["face_mask"] = np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape).astype(bool)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{name} is damaged ({error}); make the sample again") from error
+        except (TypeError, ValueError, KeyError) as error:
+            raise DataError(f"{name} holds no face mask ({error}); make the sample again") from error
     if "mouth_opening" in arrays:
         arrays["mouth_opening"] = arrays["mouth_opening"].astype(np.float32)
     return arrays

@@ -3,7 +3,6 @@
 Letters: F pixel frames, H W pixels, f latent frames, h w grid of a latent frame's video tokens.
 """
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
+from uniavgen.artifacts import decode_npz, os_error_text
 from uniavgen.errors import DataError, MediaError
 from uniavgen.media.reader import open_media
 from uniavgen.media.video import check_video, decode_video
@@ -97,7 +97,9 @@ def _face_mask(path: Path) -> Float[np.ndarray, "f h w"] | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return file["face_mask"].astype(np.float32)
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError, KeyError) as error:
-        raise MediaError(f"{path.name} beside the clip holds no face_mask; delete it or make it again") from error
+        mask = decode_npz(path.read_bytes(), f"{path.name} beside the clip", MediaError).get("face_mask")
+    except OSError as error:
+        raise MediaError(f"{path.name} beside the clip cannot be read: {os_error_text(error)}") from error
+    if mask is None or mask.ndim != 3 or mask.dtype.kind != "f" or not np.isfinite(mask).all():
+        raise MediaError(f"{path.name} beside the clip holds no face_mask of [f, h, w]; delete it or make it again")
+    return mask.astype(np.float32)

@@ -3,39 +3,42 @@
     {"id": "0001", "image": "images/0001.png", "caption": "A man speaks.", "speech": "It is late.", "split": "photo"}
 
 Only `id` is needed; a task needs more (`Request`). Files are named relative to the set's file. A line that cannot be
-used becomes a row of the report with its reason, and the rest goes on.
+used, whatever is wrong with it, becomes a row of the report with its reason, and the rest goes on.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from uniavgen.artifacts import os_error_text, write_text
+from uniavgen.artifacts import check_regular_file, checksum, os_error_text, parse_json, write_text
 from uniavgen.config import Config, parse
 from uniavgen.errors import ConfigError, DataError
 
 _FORBIDDEN = set('/\\:*?"<>|\0')
-_MAX_ID = 120
+_MAX_ID_BYTES = 200
+"""File systems take names of 255 bytes, and a clip's files have endings."""
+_MAX_REASON = 300
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt(Config):
-    """One thing to make."""
+    """One clip to generate."""
 
     id: str
     """Also the stem of the clip's file."""
     caption: str = ""
-    """What is seen."""
+    """What the picture shows."""
     speech: str = ""
-    """What is said."""
+    """The words to be spoken."""
     image: Path | None = None
     """Picture of the person; the first frame."""
     voice: Path | None = None
-    """Recording of the wanted voice."""
+    """Recording of the reference voice."""
     voice_text: str = ""
     audio: Path | None = None
     """Sound that drives an animation."""
@@ -50,9 +53,9 @@ class Prompt(Config):
     """npz of a rendered clip: mouth_opening, face_mask, face_mask_shape, as `uniavgen synth` writes it."""
 
     def __post_init__(self) -> None:
-        if not self.id.strip() or set(self.id) & _FORBIDDEN or self.id.startswith(".") or len(self.id) > _MAX_ID:
+        if not _is_file_stem(self.id):
             raise ConfigError(
-                f"an id is the name of a file without its ending, up to {_MAX_ID} characters, got '{self.id}'"
+                f"an id is the name of a file without its ending, up to {_MAX_ID_BYTES} bytes, got '{self.id[:100]}'"
             )
         if (self.voice is None) != (not self.voice_text.strip()):
             raise ConfigError("voice and voice_text belong together; give both or neither")
@@ -63,10 +66,10 @@ class Prompt(Config):
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of all that is asked for, files by their content; measurements are remembered under it."""
-        said = {name: value for name, value in asdict(self).items() if isinstance(value, str)}
-        held = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in self.files().items()}
-        return hashlib.sha256(json.dumps([said, held], sort_keys=True).encode()).hexdigest()
+        """sha256 of all fields, files by their content; measurements are stored under it."""
+        texts = {name: value for name, value in asdict(self).items() if isinstance(value, str)}
+        checksums = {name: checksum(path) for name, path in self.files().items()}
+        return hashlib.sha256(json.dumps([texts, checksums], sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,23 +92,25 @@ class PromptSet:
 
 
 def read_prompts(path: Path) -> PromptSet:
-    """The set in a file; DataError where there is no such file or not one line of it can be used."""
+    """Returns the set in a file; DataError where there is no such file or not one line of it can be used."""
+    check_regular_file(path)
     try:
         content = path.read_bytes()
-        lines = content.decode().splitlines()
     except OSError as error:
-        raise DataError(f"the prompts {path} cannot be read: {os_error_text(error)}; name a .jsonl file") from None
-    except UnicodeDecodeError:
-        raise DataError(f"the prompts {path} are no text; name a file with one JSON object a line") from None
+        raise DataError(f"the prompts {path} cannot be read: {os_error_text(error)}; name a .jsonl file") from error
     prompts: dict[str, Prompt] = {}
     bad: list[BadPrompt] = []
-    for number, line in enumerate(lines, start=1):
+    # Bytes, because one line that is no UTF-8 says nothing about the others, and text has more line ends than JSON.
+    for number, line in enumerate(content.split(b"\n"), start=1):
         if not line.strip():
             continue
+        name, origin = f"line {number}", f"line {number}"
         try:
-            prompt = _prompt(line, path.parent, number)
+            data = parse_json(line, origin, remedy="write one JSON object with an id a line")
+            name = data["id"] if _is_file_stem(data.get("id")) else name
+            prompt = _prompt(data, path.parent, origin)
         except (ConfigError, DataError) as error:
-            bad.append(BadPrompt(id=_id_of(line, number), reason=str(error)))
+            bad.append(BadPrompt(id=name, reason=_printable(str(error))))
             continue
         if prompt.id in prompts:
             bad.append(BadPrompt(id=prompt.id, reason=f"line {number} has the id of an earlier line; ids must differ"))
@@ -118,31 +123,46 @@ def read_prompts(path: Path) -> PromptSet:
 
 
 def write_prompts(path: Path, prompts: Iterable[Prompt]) -> None:
-    """Write a set; files below its folder are named relative to it."""
+    """Writes a set; files below its folder are named relative to it."""
     write_text(path, "".join(json.dumps(_plain(prompt, path.parent)) + "\n" for prompt in prompts))
 
 
-def _prompt(line: str, folder: Path, number: int) -> Prompt:
-    try:
-        data = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"line {number} is not JSON ({error})") from None
-    if not isinstance(data, dict):
-        raise DataError(f"line {number} is no JSON object but {type(data).__name__}")
-    prompt = parse(Prompt, data, origin=f"line {number}")
-    found = {name: folder / file for name, file in prompt.files().items()}
-    missing = [f"{name} {file}" for name, file in found.items() if not file.is_file()]
+def _prompt(data: Mapping[str, Any], folder: Path, origin: str) -> Prompt:
+    prompt = parse(Prompt, data, origin)
+    for name, value in asdict(prompt).items():
+        if not _is_encodable(str(value)):
+            raise DataError(f"{origin}: {name} holds half of a surrogate pair, which is no character; write it anew")
+    files = {name: folder / file for name, file in prompt.files().items()}
+    # Unlike Path.is_file, os.path.isfile is False for names that are too long or hold a zero byte.
+    missing = [f"{name} {file}" for name, file in files.items() if not os.path.isfile(file)]  # noqa: PTH113
     if missing:
-        raise DataError(f"line {number}: there is no {' and no '.join(missing)}")
-    return replace(prompt, **found)
+        raise DataError(f"{origin}: there is no {' and no '.join(missing)}")
+    unreadable = [f"{name} {file}" for name, file in files.items() if not os.access(file, os.R_OK)]
+    if unreadable:
+        raise DataError(f"{origin}: {' and '.join(unreadable)} cannot be read; change its permissions")
+    return replace(prompt, **files)
 
 
-def _id_of(line: str, number: int) -> str:
-    try:
-        data = json.loads(line)
-    except ValueError:
-        data = None
-    return str(data["id"]) if isinstance(data, dict) and "id" in data else f"line {number}"
+def _is_file_stem(name: Any) -> bool:
+    """Returns whether a value can be the stem of a clip's file."""
+    return (
+        isinstance(name, str)
+        and name.isprintable()
+        and bool(name.strip())
+        and not set(name) & _FORBIDDEN
+        and not name.startswith(".")
+        and len(name.encode()) <= _MAX_ID_BYTES
+    )
+
+
+def _is_encodable(text: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _printable(text: str) -> str:
+    """Returns a reason that a report can hold: of bounded length, with escapes for what is no character."""
+    short = text if len(text) <= _MAX_REASON else f"{text[:_MAX_REASON]} ..."
+    return short.encode(errors="backslashreplace").decode()
 
 
 def _plain(prompt: Prompt, folder: Path) -> dict[str, Any]:

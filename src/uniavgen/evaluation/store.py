@@ -1,14 +1,16 @@
 """Measurements on disk as they are made, so that a run that was stopped goes on where it was.
 
-`scores.jsonl` holds one line a measurement, appended and flushed to the disk at once; a line that was cut off by a
-crash is measured again. Arrays lie beside it in `arrays/`, one npz a measurement. The key of a measurement is all that
-decides it: the clip's bytes, the prompt, the metric's columns and networks, and the version of this package.
+`scores.jsonl` holds one line a measurement with its CRC-32, appended and flushed to the disk at once; a line that was
+cut off by a crash or damaged is measured again. Arrays lie beside it in `arrays/`, one npz a measurement. The key of a
+measurement is all that decides it: the clip's bytes, the prompt, the metric's columns and networks, and the version of
+this package.
 """
 
+import errno
 import hashlib
 import json
 import os
-import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import Any
 import numpy as np
 
 import uniavgen
-from uniavgen.artifacts import atomic_file, os_error_text
+from uniavgen.artifacts import atomic_file, check_regular_file, decode_npz, not_written, parse_json
 from uniavgen.errors import DataError
 from uniavgen.evaluation.metric import Measurement, Metric
 
@@ -36,14 +38,15 @@ class ScoreStore:
     """The measurements in a report's folder."""
 
     def __init__(self, folder: Path) -> None:
-        """DataError where the folder cannot be made or written."""
+        """Raises OutputError where the folder cannot be made or written."""
         self._path, self._arrays = folder / "scores.jsonl", folder / "arrays"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lines = dict(_read_lines(self._path))
             self._path.touch()
+            check_regular_file(self._path)
+            self._lines = dict(_read_lines(self._path))
         except OSError as error:
-            raise DataError(f"cannot write to {folder}: {os_error_text(error)}; choose another folder") from error
+            raise not_written(folder, error) from error
 
     def load(self, key: str) -> Measurement | Failure | None:
         """Returns what is stored under a key, None if nothing is."""
@@ -58,7 +61,7 @@ class ScoreStore:
         return Measurement(scores=line["scores"], reasons=line["reasons"], details=line["details"], arrays=arrays)
 
     def save(self, key: str, result: Measurement | Failure) -> None:
-        """Stores a measurement; it is on the disk when this returns."""
+        """Stores a measurement; it is on the disk when this returns. Raises OutputError where the disk refuses."""
         if isinstance(result, Failure):
             data: dict[str, Any] = {"failure": result.reason}
         else:
@@ -68,24 +71,39 @@ class ScoreStore:
                 with atomic_file(self._array_file(key)) as partial:
                     np.savez(partial, **{name.replace("/", "__"): value for name, value in result.arrays.items()})
                 data["arrays"] = True
-        line = json.dumps({"key": key, **data}, allow_nan=False)
-        # What is kept in memory is what a later run will read.
+        content = {"key": key, **data}
+        line = json.dumps({**content, "crc32": _crc32(content)}, allow_nan=False)
+        # What stays in memory is what a later run will read.
         self._lines[key] = json.loads(line)
-        with self._path.open("a") as file:
-            file.write(line + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        self._append(line.encode() + b"\n")
+
+    def _append(self, line: bytes) -> None:
+        try:
+            with self._path.open("ab", buffering=0) as file:
+                size = file.tell()
+                try:
+                    written = file.write(line)
+                    if written < len(line):
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    os.fsync(file.fileno())
+                except OSError:
+                    # What stays on a full disk are whole lines.
+                    file.truncate(size)
+                    raise
+        except OSError as error:
+            raise not_written(self._path, error) from error
 
     def _array_file(self, key: str) -> Path:
         return self._arrays / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
 
     def _load_arrays(self, key: str) -> dict[str, np.ndarray] | None:
         """Returns the arrays of a measurement; None where the file is gone or damaged, so they are made again."""
+        file = self._array_file(key)
         try:
-            with np.load(self._array_file(key), allow_pickle=False) as stored:
-                return {name.replace("__", "/"): stored[name] for name in stored.files}
-        except (OSError, ValueError, zipfile.BadZipFile):
+            arrays = decode_npz(file.read_bytes(), file.name)
+        except (OSError, DataError):
             return None
+        return {name.replace("__", "/"): values for name, values in arrays.items()}
 
 
 def metric_digest(metric: Metric, networks: Mapping[str, str]) -> str:
@@ -96,8 +114,6 @@ def metric_digest(metric: Metric, networks: Mapping[str, str]) -> str:
 
 
 def _read_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    if not path.is_file():
-        return []
     content = path.read_bytes()
     complete, _, rest = content.rpartition(b"\n")
     if rest:
@@ -105,11 +121,24 @@ def _read_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
         with path.open("r+b") as file:
             file.truncate(len(complete) + 1 if complete else 0)
     lines = []
-    for line in complete.splitlines():
+    for line in complete.split(b"\n"):
         try:
-            data = json.loads(line)
-        except ValueError:
+            data = parse_json(line, path.name)
+        except DataError:
             continue
-        if isinstance(data, dict) and "key" in data:
+        # Lines of earlier versions have no checksum.
+        crc32 = data.pop("crc32", None)
+        if crc32 in (None, _crc32(data)) and _is_result(data):
             lines.append((data.pop("key"), data))
     return lines
+
+
+def _is_result(data: Mapping[str, Any]) -> bool:
+    parts = [data.get(name) for name in ("scores", "reasons", "details")]
+    return isinstance(data.get("key"), str) and (
+        isinstance(data.get("failure"), str) or all(isinstance(part, dict) for part in parts)
+    )
+
+
+def _crc32(data: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(data, sort_keys=True).encode())
