@@ -1,10 +1,12 @@
-"""An output appears whole or not at all, and a run that was stopped is gone on with to the same bytes."""
+"""An output appears whole or not at all, and a run that was killed is continued to the same bytes."""
 
 import multiprocessing
 import os
 import random
 import resource
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,10 +17,9 @@ from safetensors.torch import save_file
 
 from uniavgen.apps.cli import main
 from uniavgen.artifacts import checksum, partial_path
-from uniavgen.checkpoint.conversion import MANIFEST, Conversion
-from uniavgen.checkpoint.files import ConvertedTensor, TextFile, weight_files
-from uniavgen.checkpoint.stores import read_pickled, read_safetensors
-from uniavgen.errors import CheckpointError
+from uniavgen.checkpoint.conversion import MANIFEST, Conversion, ConvertedTensor, OutputFile, weight_files
+from uniavgen.checkpoint.weights import read_weights
+from uniavgen.errors import CheckpointError, OutputError
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -33,28 +34,21 @@ def conversion(tmp_path) -> Conversion:
     """Four small shards and a settings file."""
     state = {f"t{k}": torch.full((30,), float(k)) for k in range(4)}
     save_file(state, tmp_path / "source.safetensors")
-    weights = read_safetensors([tmp_path / "source.safetensors"])
-    tensors = [
-        ConvertedTensor(name=name, shape=(30,), dtype=torch.float32, weights=weights, source_name=name)
-        for name in weights.tensors
-    ]
-    files = [TextFile("a/config.json", b"{}"), *weight_files("b", "model", tensors, shard_bytes=120)]
+    weights = read_weights(tmp_path / "source.safetensors")
+    tensors = [ConvertedTensor(name=name, source=source, dtype=source.dtype) for name, source in weights.items()]
+    files = [OutputFile("a/config.json", b"{}"), *weight_files("b", "model", tensors, shard_bytes=120)]
     return Conversion(files=files, facts={"kind": "toy"})
 
 
-class Stopped(BaseException):
-    """A stop from outside."""
-
-
-def stop_after(count: int):
-    """A listener that stops at the `count`-th piece."""
-    heard = 0
+def interrupt_after(count: int):
+    """Returns a callback that interrupts the run when `count` files are written."""
+    written = 0
 
     def on_bytes(_: int) -> None:
-        nonlocal heard
-        heard += 1
-        if heard == count:
-            raise Stopped
+        nonlocal written
+        written += 1
+        if written == count:
+            raise KeyboardInterrupt
 
     return on_bytes
 
@@ -70,78 +64,104 @@ def test_manifest_holds_length_and_checksum_of_every_other_file(conversion, tmp_
     for path, entry in manifest["files"].items():
         assert entry == {"bytes": len(found[path]), "sha256": checksum(tmp_path / "out" / path)}
     assert manifest["kind"] == "toy"
-    assert sum(counted) == conversion.num_bytes == sum(entry["bytes"] for entry in manifest["files"].values())
+    assert sum(counted) == conversion.num_bytes
     assert not partial_path(tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("count", range(1, 11))
-def test_stopped_anywhere_it_goes_on_to_the_same_bytes(conversion, tmp_path, count) -> None:
+@pytest.mark.parametrize("count", range(1, 7))
+def test_interrupted_conversion_goes_on_to_the_same_bytes(conversion, tmp_path, count) -> None:
     conversion.run(tmp_path / "whole", lambda _: None)
     out = tmp_path / "out"
-    with pytest.raises(Stopped):
-        conversion.run(out, stop_after(count))
+    with pytest.raises(KeyboardInterrupt):
+        conversion.run(out, interrupt_after(count))
     assert not out.exists()
-    assert not list(partial_path(out).rglob("*.tmp"))
     counted = []
-    kept = conversion.run(out, counted.append)
-    assert kept == count // 2  # A settings file is one piece, a shard two: its header and its tensor.
+    assert conversion.run(out, counted.append) == count
     assert sum(counted) == conversion.num_bytes
     assert content(out) == content(tmp_path / "whole")
 
 
-def test_what_an_earlier_run_left_counts_only_where_it_is_unharmed(conversion, tmp_path) -> None:
+def test_file_of_an_earlier_run_counts_only_where_it_is_unharmed(conversion, tmp_path) -> None:
     conversion.run(tmp_path / "whole", lambda _: None)
     out, partial = tmp_path / "out", partial_path(tmp_path / "out")
-    with pytest.raises(Stopped):
-        conversion.run(out, stop_after(8))
+    with pytest.raises(KeyboardInterrupt):
+        conversion.run(out, interrupt_after(4))
     shards = sorted((partial / "b").glob("*.safetensors"))
     changed = bytearray(shards[0].read_bytes())
     changed[-1] ^= 1
     shards[0].write_bytes(changed)
     (partial / "b" / "foreign.txt").write_text("left by something else")
+    (partial / "b" / "link").symlink_to(tmp_path / "source.safetensors")
     assert conversion.run(out, lambda _: None) == 3
     assert content(out) == content(tmp_path / "whole")
 
 
-def test_another_plan_or_source_begins_anew(conversion, tmp_path) -> None:
+def test_changed_source_begins_anew(conversion, tmp_path) -> None:
     out = tmp_path / "out"
-    with pytest.raises(Stopped):
-        conversion.run(out, stop_after(6))
+    with pytest.raises(KeyboardInterrupt):
+        conversion.run(out, interrupt_after(3))
     os.utime(tmp_path / "source.safetensors", (1, 1))
     later = Conversion(files=conversion.files, facts=conversion.facts)
     assert later.plan != conversion.plan
     assert later.run(out, lambda _: None) == 0
 
 
-def test_a_full_disk_is_told_before_the_first_byte(tmp_path) -> None:
+def test_lack_of_space_is_an_error_before_the_first_byte(tmp_path) -> None:
     # One number that is said to be repeated: a small file of 16 TB.
     source = tmp_path / "source.pth"
     torch.save({"t": torch.zeros(1).expand(4 * 10**12)}, source)
-    weights = read_pickled(source, "it")
-    tensor = ConvertedTensor(name="t", shape=weights.shapes["t"], dtype=torch.float32, weights=weights, source_name="t")
+    tensor = ConvertedTensor(name="t", source=read_weights(source)["t"], dtype=torch.float32)
     with pytest.raises(CheckpointError, match=r"needs 16000\.00 GB and .* has .* free; free some space"):
         Conversion(files=weight_files("", "model", [tensor], 10**9)).run(tmp_path / "out", lambda _: None)
     assert [path.name for path in tmp_path.iterdir()] == ["source.pth"]
 
 
-def test_a_disk_that_fills_up_keeps_what_is_complete(conversion, tmp_path) -> None:
+@pytest.mark.parametrize("limit", [1, 60, 150, 400])
+def test_disk_that_fills_up_leaves_nothing(conversion, tmp_path, limit) -> None:
     out, limits = tmp_path / "out", resource.getrlimit(resource.RLIMIT_FSIZE)
-    conversion.run(tmp_path / "whole", lambda _: None)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (150, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
     try:
-        with pytest.raises(CheckpointError, match="could not be written: file too large; mend that and give the same"):
+        with pytest.raises(OutputError, match="could not be written: file too large; free some space"):
             conversion.run(out, lambda _: None)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)
-    assert not out.exists()
-    conversion.run(out, lambda _: None)
-    assert content(out) == content(tmp_path / "whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["source.safetensors"]
+
+
+def test_bad_values_leave_nothing(tmp_path) -> None:
+    save_file({"a": torch.ones(3), "b": torch.tensor([float("nan")])}, tmp_path / "source.safetensors")
+    weights = read_weights(tmp_path / "source.safetensors")
+    tensors = [ConvertedTensor(name=name, source=source, dtype=source.dtype) for name, source in weights.items()]
+    with pytest.raises(CheckpointError, match="holds values that are no numbers"):
+        Conversion(files=weight_files("", "model", tensors, 4)).run(tmp_path / "sub" / "out", lambda _: None)
+    assert [path.name for path in tmp_path.iterdir()] == ["source.safetensors"]
+
+
+def test_loser_of_two_processes_is_told_that_the_other_one_writes(tmp_path) -> None:
+    write_release(tmp_path / "source", joint(wide(ffn_width=20_000)))
+    argv = ["convert", str(tmp_path / "source"), "--vocab", str(tmp_path / "vocab.txt"), "--shard-mb", "1"]
+    program = "import sys; from uniavgen.apps.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, *argv, "--out", str(tmp_path / "out")]
+    winner = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while winner.poll() is None and not partial_path(tmp_path / "out").exists():
+            time.sleep(0.002)
+        winner.send_signal(signal.SIGSTOP)
+        assert partial_path(tmp_path / "out").exists()
+        loser = subprocess.run(command, capture_output=True, text=True, check=False)
+    finally:
+        winner.send_signal(signal.SIGCONT)
+    assert loser.returncode == 2
+    assert "another process is writing" in loser.stderr
+    assert "space" not in loser.stderr
+    assert winner.wait() == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source", "vocab.txt"]
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_and_started_again_it_gives_the_same_bytes(tmp_path) -> None:
+def test_killed_conversion_goes_on_to_the_same_bytes(tmp_path) -> None:
     write_release(tmp_path / "source", joint(wide(ffn_width=20_000)))
     argv = ["convert", str(tmp_path / "source"), "--vocab", str(tmp_path / "vocab.txt"), "--shard-mb", "1"]
     assert main([*argv, "--out", str(tmp_path / "whole")]) == 0

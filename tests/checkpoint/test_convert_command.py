@@ -28,10 +28,10 @@ from transformers import Qwen2_5OmniToken2WavBigVGANModel, UMT5EncoderModel
 from uniavgen import UniAVGenPipeline
 from uniavgen.apps.cli import main
 from uniavgen.checkpoint.codec_keymap import UMT5_ORIGINAL, vae_map
+from uniavgen.checkpoint.components import Component, text_encoder_component, vae_component
 from uniavgen.checkpoint.conversion import Conversion
 from uniavgen.checkpoint.keymap import WAN_ORIGINAL, WAN_SMALL_ORIGINAL, release_map
-from uniavgen.checkpoint.parts import Component, text_encoder_component, vae_component
-from uniavgen.checkpoint.stores import DTYPES
+from uniavgen.checkpoint.weights import DTYPES
 from uniavgen.codecs.video_vae import VideoCodec, decode_unclamped
 from uniavgen.errors import CheckpointError
 from uniavgen.models.transformer import UniAVGenTransformer
@@ -274,7 +274,7 @@ def test_a_small_wan_model_begins_the_audio_branch(tmp_path) -> None:
     assert taken <= offered
     assert all(torch.equal(model.state_dict()[name], donor.state_dict()[name]) for name in offered)
     other = UniAVGenTransformer.from_settings(replace(SETTINGS, audio=replace(SETTINGS.audio, ffn_width=19)))
-    with pytest.raises(CheckpointError, match=r"does not fit this model: 9 of .* instead of"):
+    with pytest.raises(CheckpointError, match=r"do not fit this model: 9 of .* instead of"):
         load_initial_weights(other, out)
 
 

@@ -94,15 +94,24 @@ TABLE = {
         "no index of shards",
     ),
     "index without a map": (lambda f: _edit_json(f / INDEX, weight_map=None), "no index of shards"),
-    "cut index": (lambda f: _cut(f / INDEX, 0.5), f"{INDEX} is damaged"),
-    "index is a list": (lambda f: (f / INDEX).write_text("[]"), "holds no JSON object but a list"),
+    "cut index": (lambda f: _cut(f / INDEX, 0.5), f"{INDEX} is not JSON"),
+    "index is a list": (lambda f: (f / INDEX).write_text("[]"), "holds a list, expected a JSON object"),
     "shard of other tensors": (_shard(lambda s: s.popitem()), "its shards disagree about 1 tensors, first "),
-    "cut shard": (lambda f: _cut(f / SHARD, 0.9), f"{SHARD} is cut short or has too much: its [0-9]+ bytes"),
-    "cut header": (lambda f: _cut(f / SHARD, 0.01), f"{SHARD} has no readable header .invalid header length"),
-    "corrupt header": (lambda f: (f / SHARD).write_bytes(b"\xff" * 999), f"{SHARD} has no readable header .header too"),
-    "empty shard": (lambda f: (f / SHARD).write_bytes(b""), f"{SHARD} has no readable header .header too small"),
+    "cut shard": (lambda f: _cut(f / SHARD, 0.9), f"{SHARD} of [0-9]+ bytes is cut short or damaged"),
+    "cut header": (
+        lambda f: _cut(f / SHARD, 0.01),
+        f"{SHARD} of .* cut short or damaged .invalid header len",
+    ),
+    "corrupt header": (
+        lambda f: (f / SHARD).write_bytes(b"\xff" * 999),
+        f"{SHARD} of 999 bytes is cut short",
+    ),
+    "empty shard": (
+        lambda f: (f / SHARD).write_bytes(b""),
+        f"{SHARD} of 0 bytes is cut short",
+    ),
     "quantised shard": (_shard(lambda s: s.update(extra=torch.ones(2).char())), "extra in .* as I8, expected F32, F16"),
-    "settings that are none": (lambda f: (f / "config.json").write_text("x"), "config.json is damaged"),
+    "settings that are none": (lambda f: (f / "config.json").write_text("x"), "config.json is not JSON"),
     "settings of another type": (
         lambda f: (f / "config.json").write_text('{"num_heads": "two"}'),
         "config.json: num_heads: Input should be a valid integer",
@@ -154,7 +163,7 @@ TABLE = {
     ),
     "an autoencoder of other sizes": (
         _pickled(VAE, lambda s: s | {"encoder.conv1.weight": torch.ones(3, 12, 3, 3, 3)}),
-        f"{VAE} is not Wan2.2's autoencoder|not Wan2.2's VAE",
+        "describes no Wan2.2's autoencoder|not Wan2.2's VAE",
     ),
     "other latents": (
         _pickled(VAE, lambda s: s | {"conv2.weight": torch.ones(16, 16, 1, 1, 1)}),
@@ -233,8 +242,11 @@ def test_damage_is_told_and_nothing_is_written(capsys, tmp_path, monkeypatch, re
 
 
 ELSEWHERE = {
-    "no such folder": ("nowhere --vocab VOCAB --out out", "there is no folder nowhere; give a folder, or a hub name"),
-    "a file": ("VOCAB --vocab VOCAB --out out", "there is no folder .*vocab.txt"),
+    "no such folder": (
+        "nowhere --vocab VOCAB --out out",
+        "there is no folder or file nowhere; give a folder, a file",
+    ),
+    "a file": ("VOCAB --vocab VOCAB --out out", "vocab.txt is no file of torch.save"),
     "no output": ("SOURCE --vocab VOCAB", "convert needs --out"),
     "no vocabulary": ("SOURCE --out out", "the release needs --vocab"),
     "output exists": ("SOURCE --vocab VOCAB --out SOURCE", "source exists already and is not overwritten"),
@@ -245,7 +257,10 @@ ELSEWHERE = {
         "SOURCE --vocab VOCAB --out /proc/model",
         "could not be written|does not take|0.00 MB free",
     ),
-    "revision of a folder": ("SOURCE --vocab VOCAB --out out --revision main", "a folder, which has no --revision"),
+    "revision of a folder": (
+        "SOURCE --vocab VOCAB --out out --revision main",
+        "on this machine and has no --rev",
+    ),
     "vocabulary of a Wan model": (
         "SOURCE --vocab VOCAB --kind wan2.2-ti2v-5b --out out",
         "--vocab belongs to the release",

@@ -8,8 +8,8 @@ from golden import published_shapes
 from made_up import DESCRIBED, SETTINGS, VAE, theirs
 
 from uniavgen.checkpoint.codec_keymap import vae_map
+from uniavgen.checkpoint.components import parameter_shapes
 from uniavgen.checkpoint.keymap import WAN_DIFFUSERS, WAN_ORIGINAL, WAN_SMALL_ORIGINAL, Shape, release_map
-from uniavgen.checkpoint.parts import parameter_shapes
 from uniavgen.checkpoint.sizes import (
     SourceConfig,
     release_settings,
@@ -99,7 +99,7 @@ def test_audio_branch_comes_back_from_a_wan_model() -> None:
         ),
         ({}, HEADS | {"interaction_layers": [0, 1, 2]}, "2 interactions for 3 blocks"),
         ({"patch_embedding.weight": None}, HEADS, "1 missing: patch_embedding.weight"),
-        ({"patch_embedding.weight": (12, 48)}, HEADS, "2 axes instead of 5"),
+        ({"patch_embedding.weight": (12, 48)}, HEADS, r"patch_embedding.weight is \[12, 48\], expected 5 axes"),
     ],
 )
 def test_sizes_that_cannot_be_are_refused(change, described, words) -> None:

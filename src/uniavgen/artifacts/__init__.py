@@ -9,7 +9,7 @@ from uniavgen.artifacts.checksums import checksum
 from uniavgen.artifacts.error_text import first_line, not_written, os_error_text
 from uniavgen.artifacts.json_files import check_regular_file, parse_json, read_json, read_text
 from uniavgen.artifacts.locks import exclusive_output
-from uniavgen.artifacts.names import is_hub_name
+from uniavgen.artifacts.names import is_hub_name, path_exists
 from uniavgen.artifacts.outputs import atomic_file, atomic_folder, check_writable, partial_path, publish, write_text
 from uniavgen.artifacts.recorded_settings import record_settings
 
@@ -27,6 +27,7 @@ __all__ = [
     "os_error_text",
     "parse_json",
     "partial_path",
+    "path_exists",
     "publish",
     "read_json",
     "read_text",

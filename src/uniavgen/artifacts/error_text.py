@@ -1,7 +1,13 @@
 """What errors of libraries and of the operating system become in messages of ours."""
 
 import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from uniavgen.errors import OutputError
 
@@ -15,6 +21,18 @@ def first_line(error: BaseException) -> str:
 def os_error_text(error: OSError) -> str:
     """Returns what the operating system says, without codes and paths."""
     return (error.strerror or str(error)).lower()
+
+
+@contextmanager
+def raising_os_errors() -> Iterator[None]:
+    """Raises OSError where safetensors reports an error of the operating system, such as a full disk, as its own."""
+    try:
+        yield
+    except SafetensorError as error:
+        code = re.search(r"os error (\d+)", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
 
 
 def not_written(path: Path, error: OSError) -> OutputError:

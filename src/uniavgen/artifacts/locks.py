@@ -4,7 +4,7 @@ import errno
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -20,17 +20,19 @@ _held_locks: Final[dict[Path, int]] = {}
 def exclusive_output(path: Path) -> Iterator[None]:
     """Holds the right to write the file or folder `path` until the block or the process ends, however it ends.
 
-    The lock is a hidden file beside `path`. Within one process it may be taken several times. Folders above are made.
-    Raises OutputError where another process holds it.
+    The lock is a hidden file beside `path`. Within one process it may be taken several times. Folders above are made,
+    and those that are empty in the end are removed again. Raises OutputError where another process holds it.
     """
     lock = _lock_file(path)
     if lock in _held_locks:
         yield
         return
+    made = [folder for folder in lock.parents if not folder.exists()]
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _locked(lock, path)
     except OSError as error:
+        _remove_empty(made)
         raise not_written(path, error) from error
     _held_locks[lock] = descriptor
     try:
@@ -40,11 +42,19 @@ def exclusive_output(path: Path) -> Iterator[None]:
         # While it is still locked: whoever has opened it meanwhile finds that the name is gone and makes a new file.
         lock.unlink(missing_ok=True)
         os.close(descriptor)
+        _remove_empty(made)
 
 
 def lock_descriptor(path: Path) -> int:
     """Returns the open lock file of an output that this process holds."""
     return _held_locks[_lock_file(path)]
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Removes folders, innermost first, as far as they are empty."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def _lock_file(path: Path) -> Path:

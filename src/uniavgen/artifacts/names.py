@@ -1,4 +1,4 @@
-"""Names of files and models, and what errors say about them."""
+"""Names of files and of models."""
 
 import hashlib
 import os
@@ -14,6 +14,16 @@ _HUB_NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 def is_hub_name(text: str) -> bool:
     """Returns whether a text could be OWNER/NAME on the Hugging Face hub."""
     return _HUB_NAME.fullmatch(text) is not None
+
+
+def path_exists(path: Path) -> bool:
+    """Returns whether there is something at `path`; False also for names that no file system could hold."""
+    try:
+        # Not `exists`: a link into nothing, or in a circle, is there too, and what is wrong with it is said later.
+        os.lstat(path)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def name_tag(path: Path) -> str:

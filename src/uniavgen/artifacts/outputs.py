@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from uniavgen.artifacts.error_text import not_written, os_error_text
+from uniavgen.artifacts.error_text import not_written, os_error_text, raising_os_errors
 from uniavgen.artifacts.locks import exclusive_output, lock_descriptor
 from uniavgen.artifacts.names import MAX_NAME_BYTES, name_tag
 from uniavgen.errors import OutputError
@@ -61,7 +61,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
         try:
             _replace_leftover(path, partial)
             os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY, 0o666))
-            yield partial
+            with raising_os_errors():
+                yield partial
             publish(partial, path)
         except OSError as error:
             raise not_written(path, error) from error
@@ -76,25 +77,32 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, resume: bool = False) -> Iterator[Path]:
     """Yields an empty folder beside `path`, which replaces `path` when the block succeeds and is deleted otherwise.
 
-    Its name is always `partial_path(path)`, so that a run clears what a killed one has left. Raises OutputError where
-    the operating system refuses.
+    Its name is always `partial_path(path)`, so that a run clears what a killed one has left.
+    resume: what a killed or interrupted run has left is not cleared, and an interruption leaves it.
+    Raises OutputError where the operating system refuses or another process writes `path`.
     """
     with exclusive_output(path):
-        partial = partial_path(path)
+        partial, is_interrupted = partial_path(path), False
         try:
             if partial.is_symlink():
                 partial.unlink()
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            yield partial
+            if not resume:
+                shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(exist_ok=resume)
+            with raising_os_errors():
+                yield partial
             publish(partial, path)
+        except KeyboardInterrupt:
+            is_interrupted = True
+            raise
         except OSError as error:
             raise not_written(path, error) from error
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            if not (resume and is_interrupted):
+                shutil.rmtree(partial, ignore_errors=True)
 
 
 def partial_path(path: Path) -> Path:
@@ -113,7 +121,7 @@ def publish(partial: Path, path: Path) -> None:
         if file.is_file():
             _flush_to_disk(file)
     # A folder cannot be renamed onto one that is not empty, so the old one steps aside for a moment.
-    replaced = path.with_name(f".{path.name}.replaced")
+    replaced = path.with_name(f".{name_tag(path)}.replaced")
     shutil.rmtree(replaced, ignore_errors=True)
     if path.exists():
         path.rename(replaced)

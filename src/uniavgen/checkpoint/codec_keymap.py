@@ -1,6 +1,13 @@
-"""Names of the release's frozen encoders in the classes that run them here: umT5 and Wan's VAE."""
+"""Names of the release's codecs in the classes that run them here: umT5, Wan's VAE and the vocoder."""
 
-from uniavgen.checkpoint.keymap import KeyMap, KeyRule
+from collections.abc import Iterable
+
+from uniavgen.checkpoint.keymap import KeyMap, KeyRule, count_blocks
+
+_SAME = (KeyRule("{rest}", "{rest}"),)
+VOCODER = KeyMap("the release's vocoder", _SAME)
+"""The release's BigVGAN is transformers' own already."""
+_TIED = ("encoder.embed_tokens.weight",)
 
 _UMT5_BLOCK = (
     ("norm1.weight", "layer.0.layer_norm.weight"),
@@ -19,9 +26,18 @@ UMT5_ORIGINAL = KeyMap(
         *(KeyRule(f"blocks.{{i}}.{a}", f"encoder.block.{{i}}.{b}") for a, b in _UMT5_BLOCK),
         KeyRule("norm.weight", "encoder.final_layer_norm.weight"),
     ),
-    tied=("encoder.embed_tokens.weight",),
+    tied=_TIED,
 )
 """`models_t5_umt5-xxl-enc-bf16.pth` to transformers' `UMT5EncoderModel`."""
+
+UMT5_TRANSFORMERS = KeyMap("umT5's encoder in transformers' layout", _SAME, tied=_TIED)
+VAE_DIFFUSERS = KeyMap("Wan2.2's VAE in diffusers' layout", _SAME)
+
+
+def umt5_layout(names: Iterable[str]) -> KeyMap:
+    """Returns the map of the layout that a caption encoder's names are in."""
+    return UMT5_TRANSFORMERS if any(name.startswith("encoder.block.") for name in names) else UMT5_ORIGINAL
+
 
 _RESIDUAL = (
     ("residual.0.gamma", "norm1.gamma"),
@@ -34,7 +50,7 @@ _RESAMPLE = (("resample.1.{leaf}", "resample.1.{leaf}"), ("time_conv.{leaf}", "t
 
 
 def _half(name: str, quantiser: tuple[str, str]) -> tuple[KeyRule, ...]:
-    """What encoder and decoder share."""
+    """Returns the rows that encoder and decoder share."""
     return (
         KeyRule(f"{quantiser[0]}.{{leaf}}", f"{quantiser[1]}.{{leaf}}"),
         KeyRule(f"{name}.conv1.{{leaf}}", f"{name}.conv_in.{{leaf}}"),
@@ -49,7 +65,7 @@ def _half(name: str, quantiser: tuple[str, str]) -> tuple[KeyRule, ...]:
 
 
 def vae_map(num_res_blocks: int = 2) -> KeyMap:
-    """`Wan2.2_VAE.pth` to diffusers' `AutoencoderKLWan(is_residual=True)`.
+    """Returns the map of `Wan2.2_VAE.pth` to diffusers' `AutoencoderKLWan(is_residual=True)`.
 
     A stage there is a list: its residual blocks (one more in the decoder), then the resampling.
     """
@@ -71,3 +87,12 @@ def vae_map(num_res_blocks: int = 2) -> KeyMap:
             ),
         ),
     )
+
+
+def vae_layout(names: Iterable[str]) -> KeyMap:
+    """Returns the map of the layout that a VAE's names are in. Raises CheckpointError for names of something else."""
+    names = list(names)
+    if "encoder.conv_in.weight" in names:
+        return VAE_DIFFUSERS
+    # The first stage also has its resampling in that list.
+    return vae_map(count_blocks(names, "encoder.downsamples.0.downsamples.") - 1)

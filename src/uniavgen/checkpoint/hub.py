@@ -9,7 +9,7 @@ from uniavgen.artifacts import first_line
 from uniavgen.errors import CheckpointError
 
 _PAUSES_S: Final = (1.0, 4.0)
-"""Between attempts. The client itself tries each file several times; this is for a line that breaks altogether."""
+"""Between attempts. The client itself tries each file several times; this is for a lost connection."""
 
 
 def fetch(
@@ -19,11 +19,10 @@ def fetch(
     offline: bool = False,
     on_retry: Callable[[str], None] = lambda _: None,
 ) -> Path:
-    """The folder of a repository's files that match `patterns`, downloaded where they are not in the cache yet.
+    """Returns the folder of a repository's files that match `patterns`, downloaded where they are not in the cache yet.
 
-    What an interrupted download has fetched is kept and gone on with. The folder is called after the commit.
-    offline: look into the cache only.
-    Raises CheckpointError with what the hub says in one sentence.
+    An interrupted download is continued. The folder is named after the commit.
+    offline: looks into the cache only. Raises CheckpointError with what the hub says in one sentence.
     """
     from huggingface_hub import errors, snapshot_download
 
@@ -33,18 +32,18 @@ def fetch(
             found = snapshot_download(name, revision=revision, allow_patterns=list(patterns), local_files_only=offline)
             return Path(found)
         except (errors.HFValidationError, *definite) as error:
-            raise CheckpointError(_refused(name, revision, error)) from None
+            raise CheckpointError(_refused(name, revision, error)) from error
         except OSError as error:
             if offline:
                 raise CheckpointError(
                     f"{name} is not complete in the hub's cache on this machine; leave out --offline or --dry-run "
                     "once, or give a folder"
-                ) from None
+                ) from error
             if pause is None:
                 raise CheckpointError(
                     f"{name} could not be fetched from the hub ({_quoted(error)}); check the network and give the "
                     "same command again, which goes on where this one stopped, or give a folder"
-                ) from None
+                ) from error
             on_retry(_quoted(error))
             time.sleep(pause)
     raise AssertionError("the last attempt returns or raises")

@@ -1,96 +1,106 @@
-"""Names of parameters elsewhere and here, as tables; one small engine reads them in both directions.
+"""Published names of parameters and ours, as tables that are read in both directions.
 
 A row is a pair of patterns. `{i}` and `{j}` stand for a number, `{leaf}` for weight or bias, `{rest}` for anything;
 whatever a pattern catches is put into the other one. A name must match exactly one row.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 
 from uniavgen.errors import CheckpointError
 
 Shape = tuple[int, ...]
-_HOLES = {"i": r"\d+", "j": r"\d+", "leaf": "weight|bias", "rest": ".+"}
+_HOLES = {"i": r"\d{1,6}", "j": r"\d{1,6}", "leaf": "weight|bias", "rest": ".+"}
 _LISTED = 8
 
 
 @dataclass(frozen=True)
 class KeyRule:
-    """One pattern there and the same parameters here."""
+    """A pattern of published names and the pattern of the same parameters here."""
 
     source: str
     target: str
     block_indices: tuple[int, ...] | None = None
-    """Where `{i}` differs: their number k is our `numbers[k]`."""
+    """Where `{i}` differs: the published number k is our `block_indices[k]`."""
 
     def to_target(self, name: str) -> str | None:
-        return _moved(name, self.source, self.target, lambda k: _entry(self.block_indices, k), self)
+        """Returns our name, or None where the rule does not match."""
+        numbers = None if self.block_indices is None else dict(enumerate(self.block_indices))
+        return _rename(name, self.source, self.target, numbers)
 
     def to_source(self, name: str) -> str | None:
-        return _moved(name, self.target, self.source, lambda k: _index(self.block_indices, k), self)
+        """Returns the published name, or None where the rule does not match."""
+        numbers = None if self.block_indices is None else {ours: k for k, ours in enumerate(self.block_indices)}
+        return _rename(name, self.target, self.source, numbers)
 
 
 @dataclass(frozen=True)
 class KeyMap:
-    """All rows of one foreign layout."""
+    """All rows of one published layout."""
 
     title: str
     rules: tuple[KeyRule, ...]
     ignored: tuple[str, ...] = ()
-    """Patterns of their names that have no place here."""
+    """Patterns of published names that have no counterpart here."""
     is_complete: bool = True
-    """Every parameter of ours has a name there. False where only a part of a model is taken over."""
+    """Whether every parameter of ours has a published name. False where only a part of a model is taken over."""
     tied: tuple[str, ...] = ()
-    """Our names that share another parameter's memory, so nothing there is called after them."""
+    """Our names that share another parameter's memory and may be missing from a file, or stand there as well."""
 
     def to_target(self, name: str) -> str | None:
-        """Our name of one of theirs; None if it is ignored; CheckpointError if it is unknown."""
-        if any(_compiled(pattern).fullmatch(name) for pattern in self.ignored):
+        """Returns our name of a published one; None if it is ignored. Raises CheckpointError if it is unknown."""
+        if self._is_ignored(name):
             return None
-        rows = [row for row in self.rules if name.startswith(_beginning(row.source))]
-        return self._single(name, [row.to_target(name) for row in rows])
+        return self._single(name, self._targets(name))
+
+    def find_target(self, name: str) -> str | None:
+        """Returns our name of a published one; None if it is ignored, unknown or ambiguous."""
+        targets = self._targets(name)
+        return targets[0] if len(targets) == 1 else None
 
     def to_source(self, name: str) -> str | None:
-        """Their name of one of ours; None if it is tied, or if it has none and the map is not `whole`."""
+        """Returns the published name of one of ours; None if it is tied, or if it has none in an incomplete map."""
         if name in self.tied:
             return None
-        rows = [row for row in self.rules if name.startswith(_beginning(row.target))]
-        found = [place for row in rows if (place := row.to_source(name)) is not None]
-        return self._single(name, found) if found or self.is_complete else None
+        rules = [rule for rule in self.rules if name.startswith(_literal_start(rule.target))]
+        sources = [source for rule in rules if (source := rule.to_source(name)) is not None]
+        return self._single(name, sources) if sources or self.is_complete else None
 
     def match(self, source_shapes: Mapping[str, Shape], target_shapes: Mapping[str, Shape]) -> dict[str, str]:
-        """Our name to their name, for every parameter that is taken over.
+        """Returns the published name of every parameter of ours that is taken over.
 
         Raises CheckpointError with the unknown, missing and misshapen names, before anything is read.
         """
-        unknown, wrong, places = [], [], {}
+        unknown, wrong, sources = [], [], {}
         for name, shape in source_shapes.items():
-            try:
-                place = self.to_target(name)
-            except CheckpointError:
-                unknown.append(name)
+            if self._is_ignored(name):
                 continue
-            if place is None:
-                continue
-            if place not in target_shapes:
+            target = self.find_target(name)
+            if target is None or target not in target_shapes:
                 unknown.append(name)
-            elif target_shapes[place] != shape:
-                wrong.append(f"{name} is {list(shape)} instead of {list(target_shapes[place])}")
+            elif target_shapes[target] != shape:
+                wrong.append(f"{name} is {list(shape)} instead of {list(target_shapes[target])}")
             else:
-                places[place] = name
-        expected = {name: there for name in target_shapes if (there := self.to_source(name)) is not None}
-        missing = [there for there in expected.values() if there not in source_shapes]
+                sources[target] = name
+        expected = [source for name in target_shapes if (source := self.to_source(name)) is not None]
+        missing = [source for source in expected if source not in source_shapes]
         if unknown or missing or wrong:
             raise CheckpointError(f"not {self.title}: " + "; ".join(_problems(unknown, missing, wrong)))
-        return places
+        return sources
 
-    def _single(self, name: str, places: Iterable[str | None]) -> str:
-        found = [place for place in places if place is not None]
-        if len(found) != 1:
-            raise CheckpointError(f"'{name}' matches {len(found)} rows of the names of {self.title}, expected one")
-        return found[0]
+    def _is_ignored(self, name: str) -> bool:
+        return name in self.tied or any(_compiled(pattern).fullmatch(name) for pattern in self.ignored)
+
+    def _targets(self, name: str) -> list[str]:
+        rules = [rule for rule in self.rules if name.startswith(_literal_start(rule.source))]
+        return [target for rule in rules if (target := rule.to_target(name)) is not None]
+
+    def _single(self, name: str, matches: list[str]) -> str:
+        if len(matches) != 1:
+            raise CheckpointError(f"'{name}' matches {len(matches)} rows of the names of {self.title}, expected one")
+        return matches[0]
 
 
 def _problems(unknown: list[str], missing: list[str], wrong: list[str]) -> Iterator[str]:
@@ -100,9 +110,19 @@ def _problems(unknown: list[str], missing: list[str], wrong: list[str]) -> Itera
             yield f"{len(names)} {what}: {', '.join(sorted(names)[:_LISTED])}{more}"
 
 
+def count_blocks(names: Iterable[str], prefix: str) -> int:
+    """Returns how many numbers from 0 on follow `prefix` in the names; raises CheckpointError for none."""
+    pattern = re.compile(re.escape(prefix) + r"(\d{1,6})\.")
+    numbers = {int(match[1]) for name in names if (match := pattern.match(name))}
+    count = next(k for k in range(len(numbers) + 1) if k not in numbers)
+    if not count:
+        raise CheckpointError(f"these are other weights than expected: they have no {prefix}0")
+    return count
+
+
 @cache
-def _beginning(pattern: str) -> str:
-    """What every name of a pattern begins with."""
+def _literal_start(pattern: str) -> str:
+    """Returns what every name of a pattern begins with."""
     return pattern.partition("{")[0]
 
 
@@ -114,25 +134,17 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     )
 
 
-def _moved(name: str, source: str, target: str, renumber: Callable[[int], int | None], row: KeyRule) -> str | None:
+def _rename(name: str, source: str, target: str, numbers: Mapping[int, int] | None) -> str | None:
+    """Returns a name of the pattern `source` in the pattern `target`; None where it is not of that pattern."""
     match = _compiled(source).fullmatch(name)
     if match is None:
         return None
-    caught = match.groupdict()
-    if row.block_indices is not None:
-        number = renumber(int(caught["i"]))
-        if number is None:
+    groups = match.groupdict()
+    if numbers is not None:
+        if int(groups["i"]) not in numbers:
             return None
-        caught["i"] = str(number)
-    return target.format(**caught)
-
-
-def _entry(numbers: tuple[int, ...] | None, number: int) -> int | None:
-    return numbers[number] if numbers is not None and number < len(numbers) else None
-
-
-def _index(numbers: tuple[int, ...] | None, number: int) -> int | None:
-    return numbers.index(number) if numbers is not None and number in numbers else None
+        groups["i"] = str(numbers[int(groups["i"])])
+    return target.format(**groups)
 
 
 _ATTENTION = (("q.{leaf}", "to_q.{leaf}"), ("k.{leaf}", "to_k.{leaf}"), ("v.{leaf}", "to_v.{leaf}"))
@@ -151,14 +163,14 @@ _WAN_BLOCK = (
 _INTERACTION = (*_ATTENTION, ("o.{leaf}", "to_out.{leaf}"), *_NORMS)
 
 
-def _wan_blocks(theirs: str, branch: str) -> tuple[KeyRule, ...]:
-    return tuple(KeyRule(f"{theirs}.{{i}}.{a}", f"blocks.{{i}}.{branch}.{b}") for a, b in _WAN_BLOCK)
+def _wan_blocks(published: str, branch: str) -> tuple[KeyRule, ...]:
+    return tuple(KeyRule(f"{published}.{{i}}.{a}", f"blocks.{{i}}.{branch}.{b}") for a, b in _WAN_BLOCK)
 
 
-def _time(theirs: str, projection: str, stem: str) -> tuple[KeyRule, ...]:
+def _time(embedding: str, projection: str, stem: str) -> tuple[KeyRule, ...]:
     return (
-        KeyRule(f"{theirs}.0.{{leaf}}", f"{stem}.condition_embedder.time_embedder.linear_1.{{leaf}}"),
-        KeyRule(f"{theirs}.2.{{leaf}}", f"{stem}.condition_embedder.time_embedder.linear_2.{{leaf}}"),
+        KeyRule(f"{embedding}.0.{{leaf}}", f"{stem}.condition_embedder.time_embedder.linear_1.{{leaf}}"),
+        KeyRule(f"{embedding}.2.{{leaf}}", f"{stem}.condition_embedder.time_embedder.linear_2.{{leaf}}"),
         KeyRule(f"{projection}.1.{{leaf}}", f"{stem}.condition_embedder.time_proj.{{leaf}}"),
     )
 
@@ -176,7 +188,10 @@ def _wan_video(caption: str) -> tuple[KeyRule, ...]:
 
 
 def release_map(interaction_layers: tuple[int, ...]) -> KeyMap:
-    """The authors' joint model, whose k-th interaction stands after block `interaction_layers[k]`. [release]"""
+    """Returns the map of the authors' joint model, whose k-th interaction is after block `interaction_layers[k]`.
+
+    [release]
+    """
     layers = interaction_layers
     return KeyMap(
         "the authors' joint model",

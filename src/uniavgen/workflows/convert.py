@@ -8,11 +8,10 @@ from pathlib import Path
 import torch
 
 import uniavgen
-from uniavgen.artifacts import is_hub_name
-from uniavgen.checkpoint.conversion import Conversion, check_output
-from uniavgen.checkpoint.files import OutputFile, json_file
+from uniavgen.artifacts import is_hub_name, path_exists
+from uniavgen.checkpoint.components import Component
+from uniavgen.checkpoint.conversion import Conversion, OutputFile, check_output, json_file
 from uniavgen.checkpoint.hub import fetch
-from uniavgen.checkpoint.parts import Component
 from uniavgen.checkpoint.published import KINDS, release_components, wan_components
 from uniavgen.codecs.speech_symbols import SpeechSymbols
 from uniavgen.config import dump
@@ -38,46 +37,48 @@ def check_conversion(source: str, out: Path | None, kind: str, vocab: Path | Non
         return
     check_output(out)
     folder = Path(source)
-    if folder.exists() and out.absolute().resolve().is_relative_to(folder.resolve()):
+    if path_exists(folder) and out.absolute().resolve().is_relative_to(folder.resolve()):
         raise CheckpointError(f"the output {out} would lie inside the source {source}; choose another --out")
 
 
 def find_source(source: str, kind: str, revision: str | None, offline: bool, on_retry: Callable[[str], None]) -> Path:
-    """Returns the folder of the published weights, downloaded where `source` is a name on the hub."""
+    """Returns the folder or file of the published weights, downloaded where `source` is a name on the hub."""
     folder = Path(source)
-    if folder.is_dir():
+    if path_exists(folder):
         if revision is not None:
-            raise ConfigError(f"{source} is a folder, which has no --revision; leave it out")
+            raise ConfigError(f"{source} is on this machine and has no --revision; leave it out")
         return folder
-    if folder.exists() or not is_hub_name(source):
-        raise CheckpointError(f"there is no folder {source}; give a folder, or a hub name such as OWNER/NAME")
+    if not is_hub_name(source):
+        raise CheckpointError(
+            f"there is no folder or file {source}; give a folder, a file of weights, or a hub name such as OWNER/NAME"
+        )
     return fetch(source, KINDS[kind].needed, revision, offline, on_retry)
 
 
-def match_components(folder: Path, kind: str, symbols: SpeechSymbols | None, dtype: str | None) -> list[Component]:
+def match_components(found: Path, kind: str, symbols: SpeechSymbols | None, dtype: str | None) -> list[Component]:
     """Matches every published tensor with a parameter of ours; only headers are read. Raises CheckpointError."""
     target: torch.dtype | None = None if dtype is None else getattr(torch, dtype)
     if symbols is None:
-        return wan_components(folder, kind, target)
-    return release_components(folder, symbols, target)
+        return wan_components(found, kind, target)
+    return release_components(found, symbols, target)
 
 
 def plan_conversion(
-    components: Sequence[Component], source: str, folder: Path, kind: str, dtype: str | None, shard_bytes: int
+    components: Sequence[Component], source: str, found: Path, kind: str, dtype: str | None, shard_bytes: int
 ) -> Conversion:
     """Returns the files of the output and the facts of their manifest: sources, versions."""
-    is_folder = Path(source).is_dir()
+    is_local, folder = path_exists(Path(source)), found if found.is_dir() else found.parent
     files: list[OutputFile] = [file for component in components for file in component.files(shard_bytes)]
     if KINDS[kind].is_model:
         files.append(_build_model_index(components))
-    sources = sorted({path for part in components for tensor in part.tensors[:1] for path in tensor.weights.files})
+    sources = sorted({tensor.source.file for component in components for tensor in component.tensors})
     facts = {
         "made_by": f"uniavgen {uniavgen.__version__}",
         "versions": {name: version(name) for name in ("torch", "diffusers", "transformers")},
         "kind": kind,
         "source": {
-            "name": folder.resolve().name if is_folder else source,
-            "commit": None if is_folder else folder.name,
+            "name": found.resolve().name if is_local else source,
+            "commit": None if is_local else found.name,
             "files": {path.relative_to(folder).as_posix(): path.stat().st_size for path in sources},
         },
         "dtype": dtype or "as in the source",

@@ -8,14 +8,14 @@ import typer
 from uniavgen.errors import ConfigError
 
 if TYPE_CHECKING:
+    from uniavgen.checkpoint.components import Component
     from uniavgen.checkpoint.conversion import Conversion
-    from uniavgen.checkpoint.parts import Component
 
 _INTERRUPTED = 130
 
 
 def convert(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Folder, or a name on the Hugging Face hub.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Folder, file of weights, or name on the hub.")],
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to make.")] = None,
     vocab: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The release's vocab.txt, one speech symbol a line.")
@@ -83,7 +83,7 @@ def _run(conversion: "Conversion", out: Path) -> int:
     with tqdm(total=conversion.num_bytes, unit="B", unit_scale=True, desc="     convert", mininterval=0.3) as bar:
         try:
             return conversion.run(out, lambda count: bar.update(count) and None)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             bar.close()
             print(f"what is complete lies in {partial_path(out)}; the same command goes on from it", file=sys.stderr)
-            raise typer.Exit(_INTERRUPTED) from None
+            raise typer.Exit(_INTERRUPTED) from error
