@@ -11,7 +11,11 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
+from typing import Annotated
 
+from annotated_types import Interval
+
+from uniavgen.config import Config, Width
 from uniavgen.errors import ConfigError
 
 NUM_FRAMES = 81
@@ -26,16 +30,16 @@ class Source(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timebase:
+class Timebase(Config):
     """Rates of a model. The defaults are the release's and hold for every preset."""
 
-    fps: Fraction = Fraction(16)
+    fps: Annotated[Fraction, Interval(gt=0, le=1000)] = Fraction(16)
     """Pixel frames per second. [paper 4.1, release]"""
-    temporal_stride: int = 4
+    temporal_stride: Width = 4
     """Pixel frames per latent frame, except the first, which holds one (causal video VAE). [release]"""
-    sample_rate_hz: int = 24_000
+    sample_rate_hz: Annotated[int, Interval(ge=1000, le=1_000_000)] = 24_000
     """Audio samples per second. [paper 4.1, release]"""
-    hop: int = 240
+    hop: Width = 240
     """Audio samples per mel frame; one mel frame is one audio token. [release]"""
 
     def clip(self, num_frames: int) -> "ClipTiming":

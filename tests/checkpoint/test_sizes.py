@@ -91,7 +91,7 @@ def test_audio_branch_comes_back_from_a_wan_model() -> None:
     [
         ({}, {}, "width of 12 cannot be split into heads of 128; give num_heads"),
         ({}, HEADS | {"num_heads": 5}, "width of 12 cannot be split into 5 heads"),
-        ({}, HEADS | {"num_heads": "two"}, "a test: num_heads: Input should be a valid integer"),
+        ({}, HEADS | {"num_heads": "two"}, "a test: num_heads: should be a valid integer"),
         (
             {"a2v_blocks.2.q.weight": (12, 12)},
             HEADS | {"interaction_layers": [0, 1]},

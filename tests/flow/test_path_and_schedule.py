@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from uniavgen.batch import AVPair
+from uniavgen.config import parse
 from uniavgen.errors import ConfigError
 from uniavgen.flow.choices import Spacing
 from uniavgen.flow.path import interpolate, predict_clean, target_velocity
@@ -68,4 +69,4 @@ def test_one_step_and_bad_settings():
     with pytest.raises(ConfigError):
         sigmas(0, ScheduleConfig())
     with pytest.raises(ConfigError):
-        ScheduleConfig(shift=0.0)
+        parse(ScheduleConfig, {"shift": 0.0})

@@ -13,7 +13,7 @@ from transformers import UMT5Config
 from uniavgen.checkpoint.codec_keymap import umt5_layout, vae_layout
 from uniavgen.checkpoint.keymap import KeyMap, Shape, count_blocks, release_map
 from uniavgen.codecs.video_vae import VideoVaeShape
-from uniavgen.config import Config, parse
+from uniavgen.config import Config, Positive, Width, parse
 from uniavgen.errors import CheckpointError
 from uniavgen.models.config import AudioConfig, SpeechTextConfig, TransformerConfig, VideoConfig
 from uniavgen.models.interaction.config import InteractionConfig, LayerChoice
@@ -26,11 +26,11 @@ HEAD_DIM: Final = 128
 class SourceConfig(Config):
     """What shapes cannot say, under the published models' own names; None is the published model's value."""
 
-    num_heads: int | None = None
+    num_heads: Width | None = None
     """Of the video branch, or of a Wan model."""
-    audio_num_heads: int | None = None
-    text_len: int = VideoConfig.caption_tokens
-    eps: float = VideoConfig.norm_eps
+    audio_num_heads: Width | None = None
+    text_len: Width = VideoConfig.caption_tokens
+    eps: Positive = VideoConfig.norm_eps
     interaction_layers: tuple[int, ...] | None = None
 
     @classmethod

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers.audio_utils import mel_filter_bank
 
 from uniavgen.codecs.stft import stft
-from uniavgen.config import Config
+from uniavgen.config import Config, NonNegative, Positive, PositiveInt, Width
 from uniavgen.errors import ConfigError, MediaError
 from uniavgen.timebase import Timebase
 
@@ -29,17 +29,17 @@ PEAK: Final = 0.999146
 class MelConfig(Config):
     """A mel spectrogram; the defaults are the release's [paper 4.1, release]."""
 
-    num_mel: int = 80
-    num_fft: int = 1024
+    num_mel: Width = 80
+    num_fft: Width = 1024
     """Also the length of the Hann window."""
-    hop: int = Timebase.hop
+    hop: Width = Timebase.hop
     """Samples per mel frame."""
-    sample_rate_hz: int = Timebase.sample_rate_hz
-    low_hz: float = 0.0
-    high_hz: float = 8000.0
-    magnitude_floor: float = 1e-9
+    sample_rate_hz: PositiveInt = Timebase.sample_rate_hz
+    low_hz: NonNegative = 0.0
+    high_hz: Positive = 8000.0
+    magnitude_floor: Positive = 1e-9
     """Added under the square root."""
-    log_floor: float = 1e-5
+    log_floor: Positive = 1e-5
     """Smallest mel magnitude that the logarithm sees; log(1e-5) is silence."""
 
     def __post_init__(self) -> None:

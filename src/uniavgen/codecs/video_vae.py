@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from uniavgen.codecs.tiles import Tile, TileBlender, tiles_covering
-from uniavgen.config import Config
+from uniavgen.config import Config, LayerCount, Width
 from uniavgen.errors import ConfigError, MediaError
 from uniavgen.timebase import Timebase
 
@@ -31,11 +31,11 @@ _PATCH_PX = 2
 class VideoVaeShape(Config):
     """Size of an AutoencoderKLWan of the Wan2.2 kind; the defaults keep its levels [ours]."""
 
-    width: int = 16
-    decoder_width: int = 16
-    latent_channels: int = 48
-    width_factors: tuple[int, ...] = (1, 2, 4, 4)
-    blocks_per_level: int = 1
+    width: Width = 16
+    decoder_width: Width = 16
+    latent_channels: Width = 48
+    width_factors: tuple[Width, ...] = (1, 2, 4, 4)
+    blocks_per_level: LayerCount = 1
     """Residual blocks of an encoder level; a decoder level has one more."""
     temporal_levels: tuple[bool, ...] = (False, True, True)
     """Levels that halve the frame rate."""

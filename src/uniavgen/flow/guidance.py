@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from uniavgen.batch import CLOSED, OPEN, AVPair, Gate
-from uniavgen.config import Config
+from uniavgen.config import Config, Probability
 from uniavgen.errors import ConfigError
 from uniavgen.flow.choices import PAPER_GUIDANCE, RELEASE_GUIDANCE
 
@@ -132,16 +132,14 @@ class GuidancePlan:
 class Dropout(Config):
     """How often training drops the conditions that guidance drops. [ours; the paper is silent]"""
 
-    alone: float = 0.10
+    alone: Probability = 0.10
     """Probability of both texts empty and both directions of interaction off: `NO_TEXT_NO_INTERACTION`."""
-    no_text: float = 0.05
+    no_text: Probability = 0.05
     """Probability of both texts empty, interactions on: `NO_TEXT`."""
 
     def __post_init__(self) -> None:
-        if min(self.alone, self.no_text) < 0 or self.alone + self.no_text > 1:
-            raise ConfigError(
-                f"dropout probabilities are at least 0 and sum to at most 1, got {self.alone} and {self.no_text}"
-            )
+        if self.alone + self.no_text > 1:
+            raise ConfigError(f"dropout probabilities sum to at most 1, got {self.alone} and {self.no_text}")
 
     def masks(self, uniform: Float[Tensor, " b"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
         """Returns `(text_mask, interaction_mask)`, 1 where a sample keeps them, of uniform numbers in [0, 1)."""

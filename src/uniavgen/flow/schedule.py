@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from uniavgen.config import Config
+from uniavgen.config import Config, Positive
 from uniavgen.errors import ConfigError
 from uniavgen.flow.choices import Spacing
 
@@ -18,13 +18,9 @@ LAST_T = 1 / 1000
 class ScheduleConfig(Config):
     """Where on the path the steps stand."""
 
-    shift: float = 5.0
+    shift: Positive = 5.0
     """One shift for both modalities. [release; Harmony for training]"""
     spacing: Spacing = Spacing.LINSPACE
-
-    def __post_init__(self) -> None:
-        if self.shift <= 0:
-            raise ConfigError(f"the schedule's shift must be above 0, got {self.shift}")
 
 
 def shift(t: Float[Tensor, "..."], amount: float) -> Float[Tensor, "..."]:

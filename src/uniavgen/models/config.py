@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from uniavgen.config import Config
+from uniavgen.config import Config, LayerCount, NonNegative, Positive, Width
 from uniavgen.errors import ConfigError
 from uniavgen.models.interaction.config import InteractionConfig
 from uniavgen.timebase import Timebase
@@ -14,17 +14,17 @@ from uniavgen.timebase import Timebase
 class VideoConfig(Config):
     """The video branch: Wan2.2-TI2V-5B. [paper 3.2]"""
 
-    num_heads: int = 24
-    head_dim: int = 128
-    ffn_width: int = 14_336
-    latent_channels: int = 48
-    patch: tuple[int, int, int] = (1, 2, 2)
+    num_heads: Width = 24
+    head_dim: Width = 128
+    ffn_width: Width = 14_336
+    latent_channels: Width = 48
+    patch: tuple[Width, Width, Width] = (1, 2, 2)
     """Latent frames, rows and columns of one token."""
-    caption_width: int = 4096
-    caption_tokens: int = 512
+    caption_width: Width = 4096
+    caption_tokens: Width = 512
     """Captions are padded with zeros to this many tokens, which attention does see. [release]"""
-    time_frequencies: int = 256
-    norm_eps: float = 1e-6
+    time_frequencies: Width = 256
+    norm_eps: Positive = 1e-6
 
     def __post_init__(self) -> None:
         _check_head(self.head_dim)
@@ -40,37 +40,31 @@ class VideoConfig(Config):
 class SpeechTextConfig(Config):
     """The ConvNeXtV2 encoder of the text to be spoken. [release]"""
 
-    num_symbols: int = 2545
+    num_symbols: Width = 2545
     """Symbols of the vocabulary; id 0 is the filler, so ids go from 1 to this number."""
-    width: int = 512
-    num_layers: int = 4
-    expansion: int = 2
-    initial_symbol_duration: float | None = None
+    width: Width = 512
+    num_layers: LayerCount = 4
+    expansion: Width = 2
+    initial_symbol_duration: Positive | None = None
     """Duration of a symbol in audio tokens before anything is learned. If set, the encoder has a duration predictor and
     speech cross-attention uses symbol times as rotary positions; fresh weights attend by position (`initialise`).
     [ours] None: positions are symbol indices. [release]"""
-    leading_silence: float = 0.0
+    leading_silence: NonNegative = 0.0
     """Audio tokens of silence before the first symbol, where its time is not given. Used with a duration predictor."""
     renamed_keys: ClassVar[Mapping[str, str]] = {"pace": "initial_symbol_duration", "onset": "leading_silence"}
-
-    def __post_init__(self) -> None:
-        if self.initial_symbol_duration is not None and self.initial_symbol_duration <= 0:
-            raise ConfigError(f"initial_symbol_duration is above 0 audio tokens, got {self.initial_symbol_duration}")
-        if self.leading_silence < 0:
-            raise ConfigError(f"leading_silence is at least 0 audio tokens, got {self.leading_silence}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class AudioConfig(Config):
     """The audio branch: the template of Wan2.1-1.3B on mel frames. [paper 3.2]"""
 
-    num_heads: int = 12
-    head_dim: int = 128
-    ffn_width: int = 8960
-    mel_bins: int = 80
+    num_heads: Width = 12
+    head_dim: Width = 128
+    ffn_width: Width = 8960
+    mel_bins: Width = 80
     speech: SpeechTextConfig = field(default_factory=SpeechTextConfig)
-    time_frequencies: int = 256
-    norm_eps: float = 1e-6
+    time_frequencies: Width = 256
+    norm_eps: Positive = 1e-6
 
     def __post_init__(self) -> None:
         _check_head(self.head_dim)
@@ -84,7 +78,7 @@ class AudioConfig(Config):
 class TransformerConfig(Config):
     """The joint transformer."""
 
-    num_layers: int = 30
+    num_layers: LayerCount = 30
     video: VideoConfig = field(default_factory=VideoConfig)
     audio: AudioConfig = field(default_factory=AudioConfig)
     interaction: InteractionConfig = field(default_factory=InteractionConfig)

@@ -7,7 +7,7 @@ Table 8 (position); equations (3) to (9).
 from dataclasses import dataclass, field
 from typing import Literal
 
-from uniavgen.config import Config
+from uniavgen.config import Config, Count
 from uniavgen.errors import ConfigError
 from uniavgen.timebase import InterpolationRamp, Source
 
@@ -35,14 +35,10 @@ class WindowAligner(Config):
     """A2v: a latent frame attends to its own audio tokens and those of its neighbourhood. [paper eq. (3)]"""
 
     kind: Literal["window"] = "window"
-    side_frames: int = 2
+    side_frames: Count = 2
     """Pixel frames on either side: 2 are the paper's w = 12 audio tokens. [release]"""
     source: Source = Source.RELEASE
     """Whose window for the first latent frame (docs/faithfulness.md)."""
-
-    def __post_init__(self) -> None:
-        if self.side_frames < 0:
-            raise ConfigError(f"side_frames is a number of pixel frames >= 0, got {self.side_frames}")
 
 
 @dataclass(frozen=True, kw_only=True)
