@@ -114,7 +114,7 @@ TABLE = {
     "settings that are none": (lambda f: (f / "config.json").write_text("x"), "config.json is not JSON"),
     "settings of another type": (
         lambda f: (f / "config.json").write_text('{"num_heads": "two"}'),
-        "config.json: num_heads: Input should be a valid integer",
+        "config.json: num_heads: should be a valid integer",
     ),
     "no number of heads": (lambda f: (f / "config.json").unlink(), "width of 12 cannot be split into heads of 128"),
     # Its tensors.
