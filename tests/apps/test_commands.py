@@ -48,6 +48,16 @@ def test_generate_writes_clip_preview_and_settings(capsys, model, inputs, tmp_pa
     assert sorted(file.name for file in (tmp_path / "new").iterdir()) == ["a.mp4", "a.png"]
 
 
+def test_speech_that_will_be_hurried_is_warned_of(capsys, model, inputs, tmp_path):
+    words = ("--image", inputs["face.png"], "--speech", "So they said.", "--num-frames", 9, "--model", model)
+    assert main(["generate", *map(str, words), "--out", str(tmp_path / "a.mp4")]) == 0
+    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert warnings == [
+        "warning: the speech takes about 0.8 s, the clip lasts 0.56 s, so it will be hurried; shorten it, or use "
+        "--num-frames 17, which would fit"
+    ]
+
+
 def test_seed_decides_frames_and_samples(capsys, model, inputs, tmp_path, monkeypatch):
     # x264 now and then stores the same frames in other bytes; without loss that cannot be seen.
     monkeypatch.setattr("uniavgen.media.mux.CRF", 0)

@@ -153,7 +153,7 @@ GOOD = {"image": picture(), "speech": "hello"}
         ({"voice_text": "hi"}, "no voice"),
         ({"task": Task.ANIMATION}, "needs an audio"),
         ({"speech": "  "}, "speech is empty"),
-        ({"speech": "a" * 300}, "300 characters"),
+        ({"speech": "a" * 4001}, "4001 characters"),
         ({"caption": "a" * 5000}, "5000 characters"),
         ({"image": picture(8, 30)}, "16 px"),
         ({"image": picture().astype(np.float32)}, "uint8"),

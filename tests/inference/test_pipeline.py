@@ -316,7 +316,7 @@ def test_the_transcript_of_the_voice_stands_in_front(pipeline):
 
 
 def test_speech_is_prepared_in_words_and_plain_characters(pipeline):
-    request = replace(REQUESTS[Task.JOINT], speech="It costs $5.20\u2026 no \u2013 really")
+    request = replace(REQUESTS[Task.JOINT], num_frames=81, speech="It costs $5.20\u2026 no \u2013 really")
     assert pipeline.prepare(request).speech == "It costs five dollars twenty... no, really"
     assert pipeline.prepare(replace(request, verbatim=True)).speech == "It costs $5.20... no, really"
     assert request.speech in pipeline.prepare(request).request.speech

@@ -40,6 +40,13 @@ def test_generated_set_refuses_a_folder_of_other_settings(prompts, tmp_path):
         )
 
 
+def test_speech_that_does_not_fit_is_a_failure_before_a_model_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(ModelLoader, "load_for_tasks", lambda *_: pytest.fail("a model was loaded"))
+    prompts = PromptSet(prompts=(Prompt(id="p0", speech="It is late " * 3, image=EXAMPLE),), sha256="")
+    (system,) = generate_set(ModelLoader(LoadConfig(device="cpu")), CONFIG, prompts, tmp_path)
+    assert "the speech takes about 2.0 s, the clip lasts 0.31 s" in system.failures["p0"]
+
+
 def test_prompt_without_a_needed_input_is_named(prompts):
     with pytest.raises(ConfigError, match="the prompt has no video, which 'dubbing' needs"):
         build_request(prompts.prompts[0], Task.DUBBING, CONFIG, 0)

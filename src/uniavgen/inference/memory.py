@@ -32,7 +32,6 @@ from uniavgen.inference.offload import (
     offload_mode,
 )
 from uniavgen.inference.prepared_request import PreparedRequest
-from uniavgen.inference.request import MAX_CHARACTERS_PER_S
 from uniavgen.inference.sampling_config import SamplingConfig
 from uniavgen.inference.tensor_memory import peak_bytes_on_meta
 from uniavgen.inference.velocity import ClipVelocity
@@ -48,6 +47,8 @@ RESERVE = 3 * GIB // 4
 """What a CUDA context and its libraries take beside tensors. [ours, not measured]"""
 WEIGHTS_SLACK, ACTIVATIONS_SLACK = 0.02, 0.1
 """Shares that are lost between tensors, and that kernels take as scratch. [ours, not measured]"""
+MAX_SYMBOLS_PER_S = 40
+"""Of the speech for which `largest_workload` leaves room; English has at most 24 (`speech_length`)."""
 TILES_PX = (None, 768, 512, 384, 256)
 """Sides of the squares that the autoencoder may work in, the best first."""
 STREAMED_BLOCKS = 3
@@ -109,7 +110,7 @@ def largest_workload(task: Task, height: int, width: int, timing: ClipTiming, sa
         sampling=sampling,
         given_frames=base.frames_in(given.latent_frames),
         voice_tokens=timing.num_audio_tokens + reference_silence_tokens(base) if has_voice else 0,
-        symbols=int(timing.duration_s * MAX_CHARACTERS_PER_S) * (2 if has_voice else 1),
+        symbols=int(timing.duration_s * MAX_SYMBOLS_PER_S) * (2 if has_voice else 1),
     )
 
 

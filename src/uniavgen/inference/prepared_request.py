@@ -1,5 +1,6 @@
 """A request, validated once against a model, with everything that was resolved for it."""
 
+import logging
 from dataclasses import dataclass
 
 from uniavgen.codecs.speech_symbols import SpeechSymbols
@@ -12,8 +13,11 @@ from uniavgen.inference.model_spec import ModelSpec
 from uniavgen.inference.request import Request
 from uniavgen.inference.resize import ResizeRule
 from uniavgen.inference.sampling_config import SamplingConfig
+from uniavgen.inference.speech_length import check_speech_fits
 from uniavgen.tasks.table import Task
 from uniavgen.timebase import ClipTiming
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +51,8 @@ class PreparedRequest:
 def prepare_request(request: Request, model: ModelSpec) -> PreparedRequest:
     """Checks a request against a model, resolves its settings, and resizes and resamples its inputs.
 
-    Needs no weights. Raises ConfigError or MediaError for what the model cannot serve.
+    Needs no weights. Logs a warning where the speech will be hurried. Raises ConfigError or MediaError for what the
+    model cannot serve.
     """
     speech, voice_text = (
         normalize_speech(text, model.symbols, request.verbatim) for text in (request.speech, request.voice_text)
@@ -57,12 +62,16 @@ def prepare_request(request: Request, model: ModelSpec) -> PreparedRequest:
     guidance = sampling.plan(request.task)
     _check_skipped_layers(sampling, guidance, model.num_layers)
     resize_rule = model.resize_rule_for(request.size)
+    inputs = prepare_inputs(request, model.timebase, resize_rule)
+    # What was prepared holds the length of the clip, which is that of the video in dubbing.
+    if warning := check_speech_fits(speech, request.task, inputs.timing):
+        logger.warning("warning: %s", warning)
     return PreparedRequest(
         request=request,
         sampling=sampling,
         guidance=guidance,
         resize_rule=resize_rule,
-        inputs=prepare_inputs(request, model.timebase, resize_rule),
+        inputs=inputs,
         speech=speech,
         voice_text=voice_text,
     )

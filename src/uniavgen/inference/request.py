@@ -17,9 +17,8 @@ MIN_FRAMES, MAX_FRAMES = 5, 1025
 MIN_VOICE_S = 0.5
 MAX_VOICE_S = 81 / Timebase.fps
 """As long as the paper's clip, however long the clip to be made is. [release]"""
-MAX_CAPTION_CHARACTERS = 4000
-MAX_CHARACTERS_PER_S = 40
-"""Nobody speaks faster; normal English is 15."""
+MAX_CHARACTERS = 4000
+"""Of each text; what fits into a clip is checked by `speech_length`. [ours]"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,16 +121,13 @@ class Request:
             raise ConfigError("the voice has no transcript; give what is said in it as voice text")
         if self.voice is None and self.voice_text.strip():
             raise ConfigError("there is a voice text but no voice; give the recording too or leave the text out")
-        if len(self.caption) > MAX_CAPTION_CHARACTERS:
-            raise ConfigError(
-                f"the caption has {len(self.caption)} characters, at most {MAX_CAPTION_CHARACTERS} are read; shorten it"
-            )
-        seconds = float(Timebase().clip(self.num_frames).duration_s)
-        limit = int(seconds * MAX_CHARACTERS_PER_S)
-        if len(self.speech) > limit:
-            raise ConfigError(
-                f"the speech has {len(self.speech)} characters, {seconds:.2f} s hold at most {limit}; shorten it"
-            )
+        for name in ("caption", "speech", "voice_text"):
+            count = len(getattr(self, name))
+            if count > MAX_CHARACTERS:
+                raise ConfigError(
+                    f"the {name.replace('_', ' ')} has {count} characters, at most {MAX_CHARACTERS} are read; "
+                    "shorten it"
+                )
 
 
 def _check_image(image: np.ndarray) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ from uniavgen.errors import ConfigError, MediaError
 from uniavgen.evaluation.clip import mask_file
 from uniavgen.evaluation.prompts import Prompt, PromptSet
 from uniavgen.evaluation.protocol import System
+from uniavgen.inference.model_spec import ModelSpec
 from uniavgen.inference.pipeline import UniAVGenPipeline
+from uniavgen.inference.prepared_request import PreparedRequest
 from uniavgen.inference.request import Request
+from uniavgen.inference.resize import resize
 from uniavgen.media.audio import read_audio
 from uniavgen.media.image import read_image
 from uniavgen.media.mux import write_clip
@@ -69,13 +73,18 @@ def generate_set(
 ) -> list[System]:
     """Generates the missing clips in `out/clips`, and returns a system for each kind.
 
-    A prompt that lacks what a task needs, or does not fit the model, has its reason in `System.failures`. Raises
-    DataError where the folder holds clips that were made with other settings.
+    The model is loaded for the first missing clip whose request it can serve. A prompt that lacks what a task needs, or
+    does not fit the model, has its reason in `System.failures`. Raises DataError where the folder holds clips that were
+    made with other settings.
     """
     name = Path(loader.config.model).name
     tasks = [Task(kind) for kind in config.kinds if kind != RECONSTRUCTION]
-    # A model that only reconstructs needs no more than the codecs of a joint clip.
-    pipeline = loader.load_for_tasks(tasks or [Task.JOINT], config.num_frames, config.size, config.sampling)
+
+    @cache
+    def load() -> UniAVGenPipeline:
+        # A model that only reconstructs needs no more than the codecs of a joint clip.
+        return loader.load_for_tasks(tasks or [Task.JOINT], config.num_frames, config.size, config.sampling)
+
     weights = checksum(loader.folder) if loader.is_local else loader.config.model
     sampling = dump(loader.spec.sampling.with_overrides(config.sampling))
     systems = []
@@ -99,11 +108,16 @@ def generate_set(
                 continue
             try:
                 if kind == RECONSTRUCTION:
-                    _write_reconstruction(pipeline, prompt, config.num_frames, path, settings)
+                    source = _read_for_reconstruction(prompt, loader.spec, config.num_frames)
                 else:
-                    _write_generated(pipeline, build_request(prompt, Task(kind), config, number), prompt.id, path)
+                    source = loader.prepare(build_request(prompt, Task(kind), config, number))
             except (ConfigError, MediaError) as error:
                 failures[prompt.id] = f"it could not be made: {_without_folders(str(error), prompt)}"
+                continue
+            if isinstance(source, PreparedRequest):
+                _write_generated(load(), source, prompt.id, path)
+            else:
+                _write_reconstruction(load(), source, path, {**settings, "id": prompt.id})
         description = "the prompt's video through the model's codecs" if kind == RECONSTRUCTION else f"task {kind}"
         systems.append(
             System(name=f"{name}/{kind}", folder=clips, description=description, failures=failures, settings=settings)
@@ -156,8 +170,8 @@ def build_request(prompt: Prompt, task: Task, config: SetConfig, number: int) ->
     )
 
 
-def _write_generated(pipeline: UniAVGenPipeline, request: Request, prompt_id: str, path: Path) -> None:
-    clip = pipeline(request)
+def _write_generated(pipeline: UniAVGenPipeline, prepared: PreparedRequest, prompt_id: str, path: Path) -> None:
+    clip = pipeline(prepared)
     if clip.face_mask is not None:
         # Before the clip, whose existence says that the prompt is done.
         with atomic_file(mask_file(path)) as partial, partial.open("wb") as file:
@@ -166,16 +180,25 @@ def _write_generated(pipeline: UniAVGenPipeline, request: Request, prompt_id: st
     write_clip(path, clip.frames, clip.fps, clip.waveform, clip.sample_rate_hz, settings)
 
 
-def _write_reconstruction(
-    pipeline: UniAVGenPipeline, prompt: Prompt, num_frames: int, path: Path, settings: Mapping[str, Any]
-) -> None:
-    base = pipeline.spec.timebase
+def _read_for_reconstruction(prompt: Prompt, model: ModelSpec, num_frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """Reads the frames of a prompt's video, at the model's size, and its waveform.
+
+    Raises ConfigError where the prompt has no video and MediaError where it cannot be used.
+    """
+    base = model.timebase
     source = _required_file(prompt, "video", RECONSTRUCTION)
     video = read_video(source, base.fps, max_frames=num_frames, trim=True, rate_hz=base.sample_rate_hz)
     if video.waveform is None:
         raise MediaError(f"{source.name} has no sound")
-    frames, waveform = pipeline.reconstruct(video.frames, video.waveform)
-    write_clip(path, frames, base.fps, waveform, base.sample_rate_hz, {**settings, "id": prompt.id})
+    return resize(video.frames, model.resize_rule), video.waveform
+
+
+def _write_reconstruction(
+    pipeline: UniAVGenPipeline, source: tuple[np.ndarray, np.ndarray], path: Path, settings: Mapping[str, Any]
+) -> None:
+    frames, waveform = pipeline.reconstruct(*source)
+    base = pipeline.spec.timebase
+    write_clip(path, frames, base.fps, waveform, base.sample_rate_hz, settings)
 
 
 def _required_file(prompt: Prompt, name: str, task: str) -> Path:

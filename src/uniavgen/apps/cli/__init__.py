@@ -4,6 +4,7 @@ Errors that a user can mend are one sentence on stderr and exit code 2; --debug 
 it. Ctrl-C is 130, and so is SIGTERM, which schedulers send before they kill. Neither leaves a half-written file.
 """
 
+import logging
 import signal
 import sys
 import traceback
@@ -107,6 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         configure_threads()
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     options = _RootOptions()
+    # Warnings of the package go to stderr as they are, whatever the root logger does.
+    logging.getLogger("uniavgen").addHandler(logging.lastResort or logging.StreamHandler())
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="uniavgen", standalone_mode=False, obj=options)
     except UniAVGenError as error:
