@@ -19,7 +19,6 @@ from uniavgen.evaluation.prompts import Prompt, write_prompts
 from uniavgen.media.audio import read_audio, write_wav
 from uniavgen.media.image import write_image
 from uniavgen.media.mux import write_clip_keeping_video
-from uniavgen.media.packing import decode_audio, decode_frames
 from uniavgen.media.video import read_video
 from uniavgen.timebase import Timebase
 
@@ -60,9 +59,10 @@ class RenderedFiles:
     def add(self, parts: Mapping[str, bytes]) -> None:
         """Write the parts of a clip as they lie in a shard (json, mp4, flac, npz)."""
         truth = self.folder / "truth"
-        write_image(self.folder / "images" / f"{self.key}.png", decode_frames(parts["mp4"])[0])
+        first = read_video(parts["mp4"], Timebase.fps, max_frames=1, trim=True)
+        write_image(self.folder / "images" / f"{self.key}.png", first.frames[0])
         rate_hz = Timebase.sample_rate_hz
-        write_wav(truth / f"{self.key}.wav", decode_audio(parts["flac"], rate_hz), rate_hz)
+        write_wav(truth / f"{self.key}.wav", read_audio(parts["flac"], rate_hz), rate_hz)
         for ending in ("mp4", "npz", "json"):
             with atomic_file(truth / f"{self.key}.{ending}") as partial:
                 partial.write_bytes(parts[ending])

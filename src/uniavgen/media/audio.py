@@ -102,7 +102,7 @@ class AudioCollector:
     ) -> None:
         """Collects what plays in `stretch_s`.
 
-        sample_format: planar samples of this kind with all channels, as s16p; None mixes to mono fltp.
+        sample_format: samples of this kind (s16, s32, flt) with all channels; None mixes to mono flt.
         """
         self._name, self.rate_hz, self._sample_format = reader.name, rate_hz, sample_format
         self._first, self._stop_s = round(stretch_s[0] * rate_hz), stretch_s[1]
@@ -180,7 +180,10 @@ class AudioCollector:
 
 
 class _Converter:
-    """Frames of one format in, planar chunks of another at one rate out."""
+    """Frames of one format in, chunks of another at one rate out.
+
+    The graph's samples are packed: PyAV reads beyond the planes of planar frames with eight channels or more.
+    """
 
     def __init__(self, frame: AudioFrame, rate_hz: int, sample_format: str | None, layout: str) -> None:
         self._input, self._is_mono = _format_of(frame), sample_format is None
@@ -192,7 +195,7 @@ class _Converter:
                 layout=frame.layout.name,
                 time_base=Fraction(1, frame.sample_rate),
             ),
-            self._graph.add("aformat", f"sample_fmts={sample_format or 'fltp'}"),
+            self._graph.add("aformat", f"sample_fmts={sample_format or 'flt'}"),
         ]
         if sample_format is not None and frame.layout.name != layout:
             nodes.append(self._graph.add("aformat", f"channel_layouts={layout}"))
@@ -213,9 +216,10 @@ class _Converter:
         chunks = []
         while True:
             try:
-                samples = self._graph.pull().to_ndarray()
+                frame = self._graph.pull()
             except (NeedsInput, Drained):
                 return chunks
+            samples = frame.to_ndarray().reshape(frame.samples, -1).T
             # The mean of the channels; FFmpeg would mix stereo 3 dB louder and beyond full scale.
             chunks.append(samples.mean(axis=0, keepdims=True) if self._is_mono else samples)
 

@@ -136,7 +136,8 @@ class _Output:
 
     def __init__(self, container: OutputContainer) -> None:
         self.container = container
-        self.num_packets = 0
+        self.sizes: dict[int, list[int]] = {}
+        """Bytes of the packets of each stream."""
 
     def mux_all(self, *tracks: Iterator[Packet]) -> None:
         """Interleaves tracks by decoding time; all streams must have been added."""
@@ -144,7 +145,8 @@ class _Output:
         while waiting:
             first = min(waiting, key=lambda index: to_seconds(waiting[index].dts, waiting[index].time_base))
             # FLAC ends with a packet that carries only a new header.
-            self.num_packets += waiting[first].size > 0
+            if waiting[first].size:
+                self.sizes.setdefault(waiting[first].stream_index, []).append(waiting[first].size)
             self.container.mux_one(waiting[first])
             following = next(tracks[first], None)
             if following is None:
@@ -168,19 +170,26 @@ def _output(path: Path, settings: Mapping[str, Any]) -> Iterator[_Output]:
                 container.metadata["comment"] = json.dumps({_SETTINGS_KEY: dict(settings)})
                 output = _Output(container)
                 yield output
-            _check_whole(partial, output.num_packets)
+            _check_whole(partial, output.sizes)
         except FFmpegError as error:
             if isinstance(error, OSError):
                 raise
             raise MediaError(f"{path} could not be written: {error_text(error)}") from error
 
 
-def _check_whole(path: Path, num_packets: int) -> None:
-    """FFmpeg may swallow a late write error; what was muxed must be there."""
+def _check_whole(path: Path, sizes: Mapping[int, list[int]]) -> None:
+    """FFmpeg may swallow a late write error; what was muxed must be there.
+
+    Packets are counted in bytes too, because those of PCM are joined.
+    """
+    found: dict[int, list[int]] = {index: [] for index in sizes}
     with av.open(str(path.absolute())) as written:
-        found = sum(packet.size > 0 for packet in written.demux())
-    if found < num_packets:
-        raise OSError(f"{num_packets} packets were written, {found} arrived")
+        for packet in written.demux():
+            if packet.size:
+                found[packet.stream_index].append(packet.size)
+    for index, written_sizes in sizes.items():
+        if len(found[index]) < len(written_sizes) and sum(found[index]) < sum(written_sizes):
+            raise OSError(f"{len(written_sizes)} packets were written, {len(found[index])} arrived")
 
 
 class _VideoTrack:
@@ -270,8 +279,7 @@ def _encoded_samples(source: MediaReader, out: _Output, plan: AudioPlan, stop_s:
     """Adds a stream for all channels of a sound track at its own rate; silence stands where the track has none."""
     stream = check_audio(source)
     rate_hz, layout = stream.codec_context.sample_rate, stream.codec_context.layout.name
-    packed_format = plan.sample_format.rstrip("p")
-    track = out.container.add_stream(plan.encoder, rate=rate_hz, layout=layout, format=packed_format)
+    track = out.container.add_stream(plan.encoder, rate=rate_hz, layout=layout, format=plan.sample_format)
     collector = AudioCollector(source, stream, rate_hz, (0.0, stop_s), plan.sample_format)
     source.decode((stream, collector))
     samples: Chunk = collector.samples()
@@ -279,7 +287,7 @@ def _encoded_samples(source: MediaReader, out: _Output, plan: AudioPlan, stop_s:
     def packets() -> Iterator[Packet]:
         for begin in range(0, samples.shape[1], rate_hz):
             interleaved = np.ascontiguousarray(samples[:, begin : begin + rate_hz].T).reshape(1, -1)
-            frame = AudioFrame.from_ndarray(interleaved, format=packed_format, layout=layout)
+            frame = AudioFrame.from_ndarray(interleaved, format=plan.sample_format, layout=layout)
             frame.sample_rate, frame.pts, frame.time_base = rate_hz, begin, Fraction(1, rate_hz)
             yield from track.encode(frame)
         yield from track.encode(None)

@@ -38,7 +38,7 @@ _SAME_SAMPLE: Final = 1e-3
 _QUIET: Final = 0.01
 """The ringing of a codec behind the end of a sound: -40 dB. [ours]"""
 _MAX_FLAC_CHANNELS: Final = 8
-_PCM_ENCODERS: Final = {"s16p": "pcm_s16le", "s32p": "pcm_s32le", "fltp": "pcm_f32le"}
+_PCM_ENCODERS: Final = {"s16": "pcm_s16le", "s32": "pcm_s32le", "flt": "pcm_f32le"}
 
 
 class AudioTransfer(StrEnum):
@@ -63,7 +63,7 @@ class VideoTransfer(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class AudioPlan:
-    """How a sound track is stored; `encoder` and planar `sample_format` where its packets are not copied."""
+    """How a sound track is stored; `encoder` and `sample_format` where its packets are not copied."""
 
     transfer: AudioTransfer
     encoder: str = ""
@@ -82,10 +82,10 @@ def plan_audio(audio: MediaFile, suffix: str, stop_s: float | None = None) -> Au
         source_format, num_channels = context.format.name.rstrip("p"), context.channels
     if (suffix != ".mp4" or codec in _PLAYABLE_IN_MP4) and _copy_sounds_alike(audio, suffix, stop_s):
         return AudioPlan(transfer=AudioTransfer.COPIED)
-    sample_format = "s16p" if source_format in ("u8", "s16") else "s32p"
+    sample_format = "s16" if source_format in ("u8", "s16") else "s32"
     if suffix == ".mov":
         # QuickTime holds no FLAC, but PCM of every width.
-        sample_format = sample_format if source_format in ("u8", "s16", "s32") else "fltp"
+        sample_format = sample_format if source_format in ("u8", "s16", "s32") else "flt"
         return AudioPlan(
             transfer=AudioTransfer.LOSSLESS, encoder=_PCM_ENCODERS[sample_format], sample_format=sample_format
         )
@@ -94,7 +94,7 @@ def plan_audio(audio: MediaFile, suffix: str, stop_s: float | None = None) -> Au
             f"the sound of {name} has {num_channels} channels, {suffix} takes at most {_MAX_FLAC_CHANNELS}; "
             "mix it down, or choose an output that ends in .mov"
         )
-    is_lossless = sample_format == "s16p" or "s24" in codec or codec in ("flac", "alac")
+    is_lossless = sample_format == "s16" or "s24" in codec or codec in ("flac", "alac")
     return AudioPlan(
         transfer=AudioTransfer.LOSSLESS if is_lossless else AudioTransfer.ROUNDED,
         encoder="flac",

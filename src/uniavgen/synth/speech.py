@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from uniavgen.errors import ConfigError, DataError, MediaError
-from uniavgen.media.packing import decode_audio
+from uniavgen.media.audio import read_audio
 from uniavgen.synth.visemes import Phone
 
 SAMPLE_RATE_HZ = 24_000
@@ -115,6 +115,6 @@ class RecordedSpeech:
 def read_speech(path: Path) -> Float32[np.ndarray, " samples"]:
     """Returns the 24 kHz mono samples of a sound file. Raises DataError when it cannot be read."""
     try:
-        return decode_audio(path, SAMPLE_RATE_HZ)
+        return read_audio(path, SAMPLE_RATE_HZ)
     except MediaError as error:
-        raise DataError(f"the speech file {path} cannot be read ({error}); make it anew") from error
+        raise DataError(f"a recording of the speech folder cannot be read: {error}; make it again") from error

@@ -9,7 +9,7 @@ from jaxtyping import Int16
 
 from uniavgen.data.shards import ShardSet
 from uniavgen.errors import DataError, MediaError
-from uniavgen.media.packing import decode_audio
+from uniavgen.media.audio import read_audio
 
 SOUND_FILES: Final = ("flac", "opus", "wav")
 Samples = Int16[np.ndarray, " samples"]
@@ -23,9 +23,9 @@ def read_waveforms(folder: Path, rate_hz: int, min_samples: int, skip: int = 0) 
     waveforms = []
     for name, content in _contents(folder, skip):
         try:
-            waveform = decode_audio(content, rate_hz)
+            waveform = read_audio(content, rate_hz, name=name)
         except MediaError as error:
-            raise DataError(f"{name} in {folder} cannot be decoded ({error}); remove it or make it again") from error
+            raise DataError(f"the folder {folder} cannot be used: {error}; remove the file or make it again") from error
         if len(waveform) >= min_samples:
             waveforms.append(np.round(waveform.clip(-1, 1) * 32767).astype(np.int16))
     if not waveforms:
