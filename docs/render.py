@@ -167,6 +167,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "planned memory": benchmark("plan", tables.plans),
     "memory of a small model": benchmark("memory", tables.memory),
     "memory of two blocks of base": benchmark("memory-cut", tables.memory),
+    "nano, figures spoken out": recorded("spoken-english", "figures"),
     "modes": recorded("modes", "modes"),
     "bfloat16": recorded("modes", "bfloat16"),
     "metrics on corrupted clips, lips": recorded("metrics", "lips"),
