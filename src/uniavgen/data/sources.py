@@ -11,7 +11,7 @@ from uniavgen.data.sample import Sample, read_sample
 from uniavgen.data.shards import ShardSet
 from uniavgen.data.words import word_times
 from uniavgen.errors import DataError, MediaError
-from uniavgen.media.packing import decode_audio
+from uniavgen.media.audio import read_audio
 from uniavgen.timebase import ClipTiming
 
 
@@ -60,7 +60,7 @@ class SpeechFolder:
         entry = self._entries[key]
         path = self.folder / "opus" / f"{key}.opus"
         try:
-            waveform = decode_audio(path, self.timing.base.sample_rate_hz)
+            waveform = read_audio(path, self.timing.base.sample_rate_hz)
         except MediaError as error:
             raise DataError(f"{path} cannot be read ({error}); copy the speech folder again") from error
         return Sample(

@@ -23,8 +23,8 @@ from uniavgen.errors import MediaError
 from uniavgen.evaluation.clip import MAX_S
 from uniavgen.evaluation.metrics.wer import word_differences
 from uniavgen.evaluation.report import Report
-from uniavgen.media.audio import read_audio
-from uniavgen.media.probe import probe
+from uniavgen.media.audio import decode_audio
+from uniavgen.media.reader import open_media
 from uniavgen.perception.sound import SPEECH_RATE_HZ
 
 EMBEDDED_BYTES = 48_000_000
@@ -70,21 +70,21 @@ def peaks(waveform: Float32[np.ndarray, " samples"], columns: int = COLUMNS) -> 
 
 def _medium(key: str, file: Path, beside: Path | None) -> dict[str, Any]:
     """How the page plays a clip, and its waveform; without one where the sound cannot be read."""
-    name = f"media/{key[:16]}{file.suffix.lower()}"
+    name, content = f"media/{key[:16]}{file.suffix.lower()}", file.read_bytes()
     if beside is None:
         kind = _TYPES.get(file.suffix.lower(), "video/mp4")
-        source = f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
+        source = f"data:{kind};base64,{base64.b64encode(content).decode()}"
     else:
         source = name
         if not (beside / name).is_file():
             with atomic_file(beside / name) as partial:
-                partial.write_bytes(file.read_bytes())
+                partial.write_bytes(content)
     wave: Sequence[tuple[float, float]] = ()
     seconds = 1.0
     try:
-        info = probe(file)
-        seconds = info.video.duration_s if info.video and info.video.duration_s else seconds
-        sound = read_audio(file, SPEECH_RATE_HZ, max_s=MAX_S, trim=True)
+        with open_media(content, quiet=True) as reader:
+            seconds = (reader.video and reader.declared_s(reader.video)) or seconds
+            sound = decode_audio(reader, SPEECH_RATE_HZ, max_s=MAX_S, trim=True)
         seconds = max(seconds, len(sound) / SPEECH_RATE_HZ)
         wave = peaks(np.pad(sound, (0, max(0, round(seconds * SPEECH_RATE_HZ) - len(sound)))))
     except MediaError:

@@ -42,25 +42,32 @@ def read_audio(
     trim: bool = False,
     name: str | None = None,
 ) -> Float32[np.ndarray, " samples"]:
+    """Opens a file, called `name` in messages, and decodes it as `decode_audio` does."""
+    with open_media(file, name=name) as reader:
+        return decode_audio(reader, rate_hz, max_s=max_s, start_s=start_s, trim=trim)
+
+
+def decode_audio(
+    reader: MediaReader, rate_hz: int, *, max_s: float | None = None, start_s: float = 0.0, trim: bool = False
+) -> Float32[np.ndarray, " samples"]:
     """Returns the audio of a file, mixed to mono, at `rate_hz`, from `start_s` on.
 
     Sample 0 belongs to the time at which the file begins to play; where its sound begins later or pauses there are
     zeros. With `max_s` no more than the beginning is decoded: longer audio is cut with `trim`, else a MediaError.
-    Damaged packets and a missing end are left out and noted in the log. Raises MediaError where the file, called
-    `name`, is missing, cannot be read, or holds no sound in that stretch.
+    Damaged packets and a missing end are left out and noted in the log. Raises MediaError where the file has no sound
+    track that can be decoded, or no sound in that stretch.
     """
-    with open_media(file, name=name) as reader:
-        stream = check_audio(reader)
-        stop_s = None if max_s is None else start_s + max_s
-        collector = AudioCollector(reader, stream, rate_hz, (start_s, stop_s))
-        reader.decode((stream, collector), from_s=Fraction(start_s))
-        if max_s is not None and not trim and collector.is_longer_than(start_s + max_s):
-            raise reader.too_long(stream, start_s, max_s)
-        if not collector.is_done:
-            reader.check_complete(stream, collector.end_s)
-        waveform = collector.samples()[0]
-        if len(waveform) == 0:
-            raise MediaError(f"{reader.name} holds no sound after {start_s:.2f} s; use a longer one")
+    stream = check_audio(reader)
+    stop_s = None if max_s is None else start_s + max_s
+    collector = AudioCollector(reader, stream, rate_hz, (start_s, stop_s))
+    reader.decode((stream, collector), from_s=Fraction(start_s))
+    if max_s is not None and not trim and collector.is_longer_than(start_s + max_s):
+        raise reader.too_long(stream, start_s, max_s)
+    if not collector.is_done:
+        reader.check_complete(stream, collector.end_s)
+    waveform = collector.samples()[0]
+    if len(waveform) == 0:
+        raise MediaError(f"{reader.name} holds no sound after {start_s:.2f} s; use a longer one")
     return waveform
 
 

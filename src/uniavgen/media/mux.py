@@ -25,7 +25,7 @@ from uniavgen.artifacts import atomic_file
 from uniavgen.errors import MediaError, OutputError
 from uniavgen.media.audio import AudioCollector, Chunk, check_audio
 from uniavgen.media.packing import REPEATABLE
-from uniavgen.media.probe import probe
+from uniavgen.media.probe import SETTINGS_KEY, probe
 from uniavgen.media.reader import MediaFile, MediaReader, error_text, open_media, to_seconds
 from uniavgen.media.stream_copy import (
     FORMATS,
@@ -45,7 +45,6 @@ CRF = 17
 """x264's constant quality; visually without loss. [ours]"""
 AUDIO_BITS_PER_SECOND = 128_000
 """AAC for one channel. [ours]"""
-_SETTINGS_KEY: Final = "uniavgen"
 _VIDEO_CLOCK_HZ: Final = 90_000
 """Ticks a second for pictures of variable rate, as in MPEG."""
 
@@ -120,15 +119,9 @@ def write_clip_keeping_audio(
     return plan.transfer
 
 
-def read_metadata(path: MediaFile) -> dict[str, Any] | None:
+def read_metadata(path: MediaFile) -> Mapping[str, Any] | None:
     """Returns the settings stored in a file by this module, or None for a file from elsewhere."""
-    comment = probe(path).comment
-    try:
-        stored = json.loads(comment or "")
-    except ValueError:
-        return None
-    settings = stored.get(_SETTINGS_KEY) if isinstance(stored, dict) else None
-    return settings if isinstance(settings, dict) else None
+    return probe(path).settings
 
 
 class _Output:
@@ -167,7 +160,7 @@ def _output(path: Path, settings: Mapping[str, Any]) -> Iterator[_Output]:
                 format=FORMATS[path.suffix.lower()],
                 options=output_options(path.suffix),
             ) as container:
-                container.metadata["comment"] = json.dumps({_SETTINGS_KEY: dict(settings)})
+                container.metadata["comment"] = json.dumps({SETTINGS_KEY: dict(settings)})
                 output = _Output(container)
                 yield output
             _check_whole(partial, output.sizes)

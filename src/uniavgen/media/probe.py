@@ -1,9 +1,15 @@
 """What the headers of a media file say."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any, Final
 
 from uniavgen.media.reader import MediaFile, codec_name, open_media
+
+SETTINGS_KEY: Final = "uniavgen"
+"""Of the JSON object in the comment tag."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +39,8 @@ class MediaInfo:
 
     video: VideoInfo | None
     audio: AudioInfo | None
-    comment: str | None
-    """The comment tag, where this package stores its settings as JSON."""
+    settings: Mapping[str, Any] | None
+    """What the file was made with, as `mux` has stored it; None in a file from elsewhere."""
 
 
 def probe(file: MediaFile) -> MediaInfo:
@@ -59,5 +65,14 @@ def probe(file: MediaFile) -> MediaInfo:
                 channels=audio.codec_context.channels,
                 duration_s=reader.declared_s(audio),
             ),
-            comment=comment,
+            settings=_parse_settings(comment),
         )
+
+
+def _parse_settings(comment: str | None) -> dict[str, Any] | None:
+    try:
+        stored = json.loads(comment or "")
+    except ValueError:
+        return None
+    settings = stored.get(SETTINGS_KEY) if isinstance(stored, dict) else None
+    return settings if isinstance(settings, dict) else None

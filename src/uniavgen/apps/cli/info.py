@@ -13,11 +13,10 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show what a file holds and the settings it was made with."""
-    from uniavgen.media.mux import read_metadata
     from uniavgen.media.probe import probe
 
-    found, settings = probe(file), read_metadata(file)
-    video, audio = found.video, found.audio
+    found = probe(file)
+    video, audio, settings = found.video, found.audio, found.settings
     if as_json:
         tracks = {name: track and asdict(track) for name, track in (("video", video), ("audio", audio))}
         print(json.dumps({"file": str(file), **tracks, "settings": settings}, default=str, indent=2))
