@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from damage import BY_ENDING, damaged_by_kind, damaged_file, damaged_yaml, special_file
+from byte_damage import damaged_file, special_file
+from damage import BY_ENDING, damaged_by_kind, damaged_yaml
 from forked import Outcome, files_below, run_forked, sentences
 from good_inputs import SMALL_CODECS, GoodInputs, main, make_good_inputs, sets, variable
 from oddities import FILE_NAMES, NUMBERS, PATHS, TEXTS, WORDS, YAML_ODDITIES

@@ -57,11 +57,11 @@ def _become(work: Callable[[], int], folder: Path, writer: int, memory: int) -> 
     code = 70
     try:
         os.setpgid(0, 0)
-        faulthandler.register(signal.SIGUSR1)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(writer, 1)
         os.dup2(writer, 2)
         os.close(writer)
+        faulthandler.register(signal.SIGUSR1, file=2)
         # A test runner has put its own in their place, and made errors of warnings.
         sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False, errors="replace") for number in (1, 2))
         warnings.resetwarnings()
