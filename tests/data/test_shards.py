@@ -120,7 +120,7 @@ def test_shards_are_read_through_fsspec(tmp_path):
     assert remote.read(5, "npz") == local.read(5, "npz")
 
 
-@pytest.mark.parametrize("key", ["", "a.b", "a/b", "k" * 81, "clip0"])
+@pytest.mark.parametrize("key", ["", "a.b", "x/", ".a", "clip0"])
 def test_keys_that_readers_would_confuse_are_refused(tmp_path, key):
     with ShardWriter(tmp_path) as writer:
         writer.write("clip0", {"json": b"{}"})

@@ -20,7 +20,6 @@ ONCE = (
     "distributed.select_device",
     "inference.request.Request.__post_init__",
     "inference.prepared_request.prepare_request",
-    "inference.prepared_request.check_symbols",
     "inference.sampling_config.SamplingConfig.with_overrides",
     "inference.inputs.prepare_inputs",
     "inference.inputs.resample",
@@ -67,6 +66,8 @@ def test_one_generate_run_checks_and_converts_everything_once(tmp_path):
     calls = _generate(tmp_path)
     assert {name: calls[name] for name in ONCE} == dict.fromkeys(ONCE, 1)
     assert calls["artifacts.outputs.check_writable"] == 1
+    # The speech and the transcript of the voice.
+    assert calls["codecs.speech_normalization.check_symbols"] == 2
     # The model's own settings, and those with the request's.
     assert calls["inference.sampling_config.SamplingConfig.__post_init__"] == 2
 

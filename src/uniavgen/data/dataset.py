@@ -1,4 +1,4 @@
-"""Batches for training: a pure function of the step, so resuming needs the step's number and nothing else.
+"""Batches for training: a pure function of the step, so that resuming needs the step's number and nothing else.
 
 Letters: b batch, c latent channels, f latent frames, h w latent grid, l audio tokens, r reference audio tokens,
 n video tokens a frame, m caption tokens, d caption width, p speech symbols.
@@ -17,7 +17,7 @@ from torch import Tensor
 from uniavgen.batch import TextInputs
 from uniavgen.codecs import mel
 from uniavgen.data.features import Features, FeatureSet
-from uniavgen.data.sampler import Sampler
+from uniavgen.data.sampler import ClipLocation, Sampler
 from uniavgen.data.words import Word, symbol_times
 from uniavgen.errors import DataError
 from uniavgen.tasks.given_lengths import reference_silence_tokens
@@ -26,7 +26,9 @@ from uniavgen.tasks.speech_prompt import TimedText, encode_prompts, speech_promp
 from uniavgen.timebase import ClipTiming
 
 _REFERENCE_STREAM = 2
-"""Separates the draws of reference audio from the sampler's."""
+"""Third word of the seed of reference audio; the sampler's draws have 0 and 1."""
+_MAX_SHOWN = 5
+"""Characters that a message shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,15 +40,15 @@ class Batch:
     mel: Float[Tensor, "b l mel"]
     text: TextInputs
     uncond_text: TextInputs
-    """What a pass without text is told: the empty caption, and of the speech only the reference's transcript."""
+    """Input of passes without text: the empty caption, and of the speech only the transcript of the reference."""
     latents: Float[Tensor, "b c f h w"] | None = None
     """None for speech alone."""
     face_mask: Float[Tensor, "b f n"] | None = None
-    """Truth on the token grid; NaN in clips without truth."""
+    """Target of the face mask on the token grid; NaN in clips without one."""
     reference_audio: Float[Tensor, "b r mel"] | None = None
 
     def to(self, device: torch.device) -> "Batch":
-        """The same batch on a device."""
+        """Returns the batch on a device."""
 
         def moved(value: Tensor | None) -> Tensor | None:
             return None if value is None else value.to(device, non_blocking=True)
@@ -72,7 +74,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Transcript:
-    """A transcript with the times of its words from the start of the sound; no words where times are unknown."""
+    """A transcript and the times of its words since the audio begins; no words where times are unknown."""
 
     text: str
     words: tuple[Word, ...]
@@ -80,7 +82,7 @@ class Transcript:
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionSize:
-    """Size that captions are padded to with zeros. [release]"""
+    """Size to which caption features are padded with zeros. [release]"""
 
     tokens: int
     width: int
@@ -94,9 +96,9 @@ class TrainingData:
     weights: tuple[int, ...]
     seed: int
     timing: ClipTiming
-    """Clips that are longer are cut; their transcript then holds the words spoken before the cut."""
+    """Longer clips are cut; their transcript then holds the words spoken before the cut."""
     symbols: Callable[[str], Sequence[int]]
-    """Speech text to ids of at least 1."""
+    """Encodes speech text as ids of at least 1."""
     caption: CaptionSize
     with_video: bool
     """False for training the audio branch alone: no latents are read."""
@@ -107,7 +109,7 @@ class TrainingData:
 
     @cached_property
     def speakers(self) -> tuple[dict[str, list[int]], ...]:
-        """For each source the clips of each speaker."""
+        """Returns the clips of each speaker, for each source."""
         tables = []
         for source in self.sources:
             clips: dict[str, list[int]] = defaultdict(list)
@@ -116,32 +118,55 @@ class TrainingData:
             tables.append(dict(clips))
         return tuple(tables)
 
+    @cached_property
+    def latent_grid(self) -> tuple[int, int]:
+        """Returns height and width of every clip's latents: those of the first clip."""
+        latents = self.sources[0][0].latents
+        return (0, 0) if latents is None else (latents.shape[2], latents.shape[3])
+
     def check(self) -> None:
-        """DataError where the first clip of a source lacks what these settings need; before anything is trained."""
+        """Raises DataError where a source has no clips, or its first clip lacks what these settings need."""
         for source in self.sources:
+            if not len(source):
+                raise DataError(f"{source.folder} holds no clips; give a folder of `uniavgen prepare`")
             clip = source[0]
             self._mel(clip)
             if self.with_video:
                 self._latents(clip)
                 self._caption(clip.caption)
 
+    def check_transcripts(self, unknown_characters: Callable[[str], Sequence[str]]) -> None:
+        """Raises DataError where a transcript has characters that the model cannot say.
+
+        unknown_characters: returns those of a text, as `SpeechSymbols.unknown_characters` does.
+        """
+        for source in self.sources:
+            unknown = {key: found for key, text in source.transcripts() if (found := unknown_characters(text))}
+            if unknown:
+                characters = sorted({character for found in unknown.values() for character in found})
+                shown = " ".join(map(repr, characters[:_MAX_SHOWN])) + (" ..." if len(characters) > _MAX_SHOWN else "")
+                raise DataError(
+                    f"{len(unknown)} of {len(source)} clips in {source.folder} have characters that the model cannot "
+                    f"say: {shown}, first '{next(iter(unknown))}'; prepare them again with the model's own --vocab"
+                )
+
     def batch(self, spec: StepSpec, sample_indices: Sequence[int]) -> Batch:
-        """The clips with the global sample numbers `numbers`; DataError where one does not fit."""
-        locations = [self.sampler.locate(number) for number in sample_indices]
-        clips = [self.sources[d.source][d.index] for d in locations]
+        """Returns the clips with these global sample numbers. Raises DataError where one does not fit."""
+        locations = [self.sampler.locate(index) for index in sample_indices]
+        clips = [self.sources[location.source][location.index] for location in locations]
         transcripts = [self._transcript(clip) for clip in clips]
         references = None
         reference_transcripts: list[Transcript | None] = [None] * len(clips)
         if spec.reference_tokens:
-            pairs = [
-                self._reference(d.source, d.index, number, spec.reference_tokens)
-                for d, number in zip(locations, sample_indices, strict=True)
+            drawn = [
+                self._reference(location, index, spec.reference_tokens)
+                for location, index in zip(locations, sample_indices, strict=True)
             ]
-            references = torch.stack([values for values, _ in pairs])
-            reference_transcripts = [transcript for _, transcript in pairs]
+            references = torch.stack([log_mel for log_mel, _ in drawn])
+            reference_transcripts = [transcript for _, transcript in drawn]
         reference_tokens = 0 if references is None else references.shape[1]
         captions = torch.stack([self._caption(clip.caption) for clip in clips])
-        empty = torch.stack([self._caption(self.sources[d.source].empty_caption) for d in locations])
+        empty = torch.stack([self._caption(self.sources[location.source].empty_caption) for location in locations])
         return Batch(
             spec=spec,
             mel=torch.stack([self._mel(clip) for clip in clips]),
@@ -171,15 +196,23 @@ class TrainingData:
         if clip.latents is None or clip.latents.shape[1] < length:
             got = "none" if clip.latents is None else clip.latents.shape[1]
             raise DataError(f"'{clip.key}' needs {length} latent frames, it has {got}; prepare it with a video VAE")
+        if clip.latents.shape[2:] != self.latent_grid:
+            height, width = clip.latents.shape[2:]
+            raise DataError(
+                f"'{clip.key}' has latents of {height}x{width}, the clips before have {self.latent_grid[0]}x"
+                f"{self.latent_grid[1]}; a batch holds one size, so train on data of one size"
+            )
         return clip.latents[:, :length].float()
 
     def _face_masks(self, clips: Sequence[Features]) -> Float[Tensor, "b f n"] | None:
-        known = next((clip.face_mask for clip in clips if clip.face_mask is not None), None)
-        if known is None:
+        """Returns the targets of the face mask; None where no clip has one."""
+        length = self.timing.num_latent_frames
+        given = next((clip.face_mask for clip in clips if clip.face_mask is not None), None)
+        if given is None:
             return None
-        unknown = torch.full_like(known, torch.nan)
-        masks = [unknown if clip.face_mask is None else clip.face_mask for clip in clips]
-        return torch.stack(masks)[:, : self.timing.num_latent_frames].float()
+        missing = torch.full_like(given, torch.nan)
+        masks = [missing if clip.face_mask is None else clip.face_mask for clip in clips]
+        return torch.stack([mask[:length] for mask in masks]).float()
 
     def _caption(self, features: Tensor | None) -> Float[Tensor, "m d"]:
         padded = torch.zeros(self.caption.tokens, self.caption.width)
@@ -220,44 +253,52 @@ class TrainingData:
         return TimedText(transcript.text, symbol_times(transcript.words, float(self.timing.base.tokens_per_second)))
 
     def _reference(
-        self, source: int, index: int, number: int, length: int
+        self, location: ClipLocation, sample_index: int, num_tokens: int
     ) -> tuple[Float[Tensor, "r mel"], Transcript]:
-        """Sound of the same speaker out of another clip, and what is said in it: whole words that fit into `length`
-        tokens, then silence. A speaker with one clip only refers to that. [Harmony, paper 14.12]"""
-        clips = self.sources[source]
-        rng = np.random.default_rng([self.seed, _REFERENCE_STREAM, number])
-        others = [other for other in self.speakers[source][clips[index].speaker] if other != index] or [index]
-        clip = clips[others[int(rng.integers(len(others)))]]
+        """Returns reference audio: mel of another clip of the same speaker, then silence, and its transcript.
+
+        It holds whole words that fit into `num_tokens`. A speaker with one clip is their own reference.
+        [Harmony, paper 14.12]
+        """
+        source = self.sources[location.source]
+        rng = np.random.default_rng([self.seed, _REFERENCE_STREAM, sample_index])
+        same_speaker = self.speakers[location.source][source[location.index].speaker]
+        others = [other for other in same_speaker if other != location.index] or [location.index]
+        clip = source[others[int(rng.integers(len(others)))]]
         rate = float(self.timing.base.tokens_per_second)
-        first, last = _some_words(clip.words, length / rate, rng)
-        start, stop = (round(first * rate), round(last * rate)) if last else (0, length)
-        sound = clip.mel[start:stop][:length].float()
-        silence = silent_mel(length + reference_silence_tokens(self.timing.base) - sound.shape[0], sound.shape[1])
+        start_s, end_s = _draw_span(clip.words, num_tokens / rate, rng)
+        start, stop = (round(start_s * rate), round(end_s * rate)) if end_s else (0, num_tokens)
+        log_mel = clip.mel[start:stop][:num_tokens].float()
+        num_silent = num_tokens + reference_silence_tokens(self.timing.base) - log_mel.shape[0]
+        reference = torch.cat([log_mel, silent_mel(num_silent, log_mel.shape[1])])
         if not clip.words:
-            return torch.cat([sound, silence]), Transcript(clip.text, ())
+            return reference, Transcript(clip.text, ())
         words = tuple(
-            Word(text=word.text, start_s=word.start_s - first, end_s=word.end_s - first)
+            Word(text=word.text, start_s=word.start_s - start_s, end_s=word.end_s - start_s)
             for word in clip.words
-            if word.start_s >= first and word.end_s <= last
+            if word.start_s >= start_s and word.end_s <= end_s
         )
-        return torch.cat([sound, silence]), Transcript(_joined(words), words)
+        return reference, Transcript(_joined(words), words)
 
 
 def _joined(words: Sequence[Word]) -> str:
     return " ".join(word.text for word in words)
 
 
-def _some_words(words: Sequence[Word], seconds: float, rng: np.random.Generator) -> tuple[float, float]:
-    """Start and end of a run of whole words that lasts at most `seconds`, as long as the drawn first word allows."""
+def _draw_span(words: Sequence[Word], max_s: float, rng: np.random.Generator) -> tuple[float, float]:
+    """Returns start and end in s of whole words that last at most `max_s`: as many as the drawn first word allows.
+
+    Both are 0 where the times of the words are unknown.
+    """
     if not words:
         return 0.0, 0.0
-    # A start after which the words would fill less than `seconds` wastes reference audio.
-    starts = [word.start_s for word in words if words[-1].end_s - word.start_s >= seconds] or [words[0].start_s]
-    start = starts[int(rng.integers(len(starts)))]
-    ends = [word.end_s for word in words if word.start_s >= start and word.end_s <= start + seconds]
-    return start, max(ends, default=start + seconds)
+    # A start after which the words would fill less than `max_s` wastes reference audio.
+    starts = [word.start_s for word in words if words[-1].end_s - word.start_s >= max_s] or [words[0].start_s]
+    start_s = starts[int(rng.integers(len(starts)))]
+    ends = [word.end_s for word in words if word.start_s >= start_s and word.end_s <= start_s + max_s]
+    return start_s, max(ends, default=start_s + max_s)
 
 
 def silent_mel(tokens: int, bins: int) -> Float[Tensor, "l mel"]:
-    """Normalised log-mel of digital silence."""
+    """Returns the normalised log-mel of digital silence."""
     return mel.normalise(torch.full((tokens, bins), mel.MEL.log_floor).log())

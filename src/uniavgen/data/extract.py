@@ -1,7 +1,7 @@
-"""Sample to features, by the frozen codecs.
+"""Encodes samples to features, by the frozen codecs.
 
 Letters: c latent channels, f latent frames, h w latent grid, l audio tokens, n video tokens a frame, F pixel frames,
-H W picture.
+H W frame size.
 """
 
 from dataclasses import dataclass
@@ -25,9 +25,10 @@ from uniavgen.timebase import ClipTiming
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureExtractor:
-    """Sample to features. Without a video codec and a caption encoder it makes the features of speech alone."""
+    """Encodes samples to features. Without a video codec and a caption encoder these are of speech alone."""
 
     timing: ClipTiming
+    """Clips that are longer are cut."""
     patch: int
     """Latent rows and columns of a video token."""
     video: VideoCodec | None = None
@@ -35,7 +36,7 @@ class FeatureExtractor:
 
     @torch.no_grad()
     def __call__(self, sample: Sample) -> Features:
-        """DataError where the sample is too short or its pictures do not fit."""
+        """Encodes a sample. Raises DataError where it is too short or its frames cannot be cut into video tokens."""
         latents = None if self.video is None else self._latents(sample)
         return Features(
             key=sample.key,
@@ -50,9 +51,9 @@ class FeatureExtractor:
         )
 
     def _mel(self, sample: Sample) -> Float[Tensor, "l mel"]:
-        wanted = self.timing.num_samples
-        waveform = torch.from_numpy(sample.waveform[:wanted])
-        padded = F.pad(waveform, (0, wanted - waveform.shape[0]))
+        num_samples = self.timing.num_samples
+        waveform = torch.from_numpy(sample.waveform[:num_samples])
+        padded = F.pad(waveform, (0, num_samples - waveform.shape[0]))
         return mel.normalise(mel.log_mel(mel.peak_normalise(padded[None])))[0]
 
     def _latents(self, sample: Sample) -> Float[Tensor, "c f h w"]:
@@ -60,7 +61,12 @@ class FeatureExtractor:
         num_frames = self.timing.num_frames
         if sample.frames is None or sample.frames.shape[0] < num_frames:
             got = "no video" if sample.frames is None else f"{sample.frames.shape[0]} frames"
-            raise DataError(f"sample '{sample.key}' has {got}, expected at least {num_frames} frames")
+            rate = self.timing.base.fps
+            raise DataError(f"sample '{sample.key}' has {got}, expected at least {num_frames} at {rate} a second")
+        height, width = sample.frames.shape[1:3]
+        side = self.video.spatial_stride * self.patch
+        if height % side or width % side:
+            raise DataError(f"sample '{sample.key}' is {width}x{height} px, expected multiples of {side} px; resize it")
         pixels = to_pixels(torch.from_numpy(sample.frames[None, :num_frames]))
         device = next(self.video.vae.parameters()).device
         return self.video.encode(pixels.to(device))[0].float().cpu()
@@ -68,6 +74,11 @@ class FeatureExtractor:
     def _face_mask(self, sample: Sample, latents: Tensor) -> Float[Tensor, "f n"] | None:
         if sample.face_mask is None:
             return None
+        if len(sample.face_mask) < self.timing.num_frames:
+            raise DataError(
+                f"the face mask of '{sample.key}' covers {len(sample.face_mask)} frames, expected "
+                f"{self.timing.num_frames}; make the sample again"
+            )
         rows, columns = latents.shape[-2] // self.patch, latents.shape[-1] // self.patch
         return face_mask_on_grid(sample.face_mask, self.timing, rows, columns)
 
@@ -80,14 +91,14 @@ class FeatureExtractor:
 def face_mask_on_grid(
     mask: Bool[np.ndarray, "F H W"], timing: ClipTiming, rows: int, columns: int
 ) -> Float[Tensor, "f n"]:
-    """Truth of the face mask: mean over the 1 or 4 frames of a latent frame, area average to the token grid. [ours]"""
+    """Returns the share of each video token that the face covers: mean over its pixels and its 1 or 4 frames. [ours]"""
     grid = F.adaptive_avg_pool2d(torch.from_numpy(mask[: timing.num_frames]).float()[:, None], (rows, columns))[:, 0]
     spans = [timing.frame_span(latent) for latent in range(timing.num_latent_frames)]
     return rearrange(torch.stack([grid[start:stop].mean(dim=0) for start, stop in spans]), "f h w -> f (h w)")
 
 
 def mouth_region(face: Bool[np.ndarray, "F H W"]) -> Bool[np.ndarray, "F H W"]:
-    """The part of each frame's face box in which the mouth lies: lower middle. [ours]"""
+    """Returns the part of each frame's face box in which the mouth lies: lower middle. [ours]"""
     region = np.zeros(face.shape, bool)
     for frame, inside in zip(face, region, strict=True):
         rows, columns = np.flatnonzero(frame.any(axis=1)), np.flatnonzero(frame.any(axis=0))
@@ -100,6 +111,6 @@ def mouth_region(face: Bool[np.ndarray, "F H W"]) -> Bool[np.ndarray, "F H W"]:
 
 
 def empty_caption_parts(caption: CaptionEncoder) -> dict[str, bytes]:
-    """Parts of the sample `EMPTY_CAPTION`, which every feature set with captions holds."""
+    """Returns the parts of the sample `EMPTY_CAPTION`, which every feature set with captions holds."""
     features = caption.encode([""])[0].to(torch.float16).cpu()
     return {"json": b"{}", "safetensors": save_tensors({"caption": features.contiguous()})}

@@ -1,4 +1,4 @@
-"""Which sample comes when: a pure function of (seed, global sample number), so a checkpoint stores no reader state.
+"""The order of samples: a pure function of (seed, global sample number), so that a checkpoint stores no reader state.
 
 Sources are mixed exactly: every run of `sum(weights)` samples holds each source as often as its weight says. Within a
 source every epoch is a permutation. Ranks and workers only divide the sample numbers among themselves.
@@ -11,34 +11,42 @@ import numpy as np
 
 from uniavgen.errors import ConfigError
 
+MAX_WEIGHT = 10_000
+"""A run of samples, which holds each source by its weight, is laid out as a whole. [ours]"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClipLocation:
-    """One drawn sample."""
+    """Where a drawn sample lies."""
 
     source: int
     index: int
     """Sample number within the source."""
     epoch: int
-    """How often the source was gone through before."""
+    """How many times all samples of the source were drawn before."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
-    """Draws from sources of `sizes` samples, mixed by whole-number `weights`."""
+    """Draws from sources of `sizes` samples, mixed by whole-number `weights`.
+
+    Raises ConfigError where a source is empty, or its weight is not 1 to MAX_WEIGHT.
+    """
 
     sizes: tuple[int, ...]
     weights: tuple[int, ...]
     seed: int
 
     def __post_init__(self) -> None:
-        if len(self.sizes) != len(self.weights) or min(self.weights, default=0) < 1:
-            raise ConfigError(f"each source needs a whole weight of at least 1, got {self.weights} for {self.sizes}")
-        if min(self.sizes) < 1:
+        if len(self.sizes) != len(self.weights) or not all(1 <= weight <= MAX_WEIGHT for weight in self.weights):
+            raise ConfigError(
+                f"each source needs a whole weight of 1 to {MAX_WEIGHT}, got {self.weights} for {self.sizes}"
+            )
+        if min(self.sizes, default=0) < 1:
             raise ConfigError(f"each source needs at least one sample, got sizes {self.sizes}")
 
     def locate(self, number: int) -> ClipLocation:
-        """The sample with the global number `number` (from 0)."""
+        """Returns the sample with a global number, counted from 0."""
         cycle, slot = divmod(number, sum(self.weights))
         order = _order(self.seed, self.weights, cycle)
         source = order[slot]
@@ -50,7 +58,7 @@ class Sampler:
 
 @lru_cache(maxsize=64)
 def _order(seed: int, weights: tuple[int, ...], cycle: int) -> tuple[int, ...]:
-    """Sources of one run of `sum(weights)` samples."""
+    """Returns the sources of one run of `sum(weights)` samples."""
     sources = np.repeat(np.arange(len(weights)), weights)
     return tuple(int(source) for source in np.random.default_rng([seed, 0, cycle]).permutation(sources))
 

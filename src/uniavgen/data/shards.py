@@ -1,219 +1,246 @@
-"""WebDataset shards with a byte index: tar files for any WebDataset reader, read here by (shard, offset, size).
+"""Samples on disk, in the WebDataset format: tar files, read here by (shard, offset, size) through an index.
 
-A folder holds `shard-000000.tar`, ... and beside each `shard-000000.npz` (keys, part names, offsets, sizes, CRC-32).
-A shard appears whole or not at all, so an interrupted writer goes on where it stopped. Folders may be fsspec URLs to
-read from. A sample is a key and its parts, `KEY.json`, `KEY.mp4`, ...; a part is named by its extension.
+A folder holds shards `shard-000000.tar`, ... (or any `*.tar` of others). A sample is a key and its parts, the files
+`KEY.json`, `KEY.mp4`, ... of a tar; a part is named by its extension in lower case, and a folder in the tar belongs to
+the key. What the parts mean is said in `data.sample` (clips) and `data.features` (what training reads).
+
+Beside each shard that is written here lies `shard-000000.npz`: keys, part names, offsets, sizes, CRC-32. A tar without
+one is read through once. Folders may be fsspec URLs to read from.
 """
 
 import io
+import re
 import tarfile
-import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
-from uniavgen.artifacts import atomic_file, publish
-from uniavgen.errors import DataError
+from uniavgen.artifacts import atomic_file, exclusive_output, os_error_text
+from uniavgen.data.shard_index import (
+    TAR_BLOCK_BYTES,
+    PartLocation,
+    ShardIndex,
+    read_index,
+    scan_tar,
+    split_member_name,
+    write_index,
+)
+from uniavgen.errors import DataError, OutputError
 
-BLOCK = 512
-"""Tar files are laid out in blocks of this many bytes."""
-
-
-class ShardWriter:
-    """Appends samples to the shards of a local folder.
-
-    Use as a context manager: leaving it, also by an error or Ctrl-C, finishes the last shard with the samples that
-    were written. `keys` says which samples the folder already holds, for a caller that resumes.
-    """
-
-    def __init__(self, folder: str | Path, samples_per_shard: int = 64) -> None:
-        self.folder = Path(folder)
-        self.samples_per_shard = samples_per_shard
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(f"cannot make the folder {folder}: {error.strerror}; choose another") from None
-        for leftover in self.folder.glob("*.partial"):
-            leftover.unlink()
-        present = ShardSet(str(folder), allow_empty=True)
-        self.keys: set[str] = set(present.keys)
-        self._number = len(present.shards)
-        self._tar: tarfile.TarFile | None = None
-        self._rows: list[tuple[str, dict[str, tuple[int, int, int]]]] = []
-
-    def write(self, key: str, parts: Mapping[str, bytes]) -> None:
-        """Append one sample; DataError on a key that is taken or that tar readers would split differently."""
-        if not key or "." in key or "/" in key or len(key) > 80:
-            raise DataError(f"a sample key is 1 to 80 characters without '.' and '/', got '{key}'")
-        if key in self.keys:
-            raise DataError(f"sample '{key}' is already in {self.folder}; keys must differ")
-        tar = self._open()
-        places = {}
-        for name, content in sorted(parts.items()):
-            header = tarfile.TarInfo(f"{key}.{name}")
-            header.size = len(content)
-            tar.addfile(header, io.BytesIO(content))
-            start = tar.offset - -(-len(content) // BLOCK) * BLOCK
-            places[name] = (start, len(content), zlib.crc32(content))
-        self.keys.add(key)
-        self._rows.append((key, places))
-        if len(self._rows) == self.samples_per_shard:
-            self.finish_shard()
-
-    def finish_shard(self) -> None:
-        """Make what was written since the last shard visible as a shard; does nothing if that is nothing."""
-        if self._tar is None:
-            return
-        self._tar.close()
-        self._tar = None
-        _write_index(self._shard(".npz"), self._rows)
-        self._rows = []
-        publish(self._shard(".tar.partial"), self._shard(".tar"))
-        self._number += 1
-
-    def __enter__(self) -> "ShardWriter":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.finish_shard()
-
-    def _open(self) -> tarfile.TarFile:
-        if self._tar is None:
-            self._tar = tarfile.open(self._shard(".tar.partial"), "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
-        return self._tar
-
-    def _shard(self, suffix: str) -> Path:
-        return self.folder / f"shard-{self._number:06d}{suffix}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShardIndex:
-    """Where the parts of one shard's samples lie."""
-
-    path: str
-    """Of the tar file, in the file system of the folder."""
-    keys: tuple[str, ...]
-    names: tuple[str, ...]
-    places: np.ndarray
-    """int64 [samples, names, 3]: offset and size in bytes, CRC-32; offset -1 where a sample lacks a part."""
+_SHARD_NAME: Final = re.compile(r"shard-(\d{6,})\.tar")
 
 
 class ShardSet:
-    """The samples of a folder of shards, in the order they were written.
+    """The samples of a folder of shards, or of one tar file, in the order they were written.
 
-    `read(i, part)` gives the bytes of one part. A tar without an index (one that others wrote) is scanned once. Raises
-    DataError for a folder without shards, a truncated tar, and a part whose checksum is wrong.
+    Raises DataError for a folder without shards, a truncated tar, a key that occurs twice, and a part whose checksum
+    is wrong.
     """
 
     def __init__(self, folder: str | Path, *, allow_empty: bool = False) -> None:
         self.folder = str(folder)
-        paths = sorted(self._files.glob(f"{self._root}/*.tar"))
-        if not paths and not allow_empty:
+        try:
+            self.shards = tuple(self._index(path) for path in self._shard_paths())
+        except OSError as error:
+            raise DataError(f"the shards in {folder} cannot be read: {os_error_text(error)}") from error
+        if not self.shards and not allow_empty:
             raise DataError(f"no shards (*.tar) in {folder}; give a folder that `uniavgen synth` or `prepare` wrote")
-        self.shards = tuple(self._index(path) for path in paths)
         self.keys = tuple(key for shard in self.shards for key in shard.keys)
         self._starts = np.cumsum([0, *(len(shard.keys) for shard in self.shards)])
+        self._check_keys()
 
     def __len__(self) -> int:
         return len(self.keys)
 
     @cached_property
     def positions(self) -> dict[str, int]:
-        """Key to sample number."""
+        """Returns the number of each key's sample."""
         return {key: i for i, key in enumerate(self.keys)}
 
     def parts(self, i: int) -> tuple[str, ...]:
-        """Names of the parts of sample `i`."""
+        """Returns the names of the parts of sample `i`."""
         shard, row = self._locate(i)
-        return tuple(name for name, place in zip(shard.names, shard.places[row], strict=True) if place[0] >= 0)
+        return tuple(shard.parts(row))
 
     def read(self, i: int, part: str) -> bytes:
-        """Bytes of one part of sample `i`."""
+        """Returns the bytes of one part of sample `i`."""
         shard, row = self._locate(i)
-        if part not in self.parts(i):
+        location = shard.parts(row).get(part)
+        if location is None:
             raise DataError(f"sample '{self.keys[i]}' of {shard.path} has no part '{part}', only {self.parts(i)}")
-        offset, size, checksum = (int(value) for value in shard.places[row, shard.names.index(part)])
-        content = self._files.cat_file(shard.path, start=offset, end=offset + size)
-        if len(content) != size or zlib.crc32(content) != checksum:
+        end = location.offset + location.size
+        try:
+            content = self._files.cat_file(shard.path, start=location.offset, end=end)
+        except OSError as error:
+            raise DataError(f"{shard.path} cannot be read: {os_error_text(error)}") from error
+        if len(content) != location.size or zlib.crc32(content) != location.crc32:
             raise DataError(f"'{self.keys[i]}.{part}' in {shard.path} is damaged; make that shard again")
         return content
 
     def __getstate__(self) -> dict[str, Any]:
         # File systems are made anew in each process: some are not fork safe.
-        return {name: value for name, value in vars(self).items() if name not in ("_files", "_root")}
+        return {name: value for name, value in vars(self).items() if name != "_file_system"}
 
     @cached_property
+    def _file_system(self) -> tuple[Any, str]:
+        """Returns the fsspec file system and the folder's path in it."""
+        from fsspec.core import url_to_fs
+
+        try:
+            return url_to_fs(self.folder)
+        except (ValueError, ImportError) as error:
+            raise DataError(f"{self.folder} cannot be opened ({error}); give a folder or a URL of fsspec") from error
+
+    @property
     def _files(self) -> Any:
-        from fsspec.core import url_to_fs
+        return self._file_system[0]
 
-        return url_to_fs(self.folder)[0]
+    def _shard_paths(self) -> list[str]:
+        root = self._file_system[1]
+        if root.endswith(".tar") and self._files.isfile(root):
+            return [root]
+        return sorted(self._files.glob(f"{root}/*.tar"))
 
-    @cached_property
-    def _root(self) -> str:
-        from fsspec.core import url_to_fs
-
-        return url_to_fs(self.folder)[1]
+    def _check_keys(self) -> None:
+        if len(self.positions) == len(self.keys):
+            return
+        key, count = Counter(self.keys).most_common(1)[0]
+        paths = [shard.path for shard in self.shards if key in shard.keys]
+        raise DataError(
+            f"the key '{key}' occurs {count} times in {self.folder}, first in {paths[0]} and {paths[1]}; "
+            "give every sample a key of its own"
+        )
 
     def _locate(self, i: int) -> tuple[ShardIndex, int]:
+        """Returns the shard of sample `i` and its row there."""
         if not 0 <= i < len(self):
             raise IndexError(f"sample {i} of {len(self)}")
         number = int(np.searchsorted(self._starts, i, side="right")) - 1
         return self.shards[number], i - int(self._starts[number])
 
     def _index(self, path: str) -> ShardIndex:
+        if self._files.info(path)["type"] != "file":
+            raise DataError(f"{path} is no regular file, expected a tar file")
         beside = path.removesuffix(".tar") + ".npz"
         if self._files.exists(beside):
-            index = _read_index(path, self._files.cat_file(beside))
+            index = read_index(path, self._files.cat_file(beside))
         else:
             with self._files.open(path) as file:
-                index = _scan(path, file)
-        end = int((index.places[..., 0] + index.places[..., 1]).max(initial=0))
+                index = scan_tar(path, file)
         size = self._files.size(path)
-        if size < end:
-            raise DataError(f"{path} is truncated: {size} bytes, expected at least {end}; make that shard again")
+        if size < index.end:
+            raise DataError(f"{path} is truncated: {size} bytes, expected at least {index.end}; make that shard again")
         return index
 
 
-def _write_index(path: Path, rows: list[tuple[str, dict[str, tuple[int, int, int]]]]) -> None:
-    names = sorted({name for _, places in rows for name in places})
-    table = np.array([[places.get(name, (-1, 0, 0)) for name in names] for _, places in rows], dtype=np.int64)
-    with atomic_file(path) as partial:
-        np.savez(partial, keys=np.array([key for key, _ in rows]), names=np.array(names), places=table)
+class ShardWriter:
+    """Appends samples to the shards of a local folder; one process at a time.
+
+    Use as a context manager: leaving it, also by an error or Ctrl-C, writes the samples of the last shard, and the next
+    writer fills that shard up. So the bytes of a folder do not depend on where its writing was interrupted or killed.
+    `keys` says which samples the folder already holds, for a caller that resumes.
+    """
+
+    def __init__(self, folder: str | Path, samples_per_shard: int = 64) -> None:
+        self.folder = Path(folder)
+        self.samples_per_shard = samples_per_shard
+        self.keys: set[str] = set()
+        self._number = 0
+        self._samples: dict[str, dict[str, bytes]] = {}
+        """Of the shard that is being filled, in memory: a tar file appears whole or not at all."""
+        self._is_changed = False
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "ShardWriter":
+        with self._stack:
+            self._stack.enter_context(exclusive_output(self.folder))
+            self._open()
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._stack:
+            self.finish_shard()
+
+    def write(self, key: str, parts: Mapping[str, bytes]) -> None:
+        """Appends one sample. Raises DataError for a key that is taken or that tar readers would split differently."""
+        if split_member_name(f"{key}.x") != (key, "x"):
+            raise DataError(f"a sample key has a name without '.' behind its folders, got '{key}'")
+        if key in self.keys:
+            raise DataError(f"sample '{key}' is already in {self.folder}; keys must differ")
+        self.keys.add(key)
+        self._samples[key] = dict(sorted(parts.items()))
+        self._is_changed = True
+        if len(self._samples) == self.samples_per_shard:
+            self.finish_shard()
+
+    def finish_shard(self) -> None:
+        """Writes the samples since the last full shard; does nothing where there are none. Raises OutputError."""
+        samples, self._samples = self._samples, {}
+        if not samples or not self._is_changed:
+            return
+        self._is_changed = False
+        path = self._shard_path(self._number)
+        # A shard without an index is read through, one with an old index is damaged.
+        path.with_suffix(".npz").unlink(missing_ok=True)
+        with atomic_file(path) as partial:
+            index = _write_tar(partial, samples)
+        write_index(path.with_suffix(".npz"), index)
+        self._number += 1
+
+    def _open(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for leftover in self.folder.glob(".*.partial.*"):
+                leftover.unlink()
+        except OSError as error:
+            raise OutputError(
+                f"the folder {self.folder} cannot be used: {os_error_text(error)}; choose another"
+            ) from error
+        present = ShardSet(self.folder, allow_empty=True)
+        self.keys = set(present.keys)
+        numbers = {int(match[1]): shard for shard in present.shards if (match := _match_shard(shard.path))}
+        self._number = max(numbers, default=-1) + 1
+        if not numbers:
+            return
+        last = numbers[self._number - 1]
+        index_path = self._shard_path(self._number - 1).with_suffix(".npz")
+        if not index_path.exists():
+            write_index(index_path, last)
+        if len(last.keys) < self.samples_per_shard:
+            self._number -= 1
+            for key in last.keys:
+                i = present.positions[key]
+                self._samples[key] = {part: present.read(i, part) for part in present.parts(i)}
+
+    def _shard_path(self, number: int) -> Path:
+        return self.folder / f"shard-{number:06d}.tar"
 
 
-def _read_index(path: str, content: bytes) -> ShardIndex:
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as data:
-            keys, names, places = data["keys"], data["names"], data["places"]
-    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"the index beside {path} is damaged ({error}); delete it to have the tar scanned") from None
-    return ShardIndex(path=path, keys=tuple(map(str, keys)), names=tuple(map(str, names)), places=places)
+def _match_shard(path: str) -> re.Match[str] | None:
+    return _SHARD_NAME.fullmatch(PurePosixPath(path).name)
 
 
-def _scan(path: str, file: Any) -> ShardIndex:
-    rows: dict[str, dict[str, tuple[int, int, int]]] = {}
-    try:
-        with tarfile.open(fileobj=file) as tar:
-            for member in tar:
-                content = tar.extractfile(member)
-                if content is None:
-                    continue
-                key, _, name = Path(member.name).name.partition(".")
-                rows.setdefault(key, {})[name] = (member.offset_data, member.size, zlib.crc32(content.read()))
-            # tarfile takes an archive that ends inside a header for complete.
-            if file.seek(0, io.SEEK_END) - tar.offset < BLOCK:
-                raise EOFError("it lacks the closing blocks")
-    except (tarfile.TarError, EOFError) as error:
-        raise DataError(f"{path} is no whole tar file ({error}); make that shard again") from None
-    names = tuple(sorted({name for places in rows.values() for name in places}))
-    table = [[places.get(name, (-1, 0, 0)) for name in names] for places in rows.values()]
-    places = np.array(table, dtype=np.int64).reshape(len(rows), len(names), 3)
-    return ShardIndex(path=path, keys=tuple(rows), names=names, places=places)
+def _write_tar(path: Path, samples: Mapping[str, Mapping[str, bytes]]) -> ShardIndex:
+    """Writes a tar file that depends on nothing but the samples, and returns its index."""
+    locations: dict[str, dict[str, PartLocation]] = {}
+    # Like USTAR, with extra headers only for long names and for letters beyond ASCII.
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        for key, parts in samples.items():
+            locations[key] = {}
+            for name, content in parts.items():
+                header = tarfile.TarInfo(f"{key}.{name}")
+                header.size = len(content)
+                tar.addfile(header, io.BytesIO(content))
+                offset = tar.offset - -(-len(content) // TAR_BLOCK_BYTES) * TAR_BLOCK_BYTES
+                locations[key][name] = PartLocation(offset=offset, size=len(content), crc32=zlib.crc32(content))
+    return ShardIndex.from_samples(str(path), locations)

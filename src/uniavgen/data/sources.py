@@ -1,18 +1,20 @@
 """Where samples come from: shards, or a plain folder of speech."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from uniavgen.data.sample import Sample, read_sample
+from uniavgen.artifacts import parse_json, read_text
+from uniavgen.data.sample import Sample, parse_phones, read_sample
 from uniavgen.data.shards import ShardSet
 from uniavgen.data.words import word_times
 from uniavgen.errors import DataError, MediaError
 from uniavgen.media.audio import read_audio
 from uniavgen.timebase import ClipTiming
+
+SPEECH_INDEX = "index.jsonl"
 
 
 @runtime_checkable
@@ -20,25 +22,37 @@ class SampleSource(Protocol):
     """Samples in a fixed order, decoded one at a time."""
 
     @property
-    def keys(self) -> tuple[str, ...]: ...
+    def keys(self) -> tuple[str, ...]:
+        """Returns the keys of all samples, each once."""
+        ...
 
-    def read(self, key: str) -> Sample: ...
+    def read(self, key: str) -> Sample:
+        """Decodes one sample. Raises DataError where it cannot be used."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardSource:
-    """Samples of a folder of shards, as `uniavgen synth` writes it."""
+    """Samples of a folder of shards, as `uniavgen synth` and others write them."""
 
     shards: ShardSet
     timing: ClipTiming
+    with_video: bool = True
+    """False leaves frames out, for features of speech alone."""
 
     @property
     def keys(self) -> tuple[str, ...]:
         return self.shards.keys
 
     def read(self, key: str) -> Sample:
-        """Decode one sample; DataError where it is damaged."""
-        return read_sample(self.shards, self.shards.positions[key], self.timing.base)
+        """Decodes one sample, its video no further than the clip's length."""
+        return read_sample(
+            self.shards,
+            self.shards.positions[key],
+            self.timing.base,
+            max_frames=self.timing.num_frames,
+            with_video=self.with_video,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +70,7 @@ class SpeechFolder:
         return tuple(self._entries)
 
     def read(self, key: str) -> Sample:
-        """Decode one utterance; DataError where its sound is missing or damaged."""
+        """Decodes one utterance."""
         entry = self._entries[key]
         path = self.folder / "opus" / f"{key}.opus"
         try:
@@ -69,30 +83,39 @@ class SpeechFolder:
             caption="",
             speaker=entry["voice"],
             waveform=waveform,
-            words=word_times(entry["text"], [(s, a, b) for s, a, b in entry["phones"]]),
+            words=word_times(entry["text"], entry["phones"]),
         )
 
     @cached_property
-    def _entries(self) -> dict[str, dict]:
-        index = self.folder / "index.jsonl"
-        if not index.is_file():
-            raise DataError(f"{self.folder} has no index.jsonl; give a folder of shards or of speech")
-        return {entry["id"]: entry for entry in self._parsed(index) if self._fits(entry)}
+    def _entries(self) -> dict[str, dict[str, Any]]:
+        index = self.folder / SPEECH_INDEX
+        entries: dict[str, dict[str, Any]] = {}
+        for number, entry in self._parsed(index):
+            if entry["id"] in entries:
+                raise DataError(f"{index} line {number} has the id '{entry['id']}' again; give every utterance its own")
+            entries[entry["id"]] = entry
+        return {key: entry for key, entry in entries.items() if self._fits(entry)}
 
-    def _parsed(self, index: Path) -> Iterator[dict]:
-        for number, line in enumerate(index.read_text(encoding="utf-8").splitlines(), start=1):
-            try:
-                yield json.loads(line)
-            except ValueError as error:
-                raise DataError(f"{index} line {number} is not JSON ({error}); copy it again") from None
+    def _parsed(self, index: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yields line numbers and entries. Raises DataError where one is no utterance."""
+        for number, line in enumerate(read_text(index).split("\n"), start=1):
+            if not line.strip():
+                continue
+            origin = f"{index} line {number}"
+            entry = parse_json(line, origin, remedy="copy it again")
+            for name in ("id", "text", "voice"):
+                if not isinstance(entry.get(name), str) or not entry[name].strip():
+                    raise DataError(f"{origin} has {entry.get(name)!r} as its {name}, expected a text; copy it again")
+            entry["phones"] = parse_phones(origin, entry.get("phones"))
+            yield number, entry
 
-    def _fits(self, entry: dict) -> bool:
+    def _fits(self, entry: dict[str, Any]) -> bool:
         spoken = [end for symbol, _, end in entry["phones"] if symbol.isalpha()]
         return bool(spoken) and spoken[-1] <= self.timing.duration_s
 
 
-def open_source(folder: str | Path, timing: ClipTiming) -> SampleSource:
-    """Shards or speech, by what the folder holds."""
-    if (Path(folder) / "index.jsonl").is_file():
+def open_source(folder: str | Path, timing: ClipTiming, with_video: bool = True) -> SampleSource:
+    """Opens shards or speech, by what the folder holds. Raises DataError where it is neither or holds a key twice."""
+    if (Path(folder) / SPEECH_INDEX).is_file():
         return SpeechFolder(folder=Path(folder), timing=timing)
-    return ShardSource(shards=ShardSet(str(folder)), timing=timing)
+    return ShardSource(shards=ShardSet(folder), timing=timing, with_video=with_video)

@@ -3,9 +3,7 @@
 import logging
 from dataclasses import dataclass
 
-from uniavgen.codecs.speech_symbols import SpeechSymbols
-from uniavgen.codecs.spoken_english import spoken_english
-from uniavgen.codecs.typography import is_latin, plain_typography
+from uniavgen.codecs.speech_normalization import check_symbols, normalize_speech
 from uniavgen.errors import ConfigError
 from uniavgen.flow.guidance import GuidancePlan
 from uniavgen.inference.inputs import ModelInputs, prepare_inputs
@@ -57,7 +55,8 @@ def prepare_request(request: Request, model: ModelSpec) -> PreparedRequest:
     speech, voice_text = (
         normalize_speech(text, model.symbols, request.verbatim) for text in (request.speech, request.voice_text)
     )
-    check_symbols(speech, voice_text, model.symbols)
+    for text, name in ((speech, "speech"), (voice_text, "voice text")):
+        check_symbols(text, name, model.symbols)
     sampling = model.sampling.with_overrides(request.sampling)
     guidance = sampling.plan(request.task)
     _check_skipped_layers(sampling, guidance, model.num_layers)
@@ -75,29 +74,6 @@ def prepare_request(request: Request, model: ModelSpec) -> PreparedRequest:
         speech=speech,
         voice_text=voice_text,
     )
-
-
-def normalize_speech(text: str, symbols: SpeechSymbols, verbatim: bool = False) -> str:
-    """Returns what is said: plain characters where the vocabulary lacks typographic ones, figures as English words.
-
-    verbatim: leaves figures, signs and abbreviations as they are written.
-    """
-    known = symbols.get_vocab()
-    text = plain_typography(" ".join(text.split()), known)
-    if not verbatim and is_latin(text):
-        text = plain_typography(spoken_english(text), known)
-    return " ".join(text.split())
-
-
-def check_symbols(speech: str, voice_text: str, symbols: SpeechSymbols) -> None:
-    """Raises ConfigError for characters that a model with these symbols cannot say."""
-    for name, text in (("speech", speech), ("voice text", voice_text)):
-        unknown = symbols.unknown_characters(text)
-        if unknown:
-            shown = " ".join(repr(symbol) for symbol in unknown)
-            raise ConfigError(
-                f"the {name} has characters this model cannot say: {shown}; spell them out or leave them out"
-            )
 
 
 def _check_skipped_layers(sampling: SamplingConfig, guidance: GuidancePlan, num_layers: int) -> None:

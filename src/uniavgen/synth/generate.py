@@ -16,7 +16,12 @@ from uniavgen.synth.speech import RecordedSpeech, SpeechSource, check_split
 from uniavgen.synth.world import SpokenClip, SyntheticWorld
 from uniavgen.timebase import Timebase
 
-Made = TypeVar("Made")
+Clip = TypeVar("Clip", RenderedClip, SpokenClip)
+
+MAX_FRAMES = 9601
+"""Ten minutes at 16 frames a second. [ours]"""
+MAX_JOBS = 256
+MAX_PEOPLE_PER_VOICE = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +45,10 @@ class WorldSettings:
 
     def __post_init__(self) -> None:
         check_split(self.split)
+        if not 1 <= self.num_frames <= MAX_FRAMES:
+            raise ConfigError(f"clips have 1 to {MAX_FRAMES} frames, got {self.num_frames}")
+        if not 1 <= self.people_per_voice <= MAX_PEOPLE_PER_VOICE:
+            raise ConfigError(f"1 to {MAX_PEOPLE_PER_VOICE} people share a voice, got {self.people_per_voice}")
         if not 32 <= self.size <= 1024 or self.size % 2:
             raise ConfigError(f"clips are 32 to 1024 pixels a side and even, got {self.size}")
         if not 0 <= self.movement <= 2:
@@ -57,6 +66,12 @@ def open_speech(settings: WorldSettings) -> SpeechSource:
     if settings.source == "kokoro":
         return KokoroSpeech(find_voices(settings.voices), settings.split)
     return FliteSpeech(settings.split)
+
+
+def check_jobs(jobs: int) -> None:
+    """Raises ConfigError unless `jobs` processes can be started."""
+    if not 1 <= jobs <= MAX_JOBS:
+        raise ConfigError(f"the work is done by 1 to {MAX_JOBS} processes, got {jobs}")
 
 
 def check_material(settings: WorldSettings) -> None:
@@ -89,14 +104,16 @@ def speak(seed: int, numbers: Iterable[int], settings: WorldSettings, jobs: int 
 
 
 def _run_jobs(
-    make: Callable[[SyntheticWorld, int, int], Made],
+    make: Callable[[SyntheticWorld, int, int], Clip],
     seed: int,
     numbers: Iterable[int],
     settings: WorldSettings,
     jobs: int,
-) -> Iterator[Made]:
-    if jobs < 1:
-        raise ConfigError(f"at least one process is needed, got {jobs}")
+) -> Iterator[Clip]:
+    numbers = list(numbers)
+    check_jobs(jobs)
+    if not numbers:
+        return
     if jobs == 1:
         world = open_world(settings)
         for number in numbers:
@@ -108,8 +125,8 @@ def _run_jobs(
 
 
 def _make_in_worker(
-    make: Callable[[SyntheticWorld, int, int], Made], seed: int, settings: WorldSettings, number: int
-) -> Made:
+    make: Callable[[SyntheticWorld, int, int], Clip], seed: int, settings: WorldSettings, number: int
+) -> Clip:
     return make(_world_of_process(settings), seed, number)
 
 

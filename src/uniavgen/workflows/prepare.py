@@ -1,67 +1,207 @@
-"""Encodes a data set once, by the frozen codecs, into the features that training reads; resumes where it stopped."""
+"""Encodes a data set once, by the frozen codecs, into the features that training reads; resumes where it stopped.
+
+Samples that cannot be used are left out and listed with their reasons in `skipped.jsonl` beside the features.
+"""
 
 import hashlib
+import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from uniavgen.artifacts import record_settings
+from uniavgen.artifacts import checksum, record_settings, write_text
+from uniavgen.codecs.speech_symbols import SpeechSymbols
 from uniavgen.codecs.video_vae import VideoCodec
 from uniavgen.data.extract import FeatureExtractor, empty_caption_parts
-from uniavgen.data.features import EMPTY_CAPTION
+from uniavgen.data.features import EMPTY_CAPTION, Features, FeatureSet
+from uniavgen.data.sample import Sample
 from uniavgen.data.shards import ShardWriter
 from uniavgen.data.sources import open_source
-from uniavgen.errors import DataError
+from uniavgen.data.transcript import cut_transcript, normalize_transcript
+from uniavgen.errors import ConfigError, DataError
 from uniavgen.models.config import TransformerConfig
 from uniavgen.timebase import ClipTiming
 from uniavgen.workflows.load_codecs import load_codecs
+from uniavgen.workflows.vocabulary import load_speech_symbols
 
 SETTINGS_FILE: Final = "features.json"
+SKIPPED_FILE: Final = "skipped.jsonl"
+MAX_FRAMES: Final = 9601
+"""Ten minutes at 16 frames a second. [ours]"""
 _HASHED_BYTES: Final = 1 << 20
+_MAX_OVERRUN_S: Final = 0.5
+"""Audio behind a clip's end that may be silence. [ours]"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSettings:
+    """What features are made of, besides the model's sizes and the codecs."""
+
+    num_frames: int = 81
+    """Pixel frames of a clip, 1 + 4n; longer clips are cut."""
+    vocabulary: Path | None = None
+    """File of the model's speech symbols, one a line; None for printable ASCII."""
+    verbatim: bool = False
+    """Leaves figures, signs and abbreviations in transcripts as they are written."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.num_frames <= MAX_FRAMES:
+            raise ConfigError(f"a clip has 1 to {MAX_FRAMES} frames, got {self.num_frames}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkippedSample:
+    """A sample that is left out of the features."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedFeatures:
+    """What a folder of features holds of a data set."""
+
+    num_clips: int
+    skipped: tuple[SkippedSample, ...]
+    num_overlong: int
+    """New clips that were cut although the times of their words are unknown: their transcript may say too much."""
 
 
 def prepare_features(
     data: Path,
     folder: Path,
     model: TransformerConfig,
+    settings: FeatureSettings,
     *,
     codecs: Path | None = None,
-    num_frames: int = 81,
     device: str = "cpu",
     limit: int | None = None,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
-) -> int:
-    """Encodes the clips of `data` into feature shards in `folder` and returns how many clips those hold of it.
+) -> PreparedFeatures:
+    """Encodes the clips of `data` into feature shards in `folder`.
 
     Args:
-        data: folder of shards, or of speech with an index.jsonl.
+        data: folder of shards, one shard, or a folder of speech with an index.jsonl.
         codecs: model folder with vae, text_encoder and tokenizer; None prepares speech alone.
-        limit: number of clips to take; None takes all.
-        on_progress: called with the counts of finished and of all clips.
+        limit: number of samples to take; None takes all.
+        on_progress: called with the counts of finished and of all samples.
 
-    Raises DataError where the folder holds features of other codecs or another length.
+    Raises DataError where a key occurs twice, no clip can be used, or the folder holds features of other codecs,
+    symbols or another length. Samples that cannot be used for themselves are skipped.
     """
-    timing = model.timebase.clip(num_frames)
-    source = open_source(data, timing)
+    if limit is not None and limit < 1:
+        raise ConfigError(f"the limit is at least 1, got {limit}")
+    timing = model.timebase.clip(settings.num_frames)
+    symbols = load_speech_symbols(settings.vocabulary, model.audio.speech.num_symbols)
+    source = open_source(data, timing, with_video=codecs is not None)
     keys = source.keys[:limit]
-    extract = _build_extractor(timing, model.video.patch[1], codecs, device)
+    if not keys:
+        raise DataError(f"{data} holds no sample of {settings.num_frames} frames; give shards or speech")
     with ShardWriter(folder) as writer:
-        settings = folder / SETTINGS_FILE
-        if not writer.keys:
-            settings.unlink(missing_ok=True)
-        elif not settings.is_file():
-            raise DataError(f"{folder} holds shards but no {SETTINGS_FILE}; name another --out or delete it")
-        record_settings(
-            settings, {"num_frames": num_frames, "patch": extract.patch, "codecs": _fingerprint_codecs(codecs)}
+        recorded = _recorded_settings(settings, model, codecs)
+        _check_settings(folder, recorded, has_features=bool(writer.keys))
+        encoder = _ClipEncoder(
+            extract=_build_extractor(timing, model.video.patch[1], codecs, device),
+            symbols=symbols,
+            verbatim=settings.verbatim,
         )
-        if extract.caption is not None and EMPTY_CAPTION not in writer.keys:
-            writer.write(EMPTY_CAPTION, empty_caption_parts(extract.caption))
-        missing = [key for key in keys if key not in writer.keys]
+        encoder.frame_size = _stored_frame_size(folder, encoder.extract)
+        skipped: list[SkippedSample] = []
+        missing = [key for key in keys if key == EMPTY_CAPTION or key not in writer.keys]
         on_progress(len(keys) - len(missing), len(keys))
         for done, key in enumerate(missing, start=len(keys) - len(missing) + 1):
-            writer.write(key, extract(source.read(key)).to_parts())
+            try:
+                features = encoder(key, source.read)
+            except DataError as error:
+                skipped.append(SkippedSample(key=key, reason=str(error)))
+            else:
+                if not writer.keys:
+                    record_settings(folder / SETTINGS_FILE, recorded)
+                    if encoder.extract.caption is not None:
+                        writer.write(EMPTY_CAPTION, empty_caption_parts(encoder.extract.caption))
+                writer.write(key, features.to_parts())
             on_progress(done, len(keys))
-    return len(keys)
+    _write_skipped(folder, skipped)
+    num_clips = len(keys) - len(skipped)
+    if not num_clips:
+        raise DataError(f"none of the {len(keys)} samples in {data} can be used, first {skipped[0].reason}")
+    return PreparedFeatures(num_clips=num_clips, skipped=tuple(skipped), num_overlong=encoder.num_overlong)
+
+
+@dataclass(kw_only=True)
+class _ClipEncoder:
+    """Reads and encodes the clips of one folder of features, which all have one frame size."""
+
+    extract: FeatureExtractor
+    symbols: SpeechSymbols
+    verbatim: bool
+    frame_size: tuple[int, int] | None = None
+    """Height and width of the first clip's frames."""
+    num_overlong: int = 0
+
+    def __call__(self, key: str, read: Callable[[str], Sample]) -> Features:
+        """Returns the features of a sample. Raises DataError where it cannot be used."""
+        if key == EMPTY_CAPTION:
+            raise DataError(f"the key '{key}' is taken by the features of the empty caption; rename the sample")
+        sample = normalize_transcript(read(key), self.symbols, self.verbatim)
+        sample = cut_transcript(sample, float(self.extract.timing.duration_s))
+        size = None if sample.frames is None else (sample.frames.shape[1], sample.frames.shape[2])
+        if self.frame_size is not None and size is not None and size != self.frame_size:
+            (height, width), (first_height, first_width) = size, self.frame_size
+            raise DataError(
+                f"sample '{key}' is {width}x{height} px, the clips before are {first_width}x{first_height} px; resize "
+                "it, or prepare each size into a folder of its own"
+            )
+        features = self.extract(sample)
+        self.frame_size = self.frame_size or size
+        duration_s = len(sample.waveform) / self.extract.timing.base.sample_rate_hz
+        self.num_overlong += not sample.words and duration_s > self.extract.timing.duration_s + _MAX_OVERRUN_S
+        return features
+
+
+def _recorded_settings(settings: FeatureSettings, model: TransformerConfig, codecs: Path | None) -> dict[str, Any]:
+    """Returns what the features of a folder depend on; settings that came later are left out at their defaults."""
+    recorded: dict[str, Any] = {
+        "num_frames": settings.num_frames,
+        "patch": model.video.patch[1],
+        "codecs": _fingerprint_codecs(codecs),
+    }
+    if settings.vocabulary is not None:
+        recorded["vocabulary"] = checksum(settings.vocabulary)
+    if settings.verbatim:
+        recorded["verbatim"] = True
+    return recorded
+
+
+def _check_settings(folder: Path, recorded: dict[str, Any], has_features: bool) -> None:
+    """Raises DataError where a folder that holds features was made with other settings."""
+    path = folder / SETTINGS_FILE
+    if not has_features:
+        path.unlink(missing_ok=True)
+    elif not path.is_file():
+        raise DataError(f"{folder} holds shards but no {SETTINGS_FILE}; name another --out or delete it")
+    else:
+        record_settings(path, recorded)
+
+
+def _stored_frame_size(folder: Path, extract: FeatureExtractor) -> tuple[int, int] | None:
+    """Returns height and width of the frames of which a folder holds features; None where it holds none of video."""
+    if extract.video is None or not any(folder.glob("*.tar")):
+        return None
+    stored = FeatureSet(folder)
+    latents = stored[0].latents if len(stored) else None
+    stride = extract.video.spatial_stride
+    return None if latents is None else (latents.shape[2] * stride, latents.shape[3] * stride)
+
+
+def _write_skipped(folder: Path, skipped: list[SkippedSample]) -> None:
+    """Writes a line of JSON for each sample that was left out; no file where there is none."""
+    if skipped:
+        rows = [json.dumps({"key": sample.key, "reason": sample.reason}) for sample in skipped]
+        write_text(folder / SKIPPED_FILE, "\n".join(rows) + "\n")
+    else:
+        (folder / SKIPPED_FILE).unlink(missing_ok=True)
 
 
 def _fingerprint_codecs(folder: Path | None) -> str:

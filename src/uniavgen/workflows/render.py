@@ -6,16 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
-from uniavgen.artifacts import record_settings
+from uniavgen.artifacts import exclusive_output, record_settings
 from uniavgen.data.shards import ShardWriter
 from uniavgen.errors import ConfigError
 from uniavgen.media.image import write_image
 from uniavgen.synth import RenderedClip, WorldSettings, check_material, generate, speak
-from uniavgen.synth.generate import open_speech
+from uniavgen.synth.generate import check_jobs, open_speech
 from uniavgen.synth.packing import pack_clip, pack_spoken_clip
 from uniavgen.synth.recording import Recorder
 
 CLIPS_PER_SHARD = 50
+MAX_CLIPS = 10_000_000
+MAX_SEED = 2**32
 PREVIEW = "preview.png"
 _PREVIEW_ROWS, _PREVIEW_FRAMES = 12, 8
 _FOLDERS = {"heads", "voices", "speech"}
@@ -40,24 +42,26 @@ def render_clips(
     With `sound_only` nothing is drawn, which is far quicker and enough to train the audio branch. Raises DataError or
     ConfigError where material is missing or the folder was made with other settings.
     """
+    if not 1 <= num_clips <= MAX_CLIPS or not 0 <= seed < MAX_SEED:
+        raise ConfigError(
+            f"a world has 1 to {MAX_CLIPS} clips and a seed from 0 to {MAX_SEED - 1}, got {num_clips} and {seed}"
+        )
+    check_jobs(jobs)
     check_material(settings)
-    writer = ShardWriter(folder, samples_per_shard=CLIPS_PER_SHARD)
     recorded = {name: value for name, value in asdict(settings).items() if name not in _FOLDERS}
-    record_settings(folder / "world.json", {"seed": seed, **recorded, **({"sound_only": True} if sound_only else {})})
-    missing = [number for number in range(num_clips) if _key(seed, number) not in writer.keys]
-    on_progress(num_clips - len(missing), num_clips)
-    if not missing:
-        return
-    if sound_only:
-        packed = map(pack_spoken_clip, speak(seed, missing, settings, jobs))
-    else:
-        packed = _pack_with_preview(generate(seed, missing, settings, jobs), missing, folder)
-    # The writer is no context manager here: an unfinished shard is dropped when something stops the work, so that a
-    # second run gives the same bytes.
-    for done, (number, parts) in enumerate(zip(missing, packed, strict=True), start=1):
-        writer.write(_key(seed, number), parts)
-        on_progress(num_clips - len(missing) + done, num_clips)
-    writer.finish_shard()
+    with ShardWriter(folder, samples_per_shard=CLIPS_PER_SHARD) as writer:
+        record_settings(
+            folder / "world.json", {"seed": seed, **recorded, **({"sound_only": True} if sound_only else {})}
+        )
+        missing = [number for number in range(num_clips) if _key(seed, number) not in writer.keys]
+        on_progress(num_clips - len(missing), num_clips)
+        if sound_only:
+            packed = map(pack_spoken_clip, speak(seed, missing, settings, jobs))
+        else:
+            packed = _pack_with_preview(generate(seed, missing, settings, jobs), missing, folder)
+        for done, (number, parts) in enumerate(zip(missing, packed, strict=True), start=1):
+            writer.write(_key(seed, number), parts)
+            on_progress(num_clips - len(missing) + done, num_clips)
 
 
 def record_speech(
@@ -75,14 +79,16 @@ def record_speech(
     """
     if settings.source == "made":
         raise ConfigError("speech is made by kokoro or flite, got 'made'; name one with --source")
+    check_jobs(jobs)
     recorder = Recorder(folder=folder, source=open_speech(settings), seed=seed)
-    record_settings(folder / "speech.json", {"seed": seed, "source": settings.source, "split": settings.split})
-    num_recorded = len(recorder.recorded_ids())
-    total = max(num_utterances, num_recorded)
-    on_progress(num_recorded, total)
-    for done, _ in enumerate(recorder.record(num_utterances, jobs), start=num_recorded + 1):
-        on_progress(done, total)
-    return len(recorder.recorded_ids())
+    with exclusive_output(folder):
+        record_settings(folder / "speech.json", {"seed": seed, "source": settings.source, "split": settings.split})
+        num_recorded = len(recorder.recorded_ids())
+        total = max(num_utterances, num_recorded)
+        on_progress(num_recorded, total)
+        for done, _ in enumerate(recorder.record(num_utterances, jobs), start=num_recorded + 1):
+            on_progress(done, total)
+        return len(recorder.recorded_ids())
 
 
 def _key(seed: int, number: int) -> str:

@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from uniavgen.codecs.speech_symbols import SpeechSymbols
 from uniavgen.data.sample import read_sample
 from uniavgen.data.shards import ShardSet
 from uniavgen.errors import ConfigError
@@ -30,6 +29,7 @@ from uniavgen.training.randomness import default_generator
 from uniavgen.training.stage import StageRun, build_stage_run, build_training_data
 from uniavgen.training.state import checkpoints, restore
 from uniavgen.workflows.load_codecs import load_codecs
+from uniavgen.workflows.vocabulary import load_speech_symbols
 
 NUM_SAMPLED_CLIPS = 2
 SAMPLED_CLIP_STEPS = 20
@@ -50,11 +50,12 @@ def prepare_stage(
     vocabulary: file of the model's speech symbols, one a line; None for printable ASCII. Raises ConfigError where
     settings do not fit together or `out` holds a run already, DataError and CheckpointError for what cannot be read.
     """
-    symbols = _speech_symbols(vocabulary, config)
+    symbols = load_speech_symbols(vocabulary, config.model.audio.speech.num_symbols)
     saved = checkpoints(out / "checkpoints")
     if saved and not resume:
         raise ConfigError(f"{out} already holds {saved[-1].name}; add --resume to go on, or use another --out")
     training_data = build_training_data(config, data, symbols.encode)
+    training_data.check_transcripts(symbols.unknown_characters)
     with default_generator(torch.Generator().manual_seed(config.train.seed)):
         model = UniAVGenTransformer.from_settings(config.model)
     for source in init:
@@ -121,15 +122,3 @@ def held_out_sampler(shards: Path, codecs: Path) -> ClipSampler:
         return clips
 
     return sample_clips
-
-
-def _speech_symbols(vocabulary: Path | None, config: TrainConfig) -> SpeechSymbols:
-    """Returns the symbols of the texts to train on; raises ConfigError where the model has another number of them."""
-    symbols = SpeechSymbols.of() if vocabulary is None else SpeechSymbols.from_vocabulary(vocabulary)
-    count, expected = len(symbols.symbols()), config.model.audio.speech.num_symbols
-    if count != expected:
-        raise ConfigError(
-            f"the model has {expected} speech symbols, {vocabulary or 'printable ASCII'} has {count}; give the model's "
-            "own --vocab, or a model of that many"
-        )
-    return symbols

@@ -7,33 +7,48 @@ import typer
 
 
 def prepare(
-    data: Annotated[Path, typer.Option(help="Folder of shards (uniavgen synth), or of speech with an index.jsonl.")],
+    data: Annotated[Path, typer.Option(help="Shards (*.tar) as of uniavgen synth, or speech with an index.jsonl.")],
     out: Annotated[Path, typer.Option(help="Folder for the feature shards; a second run goes on where it stopped.")],
     model: Annotated[str, typer.Option(help="Preset or YAML file of the transformer's sizes.")] = "nano/model",
     parts: Annotated[
         Path | None,
         typer.Option(help="Model folder with vae, text_encoder and tokenizer; none for speech alone."),
     ] = None,
-    num_frames: Annotated[int, typer.Option(help="Pixel frames a clip, 1 + 4n.")] = 81,
+    vocab: Annotated[
+        Path | None, typer.Option(help="The model's speech symbols, one a line; printable ASCII if left out.")
+    ] = None,
+    verbatim: Annotated[
+        bool, typer.Option("--verbatim", help="Leave figures and abbreviations in transcripts as they are written.")
+    ] = False,
+    num_frames: Annotated[int, typer.Option(min=1, help="Pixel frames a clip, 1 + 4n.")] = 81,
     device: Annotated[str, typer.Option(help="Where the codecs run: cpu, cuda, cuda:1 ...")] = "cpu",
-    limit: Annotated[int | None, typer.Option(help="Take only the first so many clips.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Take only the first so many clips.")] = None,
 ) -> None:
     """Encode every clip once: video latents, mel, face mask on the token grid, caption features."""
     from uniavgen.apps.cli.progress import progress_bar
     from uniavgen.config import load
+    from uniavgen.distributed import check_device_name, select_device
     from uniavgen.models.config import TransformerConfig
-    from uniavgen.workflows.prepare import prepare_features
+    from uniavgen.workflows.prepare import SKIPPED_FILE, FeatureSettings, prepare_features
 
-    settings = load(TransformerConfig, [model])
+    check_device_name(device)
     with progress_bar("clip", "prepare") as on_progress:
-        count = prepare_features(
+        prepared = prepare_features(
             data,
             out,
-            settings,
+            load(TransformerConfig, [model]),
+            FeatureSettings(num_frames=num_frames, vocabulary=vocab, verbatim=verbatim),
             codecs=parts,
-            num_frames=num_frames,
-            device=device,
+            device=select_device(device),
             limit=limit,
             on_progress=on_progress,
         )
-    typer.echo(f"{count} clips are prepared in {out}")
+    typer.echo(f"{prepared.num_clips} clips are prepared in {out}")
+    if prepared.skipped:
+        count, first = len(prepared.skipped), prepared.skipped[0].reason
+        typer.echo(f"{count} samples are left out, reasons in {out / SKIPPED_FILE}; first: {first}", err=True)
+    if prepared.num_overlong:
+        typer.echo(
+            f"{prepared.num_overlong} clips were cut and their words have no times: transcripts may say too much",
+            err=True,
+        )
