@@ -3,7 +3,6 @@
 import io
 import re
 import tarfile
-import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import IO, Final, NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
-from uniavgen.artifacts import atomic_file, first_line
+from uniavgen.artifacts import atomic_file, decode_npz, first_line
 from uniavgen.errors import DataError
 
 TAR_BLOCK_BYTES: Final = 512
@@ -82,15 +81,10 @@ def write_index(path: Path, index: ShardIndex) -> None:
 
 def read_index(path: str, content: bytes) -> ShardIndex:
     """Reads the index that is stored beside the tar file `path`. Raises DataError where it is damaged."""
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as data:
-            keys, names, locations = data["keys"], data["names"], data["places"]
-        if locations.shape != (len(keys), len(names), 3) or locations.dtype != np.int64:
-            raise ValueError(f"places are {locations.dtype} of shape {locations.shape}")
-    except (ValueError, TypeError, OSError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(
-            f"the index beside {path} is damaged ({first_line(error)}); delete it to have the tar scanned"
-        ) from error
+    arrays = decode_npz(content, f"the index beside {path}")
+    keys, names, locations = (arrays.get(name, np.empty(0)) for name in ("keys", "names", "places"))
+    if locations.shape != (len(keys), len(names), 3) or locations.dtype != np.int64:
+        raise DataError(f"the index beside {path} is damaged; delete it to have the tar scanned")
     return ShardIndex(path=path, keys=tuple(map(str, keys)), names=tuple(map(str, names)), locations=locations)
 
 
