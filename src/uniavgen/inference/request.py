@@ -114,6 +114,10 @@ class Request:
                 raise ConfigError(f"the task '{self.task}' takes no {name}; leave it out or choose another task")
 
     def _check_texts(self) -> None:
+        for name in ("speech", "caption", "voice_text"):
+            if any("\ud800" <= letter <= "\udfff" for letter in getattr(self, name)):
+                # Half of a surrogate pair: what a byte of a command line that is no UTF-8 becomes.
+                raise ConfigError(f"the {name.replace('_', ' ')} holds bytes that are not UTF-8 text; write it anew")
         is_spoken = TASKS[self.task].audio is not ModalityRole.GIVEN
         if is_spoken and not self.speech.strip():
             raise ConfigError("the speech is empty; give the sentence to be said")

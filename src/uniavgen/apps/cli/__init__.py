@@ -2,6 +2,7 @@
 
 Errors that a user can mend are one sentence on stderr and exit code 2; --debug shows the traceback and causes before
 it. Ctrl-C is 130, and so is SIGTERM, which schedulers send before they kill. Neither leaves a half-written file.
+A reader that closes the pipe ends the command silently, as SIGPIPE does.
 """
 
 import logging
@@ -9,6 +10,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from types import FrameType
@@ -19,10 +21,11 @@ from typer.core import TyperCommand, TyperGroup
 
 import uniavgen
 from uniavgen.apps.cli.options import config_options
+from uniavgen.apps.cli.streams import ClosedPipeError, prepare_streams
 from uniavgen.cpu import configure_threads
-from uniavgen.errors import UniAVGenError
+from uniavgen.errors import OutputError, UniAVGenError
 
-USAGE, INTERRUPTED = 2, 130
+USAGE, INTERRUPTED, CLOSED_PIPE = 2, 130, 141
 
 # Command: module of this package and the function in it, and what the list of commands says about it.
 _COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -105,6 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line and returns the exit code."""
     if argv is None:
         signal.signal(signal.SIGTERM, _stop)
+        prepare_streams()
         configure_threads()
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     options = _RootOptions()
@@ -112,6 +116,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("uniavgen").addHandler(logging.lastResort or logging.StreamHandler())
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="uniavgen", standalone_mode=False, obj=options)
+        sys.stdout.flush()
+    except ClosedPipeError:
+        return CLOSED_PIPE
     except UniAVGenError as error:
         if options.debug:
             traceback.print_exception(error)
@@ -137,5 +144,7 @@ def _stop(_number: int, frame: FrameType | None) -> None:
 
 
 def _failed(sentence: str) -> int:
-    print(f"uniavgen: {' '.join(sentence.split())}", file=sys.stderr)
+    # Where nothing can be printed any more, the exit code says it.
+    with suppress(OutputError):
+        print(f"uniavgen: {' '.join(sentence.split())}", file=sys.stderr)
     return USAGE
