@@ -79,6 +79,11 @@ def test_plan_has_no_decoding_phase_for_a_given_modality(capsys, model):
     ("argv", "sentence"),
     [
         ("--vram 0", "memory of the GPU in GB, such as 24, got 0"),
+        ("--vram 1e308", "got 1e+308; it is above 0 and at most 10000"),
+        ("--vram 24 --num-frames 9999999999997", "num_frames must be 5 to 1025"),
+        ("--vram 24 --size 99999999999999999968x32", "1 to 4096 px"),
+        ("--vram 24 --size 320000x320000", "1 to 4096 px"),
+        (f"--vram 24 --model {'n' * 300}", "no model 'nnn"),
         ("--vram nan", "memory of the GPU in GB"),
         ("--vram abc", "--vram"),
         ("--vram 24 --device cpu", "--device is cpu, where everything stays"),

@@ -1,10 +1,11 @@
+import math
 from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from uniavgen.errors import MediaError, UniAVGenError
+from uniavgen.errors import ConfigError, MediaError, UniAVGenError
 from uniavgen.inference.inputs import prepare_inputs, resample
 from uniavgen.inference.request import Request
 from uniavgen.inference.resize import ResizeAndCrop, ResizeShortSide, resize
@@ -191,3 +192,39 @@ def test_inputs_of_impossible_length_or_shape(task, changes, text):
 def test_a_voice_may_be_longer_than_the_clip():
     prepared = prepare_inputs(replace(requests()[Task.REFERENCE_AUDIO], num_frames=17), BASE, SIZE)
     assert len(prepared.voice) == round(2.3 * RATE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"seed": -1}, "seed must be 0 to"),
+        ({"seed": 2**63}, "seed must be 0 to"),
+        ({"seed": True}, "seed must be 0 to"),
+        ({"num_frames": 9999999999997}, "num_frames must be 5 to 1025"),
+        ({"size": (0, 32)}, "the size is"),
+        ({"size": (32, 10**20)}, "the size is"),
+        ({"caption": "a \udcff"}, "not UTF-8 text"),
+        ({"image": np.zeros((1, 1, 3), np.uint8)}, "each side needs 16 px"),
+        ({"sampling": {"steps": 10**9}}, "steps must be 1 to 1000"),
+        ({"sampling": {"shift": 0}}, "shift must be 0.01 to 100"),
+        ({"sampling": {"shift": 1e-308}}, "shift must be 0.01 to 100"),
+        ({"sampling": {"shift": 1e300}}, "shift must be 0.01 to 100"),
+        ({"sampling": {"video_guidance": math.inf}}, "video_guidance"),
+        ({"sampling": {"audio_guidance": math.nan}}, "audio_guidance"),
+    ],
+)
+def test_value_outside_its_declared_bounds_is_refused(pipeline, changes, text):
+    with pytest.raises(UniAVGenError, match=text):
+        pipeline.prepare(Request(**{"task": Task.JOINT, "image": picture(), "speech": "hi", "num_frames": 9} | changes))
+
+
+@pytest.mark.parametrize("rate_hz", [0, -1, 999, 999_999_937, 10**12])
+def test_sample_rate_of_no_sound_file_is_refused(rate_hz):
+    with pytest.raises(ConfigError, match="audio_rate_hz must be a whole number"):
+        Request(task=Task.ANIMATION, image=picture(), audio=sound(0.5), audio_rate_hz=rate_hz)
+
+
+@pytest.mark.parametrize("fps", [Fraction(0), Fraction(-16), Fraction(1, 10**300), Fraction(10**300)])
+def test_frame_rate_of_no_video_is_refused(fps):
+    with pytest.raises(ConfigError, match="video_fps must be 1 to 1000"):
+        Request(task=Task.DUBBING, video=video(9), speech="hi", video_fps=fps)

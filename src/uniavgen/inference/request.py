@@ -12,11 +12,16 @@ from uniavgen.tasks.table import TASKS, ModalityRole, ReferenceAudio, Task
 from uniavgen.timebase import Timebase
 
 MIN_SIDE_PX = 16
+MAX_SIDE_PX = 4096
+"""Of a clip; what is really generated is far smaller. [ours]"""
 MIN_FRAMES, MAX_FRAMES = 5, 1025
 """Clip lengths that make sense to a model trained on 81. [ours]"""
 MIN_VOICE_S = 0.5
 MAX_VOICE_S = 81 / Timebase.fps
 """As long as the paper's clip, however long the clip to be made is. [release]"""
+MAX_VIDEO_FPS = 1000
+MIN_AUDIO_RATE_HZ, MAX_AUDIO_RATE_HZ = 1000, 768_000
+"""Of sound files that exist. [ours]"""
 MAX_CHARACTERS = 4000
 """Of each text; what fits into a clip is checked by `speech_length`. [ours]"""
 
@@ -68,6 +73,8 @@ class Request:
     """Settings of `SamplingConfig` by name, in place of the model's own; checked when the request is prepared."""
 
     def __post_init__(self) -> None:
+        if self.task not in [*Task]:
+            raise ConfigError(f"there is no task '{self.task}'; use one of {', '.join(Task)}")
         self._check_numbers()
         self._check_inputs()
         self._check_texts()
@@ -88,14 +95,18 @@ class Request:
                 raise MediaError("the voice is silent; record one that can be heard")
 
     def _check_numbers(self) -> None:
-        if not MIN_FRAMES <= self.num_frames <= MAX_FRAMES:
-            raise ConfigError(f"num_frames must be {MIN_FRAMES} to {MAX_FRAMES}, got {self.num_frames}")
-        Timebase().clip(self.num_frames)
-        if not 0 <= self.seed < 2**63:
+        check_num_frames(self.num_frames)
+        if not _is_integer(self.seed, 0, 2**63 - 1):
             raise ConfigError(f"the seed must be 0 to 2^63 - 1, got {self.seed}")
-        for name in ("video_fps", "audio_rate_hz", "voice_rate_hz"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.size is not None:
+            check_size(self.size)
+        for name in ("audio_rate_hz", "voice_rate_hz"):
+            if not _is_integer(rate := getattr(self, name), MIN_AUDIO_RATE_HZ, MAX_AUDIO_RATE_HZ):
+                raise ConfigError(
+                    f"{name} must be a whole number, {MIN_AUDIO_RATE_HZ} to {MAX_AUDIO_RATE_HZ}, got {rate}"
+                )
+        if not isinstance(self.video_fps, int | float | Fraction) or not 1 <= self.video_fps <= MAX_VIDEO_FPS:
+            raise ConfigError(f"video_fps must be 1 to {MAX_VIDEO_FPS}, got {self.video_fps}")
 
     def _check_inputs(self) -> None:
         spec = TASKS[self.task]
@@ -114,10 +125,8 @@ class Request:
                 raise ConfigError(f"the task '{self.task}' takes no {name}; leave it out or choose another task")
 
     def _check_texts(self) -> None:
-        for name in ("speech", "caption", "voice_text"):
-            if any("\ud800" <= letter <= "\udfff" for letter in getattr(self, name)):
-                # Half of a surrogate pair: what a byte of a command line that is no UTF-8 becomes.
-                raise ConfigError(f"the {name.replace('_', ' ')} holds bytes that are not UTF-8 text; write it anew")
+        for name in ("caption", "speech", "voice_text"):
+            _check_text(name.replace("_", " "), getattr(self, name))
         is_spoken = TASKS[self.task].audio is not ModalityRole.GIVEN
         if is_spoken and not self.speech.strip():
             raise ConfigError("the speech is empty; give the sentence to be said")
@@ -125,42 +134,60 @@ class Request:
             raise ConfigError("the voice has no transcript; give what is said in it as voice text")
         if self.voice is None and self.voice_text.strip():
             raise ConfigError("there is a voice text but no voice; give the recording too or leave the text out")
-        for name in ("caption", "speech", "voice_text"):
-            count = len(getattr(self, name))
-            if count > MAX_CHARACTERS:
-                raise ConfigError(
-                    f"the {name.replace('_', ' ')} has {count} characters, at most {MAX_CHARACTERS} are read; "
-                    "shorten it"
-                )
+
+
+def check_num_frames(num_frames: int) -> None:
+    """Raises ConfigError for a length that no clip has."""
+    if not _is_integer(num_frames, MIN_FRAMES, MAX_FRAMES):
+        raise ConfigError(f"num_frames must be {MIN_FRAMES} to {MAX_FRAMES}, got {num_frames}")
+    Timebase().clip(num_frames)
+
+
+def check_size(size: tuple[int, int]) -> None:
+    """Raises ConfigError for what is no size of a clip, whatever the model is."""
+    if not isinstance(size, tuple) or len(size) != 2 or not all(_is_integer(side, 1, MAX_SIDE_PX) for side in size):
+        raise ConfigError(f"the size is a width and a height of 1 to {MAX_SIDE_PX} px, got {size}")
+
+
+def _is_integer(value: object, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _check_text(name: str, text: str) -> None:
+    if not isinstance(text, str):
+        raise ConfigError(f"the {name} must be a text, got {text!r}")
+    if len(text) > MAX_CHARACTERS:
+        raise ConfigError(f"the {name} has {len(text)} characters, at most {MAX_CHARACTERS} are read; shorten it")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        # Half of a surrogate pair: what a byte of a command line that is no UTF-8 becomes.
+        raise ConfigError(f"the {name} holds bytes that are not UTF-8 text; write it anew")
 
 
 def _check_image(image: np.ndarray) -> None:
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise MediaError(
-            f"an image is uint8 of height x width x 3, got {image.dtype} of {_shape(image)}; convert it to RGB"
-        )
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise MediaError(f"an image is uint8 of height x width x 3, got {_described(image)}; convert it to RGB")
     if min(image.shape[:2]) < MIN_SIDE_PX:
         raise MediaError(f"the image is {_shape(image)}; each side needs {MIN_SIDE_PX} px or more; use a larger one")
 
 
 def _check_video(video: np.ndarray) -> None:
-    if video.dtype != np.uint8 or video.ndim != 4 or video.shape[3] != 3:
-        raise MediaError(
-            f"a video is uint8 of frames x height x width x 3, got {video.dtype} of {_shape(video)}; convert it to RGB"
-        )
+    if not isinstance(video, np.ndarray) or video.dtype != np.uint8 or video.ndim != 4 or video.shape[3] != 3:
+        raise MediaError(f"a video is uint8 of frames x height x width x 3, got {_described(video)}; convert it to RGB")
     if min(video.shape[1:3]) < MIN_SIDE_PX:
         raise MediaError(f"the video is {_shape(video)}; each side needs {MIN_SIDE_PX} px or more; use a larger one")
 
 
 def _check_waveform(name: str, waveform: np.ndarray) -> None:
-    if waveform.dtype != np.float32 or waveform.ndim != 1:
-        raise MediaError(
-            f"the {name} must be mono float32, got {waveform.dtype} of {_shape(waveform)}; mix and convert it"
-        )
+    if not isinstance(waveform, np.ndarray) or waveform.dtype != np.float32 or waveform.ndim != 1:
+        raise MediaError(f"the {name} must be mono float32, got {_described(waveform)}; mix and convert it")
     if not len(waveform):
         raise MediaError(f"the {name} is empty; give one that can be heard")
     if not np.isfinite(waveform).all():
         raise MediaError(f"the {name} holds values that are no numbers; convert it again")
+
+
+def _described(value: object) -> str:
+    return f"{value.dtype} of {_shape(value)}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
 
 
 def _shape(array: np.ndarray) -> str:

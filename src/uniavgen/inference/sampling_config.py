@@ -4,7 +4,6 @@ A command line makes its options of the fields before torch is needed. So what i
 that use it.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from uniavgen.tasks.table import Task
 
 MAX_STEPS, MAX_SCALE = 1000, 20.0
+MIN_SHIFT, MAX_SHIFT = 0.01, 100.0
+"""Beyond them all steps lie at one end. [ours]"""
 
 
 def _help(text: str) -> dict[str, str]:
@@ -68,8 +69,8 @@ class SamplingConfig(Config):
             scale = getattr(self, name)
             if not 0 <= scale <= MAX_SCALE:
                 raise ConfigError(f"{name} must be 0 to {MAX_SCALE:g} (1 is no guidance), got {scale}")
-        if not (math.isfinite(self.shift) and self.shift > 0):
-            raise ConfigError(f"shift must be above 0, got {self.shift}")
+        if not MIN_SHIFT <= self.shift <= MAX_SHIFT:
+            raise ConfigError(f"shift must be {MIN_SHIFT:g} to {MAX_SHIFT:g} (1 is none), got {self.shift}")
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> "SamplingConfig":
         """Returns these settings with `overrides` by name in their place.

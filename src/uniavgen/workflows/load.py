@@ -18,7 +18,7 @@ from uniavgen.inference.model_spec import ModelSpec, saved_model_spec
 from uniavgen.inference.offload import OffloadConfig, offload_mode
 from uniavgen.inference.pipeline import UniAVGenPipeline
 from uniavgen.inference.prepared_request import PreparedRequest, prepare_request
-from uniavgen.inference.request import Request
+from uniavgen.inference.request import Request, check_num_frames, check_size
 from uniavgen.inference.resize import ResizeAndCrop, resize_rule_for
 from uniavgen.inference.speed import SpeedConfig
 from uniavgen.models.kernels import check_attention, parse_attention
@@ -176,7 +176,13 @@ def load_weights(folder: Path, name: str, offload: OffloadConfig) -> UniAVGenPip
 def largest_task_workload(
     meta: MetaModel, task: Task, num_frames: int, size: tuple[int, int] | None, sampling: Mapping[str, Any]
 ) -> Workload:
-    """Returns the most that a clip of a task can take. Raises ConfigError for a size that the model cannot draw."""
+    """Returns the most that a clip of a task can take.
+
+    Raises ConfigError for a length that no clip has and a size that the model cannot draw.
+    """
+    check_num_frames(num_frames)
+    if size is not None:
+        check_size(size)
     rule = meta.resize_rule if size is None else resize_rule_for(meta.resize_rule, *size)
     width, height = (rule.width, rule.height) if isinstance(rule, ResizeAndCrop) else LARGEST_PX
     timing = meta.transformer.settings.timebase.clip(num_frames)

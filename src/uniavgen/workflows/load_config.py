@@ -1,6 +1,5 @@
 """What can be chosen about loading a model; light enough to be read by a command line before anything is imported."""
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +8,8 @@ from uniavgen.errors import ConfigError
 
 NANO = "nano"
 """The model whose weights are part of this package."""
+MAX_VRAM_GB = 10_000
+"""No GPU comes near."""
 
 
 def _option(default: Any, metavar: str, text: str) -> Any:
@@ -40,5 +41,10 @@ class LoadConfig:
 
     def __post_init__(self) -> None:
         check_device_name(self.device)
-        if self.vram is not None and not (math.isfinite(self.vram) and self.vram > 0):
-            raise ConfigError(f"vram is the memory of the GPU in GB, such as 24, got {self.vram:g}")
+        if not isinstance(self.model, str):
+            raise ConfigError(f"a model is a name or the text of a path, got {self.model!r}")
+        if self.vram is not None and not 0 < self.vram <= MAX_VRAM_GB:
+            raise ConfigError(
+                f"vram is the memory of the GPU in GB, such as 24, got {self.vram:g}; it is above 0 and at most "
+                f"{MAX_VRAM_GB}"
+            )

@@ -19,7 +19,7 @@ def find_model(name: str) -> Path | None:
     Raises CheckpointError where there is no such model, or the folder holds something else.
     """
     folder = Path(str(resources.files("uniavgen") / "weights" / NANO)) if name == NANO else Path(name)
-    if not folder.exists():
+    if not _exists(folder):
         if name == NANO:
             raise CheckpointError("this installation lacks the weights of nano; install the package again")
         if is_hub_name(name):
@@ -33,6 +33,13 @@ def find_model(name: str) -> Path | None:
     if pipeline_class != _PIPELINE and pipeline_class != ["uniavgen", _PIPELINE]:
         raise CheckpointError(f"{name} holds a {pipeline_class}, not a {_PIPELINE}; name another model")
     return folder
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # A name that is too long, or a loop of links.
+        return False
 
 
 def download_model(name: str) -> Path:
