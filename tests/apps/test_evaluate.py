@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -162,3 +164,31 @@ def test_what_cannot_be_made_is_one_sentence(command, words, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     assert main(command.split()) == 2
     assert words in capsys.readouterr().err
+
+
+def test_bad_prompt_lines_are_rows_and_the_rest_is_measured(prompts, tmp_path, capsys):
+    bad = [b"[" * 5000, b'{"id": "\\ud800"}', b'{"id": "x", "image": "' + b"a" * 5000 + b'"}', b"\xff\xfe"]
+    file = prompts.parent / "some_bad.jsonl"
+    file.write_bytes(b"\n".join([bad[0], prompts.read_bytes().strip(), *bad[1:]]))
+    command = f"evaluate mine={prompts.parent / 'truth'} --metrics motion --prompts {file} --out {tmp_path / 'out'}"
+    assert main(command.split()) == 0
+    assert "2 clips measured, 4 rows with a problem" in capsys.readouterr().out
+    file.write_bytes(b"\n".join(bad))
+    assert main(command.split()) == 2
+    assert "holds no prompt that can be used" in capsys.readouterr().err
+
+
+def test_second_evaluation_into_the_same_folder_is_refused(prompts, tmp_path, capsys):
+    out = tmp_path / "out"
+    holder = "import sys; from pathlib import Path; from uniavgen.artifacts import exclusive_output"
+    holder += "\nwith exclusive_output(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, str(out)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        command = f"evaluate mine={prompts.parent / 'truth'} --metrics motion --prompts {prompts} --out {out}"
+        assert main(command.split()) == 2
+        assert f"another process is writing {out}" in capsys.readouterr().err
+        process.kill()
+    assert main(command.split()) == 0

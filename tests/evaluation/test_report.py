@@ -1,6 +1,7 @@
 """The report: its public shape, its bytes, and what it says about what is missing."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,13 @@ def test_markdown_shows_ours_beside_published_rows_and_names_what_is_missing():
     assert "- **wer**: no ears: buy some" in text
     assert "- theirs, sync: silent (1)" in text
     assert "- theirs, the whole clip: there is no clip of this id (1)" in text
+
+
+def test_names_of_files_that_are_not_utf8_are_escaped(tmp_path):
+    report = small_report()
+    rows = [replace(report.systems[0].rows[0], id="\udcff", file=Path("\udcff.mp4"))]
+    systems = [SystemRows(system=System(name="a\udcfe", folder=Path()), rows=rows)]
+    replace(report, title="\udcff", systems=systems).write(tmp_path)
+    data = json.loads((tmp_path / "report.json").read_text())
+    assert data["systems"]["a\udcfe"]["clips"][0]["file"] == "\udcff.mp4"
+    assert (tmp_path / "report.md").read_text().startswith("# \\udcff\n")

@@ -22,7 +22,7 @@ from uniavgen.artifacts import atomic_file, write_text
 from uniavgen.errors import MediaError
 from uniavgen.evaluation.clip import MAX_S
 from uniavgen.evaluation.metrics.wer import word_differences
-from uniavgen.evaluation.report import Report
+from uniavgen.evaluation.report import Report, encodable
 from uniavgen.media.audio import decode_audio
 from uniavgen.media.reader import open_media
 from uniavgen.perception.sound import SPEECH_RATE_HZ
@@ -36,7 +36,7 @@ _HTML = resources.files("uniavgen.evaluation") / "html"
 
 
 def write_page(report: Report, folder: Path) -> None:
-    """Write report.html, and what it plays, into `folder`."""
+    """Writes report.html, and what it plays, into `folder`."""
     data = copy.deepcopy(report.data)
     for system in data["systems"].values():
         for clip in system["clips"]:
@@ -56,11 +56,11 @@ def write_page(report: Report, folder: Path) -> None:
         # Nothing in the data may end the element that holds it.
         data=text.replace("<", "\\u003c"),
     )
-    write_text(folder / "report.html", page)
+    write_text(folder / "report.html", encodable(page))
 
 
 def peaks(waveform: Float32[np.ndarray, " samples"], columns: int = COLUMNS) -> list[tuple[float, float]]:
-    """Least and greatest sample of each column of a waveform's picture."""
+    """Returns the least and greatest sample of each column of a waveform's picture."""
     if not len(waveform):
         return []
     edges = np.linspace(0, len(waveform), min(columns, len(waveform)) + 1).astype(int)
@@ -69,7 +69,7 @@ def peaks(waveform: Float32[np.ndarray, " samples"], columns: int = COLUMNS) -> 
 
 
 def _medium(key: str, file: Path, beside: Path | None) -> dict[str, Any]:
-    """How the page plays a clip, and its waveform; without one where the sound cannot be read."""
+    """Returns how the page plays a clip, and its waveform; without one where the sound cannot be read."""
     name, content = f"media/{key[:16]}{file.suffix.lower()}", file.read_bytes()
     if beside is None:
         kind = _TYPES.get(file.suffix.lower(), "video/mp4")

@@ -61,7 +61,7 @@ class Report:
         )
 
     def to_json(self) -> str:
-        return json.dumps(self.data, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        return encodable(json.dumps(self.data, indent=1, ensure_ascii=False, allow_nan=False)) + "\n"
 
     def to_markdown(self) -> str:
         lines = [f"# {self.title}", "", "Mean over clips and 95 % bootstrap interval; n is the number of clips.", ""]
@@ -97,7 +97,7 @@ class Report:
             for name, facts in self.networks.items()
         ]
         lines += ["", "Versions: " + ", ".join(f"{name} {version}" for name, version in self.versions.items())]
-        return "\n".join(lines) + "\n"
+        return encodable("\n".join(lines)) + "\n"
 
     def write(self, folder: Path) -> None:
         """Writes report.json and report.md into `folder`."""
@@ -183,6 +183,11 @@ class Report:
                 f"| {names['system']} - {names['against']} | {names['metric']} | " + " | ".join(numbers) + " |"
             )
         return lines
+
+
+def encodable(text: str) -> str:
+    """Returns a text in which bytes of file names that are not UTF-8 are escapes, as JSON has them."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _estimate(system: SystemRows, column: str) -> Estimate:

@@ -3,7 +3,6 @@
 A set is a folder: `prompts.jsonl`, and the files it names. Making it again gives the same files.
 """
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from uniavgen.artifacts import atomic_file
+from uniavgen.artifacts import atomic_file, read_json, read_text
 from uniavgen.errors import DataError
 from uniavgen.evaluation.clip import SUFFIXES, find_clips
 from uniavgen.evaluation.corruption import OTHER_VOICE_AND_EMOTION, ClipAttributes, fit_length, mismatched_partners
@@ -57,7 +56,7 @@ class RenderedFiles:
         return self.folder / "truth" / f"{self.key}.json"
 
     def add(self, parts: Mapping[str, bytes]) -> None:
-        """Write the parts of a clip as they lie in a shard (json, mp4, flac, npz)."""
+        """Writes the parts of a clip as they lie in a shard (json, mp4, flac, npz)."""
         truth = self.folder / "truth"
         first = read_video(parts["mp4"], Timebase.fps, max_frames=1, trim=True)
         write_image(self.folder / "images" / f"{self.key}.png", first.frames[0])
@@ -69,12 +68,12 @@ class RenderedFiles:
 
 
 def finish_rendered(folder: Path, keys: Sequence[str]) -> list[Prompt]:
-    """Write the prompts of clips that were added, in the order of `keys`, and the twins of the clips.
+    """Writes the prompts of clips that were added, in the order of `keys`, and the twins of the clips.
 
     The reference voice of a clip is the sound of the next one of the same speaker, where there is another. A twin has
     the pictures of its clip and the sound of the next one with a blatantly other voice in another emotion.
     """
-    facts = {key: json.loads(RenderedFiles(folder=folder, key=key).facts.read_text()) for key in keys}
+    facts = {key: read_json(RenderedFiles(folder=folder, key=key).facts) for key in keys}
     for key, other in zip(
         keys,
         mismatched_partners([ClipAttributes.from_facts(clip_facts) for clip_facts in facts.values()])[
@@ -117,7 +116,7 @@ def _rendered(folder: Path, key: str, facts: Mapping[str, Mapping[str, Any]]) ->
 
 
 def grid_prompts(source: Path) -> list[Prompt]:
-    """Dubbing of GRID, Setting 3.0: videos of some speakers, reference voices of others. [paper 4.2, Table 5]
+    """Returns prompts for dubbing of GRID, Setting 3.0: videos of some speakers, voices of others. [paper 4.2, Table 5]
 
     `source/videos/SPEAKER/CODE.mpg` (any container) is dubbed; `source/references/SPEAKER/CODE.wav` holds recordings of
     speakers that no system was trained on. The sentence is in the code, as `bbaf2n`. The voices go round.
@@ -139,7 +138,7 @@ def grid_prompts(source: Path) -> list[Prompt]:
 
 
 def grid_sentence(code: str) -> str:
-    """The sentence of a GRID file name; DataError for a name that is none."""
+    """Returns the sentence of a GRID file name; DataError for a name that is none."""
     match = _GRID_NAME.fullmatch(code.lower())
     if match is None:
         raise DataError(f"'{code}' is no name of a GRID recording, such as bbaf2n; remove the file or rename it")
@@ -148,7 +147,7 @@ def grid_sentence(code: str) -> str:
 
 
 def emtd_prompts(source: Path, folder: Path, num_frames: int) -> Iterator[Prompt]:
-    """Audio-driven half bodies of EMTD: the first frame and the sound of each clip. [paper 4.2, Table 6]
+    """Yields audio-driven half bodies of EMTD: the first frame and the sound of each clip. [paper 4.2, Table 6]
 
     `source/ID.mp4` and, where the words are known, `source/ID.txt`. Pictures and sounds are written to `folder`.
     """
@@ -162,7 +161,7 @@ def emtd_prompts(source: Path, folder: Path, num_frames: int) -> Iterator[Prompt
         write_image(image, read_video(video, base.fps, max_frames=1, trim=True).frames[0])
         length_s = float(Fraction(num_frames) / base.fps)
         write_wav(sound, read_audio(video, base.sample_rate_hz, max_s=length_s, trim=True), base.sample_rate_hz)
-        speech = " ".join(words.read_text().split()) if words.is_file() else ""
+        speech = " ".join(read_text(words).split()) if words.is_file() else ""
         yield Prompt(id=name, speech=speech, image=image, audio=sound, video=video, split="emtd")
 
 

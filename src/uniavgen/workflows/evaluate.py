@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import uniavgen
+from uniavgen.artifacts import exclusive_output
 from uniavgen.distributed import select_device
 from uniavgen.errors import ConfigError
 from uniavgen.evaluation.clip import find_clips
@@ -78,10 +79,20 @@ def evaluate(
 ) -> Report:
     """Measures all systems, writes report.html, report.json and report.md, and returns the report.
 
-    `generate` makes the clips of further systems first, once all else is known to make sense.
+    `generate` makes the clips of further systems first, once all else is known to make sense. Raises OutputError where
+    another process evaluates into the same folder.
     """
     if generate is None and not config.systems:
         raise ConfigError("there is nothing to measure; name a folder of clips, or a model with --generate")
+    with exclusive_output(config.out):
+        return _evaluate(config, generate, on_clip)
+
+
+def _evaluate(
+    config: EvaluationConfig,
+    generate: GenerateSystems | None,
+    on_clip: Callable[[ClipMeasured], None] | None,
+) -> Report:
     prompts = read_prompts(config.prompts)
     resolver = WeightResolver(weights=config.weights, assets=config.assets)
     selection = select_metrics(config.metrics, resolver, str(select_device(config.device)), config.judge)
