@@ -207,8 +207,11 @@ TABLE = {
         "has 2 symbols, the model's speech embedding has 96 rows for 95 and a filler",
     ),
     "repeated symbol": (lambda f: write_vocabulary(f.parent / "vocab.txt", ["a", "a"]), "must differ from each other"),
-    "missing vocabulary": (lambda f: (f.parent / "vocab.txt").unlink(), "no speech symbols in .*vocab.txt"),
-    "binary vocabulary": (lambda f: (f.parent / "vocab.txt").write_bytes(b"\xff\xfe\x00"), "no speech symbols in"),
+    "missing vocabulary": (lambda f: (f.parent / "vocab.txt").unlink(), "vocab.txt cannot be read: no such file"),
+    "binary vocabulary": (
+        lambda f: (f.parent / "vocab.txt").write_bytes(b"\xff\xfe\x00"),
+        "vocab.txt is not UTF-8 text",
+    ),
 }
 
 

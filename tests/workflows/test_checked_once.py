@@ -14,7 +14,7 @@ from uniavgen.media.audio import write_wav
 
 ONCE = (
     "workflows.model_files.find_model",
-    "workflows.model_files.check_files",
+    "checkpoint.saved_model.check_files",
     "workflows.load_config.LoadConfig.__post_init__",
     "inference.model_spec.saved_model_spec",
     "distributed.select_device",

@@ -93,6 +93,11 @@ def check_no_adapter(names: Iterable[str], path: Path) -> None:
         )
 
 
+def read_names(file: Path) -> list[str]:
+    """Returns the names of the tensors in a file of safetensors. Raises CheckpointError where it is damaged."""
+    return list(_open_safetensors(file).keys())
+
+
 def read_tensors(tensors: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
     """Reads values, each file once; they are mapped into memory as long as they are referenced.
 

@@ -15,6 +15,7 @@ from tokenizers.normalizers import Replace, Sequence, Strip
 from tokenizers.pre_tokenizers import Split
 from transformers import PreTrainedTokenizerFast
 
+from uniavgen.artifacts import read_text
 from uniavgen.errors import CheckpointError
 
 FILLER: Final = "<filler>"
@@ -55,10 +56,7 @@ class SpeechSymbols(PreTrainedTokenizerFast):
     @classmethod
     def from_vocabulary(cls, path: str | Path) -> "SpeechSymbols":
         """A tokenizer of the symbols of a file, one a line, as the release's `vocab.txt`. Raises CheckpointError."""
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise CheckpointError(f"no speech symbols in {path} ({error}); give a text file with one a line") from None
+        text = read_text(Path(path), CheckpointError, "give a text file with one speech symbol a line")
         return cls.of(text.removesuffix("\n").split("\n"))
 
     def symbols(self) -> list[str]:

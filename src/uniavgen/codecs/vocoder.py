@@ -7,7 +7,8 @@ transformers model that the authors' release uses.
 Letters: b batch, l mel frames, mel bins, d width.
 """
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -113,6 +114,17 @@ class NanoVocoder(ModelMixin, ConfigMixin):
     def decode(self, log_mel: Float[Tensor, "b l mel"]) -> Float[Tensor, "b samples"]:
         """Waveforms in [-1, 1] of raw log-mel; `samples = l * hop`."""
         return self(log_mel.to(self.dtype)).clamp(-1, 1)
+
+
+def vocoder_class(config: Mapping[str, Any]) -> type[nn.Module]:
+    """Returns the class of a saved vocoder, by its `config.json`. Raises CheckpointError for any other config."""
+    # Only diffusers writes the class under this name.
+    if "_class_name" not in config:
+        return Qwen2_5OmniToken2WavBigVGANModel
+    for cls in (NanoVocoder, GriffinLimVocoder):
+        if config["_class_name"] == cls.__name__:
+            return cls
+    raise CheckpointError(f"the vocoder is a {config['_class_name']}, expected a NanoVocoder or BigVGAN; copy it again")
 
 
 class BigVGANVocoder:

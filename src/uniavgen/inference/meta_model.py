@@ -1,12 +1,12 @@
 """The networks of a model without their weights: shapes and precisions from its configs alone."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -16,12 +16,14 @@ from transformers import (
 )
 from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniBigVGANConfig
 
+from uniavgen.artifacts import first_line
 from uniavgen.codecs.caption import MAX_TOKENS
 from uniavgen.codecs.frame_convolution import use_frame_convolutions
 from uniavgen.codecs.video_vae import VideoVaeShape
-from uniavgen.codecs.vocoder import GriffinLimVocoder, NanoVocoder
+from uniavgen.codecs.vocoder import vocoder_class
 from uniavgen.config import load, parse
 from uniavgen.errors import CheckpointError
+from uniavgen.inference.model_spec import read_config, saved_transformer_config
 from uniavgen.inference.resize import ResizeRule, ResizeShortSide, parse_resize_rule
 from uniavgen.inference.sampling_config import SamplingConfig
 from uniavgen.models.config import TransformerConfig
@@ -82,44 +84,36 @@ def base_meta_model(dtype: torch.dtype | None = WORKING_DTYPE) -> MetaModel:
 
 
 def saved_meta_model(folder: Path, dtype: torch.dtype | None = WORKING_DTYPE) -> MetaModel:
-    """A saved pipeline's, by its configs; CheckpointError where one is missing or damaged."""
+    """Returns the networks of a saved pipeline, by its configs.
+
+    Raises CheckpointError where one is missing or damaged. What configs may say is checked before, by `check_files`.
+    """
+    index = read_config(folder / "model_index.json", "picture_config", "sampling_config")
+    tokenizer = read_config(folder / "tokenizer" / "tokenizer_config.json", "model_max_length")
     try:
-        index = json.loads((folder / "model_index.json").read_text())
         with META:
             parts = MetaModel(
-                transformer=UniAVGenTransformer.from_config(_config(folder / "transformer")),
-                vae=AutoencoderKLWan.from_config(_config(folder / "vae")),
+                transformer=UniAVGenTransformer.from_settings(saved_transformer_config(folder)),
+                vae=AutoencoderKLWan.from_config(read_config(folder / "vae" / "config.json")),
                 text_encoder=UMT5EncoderModel(AutoConfig.from_pretrained(folder / "text_encoder")),
-                vocoder=_vocoder(index.get("vocoder") or [None, None], folder / "vocoder"),
-                caption_tokens=_caption_tokens(folder / "tokenizer"),
+                vocoder=_vocoder(folder / "vocoder") if (index.get("vocoder") or [None])[0] else None,
+                caption_tokens=min(int(tokenizer["model_max_length"]), MAX_TOKENS),
                 resize_rule=parse_resize_rule(index["picture_config"]),
                 sampling=parse(SamplingConfig, index["sampling_config"], origin="sampling_config"),
             )
-    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise CheckpointError(f"the configs of {folder} are damaged ({reason}); copy or download it again") from None
+    except (OSError, ValueError, RuntimeError, StrictDataclassError) as error:
+        raise CheckpointError(
+            f"the configs of {folder} are damaged ({first_line(error)}); copy or download it again"
+        ) from error
     return _at_work(parts, dtype)
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "config.json").read_text())
-
-
-def _caption_tokens(folder: Path) -> int:
-    return min(int(json.loads((folder / "tokenizer_config.json").read_text())["model_max_length"]), MAX_TOKENS)
-
-
-def _vocoder(named: list[str | None], folder: Path) -> Any:
-    match named:
-        case [None, None]:
-            return None
-        case ["uniavgen", "NanoVocoder"]:
-            return NanoVocoder.from_config(_config(folder))
-        case ["uniavgen", "GriffinLimVocoder"]:
-            return GriffinLimVocoder.from_config(_config(folder))
-        case ["transformers", "Qwen2_5OmniToken2WavBigVGANModel"]:
-            return Qwen2_5OmniToken2WavBigVGANModel(Qwen2_5OmniBigVGANConfig.from_pretrained(folder))
-    raise CheckpointError(f"{folder} holds a vocoder of a kind that is not known here: {named}")
+def _vocoder(folder: Path) -> nn.Module:
+    config = read_config(folder / "config.json")
+    cls: Any = vocoder_class(config)
+    if cls is Qwen2_5OmniToken2WavBigVGANModel:
+        return cls(Qwen2_5OmniBigVGANConfig.from_pretrained(folder))
+    return cls.from_config(config)
 
 
 def _at_work(parts: MetaModel, dtype: torch.dtype | None) -> MetaModel:

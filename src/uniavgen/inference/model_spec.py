@@ -1,10 +1,10 @@
 """What requests are checked against: everything of a model that is no weight, also read before weights are loaded."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from uniavgen.artifacts import read_json
 from uniavgen.codecs.speech_symbols import SpeechSymbols
 from uniavgen.config import parse
 from uniavgen.errors import CheckpointError
@@ -69,11 +69,8 @@ def saved_transformer_config(folder: Path) -> TransformerConfig:
 
 def read_config(file: Path, *keys: str) -> dict[str, Any]:
     """Reads a JSON object that has `keys`. Raises CheckpointError where it is missing, damaged or lacks one."""
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{file} is missing or damaged ({error}); copy or download the model again") from error
-    absent = [key for key in keys if not isinstance(data, dict) or key not in data]
-    if absent or not isinstance(data, dict):
+    data = read_json(file, CheckpointError, "copy or download the model again")
+    absent = [key for key in keys if data.get(key) is None]
+    if absent:
         raise CheckpointError(f"{file} is damaged (it has no {absent}); copy or download the model again")
     return data

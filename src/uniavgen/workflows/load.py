@@ -10,6 +10,7 @@ from diffusers.utils import logging as diffusers_logging
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
+from uniavgen.checkpoint.saved_model import check_files, check_loaded, loading_errors
 from uniavgen.distributed import ParallelContext, select_device
 from uniavgen.errors import CheckpointError, ConfigError
 from uniavgen.inference.memory import GIB, MemoryPlanner, Workload, largest_workload, workload_of
@@ -26,7 +27,7 @@ from uniavgen.tasks.table import Task
 from uniavgen.timebase import NUM_FRAMES
 from uniavgen.workflows.fit import check_host_memory, fit_all, gpu_budget, limit_gpu_memory
 from uniavgen.workflows.load_config import NANO, LoadConfig
-from uniavgen.workflows.model_files import check_files, download_model, find_model, loading_errors
+from uniavgen.workflows.model_files import download_model, find_model
 
 LARGEST_PX = (1280, 736)
 """Width and height of the widest picture that the release draws. [release]"""
@@ -78,8 +79,13 @@ class ModelLoader:
 
     @cached_property
     def folder(self) -> Path:
-        """Returns the folder of the model, downloaded where it is on the hub and not in the cache."""
-        return download_model(self.config.model) if self._found is None else self._found
+        """Returns the folder of the model, downloaded where it is on the hub and not in the cache.
+
+        Raises CheckpointError where its files are damaged (`check_files`).
+        """
+        folder = download_model(self.config.model) if self._found is None else self._found
+        check_files(folder)
+        return folder
 
     @cached_property
     def spec(self) -> ModelSpec:
@@ -166,10 +172,12 @@ def load_weights(folder: Path, name: str, offload: OffloadConfig) -> UniAVGenPip
     for logging in (diffusers_logging, transformers_logging):
         logging.set_verbosity_error()
         logging.disable_progress_bar()
-    check_files(folder)
     with loading_errors(f"the model {name} could not be loaded", "copy or download it again"):
         pipeline = UniAVGenPipeline.from_pretrained(str(folder), **({"dtype": dtypes} if on_gpu else {}))
     _check_complete(pipeline, name)
+    for component, module in pipeline.components.items():
+        if isinstance(module, nn.Module):
+            check_loaded(module, folder / component)
     return pipeline.configure(offload=offload)
 
 

@@ -1,8 +1,8 @@
 """The codecs of a model folder, as `uniavgen train-codec` leaves them, and a pipeline of them around a transformer."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from diffusers import AutoencoderKLWan
 from transformers import (
@@ -12,17 +12,18 @@ from transformers import (
     UMT5EncoderModel,
 )
 
+from uniavgen.artifacts import read_json
+from uniavgen.checkpoint.saved_model import check_files, check_loaded, loading_errors
 from uniavgen.codecs.caption import CaptionEncoder
 from uniavgen.codecs.frame_convolution import use_frame_convolutions
 from uniavgen.codecs.speech_symbols import SpeechSymbols
-from uniavgen.codecs.vocoder import NanoVocoder
+from uniavgen.codecs.vocoder import NanoVocoder, vocoder_class
 from uniavgen.config import dump
 from uniavgen.errors import CheckpointError
 from uniavgen.inference.pipeline import UniAVGenPipeline
 from uniavgen.inference.resize import ResizeAndCrop, ResizeShortSide
 from uniavgen.inference.sampling_config import SamplingConfig
 from uniavgen.models.transformer import UniAVGenTransformer
-from uniavgen.workflows.model_files import loading_errors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,14 +69,20 @@ def load_codecs(folder: Path, device: str = "cpu") -> ModelCodecs:
     for name in ("vae", "text_encoder", "tokenizer"):
         _check_component(folder, name)
     symbols = folder / "speech_tokenizer"
+    check_files(folder)
     with loading_errors(f"the codecs in {folder} cannot be loaded", "train or copy them again"):
-        return ModelCodecs(
+        codecs = ModelCodecs(
             vae=load_video_vae(folder).eval().to(device),
             text_encoder=UMT5EncoderModel.from_pretrained(folder / "text_encoder").eval().to(device),
             tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer"),
             vocoder=_load_vocoder(folder / "vocoder", device),
             speech_tokenizer=SpeechSymbols.from_pretrained(symbols) if symbols.is_dir() else SpeechSymbols.of(),
         )
+    for name in ("vae", "text_encoder", "vocoder"):
+        module = getattr(codecs, name)
+        if module is not None:
+            check_loaded(module, folder / name)
+    return codecs
 
 
 def load_video_vae(folder: Path) -> AutoencoderKLWan:
@@ -96,7 +103,5 @@ def _load_vocoder(folder: Path, device: str) -> NanoVocoder | Qwen2_5OmniToken2W
     """Loads nano's vocoder, the release's, or none."""
     if not folder.is_dir():
         return None
-    # Only diffusers writes the class under this name.
-    is_nano = "_class_name" in json.loads((folder / "config.json").read_text())
-    vocoder_class = NanoVocoder if is_nano else Qwen2_5OmniToken2WavBigVGANModel
-    return vocoder_class.from_pretrained(folder).eval().to(device)
+    cls: Any = vocoder_class(read_json(folder / "config.json", CheckpointError, "copy the vocoder again"))
+    return cls.from_pretrained(folder).eval().to(device)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import torch
 
+from uniavgen.artifacts import path_exists
+from uniavgen.checkpoint.saved_model import check_files
 from uniavgen.distributed import select_device
 from uniavgen.errors import ConfigError
 from uniavgen.inference.memory import GIB, MemoryPlan, MemoryPlanner
@@ -64,11 +66,12 @@ def plan_clip(load: LoadConfig, task: Task, num_frames: int, size: tuple[int, in
 
 def _config_folder(model: str) -> Path | None:
     """Returns the folder of the configs; None for the paper's model without weights."""
-    if model == BASE and not Path(BASE).exists():
+    if model == BASE and not path_exists(Path(BASE)):
         return None
     folder = find_model(model)
     if folder is None:
         raise ConfigError(f"the configs of '{model}' are not on this disk; download it first, or plan for {BASE}")
+    check_files(folder)
     return folder
 
 

@@ -1,0 +1,163 @@
+"""What is checked of a saved model, part by part: files before anything is built, and weights once they are loaded.
+
+Libraries build whatever a config says, for minutes if it says a billion layers, and only warn of weights that are
+missing or left over; a model that passes these checks is what its files say.
+"""
+
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from diffusers import AutoencoderKLWan
+from torch import nn
+
+from uniavgen.artifacts import check_regular_file, first_line, path_exists, read_json
+from uniavgen.checkpoint.weights import check_finite, check_no_adapter, read_names
+from uniavgen.codecs.vocoder import vocoder_class
+from uniavgen.errors import CheckpointError
+
+COPY_AGAIN: Final = "copy or download the model again"
+_COMPONENTS: Final[Mapping[str, tuple[list[str | None], ...]]] = {
+    "transformer": (["uniavgen", "UniAVGenTransformer"],),
+    "vae": (["diffusers", "AutoencoderKLWan"],),
+    "text_encoder": (["transformers", "UMT5EncoderModel"],),
+    "speech_tokenizer": (["uniavgen", "SpeechSymbols"],),
+    "vocoder": (
+        [None, None],
+        ["uniavgen", "NanoVocoder"],
+        ["uniavgen", "GriffinLimVocoder"],
+        ["transformers", "Qwen2_5OmniToken2WavBigVGANModel"],
+    ),
+}
+"""Library and class of every component whose class is fixed; any class of transformers may be the tokenizer."""
+# Numbers of configs that are sizes, rates or counts, in any of the classes above.
+_SIZE: Final = re.compile(
+    r"num_(heads|mel|fft|iterations)|d_(ff|kv|model)|(vocab|patch)_size|relative_attention_\w+|\w*(width|hidden|hop|dim)"
+    r"|(in|out)_channels|scale_factor_\w+|dim_mult|upsample_\w+|resblock_\w+"
+)
+_DEPTH: Final = re.compile("num_layers|num_res_blocks")
+_MAX_SIZE: Final = 10**7
+
+
+def check_files(folder: Path) -> None:
+    """Checks the files of a saved model, or of codecs: all can be read, sizes can be, weights are not truncated.
+
+    Reads configs and headers only. Raises CheckpointError.
+    """
+    index = folder / "model_index.json"
+    parts = [
+        path for name in (*_COMPONENTS, "tokenizer") for path in (folder / name, *sorted((folder / name).rglob("*")))
+    ]
+    files = [path for path in (index, *parts) if path_exists(path) and not path.is_dir()]
+    for file in files:
+        check_regular_file(file, CheckpointError)
+    configs = {file: read_json(file, CheckpointError, COPY_AGAIN) for file in files if file.suffix == ".json"}
+    names = {file: read_names(file) for file in files if file.suffix == ".safetensors"}
+    if index in configs:
+        check_components(index, configs[index])
+    for file, config in configs.items():
+        if file.name == "config.json" and file.parent.parent == folder:
+            weights = [name for stored, listed in names.items() if stored.parent == file.parent for name in listed]
+            check_no_adapter(weights, file.parent)
+            _check_sizes(file, config, len(weights))
+            if file.parent.name == "vae":
+                _check_types(file, config, AutoencoderKLWan)
+            if file.parent.name == "vocoder":
+                _check_types(file, config, vocoder_class(config))
+        if file.name == "tokenizer.json":
+            _check_tokenizer(file)
+
+
+def check_components(index: Path, content: Mapping[str, Any]) -> None:
+    """Raises CheckpointError where `model_index.json` names components of other classes than a pipeline's."""
+    for name, classes in _COMPONENTS.items():
+        named = content.get(name, classes[0] if name == "vocoder" else None)
+        if named not in classes:
+            expected = " or ".join(str(cls[1]) for cls in classes)
+            raise CheckpointError(f"{index} names {named} as its {name}, expected {expected}; {COPY_AGAIN}")
+    tokenizer = content.get("tokenizer")
+    if not (isinstance(tokenizer, list) and len(tokenizer) == 2 and tokenizer[0] == "transformers"):
+        raise CheckpointError(f"{index} names {tokenizer} as its tokenizer, expected one of transformers; {COPY_AGAIN}")
+
+
+def check_loaded(module: nn.Module, folder: Path) -> None:
+    """Checks a loaded component against its files: no weight is missing or left over, and all are numbers.
+
+    Raises CheckpointError. Reads every value once.
+    """
+    stored = {name for file in folder.glob("*.safetensors") for name in read_names(file)}
+    state = module.state_dict(keep_vars=True)
+    # Tied weights are stored under one of their names.
+    shared = {id(state[name]) for name in stored & state.keys()}
+    missing = [name for name, value in state.items() if name not in stored and id(value) not in shared]
+    unknown = sorted(stored - state.keys())
+    if stored and (missing or unknown):
+        raise CheckpointError(
+            f"the weights in {folder} do not fit their config.json: {len(missing)} are missing and {len(unknown)} "
+            f"unknown, first {[*missing, *unknown][0]}; {COPY_AGAIN}"
+        )
+    check_finite(((name, value.detach()) for name, value in state.items()), folder)
+
+
+@contextmanager
+def loading_errors(failure: str, advice: str) -> Iterator[None]:
+    """Raises CheckpointError for what diffusers and transformers raise where files are missing or do not fit.
+
+    OSError: files or network; ValueError: sizes of weights, components, JSON; RuntimeError: sizes of weights;
+    StrictDataclassError: values of a config of transformers. Everything else is a defect of this package.
+    """
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
+        raise CheckpointError(f"{failure} ({first_line(error)}); {advice}") from error
+
+
+def _check_sizes(file: Path, config: Mapping[str, Any], num_weights: int) -> None:
+    for key, value in config.items():
+        # A layer has at least one weight.
+        most = num_weights if _DEPTH.fullmatch(key) and num_weights else _MAX_SIZE
+        if (value is None and key == "decoder_base_dim") or not (_DEPTH.fullmatch(key) or _SIZE.fullmatch(key)):
+            continue
+        if not _flat(value) or not all(type(number) is int and 0 < number <= most for number in _flat(value)):
+            raise CheckpointError(f"{file} has {key} {str(value)[:40]}, expected 1 to {most}; {COPY_AGAIN}")
+    latents = [config[key] for key in ("latents_mean", "latents_std") if key in config]
+    for values in latents:
+        if len(_flat(values)) != config.get("z_dim") or not all(type(number) in (int, float) for number in values):
+            raise CheckpointError(f"{file} has latents_mean or latents_std that are not z_dim numbers; {COPY_AGAIN}")
+    if "latents_std" in config and min(config["latents_std"]) <= 0:
+        raise CheckpointError(f"{file} has a latents_std that is not above 0; {COPY_AGAIN}")
+
+
+def _flat(value: Any) -> list[Any]:
+    return [number for item in value for number in _flat(item)] if isinstance(value, list) else [value]
+
+
+def _check_types(file: Path, config: Mapping[str, Any], cls: type) -> None:
+    """Raises CheckpointError where a value has another type than the default of the class, which does not look."""
+    for name, parameter in inspect.signature(cls).parameters.items():
+        default = parameter.default
+        if name not in config or default is inspect.Parameter.empty or default is None:
+            continue
+        types = (
+            (int, float) if type(default) is float else (list, tuple) if isinstance(default, tuple) else type(default)
+        )
+        if not isinstance(config[name], types) or (isinstance(config[name], bool) and not isinstance(default, bool)):
+            raise CheckpointError(
+                f"{file} has {name} {str(config[name])[:40]}, expected a value like {str(default)[:40]}; {COPY_AGAIN}"
+            )
+
+
+def _check_tokenizer(file: Path) -> None:
+    from tokenizers import Tokenizer
+
+    try:
+        Tokenizer.from_file(str(file))
+    except Exception as error:
+        # Bare: the parser in Rust raises nothing narrower.
+        raise CheckpointError(f"{file} is no tokenizer ({first_line(error)}); {COPY_AGAIN}") from error
