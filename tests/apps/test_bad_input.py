@@ -111,7 +111,7 @@ TABLE = [
     # Models.
     (f"{GENERATE} --model none", "no model 'none'"),
     (f"{GENERATE} --model folder", "no model_index.json"),
-    (f"{GENERATE} --model face.png", "no model_index.json"),
+    (f"{GENERATE} --model face.png", "is a file and no model folder"),
     (f"{GENERATE} --model foreign", "StableDiffusionPipeline"),
     (f"{GENERATE} --model broken_index", "damaged"),
     (f"{GENERATE} --model cut_weights", "damaged"),
