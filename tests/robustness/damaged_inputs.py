@@ -23,7 +23,7 @@ import yaml
 from byte_damage import damaged_file, special_file
 from damage import BY_ENDING, damaged_by_kind, damaged_yaml
 from forked import Outcome, files_below, run_forked, sentences
-from good_inputs import SMALL_CODECS, GoodInputs, main, make_good_inputs, sets, variable
+from good_inputs import SMALL_CODECS, GoodInputs, check_commands, main, make_good_inputs, sets, variable
 from oddities import FILE_NAMES, NUMBERS, PATHS, TEXTS, WORDS, YAML_ODDITIES
 
 MEMORY_BYTES = 3 * 2**30
@@ -372,6 +372,7 @@ def command_line() -> None:
     families, failed, total = chosen.only.split(","), 0, Counter()
     with tempfile.TemporaryDirectory(prefix="damaged-") as temporary:
         good = make_good_inputs(Path(temporary) / "good")
+        check_commands(good, Path(temporary))
         before = files_below(good.folder)
         for number in range(chosen.count) if chosen.case is None else [chosen.case]:
             folder = Path(temporary) / f"case{number}"

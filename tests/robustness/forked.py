@@ -35,8 +35,17 @@ class Outcome:
     """Largest memory in use."""
 
 
-def run_forked(work: Callable[[], int], folder: Path, limit_s: float = LIMIT_S, memory: int = MEMORY_BYTES) -> Outcome:
-    """Calls `work` in a child process whose current folder is `folder` and whose exit code is the result."""
+def run_forked(
+    work: Callable[[], int],
+    folder: Path,
+    limit_s: float = LIMIT_S,
+    memory: int = MEMORY_BYTES,
+    act: Callable[[int], None] | None = None,
+) -> Outcome:
+    """Calls `work` in a child process whose current folder is `folder` and whose exit code is the result.
+
+    `act` is called with the child's process id, which is that of its group too.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     reader, writer = os.pipe()
@@ -46,6 +55,8 @@ def run_forked(work: Callable[[], int], folder: Path, limit_s: float = LIMIT_S, 
         os.close(reader)
         _become(work, folder, writer, memory)
     os.close(writer)
+    if act is not None:
+        act(child)
     output, ran_out = _read(reader, child, started + limit_s)
     _, status, usage = os.wait4(child, 0)
     code = None if ran_out else os.waitstatus_to_exitcode(status)

@@ -1,6 +1,7 @@
 """Good inputs of every kind and the command lines that take them, as small as the commands allow."""
 
 import json
+import shutil
 import sys
 import wave
 from dataclasses import dataclass, field
@@ -20,7 +21,8 @@ from apps import builders, rendered  # noqa: E402
 from uniavgen.apps.cli import main  # noqa: E402
 
 FRAMES = 9
-CLIP = ["--num-frames", str(FRAMES), "--steps", "1", "--guidance", "none", "--device", "cpu"]
+SAMPLING = ["--steps", "1", "--guidance", "none", "--device", "cpu"]
+CLIP = ["--num-frames", str(FRAMES), *SAMPLING]
 SMALL_STAGE = [
     "train.steps=2",
     "train.batch_size=2",
@@ -87,6 +89,20 @@ class GoodInputs:
 def variable(name: str) -> str:
     """Returns the keyword of `GoodInputs.argv` for a file."""
     return "".join(letter if letter.isalnum() else "_" for letter in name)
+
+
+def check_commands(good: GoodInputs, folder: Path) -> None:
+    """Checks that every command succeeds on good inputs; else all that its damaged inputs show is nothing."""
+    for name, command in good.commands.items():
+        work = folder / f"good-{name}"
+        work.mkdir(parents=True)
+        if command.setup is not None:
+            shutil.copytree(good.path(command.setup), work / "out")
+        argv = good.argv(command)
+        outcome = run_forked(lambda argv=argv: main(argv), work)
+        if outcome.code != 0:
+            raise SystemExit(f"the good command {name} ended with {outcome.code}: {outcome.output[-2000:]}")
+        shutil.rmtree(work)
 
 
 def sets(settings: list[str]) -> list[str]:
@@ -183,15 +199,27 @@ def _learning() -> dict[str, Command]:
 
 
 def _measuring() -> dict[str, Command]:
+    window = ["--num-frames", "17", *SAMPLING]
     evaluate = ["evaluate", "--prompts", "{set/prompts.jsonl}", "--metrics", "truth,motion", "--out", "out"]
     world = ["synth", "--clips", "2", "--source", "made", "--speech", "{speech}", "--sound-only", "--out", "out"]
     return {
         "prompts": Command(("prompts", "shards", "--data", "{shards}", "--out", "out")),
         "report": Command((*evaluate, "mine={set/truth}")),
         "report-again": Command((*evaluate, "mine={set/truth}"), setup="report"),
-        "evaluate": Command((*evaluate, "--generate", "{model}", "--task", "joint,animation", *CLIP)),
-        "synth": Command(tuple(world)),
+        "evaluate": Command((*evaluate, "--generate", "{model}", "--task", "joint,animation", *window)),
+        **({"synth": Command(tuple(world))} if _has_heads() else {}),
     }
+
+
+def _has_heads() -> bool:
+    from uniavgen.errors import DataError
+    from uniavgen.synth.assets import find_heads
+
+    try:
+        find_heads()
+    except DataError:
+        return False
+    return True
 
 
 def _transformer_settings() -> dict:
@@ -246,7 +274,8 @@ def _write_recorded_speech(folder: Path) -> None:
     entries = []
     for number, seconds in enumerate((1.0, 2.0, 3.0, 1.5)):
         phones = [["s", 0.1, 0.4], ["oU", 0.4, 0.5], [" ", 0.5, 0.6], ["h", 0.6, seconds - 0.2]]
-        entries.append({"id": f"u{number}", "text": "so high", "voice": f"v{number % 2}", "phones": phones})
+        entry = {"id": f"u{number}", "text": "so high", "voice": f"v{number % 2}", "gender": "female"}
+        entries.append({**entry, "seconds": seconds, "phones": phones})
         sound = np.random.default_rng(number).normal(0, 3000, int(seconds * 24_000)).astype("<i2")
         with (folder / "opus" / f"u{number}.opus").open("wb") as file, wave.open(file) as out:
             out.setnchannels(1)

@@ -1,0 +1,74 @@
+"""Kills every long command at ten moments and runs it again: the result is that of a run that nobody has killed.
+
+python tests/robustness/kills.py --seed 1
+python tests/robustness/kills.py --only train,convert --moments 3
+"""
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import tempfile
+import threading
+from pathlib import Path
+
+from good_inputs import make_good_inputs
+from long_commands import NAMES, LongCommand, make_long_commands
+
+
+def kill_and_run_again(command: LongCommand, moment_s: float, work: Path) -> list[str]:
+    """Kills a command after some seconds, runs it again and returns what is wrong."""
+    work.mkdir(parents=True)
+
+    def kill_later(child: int) -> None:
+        def kill() -> None:
+            # The child may have ended and been waited for; its group is then gone too.
+            try:
+                os.killpg(child, signal.SIGKILL)
+            except ProcessLookupError:
+                return
+
+        timer = threading.Timer(moment_s, kill)
+        timer.daemon = True
+        timer.start()
+
+    killed = command.run(work, kill_later)
+    again = command.run(work)
+    shutil.rmtree(work / "tmp", ignore_errors=True)
+    wrong = command.differences(work)
+    if again.code != 0:
+        wrong.insert(0, f"the second run ended with {again.code}: {again.output[-600:]}")
+    if killed.code not in (0, -signal.SIGKILL):
+        wrong.insert(0, f"the first run ended with {killed.code}: {killed.output[-600:]}")
+    shutil.rmtree(work)
+    return wrong
+
+
+def command_line() -> None:
+    """Kills the commands that the command line names and exits with 1 where a result differs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--moments", type=int, default=10)
+    parser.add_argument("--only", default=",".join(NAMES), help="commands, by commas")
+    chosen = parser.parse_args()
+    failed = total = 0
+    with tempfile.TemporaryDirectory(prefix="kills-") as temporary:
+        folder = Path(temporary)
+        for command in make_long_commands(make_good_inputs(folder / "good"), folder, chosen.only.split(",")):
+            rng = random.Random(f"{chosen.seed}/{command.name}")
+            for number in range(chosen.moments):
+                moment = command.seconds * (number + rng.random()) / chosen.moments
+                wrong = kill_and_run_again(command, moment, folder / "work")
+                total, failed = total + 1, failed + bool(wrong)
+                if wrong:
+                    print(
+                        f"{command.name} killed after {moment:.3f} of {command.seconds:.3f} s: {'; '.join(wrong[:6])}"
+                    )
+            print(f"{command.name}: {len(command.complete)} files", flush=True)
+    print(f"{failed} of {total} failed (seed {chosen.seed})")
+    raise SystemExit(failed > 0)
+
+
+if __name__ == "__main__":
+    command_line()
