@@ -93,5 +93,5 @@ def _text(model: UniAVGenTransformer, symbols: int) -> TextInputs:
     return TextInputs(
         caption=torch.randn(1, video.caption_tokens, video.caption_width, device=device),
         speech=torch.ones(1, symbols, dtype=torch.long, device=device),
-        speech_length=torch.tensor([symbols], device=device),
+        speech_length=torch.tensor([symbols]),
     )

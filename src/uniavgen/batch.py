@@ -67,6 +67,8 @@ class TextInputs:
     speech: Int[Tensor, "b p"]
     """Speech symbols, 0 is the filler. With reference audio its transcript stands in front [release]."""
     speech_length: Int[Tensor, " b"]
+    """Symbols of each text. On the CPU whatever the device of the rest, so that nobody has to wait for the device to
+    learn whether a batch is padded."""
     symbol_timestamps: Float[Tensor, "b p"] | None = None
     """Audio token, reference counted, at which each symbol is spoken, where that is known; NaN where it is not. A model
     that counts symbols [release] does not look; one with a pace foretells what is unknown. [ours]"""

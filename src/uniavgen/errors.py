@@ -24,5 +24,9 @@ class CheckpointError(UniAVGenError):
     """Weights are missing, damaged, or belong to something else."""
 
 
+class TrainingError(UniAVGenError):
+    """A training run cannot go on."""
+
+
 class DataError(UniAVGenError):
     """A data set, a shard or a sample is damaged or does not fit."""

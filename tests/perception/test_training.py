@@ -7,9 +7,10 @@ import torch
 from uniavgen.data.rendered import RenderedSample, RenderedTruth
 from uniavgen.data.sample import Sample
 from uniavgen.errors import DataError
+from uniavgen.training.loop import Callback
 from uniavgen.training.perception.face_locator import FaceMaskDataset, train_face_locator
 from uniavgen.training.perception.lip_sync import MAX_SHIFT, LipSyncDataset, contrastive_loss, train_lip_sync
-from uniavgen.training.perception.loop import PerceptionTrainConfig
+from uniavgen.training.perception.run import PerceptionTrainConfig
 from uniavgen.training.perception.traits import (
     FaceTraitDataset,
     TraitLabels,
@@ -51,6 +52,11 @@ def steps(count: int) -> PerceptionTrainConfig:
     return PerceptionTrainConfig(steps=count)
 
 
+def note_total(losses: list[float]) -> Callback:
+    """Appends the loss of every step."""
+    return lambda record, _state: losses.append(record.values["total"])
+
+
 def same(one: torch.nn.Module, two: torch.nn.Module) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
 
@@ -58,7 +64,7 @@ def same(one: torch.nn.Module, two: torch.nn.Module) -> bool:
 def test_a_locator_learns_where_the_face_is(clips):
     pictures, losses = FaceMaskDataset.from_clips(iter(clips)), []
     assert pictures.images.shape == (6, 4, 128, 128)
-    locator = train_face_locator(pictures, steps(4), 0, lambda step, loss: losses.append(loss))
+    locator = train_face_locator(pictures, steps(4), callbacks=[note_total(losses)])
     assert losses[-1] < losses[0]
     assert same(locator, train_face_locator(pictures, steps(4)))
 
@@ -67,15 +73,9 @@ def test_a_sync_reader_is_trained_in_two_parts_and_reproducibly(clips):
     mouths, losses = LipSyncDataset.from_clips(iter(clips)), []
     assert [len(pictures) for pictures in mouths.images] == [45] * 3
     assert torch.cat(list(mouths.lips)).std(dim=0) == pytest.approx(torch.ones(12), abs=0.1)
-    one = train_lip_sync(
-        mouths,
-        steps(2),
-        steps(3),
-        0,
-        lambda step, loss: losses.append((step, loss)),
-    )
-    assert [step for step, _ in losses] == [0, 1, 2, 3, 4]
-    assert np.isfinite([loss for _, loss in losses]).all()
+    one = train_lip_sync(mouths, steps(2), steps(3), callbacks=[note_total(losses)])
+    assert len(losses) == 5
+    assert np.isfinite(losses).all()
     assert same(one, train_lip_sync(mouths, steps(2), steps(3)))
 
 
@@ -99,7 +99,7 @@ def test_face_and_voice_readers_learn_who_it_is(clips):
     people = [("male", 30.0, "happy", 1.0), ("female", 10.0, "neutral", 0.0)]
     voices = VoiceTraitDataset.from_waveforms((voice(3.0, seed), people[seed]) for seed in range(2))
     losses: list[float] = []
-    train_voice_traits(voices, steps(12), 0, lambda step, loss: losses.append(loss))
+    train_voice_traits(voices, steps(12), callbacks=[note_total(losses)])
     assert losses[-1] < losses[0]
 
 

@@ -58,9 +58,6 @@ def test_features_of_the_same_sound_match():
     assert feature_matching_loss(parts(hiss()), parts(tone())) > 0.1
 
 
-@pytest.mark.parametrize(
-    ("wrong", "says"), [({"start": 1.5}, "0 to 1"), ({"periods": (), "fft_sizes": ()}, "need periods")]
-)
-def test_nonsense_is_refused(wrong: dict, says: str):
-    with pytest.raises(ConfigError, match=says):
-        DiscriminatorConfig(**wrong)
+def test_discriminators_without_periods_and_fft_sizes_are_refused():
+    with pytest.raises(ConfigError, match="need periods"):
+        DiscriminatorConfig(periods=(), fft_sizes=())

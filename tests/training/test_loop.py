@@ -3,18 +3,20 @@
 import itertools
 import logging
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from uniavgen.training.callbacks import SkippedUpdateWarning
+from uniavgen.errors import TrainingError
+from uniavgen.training.callbacks import CheckpointCallback, NonFiniteGuard
 from uniavgen.training.ema import EMA
 from uniavgen.training.loop import train
 from uniavgen.training.objective import Objective
-from uniavgen.training.optimizer import LearningRateSchedule, build_optimizer
-from uniavgen.training.state import TrainState
+from uniavgen.training.optimizer import AdamWConfig, LearningRateSchedule, build_optimizer
+from uniavgen.training.state import TrainState, checkpoints
 
 NUM_STEPS = 12
 SCHEDULE = LearningRateSchedule(peak=0.1, num_steps=NUM_STEPS, warmup_steps=1, decay_start=float(NUM_STEPS))
@@ -38,7 +40,8 @@ class Line(Objective[torch.Tensor]):
 
 def state_of(objective: Line) -> TrainState:
     model = objective.model
-    return TrainState(model=model, optimizer=build_optimizer(model, lr=0.1, weight_decay=0.0), ema=EMA(model, 0.9))
+    optimizer = build_optimizer(model, AdamWConfig(lr=0.1, weight_decay=0.0))
+    return TrainState(model=model, optimizer=optimizer, ema=EMA(model, 0.9))
 
 
 class CountReads(TorchDispatchMode):
@@ -94,14 +97,58 @@ def test_step_without_a_finite_gradient_changes_nothing_but_the_count(caplog: py
 
     state = state_of(objective)
     with caplog.at_level(logging.WARNING):
-        train(objective, state, SCHEDULE, callbacks=[note, SkippedUpdateWarning(every=4)])
+        train(objective, state, SCHEDULE, callbacks=[note, NonFiniteGuard(every=4, max_in_a_row=5)])
     changed = [not torch.equal(a, b) for a, b in itertools.pairwise(weights)]
     assert changed == [step not in (2, 3) for step in range(NUM_STEPS)]
     assert skipped == [0, 0, 1, 2] + [2] * 8
     assert {float(one["step"]) for one in state.optimizer.state.values()} == {NUM_STEPS - 2}
     assert [record.getMessage() for record in caplog.records] == [
-        "2 of the last 4 steps up to step 4 had a gradient that is not finite; they changed no weights"
+        "2 of the last 4 steps up to step 4 had a loss or gradient that is not finite; they changed no weights"
     ]
+
+
+@pytest.mark.parametrize(
+    ("not_finite", "every", "max_in_a_row", "last_step"),
+    [
+        (range(5, 12), 4, 3, 8),
+        (range(NUM_STEPS), 100, 50, NUM_STEPS),
+        (range(9, 12), 100, 3, NUM_STEPS),
+    ],
+)
+def test_run_of_steps_that_are_not_finite_ends_with_its_reason(
+    not_finite: range, every: int, max_in_a_row: int, last_step: int, tmp_path: Path
+):
+    objective, steps = Line(tuple(not_finite)), []
+    guard = NonFiniteGuard(every=every, max_in_a_row=max_in_a_row)
+    save = CheckpointCallback(folder=tmp_path, settings={}, every=1, keep=1)
+    note = lambda record, state: steps.append(record.step)  # noqa: E731
+    with pytest.raises(TrainingError, match=r"not finite in \d+ steps in a row, up to step \d+ \(square .*total nan"):
+        train(objective, state_of(objective), SCHEDULE, callbacks=[note, guard, save])
+    assert steps[-1] == last_step
+    # The steps that failed have saved nothing over the last good one.
+    assert [path.name for path in checkpoints(tmp_path)] == [f"step-{step:08d}" for step in {not_finite.start} - {0}]
+
+
+def test_loss_that_is_not_finite_is_skipped_where_its_gradient_is_finite():
+    objective = Line()
+    finite = objective.losses
+    objective.losses = lambda batch, step: {"total": finite(batch, step)["total"] + (torch.inf if step else 0.0)}
+    state, weights = state_of(objective), []
+    train(objective, state, SCHEDULE, callbacks=[lambda record, state: weights.append(state.model.weight.tolist())])
+    assert weights == [weights[0]] * NUM_STEPS
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path):
+    objective = Line()
+    state = state_of(objective)
+    save = CheckpointCallback(folder=tmp_path, settings={}, every=1, keep=1)
+    save.save(state)
+    state.step = 1
+    with torch.no_grad():
+        objective.model.bias.fill_(torch.inf)
+    with pytest.raises(TrainingError, match=r"not finite after step 1 \(first bias\)"):
+        save.save(state)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000000"]
 
 
 def test_cosine_schedule_ends_at_its_final_share():

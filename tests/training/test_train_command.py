@@ -137,7 +137,7 @@ def test_printed_settings_are_settings(capsys):
     ("change", "sentence"),
     [
         (["-s", "train.setps=3"], "train.setps"),
-        (["-s", "train.steps=0"], "at least 1"),
+        (["-s", "train.steps=0"], "train.steps: should be greater"),
         (["-s", "data.num_frames=18"], "1 + 4n"),
         (["-s", "data.weights=[1,2]"], "data.weights"),
         (["-s", "stage.branches=both"], "audio only|sound only|latent frames"),

@@ -15,7 +15,7 @@ from uniavgen.errors import ConfigError
 from uniavgen.training.config import OptimConfig, TrainConfig
 from uniavgen.training.dataloader import load_batches
 from uniavgen.training.ema import EMA
-from uniavgen.training.optimizer import build_optimizer, select_trainable
+from uniavgen.training.optimizer import AdamWConfig, build_optimizer, select_trainable
 
 JOINT_ONLY = "stage.tasks.ratios={reference_audio: 0, continuation: 0, dubbing: 0, animation: 0}"
 GOLDEN = Path(__file__).parent / "golden_losses.json"
@@ -73,7 +73,7 @@ def test_a_pattern_without_parameters_is_told():
 
 
 def test_weight_decay_spares_vectors():
-    groups = build_optimizer(model(), lr=1e-3, weight_decay=0.01).param_groups
+    groups = build_optimizer(model(), AdamWConfig(lr=1e-3, weight_decay=0.01)).param_groups
     assert {p.ndim >= 2 for p in groups[0]["params"]} == {True}
     assert {p.ndim >= 2 for p in groups[1]["params"]} == {False}
     assert (groups[0]["weight_decay"], groups[1]["weight_decay"]) == (0.01, 0.0)

@@ -107,6 +107,17 @@ def test_given_parts_carry_no_loss(folder, task):
     assert found == pytest.approx(parts, rel=1e-5)
 
 
+@pytest.mark.parametrize("task", list(Task))
+def test_training_step_reads_no_value_from_the_device_of_the_model(folder, task):
+    """Tensors on the meta device have no values, so whoever asks for one fails."""
+    clips, on_device = batch(folder, task), model().to("meta")
+    settings = config().stage
+    for step in range(4):
+        losses = step_losses(on_device, clips, StepRandomness(seed=0, step=step), settings)
+        losses.total(settings.losses, step, 4).backward()
+    assert all(parameter.grad.is_meta for parameter in on_device.blocks[0].video.parameters())
+
+
 def test_one_step_is_a_pure_function(folder):
     clips, tiny, settings = batch(folder, Task.JOINT), model(), config().stage
     first = step_losses(tiny, clips, StepRandomness(seed=0, step=1), settings)

@@ -40,10 +40,22 @@ class VideoVaeShape(Config):
     temporal_levels: tuple[bool, ...] = (False, True, True)
     """Levels that halve the frame rate."""
 
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.temporal_levels) == len(self.width_factors) - 1 <= 6:
+            raise ConfigError(
+                f"width_factors has one value more than temporal_levels, which has 1 to 6, got "
+                f"{len(self.width_factors)} and {len(self.temporal_levels)}"
+            )
+
     @property
     def spatial_stride(self) -> int:
         """Pixels per latent cell, each way: every level halves the picture, and so does Wan2.2's patch."""
         return _PATCH_PX * 2 ** len(self.temporal_levels)
+
+    @property
+    def temporal_stride(self) -> int:
+        """Pixel frames per latent frame, except the first."""
+        return 2 ** sum(self.temporal_levels)
 
     def build(self) -> AutoencoderKLWan:
         """A new autoencoder with random weights; latents are not normalised until their statistics are known."""
@@ -59,7 +71,7 @@ class VideoVaeShape(Config):
             out_channels=3 * _PATCH_PX**2,
             patch_size=_PATCH_PX,
             scale_factor_spatial=self.spatial_stride,
-            scale_factor_temporal=2 ** sum(self.temporal_levels),
+            scale_factor_temporal=self.temporal_stride,
             latents_mean=[0.0] * self.latent_channels,
             latents_std=[1.0] * self.latent_channels,
         )

@@ -55,9 +55,9 @@ class Batch:
 
         def texts(text: TextInputs) -> TextInputs:
             return TextInputs(
-                caption=text.caption.to(device),
-                speech=text.speech.to(device),
-                speech_length=text.speech_length.to(device),
+                caption=text.caption.to(device, non_blocking=True),
+                speech=text.speech.to(device, non_blocking=True),
+                speech_length=text.speech_length,
                 symbol_timestamps=moved(text.symbol_timestamps),
             )
 

@@ -427,7 +427,7 @@ class MemoryPlanner:
         return TextInputs(
             caption=torch.empty(shape, dtype=next(encoder.parameters()).dtype, device="meta"),
             speech=torch.empty(1, self.workload.symbols, dtype=torch.long, device="meta"),
-            speech_length=torch.empty(1, dtype=torch.long, device="meta"),
+            speech_length=torch.tensor([self.workload.symbols]),
         )
 
 

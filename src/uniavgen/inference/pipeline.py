@@ -191,7 +191,7 @@ class UniAVGenPipeline(DiffusionPipeline):
             texts[has_text] = TextInputs(
                 caption=captions[has_text].to(device),
                 speech=symbols.to(device),
-                speech_length=length.to(device),
+                speech_length=length,
                 symbol_timestamps=None if prompt.times is None else times.to(device),
             )
         return texts

@@ -137,10 +137,12 @@ class UniAVGenTransformer(
             with weights that stay where they are: it uses the blocks outside of their `forward`.
         """
         symbols, device = text.speech.shape[1], text.speech.device
+        length = text.speech_length.to(device, non_blocking=True)
+        # `text.speech_length` lies on the CPU: the question does not wait for the device.
         unpadded = bool((text.speech_length == symbols).all())
-        mask = None if unpadded else (torch.arange(symbols, device=device) < text.speech_length[:, None])[:, None, None]
+        mask = None if unpadded else (torch.arange(symbols, device=device) < length[:, None])[:, None, None]
         caption = TextFeatures(features=self.video_stem.project_caption(text.caption), rotary=None, mask=None)
-        features, durations = self.audio_stem.encode_speech(text.speech, text.speech_length)
+        features, durations = self.audio_stem.encode_speech(text.speech, length)
         speech = TextFeatures(
             features=features,
             rotary=self._speech_rotary(symbols, durations, text),

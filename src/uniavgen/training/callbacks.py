@@ -19,7 +19,7 @@ from torch import nn
 from uniavgen.artifacts import atomic_folder
 from uniavgen.checkpoint.lora import has_adapter, save_adapter
 from uniavgen.distributed import SINGLE_PROCESS, ParallelContext
-from uniavgen.errors import ConfigError
+from uniavgen.errors import ConfigError, TrainingError
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.timebase import Timebase
 from uniavgen.training.loop import StepRecord
@@ -33,7 +33,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointCallback:
-    """Saves every so many steps and after the last one."""
+    """Saves every so many steps and after the last one.
+
+    A step that was skipped is not saved: its weights are those of an earlier step, and what made it fail may have been
+    in them already.
+    """
 
     folder: Path
     settings: Mapping[str, Any]
@@ -43,32 +47,48 @@ class CheckpointCallback:
     context: ParallelContext = SINGLE_PROCESS
 
     def __call__(self, record: StepRecord, state: TrainState) -> None:
-        if record.step % self.every == 0 or record.step == record.num_steps:
+        is_last = record.step == record.num_steps
+        if is_last or (record.step % self.every == 0 and not record.values["num_skipped_in_a_row"]):
             self.save(state)
 
     def save(self, state: TrainState) -> None:
-        """Saves now, as after Ctrl-C."""
+        """Saves now, as after Ctrl-C. Raises TrainingError where weights are not finite, and writes nothing."""
         if self.context.is_main:
             save(state, self.folder, self.settings, self.keep)
 
 
 @dataclass(kw_only=True)
-class SkippedUpdateWarning:
-    """Warns every so many steps of updates that were skipped, because the gradient was not finite."""
+class NonFiniteGuard:
+    """Warns of steps whose loss or gradient is not finite, and ends a run that consists of them.
+
+    Looks every so many steps and after the last one. Raises TrainingError after `max_in_a_row` steps in a row that
+    changed no weights, and after the last step where no step changed any.
+    """
 
     every: int
+    max_in_a_row: int
     context: ParallelContext = SINGLE_PROCESS
+    _num_steps: int = 0
     _num_known: int = 0
 
     def __call__(self, record: StepRecord, _state: TrainState) -> None:
-        if not self.context.is_main or (record.step % self.every and record.step != record.num_steps):
+        self._num_steps += 1
+        is_last = record.step == record.num_steps
+        if record.step % self.every and not is_last:
             return
-        num_skipped = int(record.values["num_skipped"])
-        if num_skipped > self._num_known:
+        num_skipped, in_a_row = int(record.values["num_skipped"]), int(record.values["num_skipped_in_a_row"])
+        if in_a_row >= self.max_in_a_row or (is_last and in_a_row == self._num_steps):
+            losses = ", ".join(f"{name} {record.values[name]:.3g}" for name in record.losses)
+            raise TrainingError(
+                f"the loss or its gradient was not finite in {in_a_row} steps in a row, up to step {record.step} "
+                f"({losses}, gradient norm {record.values['grad_norm']:.3g}); lower the learning rate or check the data"
+            )
+        if num_skipped > self._num_known and self.context.is_main:
             logger.warning(
-                "%d of the last %d steps up to step %d had a gradient that is not finite; they changed no weights",
+                "%d of the last %d steps up to step %d had a loss or gradient that is not finite; they changed no "
+                "weights",
                 num_skipped - self._num_known,
-                self.every,
+                min(self.every, self._num_steps),
                 record.step,
             )
         self._num_known = num_skipped

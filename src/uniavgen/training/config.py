@@ -2,23 +2,25 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from uniavgen.config import Config
+from annotated_types import Le
+
+from uniavgen.config import Config, Count, Factor, NonNegative, Positive, PositiveInt, Seed, Width
 from uniavgen.errors import ConfigError
 from uniavgen.flow.guidance import Dropout
 from uniavgen.models.config import TransformerConfig
 from uniavgen.tasks.mixture import MixtureConfig
 from uniavgen.tasks.table import TASKS, ModalityRole
-from uniavgen.training.optimizer import LearningRateSchedule
+from uniavgen.training.optimizer import AdamWConfig, LearningRateSchedule
 
 
 @dataclass(frozen=True, kw_only=True)
 class LinearSchedule(Config):
     """A number that moves linearly from `start` at the first step to `end` after the last one."""
 
-    start: float
-    end: float
+    start: NonNegative
+    end: NonNegative
 
     def at(self, step: int, num_steps: int) -> float:
         """Value at a step (from 0) of a run."""
@@ -32,19 +34,19 @@ class LossWeights(Config):
 
     renamed_keys: ClassVar[Mapping[str, str]] = {"pace": "duration", "lip_guide": "lip_motion"}
 
-    video: float = 1.0
-    audio: float = 1.0
+    video: NonNegative = 1.0
+    audio: NonNegative = 1.0
     face_mask: LinearSchedule = field(default_factory=lambda: LinearSchedule(start=0.0, end=0.0))
     """lambda_m: 0.1 falling to 0 over stage 2. [paper 3.4, 4.1]"""
-    face_focus: float = 0.0
+    face_focus: NonNegative = 0.0
     """Extra weight of L^v where the face is, against the rest of the picture; 0 in the paper. A small model that sees
     few clips spends itself on the background otherwise. [ours]"""
-    mouth_focus: float = 0.0
+    mouth_focus: NonNegative = 0.0
     """The same for the lower half of the face, on top: little else there moves but by the sound. [ours]"""
-    duration: float = 0.0
+    duration: NonNegative = 0.0
     """Weight of the error of predicted symbol durations (`losses.duration_loss`), for models that predict them; 0
     in the paper. [ours]"""
-    lip_motion: float = 0.0
+    lip_motion: NonNegative = 0.0
     """Weight of the error along the direction in which each face opens its mouth (`losses.lip_motion_loss`); 0 in the
     paper. Without it a small model that sees few clips ignores the audio for a long time. [ours]"""
 
@@ -60,7 +62,7 @@ class StageConfig(Config):
     tasks: MixtureConfig = field(default_factory=MixtureConfig)
     losses: LossWeights = field(default_factory=LossWeights)
     dropout: Dropout = field(default_factory=Dropout)
-    shift: float = 5.0
+    shift: Positive = 5.0
     """t is uniform, then shifted as in sampling. [Harmony; Ovi]"""
 
     def __post_init__(self) -> None:
@@ -73,18 +75,13 @@ class StageConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimConfig(Config):
-    """AdamW. [paper 4.1: lr, betas, eps; the rest ours]"""
+class OptimConfig(AdamWConfig):
+    """AdamW of a stage. [paper 4.1: lr, betas, eps; the rest ours]"""
 
-    lr: float = 5e-6
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.01
-    """Of matrices and kernels; not of biases, norms and tables."""
-    warmup_steps: int = 500
-    decay_steps: int = 0
+    lr: Annotated[Positive, Le(1.0)] = 5e-6
+    warmup_steps: Count = 500
+    decay_steps: Count = 0
     """Last steps of the run, over which the rate falls linearly to 0; none in the paper."""
-    max_grad_norm: float = 1.0
 
     def schedule(self, num_steps: int) -> LearningRateSchedule:
         """Returns the learning rate of a run of `num_steps` steps."""
@@ -100,13 +97,13 @@ class OptimConfig(Config):
 class DataConfig(Config):
     """What is read, beside the folders that the command line names."""
 
-    num_frames: int = 81
+    num_frames: PositiveInt = 81
     """Pixel frames of a training clip, 1 + 4n; longer clips are cut, with their transcript."""
-    weights: tuple[int, ...] = ()
+    weights: tuple[Annotated[PositiveInt, Le(1000)], ...] = ()
     """Shares of the data folders in their order; equal where empty."""
-    memory_gb: float = 4.0
+    memory_gb: NonNegative = 4.0
     """Features up to this size are kept in memory."""
-    workers: int = 0
+    workers: Annotated[Count, Le(256)] = 0
     """Processes that read ahead; 0 reads in the training process, right where the features fit into memory."""
 
 
@@ -114,28 +111,21 @@ class DataConfig(Config):
 class RunConfig(Config):
     """How long, how, and what is written on the way."""
 
-    steps: int
-    batch_size: int
-    """Clips a step, over all processes."""
-    seed: int = 0
-    ema: float = 0.999
+    steps: PositiveInt
+    batch_size: Width
+    """Clips a step, over all processes; at most as many as the data has."""
+    seed: Seed = 0
+    ema: Factor = 0.999
     """Decay of the averaged weights, which are the ones to use; 0 for none."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 is autocast; weights, moments and losses stay float32."""
     compile: bool = False
     """Blocks go through `torch.compile`: a minute once, then faster steps."""
-    checkpoint_every: int = 500
-    keep_checkpoints: int = 2
-    log_every: int = 10
-    sample_every: int = 0
+    checkpoint_every: PositiveInt = 500
+    keep_checkpoints: PositiveInt = 2
+    log_every: PositiveInt = 10
+    sample_every: Count = 0
     """Steps between sampled clips in TensorBoard; 0 for none."""
-
-    def __post_init__(self) -> None:
-        counts = (self.steps, self.batch_size, self.checkpoint_every, self.keep_checkpoints, self.log_every)
-        if min(counts) < 1:
-            raise ConfigError(f"steps, batch_size and the intervals of a run must be at least 1, got {counts}")
-        if not 0 <= self.ema < 1:
-            raise ConfigError(f"train.ema is a decay in [0, 1), got {self.ema}")
 
 
 @dataclass(frozen=True, kw_only=True)

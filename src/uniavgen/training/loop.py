@@ -34,18 +34,25 @@ class StepRecord:
     grad_norm: Float[Tensor, ""]
     """Before clipping; the largest of several groups."""
     num_skipped: Float[Tensor, ""]
-    """Updates since the beginning of this call of `train` that were skipped, because the gradient was not finite."""
+    """Steps of this call of `train` that changed no weights, because the loss or the gradient was not finite."""
+    num_skipped_in_a_row: Float[Tensor, ""]
+    """Of them, those up to this step without another one between; 0 where this step changed weights."""
     lr: float
     seconds: float
     """Of the host; a GPU may still be at work."""
 
     @cached_property
     def values(self) -> dict[str, float]:
-        """The losses, `grad_norm` and `num_skipped` as numbers.
+        """The losses, `grad_norm`, `num_skipped` and `num_skipped_in_a_row` as numbers.
 
         Waits for the device, once a record: all numbers are copied together, and later reads get the same ones.
         """
-        scalars = {**self.losses, "grad_norm": self.grad_norm, "num_skipped": self.num_skipped}
+        scalars = {
+            **self.losses,
+            "grad_norm": self.grad_norm,
+            "num_skipped": self.num_skipped,
+            "num_skipped_in_a_row": self.num_skipped_in_a_row,
+        }
         numbers = torch.stack([value.float() for value in scalars.values()]).tolist()
         return dict(zip(scalars, numbers, strict=True))
 
@@ -65,18 +72,19 @@ def train(
 ) -> None:
     """Trains from `state.step` to `schedule.num_steps`, or until `stopped()` is true between two steps.
 
-    A step whose gradient is not finite changes no weights.
+    A step whose loss or gradient is not finite changes no weights.
     """
     callbacks = tuple(callbacks)
     state.model.train()
-    num_skipped = torch.zeros(())
+    num_skipped, in_a_row = torch.zeros(()), torch.zeros(())
     for batch in objective.batches(state.step, schedule.num_steps):
         if stopped():
             break
         began, lr = time.perf_counter(), schedule.at(state.step)
         losses = objective.losses(batch, state.step)
-        grad_norm = _update(state.optimizer, losses["total"], objective.clip_groups(), lr, max_grad_norm)
-        num_skipped = num_skipped.to(grad_norm.device) + (~grad_norm.isfinite()).float()
+        grad_norm, skipped = _update(state.optimizer, losses["total"], objective.clip_groups(), lr, max_grad_norm)
+        num_skipped = num_skipped.to(skipped.device) + skipped
+        in_a_row = (in_a_row.to(skipped.device) + 1) * skipped
         state.step += 1
         if state.ema is not None:
             state.ema.update(state.model, state.step)
@@ -87,6 +95,7 @@ def train(
             losses={name: loss.detach() for name, loss in losses.items()},
             grad_norm=grad_norm,
             num_skipped=num_skipped,
+            num_skipped_in_a_row=in_a_row,
             lr=lr,
             seconds=time.perf_counter() - began,
         )
@@ -100,8 +109,9 @@ def _update(
     clip_groups: Iterable[nn.Module],
     lr: float,
     max_grad_norm: float,
-) -> Float[Tensor, ""]:
-    """Takes one optimiser step and returns the norm of the gradient before clipping."""
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Takes one optimiser step. Returns the norm of the gradient before clipping, and 1 if the step was skipped, or
+    0."""
     optimizer.zero_grad(set_to_none=True)
     total.backward()
     norms = [nn.utils.clip_grad_norm_(group.parameters(), max_grad_norm) for group in clip_groups]
@@ -110,6 +120,7 @@ def _update(
         group["lr"] = lr
     # Fused kernels look at `found_inf` on the device and then change nothing, as for torch.amp.GradScaler: asking
     # for the norm here would wait for the device at every step.
-    optimizer.found_inf = (~grad_norm.isfinite()).float()
+    skipped = (~(grad_norm.isfinite() & total.detach().isfinite())).float()
+    optimizer.found_inf = skipped
     optimizer.step()
-    return grad_norm
+    return grad_norm, skipped

@@ -4,12 +4,29 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Le
 from torch import nn
 
+from uniavgen.config import Config, Factor, NonNegative, Positive, PositiveInt
 from uniavgen.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamWConfig(Config):
+    """AdamW with clipped gradients."""
+
+    lr: Annotated[Positive, Le(1.0)]
+    """Peak learning rate."""
+    betas: tuple[Factor, Factor] = (0.9, 0.999)
+    eps: Positive = 1e-8
+    weight_decay: NonNegative = 0.01
+    """Of matrices and kernels; not of biases, norms and tables."""
+    max_grad_norm: Positive = 1.0
+    max_skipped_steps: PositiveInt = 100
+    """Steps in a row whose loss or gradient is not finite: as many end the run. Each of them changes no weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,20 +75,13 @@ def select_trainable(model: nn.Module, patterns: Iterable[str]) -> None:
         parameter.requires_grad_(name in trainable)
 
 
-def build_optimizer(
-    model: nn.Module,
-    *,
-    lr: float,
-    weight_decay: float,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-) -> torch.optim.AdamW:
+def build_optimizer(model: nn.Module, config: AdamWConfig) -> torch.optim.AdamW:
     """Returns AdamW over the parameters that are trained; matrices and kernels decay, biases, norms and tables do
     not."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
     # Fused, also because `loop.train` skips an update through `found_inf`, which other kernels do not know.
-    return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=True)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)

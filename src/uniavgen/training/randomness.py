@@ -34,8 +34,7 @@ class StepRandomness:
 
     def generator(self, purpose: Purpose) -> torch.Generator:
         """Returns a new generator; two calls give the same numbers."""
-        words = np.random.SeedSequence([self.seed, self.step, self.rank, int(purpose)]).generate_state(2)
-        return torch.Generator().manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
+        return torch_generator(self.seed, self.step, self.rank, int(purpose))
 
     def times(self, batch: int) -> Float[Tensor, " b"]:
         """Returns uniform t in [0, 1), one for each clip and shared by both branches."""
@@ -57,6 +56,12 @@ class StepRandomness:
             video=noise(clean.video, Purpose.NOISE_VIDEO),
             audio=noise(clean.audio, Purpose.NOISE_AUDIO),
         )
+
+
+def torch_generator(*words: int) -> torch.Generator:
+    """Returns a generator of the CPU that is seeded from whole numbers, such as a seed and a step."""
+    low, high = np.random.SeedSequence(words).generate_state(2)
+    return torch.Generator().manual_seed(int(low) << 31 | int(high) >> 1)
 
 
 @contextmanager

@@ -119,12 +119,9 @@ def build_stage_run(
         use_attention(model, AttentionKernel.MATH)  # The fused kernel's backward pass takes twice as long on a CPU.
     if config.train.compile:
         compile_blocks(model)
-    optim = config.optim
     state = TrainState(
         model=model,
-        optimizer=build_optimizer(
-            model, lr=optim.lr, weight_decay=optim.weight_decay, betas=optim.betas, eps=optim.eps
-        ),
+        optimizer=build_optimizer(model, config.optim),
         ema=EMA(model, config.train.ema) if config.train.ema else None,
     )
     return StageRun(
@@ -172,6 +169,9 @@ def build_training_data(
         with_video=config.stage.branches == "both",
     )
     data.check()
+    num_clips = sum(len(source) for source in data.sources)
+    if config.train.batch_size > num_clips:
+        raise ConfigError(f"train.batch_size is {config.train.batch_size}, the data has {num_clips} clips; lower it")
     return data
 
 

@@ -1,11 +1,13 @@
 """Training a stage: from settings and prepared features to weights."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from uniavgen.artifacts import exclusive_output
 from uniavgen.data.sample import read_sample
 from uniavgen.data.shards import ShardSet
 from uniavgen.errors import ConfigError
@@ -16,9 +18,9 @@ from uniavgen.timebase import Timebase
 from uniavgen.training.callbacks import (
     ClipSampler,
     CurveCallback,
+    NonFiniteGuard,
     SampleCallback,
     SampledClip,
-    SkippedUpdateWarning,
     open_tensorboard,
     save_weights,
 )
@@ -27,7 +29,7 @@ from uniavgen.training.initial_weights import load_initial_weights
 from uniavgen.training.loop import Callback
 from uniavgen.training.randomness import default_generator
 from uniavgen.training.stage import StageRun, build_stage_run, build_training_data
-from uniavgen.training.state import checkpoints, restore
+from uniavgen.training.state import checkpoints, remove_old, restore
 from uniavgen.workflows.load_codecs import load_codecs
 from uniavgen.workflows.vocabulary import load_speech_symbols
 
@@ -35,7 +37,8 @@ NUM_SAMPLED_CLIPS = 2
 SAMPLED_CLIP_STEPS = 20
 
 
-def prepare_stage(
+@contextmanager
+def open_stage(
     config: TrainConfig,
     data: Sequence[str],
     out: Path,
@@ -44,12 +47,26 @@ def prepare_stage(
     init: Sequence[Path] = (),
     vocabulary: Path | None = None,
     resume: bool = False,
-) -> StageRun:
-    """Returns a run that is ready to be trained: new, with the weights of `init`, or resumed from its last checkpoint.
+) -> Iterator[StageRun]:
+    """Yields a run that is ready to be trained: new, with the weights of `init`, or resumed from its last checkpoint.
 
-    vocabulary: file of the model's speech symbols, one a line; None for printable ASCII. Raises ConfigError where
-    settings do not fit together or `out` holds a run already, DataError and CheckpointError for what cannot be read.
+    No other process can write `out` meanwhile. vocabulary: file of the model's speech symbols, one a line; None for
+    printable ASCII. Raises ConfigError where settings do not fit together or `out` holds a run already, OutputError
+    where another process writes it, DataError and CheckpointError for what cannot be read.
     """
+    with exclusive_output(out):
+        yield _prepared_stage(config, data, out, device, init, vocabulary, resume)
+
+
+def _prepared_stage(
+    config: TrainConfig,
+    data: Sequence[str],
+    out: Path,
+    device: torch.device,
+    init: Sequence[Path],
+    vocabulary: Path | None,
+    resume: bool,
+) -> StageRun:
     symbols = load_speech_symbols(vocabulary, config.model.audio.speech.num_symbols)
     saved = checkpoints(out / "checkpoints")
     if saved and not resume:
@@ -62,7 +79,8 @@ def prepare_stage(
         load_initial_weights(model, source)
     run = build_stage_run(config, model, training_data, out, device)
     if saved:
-        restore(run.state, saved[-1])
+        restore(run.state, saved[-1], config.train.steps)
+    remove_old(out / "checkpoints", config.train.keep_checkpoints)
     return run
 
 
@@ -81,7 +99,7 @@ def train_stage(
     settings, writer = run.config.train, open_tensorboard(out / "curves")
     standard: list[Callback] = [
         CurveCallback(writer=writer, every=settings.log_every),
-        SkippedUpdateWarning(every=settings.log_every),
+        NonFiniteGuard(every=settings.log_every, max_in_a_row=run.config.optim.max_skipped_steps),
         run.checkpoint_callback,
     ]
     if sample is not None and settings.sample_every:

@@ -1,5 +1,6 @@
 """Trains the perception networks of our own on rendered clips, and measures them on others."""
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,7 +10,8 @@ from typing import TypeVar
 
 from torch import nn
 
-from uniavgen.artifacts import check_writable
+from uniavgen.artifacts import check_writable, exclusive_output
+from uniavgen.config import parse
 from uniavgen.data.rendered import RenderedSample, count_rendered, rendered_samples
 from uniavgen.errors import ConfigError
 from uniavgen.evaluation.reader_benchmark import (
@@ -24,9 +26,10 @@ from uniavgen.perception.loading import save_own
 from uniavgen.perception.traits import VoiceTraitClassifier
 from uniavgen.synth import WorldSettings, check_material
 from uniavgen.synth.generate import open_world
+from uniavgen.training.loop import Callback
 from uniavgen.training.perception.face_locator import FaceMaskDataset, train_face_locator
 from uniavgen.training.perception.lip_sync import LipSyncDataset, train_lip_sync
-from uniavgen.training.perception.loop import PerceptionTrainConfig
+from uniavgen.training.perception.run import PerceptionTrainConfig
 from uniavgen.training.perception.traits import (
     FaceTraitDataset,
     VoiceTraitDataset,
@@ -38,8 +41,7 @@ from uniavgen.training.perception.traits import (
 T = TypeVar("T")
 OnProgress = Callable[[str, int, int], None]
 """Called with the phase (read, hear, train, measure), the count of finished items and their total."""
-OnStep = Callable[[int, float], None]
-Train = Callable[[PerceptionTrainConfig, int, OnStep], nn.Module]
+Train = Callable[[PerceptionTrainConfig, int, Sequence[Callback]], nn.Module]
 Benchmark = Callable[[nn.Module, Iterable[RenderedSample]], Mapping[str, Numbers]]
 
 
@@ -95,7 +97,13 @@ def train_perception(
 
     Faces are found with the package's locator; a face classifier is measured against the package's voice classifier.
     """
-    config = PerceptionTrainConfig(steps=job.steps or DEFAULT_STEPS[job.network])
+    with exclusive_output(job.out):
+        return _train_and_write(job, on_progress)
+
+
+def _train_and_write(job: PerceptionJob, on_progress: OnProgress) -> Mapping[str, Numbers]:
+    steps = DEFAULT_STEPS[job.network] if job.steps is None else job.steps
+    config = parse(PerceptionTrainConfig, {"steps": steps}, origin="training")
     count = count_rendered([job.held_out], job.held_out_clips)
     benchmark = _benchmark(job.network)
     if job.network is PerceptionNetwork.VOICE_TRAITS:
@@ -103,8 +111,8 @@ def train_perception(
     else:
         train = _clip_training(job, on_progress)
     # The lip sync encoder is trained in two parts.
-    total = config.steps * (2 if job.network is PerceptionNetwork.LIP_SYNC else 1)
-    network = train(config, job.seed, lambda step, _loss: on_progress("train", step + 1, total))
+    done, total = itertools.count(1), config.steps * (2 if job.network is PerceptionNetwork.LIP_SYNC else 1)
+    network = train(config, job.seed, [lambda _record, _state: on_progress("train", next(done), total)])
     held_out = rendered_samples([job.held_out], job.held_out_clips)
     numbers = benchmark(network, _counted(held_out, count, partial(on_progress, "measure")))
     save_own(network, job.out, {"steps": str(config.steps), "seed": str(job.seed)})
@@ -118,7 +126,7 @@ def _clip_training(job: PerceptionJob, on_progress: OnProgress) -> Train:
             return partial(train_face_locator, FaceMaskDataset.from_clips(clips))
         case PerceptionNetwork.LIP_SYNC:
             dataset = LipSyncDataset.from_clips(clips)
-            return lambda config, seed, on_step: train_lip_sync(dataset, config, config, seed, on_step)
+            return lambda config, seed, callbacks: train_lip_sync(dataset, config, config, seed, callbacks)
         case _:
             return partial(train_face_traits, FaceTraitDataset.from_clips(clips))
 

@@ -54,11 +54,11 @@ def train(
     import torch
 
     from uniavgen.apps.cli.training_progress import training_progress
-    from uniavgen.workflows.train import held_out_sampler, prepare_stage, train_stage
+    from uniavgen.workflows.train import held_out_sampler, open_stage, train_stage
 
     # Norms keep float32 weights under autocast; torch warns once that this has no fused kernel.
     warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
-    run = prepare_stage(
+    opened = open_stage(
         chosen,
         [str(folder) for folder in data],
         out,
@@ -67,9 +67,10 @@ def train(
         vocabulary=vocab,
         resume=resume,
     )
-    sample = held_out_sampler(watch, parts) if watch and parts else None
-    with training_progress(chosen.train.steps, run.state.step) as progress, _Interrupt() as interrupt:
-        finished = train_stage(run, out, callbacks=(progress,), sample=sample, stopped=interrupt.requested)
+    with opened as run:
+        sample = held_out_sampler(watch, parts) if watch and parts else None
+        with training_progress(chosen.train.steps, run.state.step) as progress, _Interrupt() as interrupt:
+            finished = train_stage(run, out, callbacks=(progress,), sample=sample, stopped=interrupt.requested)
     if not finished:
         raise typer.Exit(_INTERRUPTED)
     typer.echo(f"{run.state.step} steps are done; weights in {out / 'transformer'}")

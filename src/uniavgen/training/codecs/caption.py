@@ -11,25 +11,27 @@ from bisect import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from annotated_types import Le, MinLen
 from einops import einsum, rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from uniavgen.codecs.caption import NANO_MAX_TOKENS, clean_text, word_tokenizer
-from uniavgen.config import Config
+from uniavgen.config import Config, Factor, LayerCount, NonNegative, PositiveInt, Width
 from uniavgen.data.shards import ShardSet
-from uniavgen.errors import DataError
+from uniavgen.errors import ConfigError, DataError
 from uniavgen.synth.appearance import sample_style
 from uniavgen.synth.captions import build_caption, person_words
 from uniavgen.synth.identity import ANCESTRIES, GENDERS, Identity
 from uniavgen.synth.moods import MOODS, STRENGTHS
 from uniavgen.synth.scene import PLACES
-from uniavgen.training.codecs.run import CodecLoopConfig
+from uniavgen.training.codecs.run import BatchSize, CodecLoopConfig
 from uniavgen.training.objective import Objective
 from uniavgen.training.randomness import default_generator, step_rng
 
@@ -41,11 +43,15 @@ IGNORED_CLASS = -100
 class CaptionEncoderConfig(Config):
     """Size of a small umT5 encoder [ours]."""
 
-    width: int = 128
-    hidden: int = 256
-    num_heads: int = 4
-    num_layers: int = 2
-    max_tokens: int = NANO_MAX_TOKENS
+    width: Width = 128
+    hidden: Width = 256
+    num_heads: Width = 4
+    num_layers: LayerCount = 2
+    max_tokens: Annotated[PositiveInt, Le(512)] = NANO_MAX_TOKENS
+
+    def __post_init__(self) -> None:
+        if self.width % self.num_heads:
+            raise ConfigError(f"width is a multiple of num_heads, got {self.width} and {self.num_heads}")
 
     def build(self, vocabulary: int) -> UMT5EncoderModel:
         """Returns a new encoder with random weights."""
@@ -71,16 +77,16 @@ class CaptionTrainConfig(Config):
 
     model: CaptionEncoderConfig = field(default_factory=CaptionEncoderConfig)
     loop: CodecLoopConfig
-    batch_size: int = 32
-    num_captions: int = 20_000
+    batch_size: BatchSize = 32
+    num_captions: Annotated[PositiveInt, Le(10**6)] = 20_000
     """Captions of the synthetic world, where no data is given."""
-    facts: tuple[str, ...]
+    facts: Annotated[tuple[str, ...], MinLen(1)]
     """Keys of the samples' json, or of `CaptionExample.facts`, that are predicted."""
     bounds: dict[str, tuple[float, ...]] = field(default_factory=dict)
     """By the name of a numerical fact: the bounds between its classes."""
-    word_drop: float = 0.15
+    word_drop: Factor = 0.15
     """Share of tokens that are masked."""
-    word_weight: float = 1.0
+    word_weight: NonNegative = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +181,7 @@ class CaptionObjective(Objective[CaptionBatch]):
         fact_losses = [
             F.cross_entropy(fact_logits[i], batch.facts[:, i], ignore_index=IGNORED_CLASS) for i in batch.known_facts
         ]
-        fact_loss = torch.stack(fact_losses).mean()
+        fact_loss = torch.stack(fact_losses).mean() if fact_losses else word_loss.new_zeros(())
         return {"total": fact_loss + self.config.word_weight * word_loss, "facts": fact_loss, "words": word_loss}
 
     def classes_of(self, examples: Sequence[CaptionExample]) -> Int[Tensor, "b facts"]:

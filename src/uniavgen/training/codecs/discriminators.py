@@ -11,15 +11,16 @@ Letters: b batch, l frames, bins frequencies.
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Interval, Le
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from uniavgen.codecs.stft import stft
-from uniavgen.config import Config
+from uniavgen.config import Config, NonNegative, PositiveInt, Probability
 from uniavgen.errors import ConfigError
 
 SLOPE: Final = 0.1
@@ -27,6 +28,8 @@ SLOPE: Final = 0.1
 GAIN: Final = 10.0
 """Scales speech of usual loudness to a standard deviation of 1, at which discriminators learn soonest."""
 
+FFTSize = Annotated[int, Interval(ge=16, le=2**16)]
+"""Length of a window; a quarter of it is the hop."""
 FeatureMaps = list[Tensor]
 """The outputs of all layers of one discriminator; the last are its logits, above 0 for recorded speech."""
 
@@ -35,21 +38,19 @@ FeatureMaps = list[Tensor]
 class DiscriminatorConfig(Config):
     """Discriminators, and the step from which they are used."""
 
-    start: float = 0.3
+    start: Probability = 0.3
     """Share of the steps after which they begin; 1 trains without them."""
-    periods: tuple[int, ...] = (2, 3, 5)
+    periods: tuple[Annotated[PositiveInt, Le(1000)], ...] = (2, 3, 5)
     """Samples a row where a waveform is folded."""
-    fft_sizes: tuple[int, ...] = (1024, 512, 256)
+    fft_sizes: tuple[FFTSize, ...] = (1024, 512, 256)
     """Window lengths of the spectra."""
-    width: int = 16
-    adversarial_weight: float = 0.2
+    width: Annotated[PositiveInt, Le(4096)] = 16
+    adversarial_weight: NonNegative = 0.2
     """Weight of the vocoder's adversarial loss."""
-    feature_weight: float = 0.5
+    feature_weight: NonNegative = 0.5
     """Weight of feature matching."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.start <= 1:
-            raise ConfigError(f"discriminator.start is a share of the steps, 0 to 1, got {self.start}")
         if not self.periods and not self.fft_sizes:
             raise ConfigError("discriminators need periods or fft_sizes, got neither; start: 1 trains without them")
 

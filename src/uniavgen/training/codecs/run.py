@@ -3,42 +3,36 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from uniavgen.config import Config, dump
-from uniavgen.errors import ConfigError
-from uniavgen.training.callbacks import CheckpointCallback, SkippedUpdateWarning
+from annotated_types import Interval, Le
+
+from uniavgen.config import Count, Factor, Positive, PositiveInt, Probability, Seed, Share, dump
+from uniavgen.training.callbacks import CheckpointCallback, NonFiniteGuard
 from uniavgen.training.loop import Callback, train
 from uniavgen.training.objective import Objective
-from uniavgen.training.optimizer import LearningRateSchedule, build_optimizer
-from uniavgen.training.state import TrainState, checkpoints, restore
+from uniavgen.training.optimizer import AdamWConfig, LearningRateSchedule, build_optimizer
+from uniavgen.training.state import TrainState, checkpoints, remove_old, restore
 
 BatchT = TypeVar("BatchT")
+BatchSize = Annotated[int, Interval(ge=1, le=4096)]
+"""Samples of a step; a larger batch would fill the memory before anybody notices."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class CodecLoopConfig(Config):
+class CodecLoopConfig(AdamWConfig):
     """Length and optimiser of a codec's training."""
 
-    steps: int
-    lr: float = 1e-3
-    """Peak learning rate."""
-    warmup_steps: int = 50
-    decay_share: float = 1.0
+    steps: PositiveInt
+    lr: Annotated[Positive, Le(1.0)] = 1e-3
+    warmup_steps: Count = 50
+    decay_share: Share = 1.0
     """Last share of the steps over which the rate falls along a half cosine; 1 is a plain cosine schedule."""
-    final_lr_share: float = 0.01
+    final_lr_share: Probability = 0.01
     """The last step's rate, relative to `lr`."""
-    betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = 0.01
-    max_grad_norm: float = 1.0
-    save_every: int = 200
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.save_every < 1:
-            raise ConfigError(f"steps and save_every must be at least 1, got {self.steps} and {self.save_every}")
-        if not 0 < self.decay_share <= 1:
-            raise ConfigError(f"decay_share is above 0 and at most 1, got {self.decay_share}")
+    betas: tuple[Factor, Factor] = (0.9, 0.99)
+    save_every: PositiveInt = 200
+    seed: Seed = 0
 
     def schedule(self) -> LearningRateSchedule:
         """Returns the learning rate of all steps."""
@@ -65,18 +59,19 @@ def train_codec(
     Raises CheckpointError where the checkpoint is of another run.
     """
     model = objective.model
-    optimizer = build_optimizer(model, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay)
-    state = TrainState(model=model, optimizer=optimizer)
+    state = TrainState(model=model, optimizer=build_optimizer(model, config))
     saved = checkpoints(folder)
     if saved:
-        restore(state, saved[-1])
+        restore(state, saved[-1], config.steps)
+    remove_old(folder, keep=1)
     checkpoint_callback = CheckpointCallback(folder=folder, settings=dump(config), every=config.save_every, keep=1)
+    guard = NonFiniteGuard(every=config.save_every, max_in_a_row=config.max_skipped_steps)
     train(
         objective,
         state,
         config.schedule(),
         max_grad_norm=config.max_grad_norm,
-        callbacks=(checkpoint_callback, SkippedUpdateWarning(every=config.save_every), *callbacks),
+        callbacks=(guard, checkpoint_callback, *callbacks),
         stopped=stopped,
     )
     model.eval()

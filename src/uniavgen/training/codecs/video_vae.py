@@ -24,9 +24,9 @@ from torch import Tensor
 
 from uniavgen.codecs.frame_convolution import use_frame_convolutions
 from uniavgen.codecs.video_vae import VideoCodec, VideoVaeShape, decode_unclamped, to_pixels
-from uniavgen.config import Config
-from uniavgen.errors import ConfigError
-from uniavgen.training.codecs.run import CodecLoopConfig
+from uniavgen.config import Config, NonNegative, PositiveInt, Probability, Width
+from uniavgen.errors import ConfigError, DataError
+from uniavgen.training.codecs.run import BatchSize, CodecLoopConfig
 from uniavgen.training.codecs.video_vae_init import (
     init_framewise,
     init_with_principal_components,
@@ -41,14 +41,14 @@ from uniavgen.training.randomness import default_generator, step_rng
 class TrainingPhase(Config):
     """Consecutive steps with batches of one shape."""
 
-    share: float
+    share: Probability
     """Share of all steps."""
-    num_frames: int = 1
-    batch_size: int = 8
-    crop_px: int | None = None
+    num_frames: PositiveInt = 1
+    """1 + 4n for an autoencoder that makes a latent frame of 4 frames."""
+    batch_size: BatchSize = 8
+    crop_px: Width | None = None
     """Side of the crops, centred on pixels drawn by weight; None for whole images. A quarter of the area costs a
-    quarter
-    of the time, and convolutions do not depend on the position."""
+    quarter of the time, and convolutions do not depend on the position."""
     linear: bool = False
     """Leaves out residual branches and attention, which saves a third of the time while the linear part is learned."""
 
@@ -61,14 +61,14 @@ class VideoVAETrainConfig(Config):
     """Of a new autoencoder; one that training goes on with keeps its own."""
     loop: CodecLoopConfig
     phases: tuple[TrainingPhase, ...] = (TrainingPhase(share=0.7), TrainingPhase(share=0.3, num_frames=9, batch_size=1))
-    size_px: int = 128
-    square_weight: float = 8.0
-    motion_weight: float = 0.0
+    size_px: Width = 128
+    square_weight: NonNegative = 8.0
+    motion_weight: NonNegative = 0.0
     """Above 0 because 4 frames share a latent: the mean of 4 mouths is near to each of them, but in sync with none."""
-    latent_weight: float = 0.0
+    latent_weight: NonNegative = 0.0
     """Above 0 keeps the latents, so that a transformer that was trained on those of the initial autoencoder still
     fits."""
-    kl_weight: float = 1e-4
+    kl_weight: NonNegative = 1e-4
     """Weight of nats per latent value."""
     regions: RegionWeights = field(default_factory=RegionWeights)
 
@@ -76,6 +76,18 @@ class VideoVAETrainConfig(Config):
         shares = sum(phase.share for phase in self.phases)
         if abs(shares - 1) > 1e-6:
             raise ConfigError(f"the shares of the phases must add up to 1, got {shares}")
+        for phase in self.phases:
+            if phase.crop_px and phase.crop_px > self.size_px:
+                raise ConfigError(f"crop_px is at most size_px, got {phase.crop_px} and {self.size_px}")
+
+    def check_strides(self, spatial_stride: int, temporal_stride: int) -> None:
+        """Raises ConfigError where a phase has sizes or lengths that an autoencoder of these strides cannot encode."""
+        for phase in self.phases:
+            side = phase.crop_px or self.size_px
+            if side % spatial_stride:
+                raise ConfigError(f"size_px and crop_px are multiples of {spatial_stride}, got {side}")
+            if (phase.num_frames - 1) % temporal_stride:
+                raise ConfigError(f"num_frames of a phase is 1 + {temporal_stride}n, got {phase.num_frames}")
 
     @property
     def loss_weights(self) -> dict[str, float]:
@@ -129,6 +141,11 @@ class VideoVAEObjective(Objective[VideoVAEBatch]):
             raise ConfigError("latent_weight holds on to an autoencoder, none given; add --init with a model folder")
         self.model = initial or _initial_model(config, clips)
         use_frame_convolutions(self.model)
+        if initial is None:
+            config.check_strides(config.model.spatial_stride, config.model.temporal_stride)
+        else:
+            codec = VideoCodec(initial)
+            config.check_strides(codec.spatial_stride, codec.temporal_stride)
         self._initial = VideoCodec(copy.deepcopy(initial).to(device)) if initial and config.latent_weight else None
         self.model.to(device)
         self._linear_model = linear_view(self.model)
@@ -145,6 +162,11 @@ class VideoVAEObjective(Objective[VideoVAEBatch]):
         frames, weights = [], []
         for _ in range(phase.batch_size):
             clip = self.clips.read(int(rng.integers(len(self.clips))))
+            if len(clip.frames) < phase.num_frames:
+                raise DataError(
+                    f"a clip has {len(clip.frames)} frames, a phase takes {phase.num_frames}; leave short clips out or "
+                    "lower num_frames of the phase"
+                )
             first = int(rng.integers(len(clip.frames) - phase.num_frames + 1))
             chosen = slice(first, first + phase.num_frames)
             rows, columns = _crop(rng, clip.weights[first], phase.crop_px)

@@ -11,36 +11,42 @@ Letters: b batch, l frames, bins frequencies.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+from annotated_types import Interval, MinLen
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from uniavgen.codecs import mel
 from uniavgen.codecs.stft import stft
 from uniavgen.codecs.vocoder import NanoVocoder
-from uniavgen.config import Config
+from uniavgen.config import Config, Count, LayerCount, NonNegative, PositiveInt, Width
+from uniavgen.errors import ConfigError
 from uniavgen.training.codecs.discriminators import (
     DiscriminatorConfig,
     Discriminators,
+    FFTSize,
     adversarial_loss,
     discriminator_loss,
     feature_matching_loss,
 )
-from uniavgen.training.codecs.run import CodecLoopConfig
+from uniavgen.training.codecs.run import BatchSize, CodecLoopConfig
 from uniavgen.training.codecs.waveforms import Samples, read_waveforms
 from uniavgen.training.objective import Objective
 from uniavgen.training.randomness import default_generator, step_rng
+
+Decibels = Annotated[float, Interval(ge=-100, le=100)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class VocoderConfig(Config):
     """Size of a NanoVocoder."""
 
-    width: int = 192
-    hidden: int = 576
-    num_layers: int = 6
+    width: Width = 192
+    hidden: Width = 576
+    num_layers: LayerCount = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,16 +56,28 @@ class VocoderTrainConfig(Config):
     model: VocoderConfig = field(default_factory=VocoderConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     loop: CodecLoopConfig
-    batch_size: int = 16
-    crop_frames: int = 50
+    batch_size: BatchSize = 16
+    crop_frames: PositiveInt = 50
     """Mel frames of a crop; 50 are half a second."""
-    fft_sizes: tuple[int, ...] = (2048, 1024, 512, 256, 128)
+    fft_sizes: Annotated[tuple[FFTSize, ...], MinLen(1)] = (2048, 1024, 512, 256, 128)
     """Window lengths of the spectral loss: long ones see harmonics, short ones see where the pulses are."""
-    mel_weight: float = 1.0
-    loudness_range_db: tuple[float, float] = (-9.0, 1.0)
+    mel_weight: NonNegative = 1.0
+    loudness_range_db: tuple[Decibels, Decibels] = (-9.0, 1.0)
     """Gain that a crop gets, drawn evenly."""
-    held_out: int = 12
+    held_out: Count = 12
     """Leading utterances that are not trained on."""
+
+    def __post_init__(self) -> None:
+        if self.loudness_range_db[0] > self.loudness_range_db[1]:
+            raise ConfigError(f"loudness_range_db goes from low to high, got {self.loudness_range_db}")
+        # A window is mirrored at the ends of the crop, by half its length.
+        samples = self.crop_frames * mel.MEL.hop
+        sizes = (*self.fft_sizes, *self.discriminator.fft_sizes, *self.discriminator.periods)
+        if samples <= max(sizes) // 2:
+            raise ConfigError(
+                f"a crop of {self.crop_frames} frames has {samples} samples, too few for fft_sizes and periods up to "
+                f"{max(sizes)}; raise crop_frames"
+            )
 
 
 class VocoderObjective(Objective[Float[Tensor, "b samples"]]):

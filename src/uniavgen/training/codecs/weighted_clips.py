@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, UInt8
 
-from uniavgen.config import Config
+from uniavgen.config import Config, NonNegative
 from uniavgen.data.extract import mouth_region
 from uniavgen.data.sample import read_sample
 from uniavgen.data.shards import ShardSet
@@ -30,8 +30,8 @@ class WeightedFrames:
 class RegionWeights(Config):
     """Weight of a pixel: 1, plus `face` inside the face, plus `mouth` around the mouth."""
 
-    face: float = 0.7
-    mouth: float = 1.3
+    face: NonNegative = 0.7
+    mouth: NonNegative = 1.3
 
 
 class WeightedClips:

@@ -6,7 +6,7 @@ several at once occur. Bars in the colour of the skin stand for hands and arms, 
 Letters: k images, h w pixels, b batch.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +18,11 @@ from torch.nn import functional as F
 from uniavgen.data.rendered import RenderedSample
 from uniavgen.errors import DataError
 from uniavgen.perception.face_locator import CELL_PX, SHORT_SIDE_PX, FaceLocator
+from uniavgen.training.loop import Callback
+from uniavgen.training.objective import Objective
 from uniavgen.training.perception.augmentation import Augmentation, recolour, uniform
-from uniavgen.training.perception.loop import PerceptionTrainConfig, initialise, train
+from uniavgen.training.perception.run import PerceptionTrainConfig, initialise, train_network
+from uniavgen.training.randomness import torch_generator
 
 BATCH = 12
 BACKGROUND_CROP = Augmentation(side=SHORT_SIDE_PX, zoom=(0.75, 1.3), shift=0.3)
@@ -27,6 +30,14 @@ FOREGROUND_CROP = Augmentation(side=SHORT_SIDE_PX, zoom=(1.2, 4.0), shift=1.2)
 FOREGROUND_SHARE, GREY_SHARE, SWAPPED_COLOURS_SHARE = 0.6, 0.3, 0.3
 """Shares of the images with a second image on top, without colours, with permuted colour channels."""
 MAX_LIMBS, STRIPED_LIMB_SHARE = 5, 0.4
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceMaskBatch:
+    """Images in [-1, 1], and which share of every cell is face."""
+
+    images: Float[Tensor, "b 3 h w"]
+    masks: Float[Tensor, "b h2 w2"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +58,11 @@ class FaceMaskDataset:
             raise DataError("there is no clip to learn from; render some with `uniavgen synth`")
         return cls(images=torch.from_numpy(np.concatenate(images)))
 
-    def sample_batch(self, rng: torch.Generator) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b h2 w2"]]:
-        """Returns images in [-1, 1], and which share of every cell is face."""
+    def sample_batch(self, rng: torch.Generator) -> FaceMaskBatch:
+        """Returns new combinations of the images."""
         samples = [self._sample(rng) for _ in range(BATCH)]
         images, masks = torch.stack([image for image, _ in samples]), torch.stack([mask for _, mask in samples])
-        return images, F.avg_pool2d(masks[:, None], CELL_PX)[:, 0]
+        return FaceMaskBatch(images=images, masks=F.avg_pool2d(masks[:, None], CELL_PX)[:, 0])
 
     def _sample(self, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         background, foreground = (self._pick(rng) for _ in range(2))
@@ -98,23 +109,33 @@ def _with_limb(image: Float[Tensor, "1 4 h w"], rng: torch.Generator) -> Float[T
     return image + alpha * (limb - image)
 
 
-def train_face_locator(
-    dataset: FaceMaskDataset,
-    config: PerceptionTrainConfig,
-    seed: int = 0,
-    on_step: Callable[[int, float], None] | None = None,
-) -> FaceLocator:
-    """Trains a locator from scratch, by cross entropy and soft Dice loss; the same input gives the same weights."""
-    rng = torch.Generator().manual_seed(seed)
-    locator = FaceLocator()
-    initialise(locator, rng)
+class FaceLocatorObjective(Objective[FaceMaskBatch]):
+    """L = 3 L_cross_entropy + L_dice of face masks, with soft Dice: 1 - (2 sum(p m) + 1) / (sum(p) + sum(m) + 1)."""
 
-    def loss() -> Tensor:
-        images, truth = dataset.sample_batch(rng)
-        logits = locator(images)
+    model: FaceLocator
+
+    def __init__(self, dataset: FaceMaskDataset, seed: int) -> None:
+        self.dataset = dataset
+        self.seed = seed
+        self.model = FaceLocator()
+        initialise(self.model, torch.Generator().manual_seed(seed))
+
+    def batch(self, step: int) -> FaceMaskBatch:
+        return self.dataset.sample_batch(torch_generator(self.seed, step))
+
+    def losses(self, batch: FaceMaskBatch, step: int) -> dict[str, Tensor]:
+        del step
+        logits, masks = self.model(batch.images), batch.masks
         probability = logits.sigmoid()
-        dice = 1 - (2 * (probability * truth).sum() + 1) / (probability.sum() + truth.sum() + 1)
-        return F.binary_cross_entropy_with_logits(logits, truth) * 3 + dice
+        cross_entropy = F.binary_cross_entropy_with_logits(logits, masks)
+        dice = 1 - (2 * (probability * masks).sum() + 1) / (probability.sum() + masks.sum() + 1)
+        return {"total": 3 * cross_entropy + dice, "cross_entropy": cross_entropy, "dice": dice}
 
-    train([locator], loss, config, on_step)
-    return locator
+
+def train_face_locator(
+    dataset: FaceMaskDataset, config: PerceptionTrainConfig, seed: int = 0, callbacks: Iterable[Callback] = ()
+) -> FaceLocator:
+    """Trains a locator from scratch; the same input gives the same weights."""
+    objective = FaceLocatorObjective(dataset, seed)
+    train_network(objective, config, callbacks)
+    return objective.model

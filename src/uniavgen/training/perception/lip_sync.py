@@ -7,7 +7,7 @@ sound among all shifts of it and among the sounds of other clips.
 Letters: F k frames, b batch, s side, n steps, l mel frames, w windows, d embedding.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,8 +32,11 @@ from uniavgen.perception.lip_sync import (
 )
 from uniavgen.perception.voice_features import LIP_SYNC_MEL, waveform_log_mel
 from uniavgen.synth.arkit import INDEX
+from uniavgen.training.loop import Callback
+from uniavgen.training.objective import Objective
 from uniavgen.training.perception.augmentation import Augmentation, uniform
-from uniavgen.training.perception.loop import PerceptionTrainConfig, initialise, train
+from uniavgen.training.perception.run import PerceptionTrainConfig, initialise, train_network
+from uniavgen.training.randomness import torch_generator
 
 MARGIN = 4 / 3
 """Side of the squares in memory over that of what the network sees, as room for the augmentation."""
@@ -94,73 +97,103 @@ class LipSyncDataset:
         )
 
 
-def train_lip_sync(
-    dataset: LipSyncDataset,
-    lips: PerceptionTrainConfig,
-    streams: PerceptionTrainConfig,
-    seed: int = 0,
-    on_step: Callable[[int, float], None] | None = None,
-) -> LipSyncEncoder:
-    """Trains an encoder from scratch; the same clips and settings give the same one."""
-    rng = torch.Generator().manual_seed(seed)
-    encoder = LipSyncEncoder()
-    initialise(encoder, rng)
-    _train_lip_encoder(encoder, dataset, lips, rng, on_step)
-    _train_streams(encoder, dataset, streams, rng, lambda step, loss: on_step and on_step(lips.steps + step, loss))
-    return encoder.eval()
+@dataclass(frozen=True, kw_only=True)
+class LipBatch:
+    """Augmented mouths of some frames of some clips, and their lip shapes."""
+
+    mouths: Float[Tensor, "b k 1 s s"]
+    lips: Float[Tensor, "b k lips"]
 
 
-def _train_lip_encoder(
-    encoder: LipSyncEncoder,
-    dataset: LipSyncDataset,
-    config: PerceptionTrainConfig,
-    rng: torch.Generator,
-    on_step: Callable[[int, float], None] | None,
-) -> None:
-    head = nn.Linear(FEATURES, 1 + len(LIP_SHAPES))
-    initialise(head, rng)
+class LipReaderObjective(Objective[LipBatch]):
+    """L = L_shape + L_change + 0.1 L_size: lip shapes of single frames by a head that is dropped afterwards.
 
-    def loss() -> Tensor:
-        mouths, targets = [], []
+    L_shape is the smooth absolute error of the shapes, L_change the square error of their deviation from the clip's
+    mean, L_size the square distance of the features' deviations from 1.
+    """
+
+    def __init__(self, encoder: LipSyncEncoder, dataset: LipSyncDataset, seed: int, rng: torch.Generator) -> None:
+        self.dataset = dataset
+        self.seed = seed
+        self.lip_reader = encoder.lip_reader
+        self.head = nn.Linear(FEATURES, 1 + len(LIP_SHAPES))
+        initialise(self.head, rng)
+        self.model = nn.ModuleDict({"lip_reader": self.lip_reader, "head": self.head})
+
+    def batch(self, step: int) -> LipBatch:
+        rng, dataset = torch_generator(self.seed, step, 0), self.dataset
+        mouths, lips = [], []
         # Half of a batch from long clips: short ones show fewer shapes.
         bounds = [len(dataset.sounds)] * (LIP_CLIPS // 2) + [len(dataset.images)] * (LIP_CLIPS - LIP_CLIPS // 2)
         for bound in bounds:
             clip = int(torch.randint(bound, (1,), generator=rng))
             picks = torch.randint(len(dataset.images[clip]), (LIP_FRAMES,), generator=rng)
             mouths.append(AUGMENTATION.apply(dataset.images[clip][picks].float() / 127.5 - 1, rng))
-            targets.append(dataset.lips[clip][picks])
-        features = encoder.lip_reader(torch.cat(mouths))
-        predicted = rearrange(head(features), "(b k) t -> b k t", b=LIP_CLIPS)
-        target = torch.stack(targets)
+            lips.append(dataset.lips[clip][picks])
+        return LipBatch(mouths=torch.stack(mouths), lips=torch.stack(lips))
+
+    def losses(self, batch: LipBatch, step: int) -> dict[str, Tensor]:
+        del step
+        features = self.lip_reader(rearrange(batch.mouths, "b k c h w -> (b k) c h w"))
+        predicted = rearrange(self.head(features), "(b k) lips -> b k lips", k=LIP_FRAMES)
+        shape = F.smooth_l1_loss(predicted, batch.lips)
+        change = F.mse_loss(_centred(predicted), _centred(batch.lips))
         # The features have to be of about unit size, since `resample_lips` adds a floor to their deviation.
         size = (features.std(dim=0) - 1).square().mean()
-        return F.smooth_l1_loss(predicted, target) + F.mse_loss(_centred(predicted), _centred(target)) + 0.1 * size
-
-    train([encoder.lip_reader, head], loss, config, on_step)
+        return {"total": shape + change + 0.1 * size, "shape": shape, "change": change, "size": size}
 
 
-def _train_streams(
-    encoder: LipSyncEncoder,
-    dataset: LipSyncDataset,
-    config: PerceptionTrainConfig,
-    rng: torch.Generator,
-    on_step: Callable[[int, float], None],
-) -> None:
-    clips = _lip_features(encoder, dataset, rng)
-    sounds = [normalize_mel(sound.T[None])[0].T for sound in dataset.sounds]
-    log_scale = nn.Linear(1, 1, bias=False)
-    nn.init.constant_(log_scale.weight, 2.3)
+@dataclass(frozen=True, kw_only=True)
+class StreamBatch:
+    """Lip features and normalised log-mel of some clips, on one time axis."""
 
-    def loss() -> Tensor:
-        chosen = torch.randperm(len(clips), generator=rng)[:BATCH].tolist()
-        length = min(len(sounds[clip]) // 2 for clip in chosen)
+    lips: Float[Tensor, "b features n"]
+    log_mel: Float[Tensor, "b mel l"]
+
+
+class StreamObjective(Objective[StreamBatch]):
+    """`contrastive_loss` of both streams over the features of a lip reader that is trained already."""
+
+    def __init__(self, encoder: LipSyncEncoder, dataset: LipSyncDataset, seed: int, rng: torch.Generator) -> None:
+        self.seed = seed
+        self.encoder = encoder
+        self.clips = _lip_features(encoder, dataset, rng)
+        self.sounds = [normalize_mel(sound.T[None])[0].T for sound in dataset.sounds]
+        self.log_scale = nn.Linear(1, 1, bias=False)
+        nn.init.constant_(self.log_scale.weight, 2.3)
+        # Without the lip reader, which stays in eval mode and as it is.
+        self.model = nn.ModuleDict({"seen": encoder.seen, "heard": encoder.heard, "log_scale": self.log_scale})
+
+    def batch(self, step: int) -> StreamBatch:
+        rng = torch_generator(self.seed, step, 1)
+        chosen = torch.randperm(len(self.clips), generator=rng)[:BATCH].tolist()
+        length = min(len(self.sounds[clip]) // 2 for clip in chosen)
         views = torch.randint(VIEWS + 1, (len(chosen),), generator=rng).tolist()
-        lips = torch.stack([clips[clip][view][:, :length] for clip, view in zip(chosen, views, strict=True)])
-        log_mel = torch.stack([sounds[clip][: 2 * length] for clip in chosen])
-        sound = encoder.embed_mel(_with_noise(rearrange(log_mel, "b l mel -> b mel l"), rng))
-        return contrastive_loss(encoder.embed_lips(lips.float()), sound, log_scale.weight[0, 0].exp())
+        lips = torch.stack([self.clips[clip][view][:, :length] for clip, view in zip(chosen, views, strict=True)])
+        log_mel = torch.stack([self.sounds[clip][: 2 * length] for clip in chosen])
+        return StreamBatch(lips=lips.float(), log_mel=_with_noise(rearrange(log_mel, "b l mel -> b mel l"), rng))
 
-    train([encoder.seen, encoder.heard, log_scale], loss, config, on_step)
+    def losses(self, batch: StreamBatch, step: int) -> dict[str, Tensor]:
+        del step
+        lips, sound = self.encoder.embed_lips(batch.lips), self.encoder.embed_mel(batch.log_mel)
+        return {"total": contrastive_loss(lips, sound, self.log_scale.weight[0, 0].exp())}
+
+
+def train_lip_sync(
+    dataset: LipSyncDataset,
+    lips: PerceptionTrainConfig,
+    streams: PerceptionTrainConfig,
+    seed: int = 0,
+    callbacks: Iterable[Callback] = (),
+) -> LipSyncEncoder:
+    """Trains an encoder from scratch, first its lip reader and then its streams; the same input gives the same
+    weights."""
+    rng = torch.Generator().manual_seed(seed)
+    encoder = LipSyncEncoder()
+    initialise(encoder, rng)
+    train_network(LipReaderObjective(encoder, dataset, seed, rng), lips, callbacks)
+    train_network(StreamObjective(encoder, dataset, seed, rng), streams, callbacks)
+    return encoder.eval()
 
 
 def contrastive_loss(

@@ -3,7 +3,7 @@
 Letters: k images, s side, b batch, l mel frames.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,8 +28,11 @@ from uniavgen.perception.traits import (
 from uniavgen.perception.voice_features import MELS_PER_S, VOICE_MEL, PitchStatistics, waveform_log_mel
 from uniavgen.synth import SyntheticWorld
 from uniavgen.synth.arkit import INDEX, both
+from uniavgen.training.loop import Callback
+from uniavgen.training.objective import Objective
 from uniavgen.training.perception.augmentation import Augmentation, uniform
-from uniavgen.training.perception.loop import PerceptionTrainConfig, initialise, train
+from uniavgen.training.perception.run import PerceptionTrainConfig, initialise, train_network
+from uniavgen.training.randomness import torch_generator
 
 MARGIN = 1.25
 """Side of the squares in memory over that of what the network sees, as room for the augmentation."""
@@ -148,33 +151,60 @@ class FaceTraitDataset:
         )
 
 
-def train_face_traits(
-    dataset: FaceTraitDataset,
-    config: PerceptionTrainConfig,
-    seed: int = 0,
-    on_step: Callable[[int, float], None] | None = None,
-) -> FaceTraitClassifier:
-    """Trains a face classifier from scratch; the same faces and settings give the same one."""
-    rng = torch.Generator().manual_seed(seed)
-    classifier, shape_head = FaceTraitClassifier(), nn.Linear(FaceTraitClassifier.WIDTH, len(SHAPES))
-    initialise(classifier, rng)
-    initialise(shape_head, rng)
-    classifier.to(memory_format=torch.channels_last)
-    shapes = (dataset.shapes - dataset.shapes.mean(dim=0)) / (dataset.shapes.std(dim=0, correction=0) + 0.05)
+@dataclass(frozen=True, kw_only=True)
+class FaceTraitBatch:
+    """Augmented faces, whose they are, and their standardised shapes."""
 
-    def loss() -> Tensor:
-        indices = torch.randint(len(dataset.images), (FACE_BATCH,), generator=rng)
-        images = dataset.images[indices].float() / 127.5 - 1
+    images: Float[Tensor, "b 3 s s"]
+    labels: TraitLabels
+    shapes: Float[Tensor, "b shapes"]
+
+
+class FaceTraitObjective(Objective[FaceTraitBatch]):
+    """L = L_traits + SHAPES_WEIGHT L_shapes: cross entropies of the traits, and the square error of the shapes by a
+    head that is dropped afterwards."""
+
+    def __init__(self, dataset: FaceTraitDataset, seed: int) -> None:
+        rng = torch.Generator().manual_seed(seed)
+        self.dataset = dataset
+        self.seed = seed
+        self.classifier, self.shape_head = FaceTraitClassifier(), nn.Linear(FaceTraitClassifier.WIDTH, len(SHAPES))
+        initialise(self.classifier, rng)
+        initialise(self.shape_head, rng)
+        self.classifier.to(memory_format=torch.channels_last)
+        mean, deviation = dataset.shapes.mean(dim=0), dataset.shapes.std(dim=0, correction=0)
+        self.shapes = (dataset.shapes - mean) / (deviation + 0.05)
+        self.model = nn.ModuleDict({"classifier": self.classifier, "shape_head": self.shape_head})
+
+    def batch(self, step: int) -> FaceTraitBatch:
+        rng = torch_generator(self.seed, step)
+        indices = torch.randint(len(self.dataset.images), (FACE_BATCH,), generator=rng)
+        images = self.dataset.images[indices].float() / 127.5 - 1
         augmented = torch.cat([AUGMENTATION.apply(part, rng) for part in images.split(SAME_AUGMENTATION)])
+        return FaceTraitBatch(
+            images=augmented.to(memory_format=torch.channels_last),
+            labels=self.dataset.labels.pick(indices),
+            shapes=self.shapes[indices],
+        )
+
+    def losses(self, batch: FaceTraitBatch, step: int) -> dict[str, Tensor]:
+        del step
         # Half precision is twice as fast where the processor has it.
         with torch.autocast("cpu", torch.bfloat16):
-            embedding = classifier.embed(augmented.to(memory_format=torch.channels_last))
-            logits, predicted_shapes = classifier.answer(embedding).float(), shape_head(embedding).float()
-        trait_loss = dataset.labels.pick(indices).loss(logits, children_have_gender=True)
-        return trait_loss + SHAPES_WEIGHT * F.mse_loss(predicted_shapes, shapes[indices])
+            embedding = self.classifier.embed(batch.images)
+            logits, predicted_shapes = self.classifier.answer(embedding).float(), self.shape_head(embedding).float()
+        traits = batch.labels.loss(logits, children_have_gender=True)
+        shapes = F.mse_loss(predicted_shapes, batch.shapes)
+        return {"total": traits + SHAPES_WEIGHT * shapes, "traits": traits, "shapes": shapes}
 
-    train([classifier, shape_head], loss, config, on_step)
-    return classifier
+
+def train_face_traits(
+    dataset: FaceTraitDataset, config: PerceptionTrainConfig, seed: int = 0, callbacks: Iterable[Callback] = ()
+) -> FaceTraitClassifier:
+    """Trains a face classifier from scratch; the same faces and settings give the same one."""
+    objective = FaceTraitObjective(dataset, seed)
+    train_network(objective, config, callbacks)
+    return objective.classifier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,27 +240,47 @@ def world_voices(
         yield waveform, (identity.gender, identity.age, take.mood.name, take.strength)
 
 
+@dataclass(frozen=True, kw_only=True)
+class VoiceTraitBatch:
+    """Noisy statistics of voices, and whose they are."""
+
+    statistics: Float[Tensor, "b statistics"]
+    labels: TraitLabels
+
+
+class VoiceTraitObjective(Objective[VoiceTraitBatch]):
+    """Cross entropies of the traits of voices, in which a child's gender does not count."""
+
+    model: VoiceTraitClassifier
+
+    def __init__(self, dataset: VoiceTraitDataset, seed: int) -> None:
+        rng = torch.Generator().manual_seed(seed)
+        self.dataset = dataset
+        self.seed = seed
+        self.model = VoiceTraitClassifier()
+        initialise(self.model, rng)
+        self.views = torch.stack([_noisy_statistics(dataset, rng) for _ in range(VOICE_VIEWS)])
+        self.deviation = self.views.std(dim=(0, 1))
+
+    def batch(self, step: int) -> VoiceTraitBatch:
+        rng = torch_generator(self.seed, step)
+        indices = torch.randint(len(self.dataset.log_mels), (VOICE_BATCH,), generator=rng)
+        statistics = self.views[torch.randint(VOICE_VIEWS, (VOICE_BATCH,), generator=rng), indices]
+        noise = STATISTICS_NOISE * self.deviation * torch.randn(statistics.shape, generator=rng)
+        return VoiceTraitBatch(statistics=statistics + noise, labels=self.dataset.labels.pick(indices))
+
+    def losses(self, batch: VoiceTraitBatch, step: int) -> dict[str, Tensor]:
+        del step
+        return {"total": batch.labels.loss(self.model(batch.statistics), children_have_gender=False)}
+
+
 def train_voice_traits(
-    dataset: VoiceTraitDataset,
-    config: PerceptionTrainConfig,
-    seed: int = 0,
-    on_step: Callable[[int, float], None] | None = None,
+    dataset: VoiceTraitDataset, config: PerceptionTrainConfig, seed: int = 0, callbacks: Iterable[Callback] = ()
 ) -> VoiceTraitClassifier:
     """Trains a voice classifier from scratch; the same voices and settings give the same one."""
-    rng = torch.Generator().manual_seed(seed)
-    classifier = VoiceTraitClassifier()
-    initialise(classifier, rng)
-    views = torch.stack([_noisy_statistics(dataset, rng) for _ in range(VOICE_VIEWS)])
-    deviation = views.std(dim=(0, 1))
-
-    def loss() -> Tensor:
-        indices = torch.randint(len(dataset.log_mels), (VOICE_BATCH,), generator=rng)
-        statistics = views[torch.randint(VOICE_VIEWS, (VOICE_BATCH,), generator=rng), indices]
-        noisy = statistics + STATISTICS_NOISE * deviation * torch.randn(statistics.shape, generator=rng)
-        return dataset.labels.pick(indices).loss(classifier(noisy), children_have_gender=False)
-
-    train([classifier], loss, config, on_step)
-    return classifier
+    objective = VoiceTraitObjective(dataset, seed)
+    train_network(objective, config, callbacks)
+    return objective.model
 
 
 def _noisy_statistics(dataset: VoiceTraitDataset, rng: torch.Generator) -> Float[Tensor, "k statistics"]:
