@@ -36,7 +36,8 @@ class FeatureExtractor:
 
     @torch.no_grad()
     def __call__(self, sample: Sample) -> Features:
-        """Encodes a sample. Raises DataError where it is too short or its frames cannot be cut into video tokens."""
+        """Encodes a sample. Raises DataError where `check` does."""
+        self.check(sample)
         latents = None if self.video is None else self._latents(sample)
         return Features(
             key=sample.key,
@@ -56,29 +57,34 @@ class FeatureExtractor:
         padded = F.pad(waveform, (0, num_samples - waveform.shape[0]))
         return mel.normalise(mel.log_mel(mel.peak_normalise(padded[None])))[0]
 
-    def _latents(self, sample: Sample) -> Float[Tensor, "c f h w"]:
-        assert self.video is not None
-        num_frames = self.timing.num_frames
+    def check(self, sample: Sample) -> None:
+        """Raises DataError where the sample is too short or its frames cannot be cut into video tokens."""
+        if self.video is None:
+            return
+        num_frames, rate = self.timing.num_frames, self.timing.base.fps
         if sample.frames is None or sample.frames.shape[0] < num_frames:
             got = "no video" if sample.frames is None else f"{sample.frames.shape[0]} frames"
-            rate = self.timing.base.fps
             raise DataError(f"sample '{sample.key}' has {got}, expected at least {num_frames} at {rate} a second")
         height, width = sample.frames.shape[1:3]
         side = self.video.spatial_stride * self.patch
         if height % side or width % side:
             raise DataError(f"sample '{sample.key}' is {width}x{height} px, expected multiples of {side} px; resize it")
-        pixels = to_pixels(torch.from_numpy(sample.frames[None, :num_frames]))
+        if sample.face_mask is not None and len(sample.face_mask) < num_frames:
+            raise DataError(
+                f"the face mask of '{sample.key}' covers {len(sample.face_mask)} frames, expected {num_frames}; "
+                "make the sample again"
+            )
+
+    def _latents(self, sample: Sample) -> Float[Tensor, "c f h w"]:
+        assert self.video is not None
+        assert sample.frames is not None
+        pixels = to_pixels(torch.from_numpy(sample.frames[None, : self.timing.num_frames]))
         device = next(self.video.vae.parameters()).device
         return self.video.encode(pixels.to(device))[0].float().cpu()
 
     def _face_mask(self, sample: Sample, latents: Tensor) -> Float[Tensor, "f n"] | None:
         if sample.face_mask is None:
             return None
-        if len(sample.face_mask) < self.timing.num_frames:
-            raise DataError(
-                f"the face mask of '{sample.key}' covers {len(sample.face_mask)} frames, expected "
-                f"{self.timing.num_frames}; make the sample again"
-            )
         rows, columns = latents.shape[-2] // self.patch, latents.shape[-1] // self.patch
         return face_mask_on_grid(sample.face_mask, self.timing, rows, columns)
 

@@ -146,6 +146,8 @@ class _ClipEncoder:
             raise DataError(f"the key '{key}' is taken by the features of the empty caption; rename the sample")
         sample = normalize_transcript(read(key), self.symbols, self.verbatim)
         sample = cut_transcript(sample, float(self.extract.timing.duration_s))
+        # First what is wrong with the sample alone, so that its reason is the same on every run.
+        self.extract.check(sample)
         size = None if sample.frames is None else (sample.frames.shape[1], sample.frames.shape[2])
         if self.frame_size is not None and size is not None and size != self.frame_size:
             (height, width), (first_height, first_width) = size, self.frame_size

@@ -1,0 +1,266 @@
+"""`uniavgen prepare` on shards as other people write them: what can be used is prepared, the rest is told."""
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import uniavgen
+from uniavgen.apps.cli import main
+from uniavgen.data.features import FeatureSet
+from uniavgen.data.sample import read_sample
+from uniavgen.data.shards import ShardSet
+from uniavgen.errors import DataError
+from uniavgen.timebase import Timebase
+
+from .clips import RATE_HZ, facts, mp4, wav, write_tar
+
+NANO = Path(uniavgen.__file__).parent / "weights" / "nano"
+
+
+def sample(text="Hello there.") -> dict[str, bytes]:
+    return {"json": facts(text), "wav": wav()}
+
+
+def files(**samples: dict[str, bytes]) -> dict[str, bytes]:
+    return {f"{key}.{part}": content for key, parts in samples.items() for part, content in parts.items()}
+
+
+def prepare(data: Path, out: Path, *more: str) -> int:
+    return main(["prepare", "--data", str(data), "--out", str(out), "--num-frames", "17", *more])
+
+
+def skipped(out: Path) -> dict[str, str]:
+    rows = [json.loads(line) for line in (out / "skipped.jsonl").read_text().splitlines()]
+    return {row["key"]: row["reason"] for row in rows}
+
+
+def red_levels(folder: Path) -> list[int]:
+    """Red of each decoded frame of the first sample."""
+    frames = read_sample(ShardSet(folder), 0, Timebase()).frames
+    assert frames is not None
+    return [round(float(frame[..., 0].mean())) for frame in frames]
+
+
+def test_frames_are_resampled_by_their_time_stamps(tmp_path):
+    folder = write_tar(tmp_path / "a.tar", {"a.json": facts(), "a.wav": wav(), "a.mp4": mp4(33, fps=30)})
+    levels = red_levels(folder)
+    middles = [(k + Fraction(1, 2)) / 16 for k in range(len(levels))]
+    assert len(levels) == 18
+    assert np.abs(np.array(levels) - [20 + 5 * int(time * 30) for time in middles]).max() <= 3
+
+
+def test_rotated_video_is_read_upright(tmp_path):
+    parts = {"a.json": facts(), "a.wav": wav(), "a.mp4": mp4(3, size=(64, 48), rotation=90)}
+    frames = read_sample(ShardSet(write_tar(tmp_path / "a.tar", parts)), 0, Timebase()).frames
+    assert frames.shape == (3, 64, 48, 3)
+    green = frames[0, ..., 1].astype(int)
+    # The upper half is the left one after a quarter turn against the clock.
+    assert green[:, :20].min() > 150
+    assert green[:, 28:].max() < 50
+
+
+def test_long_video_is_decoded_no_further_than_the_clip(tmp_path):
+    parts = {"a.json": facts(), "a.wav": wav(), "a.mp4": mp4(40)}
+    folder = write_tar(tmp_path / "a.tar", parts)
+    assert len(read_sample(ShardSet(folder), 0, Timebase(), max_frames=17).frames) == 17
+
+
+def test_transcript_is_the_txt_and_audio_the_videos_own(tmp_path):
+    parts = {"a.txt": b"\xef\xbb\xbfHello there.\n", "a.mp4": mp4(17, with_sound=True)}
+    clip = read_sample(ShardSet(write_tar(tmp_path / "a.tar", parts)), 0, Timebase())
+    assert (clip.text, clip.caption, clip.speaker) == ("Hello there.", "", "a")
+    assert len(clip.waveform) == pytest.approx(RATE_HZ * 17 / 16, abs=1100)
+    assert np.abs(clip.waveform).max() > 0.5
+
+
+def test_stereo_is_mixed_to_the_mean_of_its_channels(tmp_path):
+    folder = write_tar(tmp_path / "a.tar", {"a.json": facts(), "a.wav": wav(channels=2)})
+    clip = read_sample(ShardSet(folder), 0, Timebase())
+    assert np.abs(clip.waveform).max() == pytest.approx(8000 / 32768 / 2, abs=0.002)
+
+
+def test_folder_in_a_tar_belongs_to_the_key(tmp_path):
+    named = {f"{folder}/0.{part}": content for folder in ("x", "y") for part, content in sample().items()}
+    data = write_tar(tmp_path / "in" / "a.tar", named)
+    assert prepare(data, tmp_path / "out") == 0
+    stored = FeatureSet(tmp_path / "out")
+    assert stored.shards.keys == ("x/0", "y/0")
+    assert stored[1].text == "Hello there."
+
+
+def test_extensions_in_capitals_are_parts(tmp_path):
+    data = write_tar(tmp_path / "a.tar", {"./a.JSON": facts(), "./a.WAV": wav(), "./._a.wav": b"", "./README": b""})
+    assert ShardSet(data).keys == ("a",)
+    assert read_sample(ShardSet(data), 0, Timebase()).text == "Hello there."
+
+
+@pytest.mark.parametrize("shards", [2, 1])
+def test_key_that_occurs_twice_is_refused_before_anything_is_written(tmp_path, capsys, shards):
+    if shards == 2:
+        write_tar(tmp_path / "in" / "0.tar", files(a=sample(), b=sample()))
+        data = write_tar(tmp_path / "in" / "1.tar", files(a=sample(), c=sample()))
+    else:
+        twice = [f"a.{part}" for part in sample()] * 2
+        data = tmp_path / "in"
+        write_tar(data / "0.tar", files(b=sample()))
+        _write_twice(data / "1.tar", twice)
+    assert prepare(data, tmp_path / "out") == 2
+    assert "give every sample a key of its own" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def _write_twice(path: Path, names: list[str]) -> None:
+    import io
+    import tarfile
+
+    with tarfile.open(path, "w") as tar:
+        for name in names:
+            content = sample()[name.rpartition(".")[2]]
+            header = tarfile.TarInfo(name)
+            header.size = len(content)
+            tar.addfile(header, io.BytesIO(content))
+
+
+BAD = {
+    "null": {"json": b'{"text": null}', "wav": wav()},
+    "number": {"json": b'{"text": 5}', "wav": wav()},
+    "blank": {"json": facts("  "), "wav": wav()},
+    "notext": {"json": b'{"caption": "x"}', "wav": wav()},
+    "nojson": {"wav": wav()},
+    "list": {"json": b"[]", "wav": wav()},
+    "latin": {"json": b'{"text": "caf\xe9"}', "wav": wav()},
+    "silent": {"json": facts()},
+    "cut": {"json": facts(), "wav": wav()[:30]},
+    "noise": {"json": facts(), "wav": bytes(range(256)) * 20},
+    "nothing": {"json": facts(), "wav": b""},
+    "words": {"json": facts(words=[["Hello", 0.5, 0.1], ["there.", 0.5, 0.9]]), "wav": wav()},
+    "chinese": {"json": facts("\u4f60\u597d"), "wav": wav()},
+}
+
+
+def test_bad_samples_are_listed_with_a_reason_and_the_others_are_prepared(tmp_path, capsys):
+    data = write_tar(tmp_path / "in" / "a.tar", files(first=sample(), **BAD, last=sample()))
+    out = tmp_path / "out"
+    assert prepare(data, out) == 0
+    assert FeatureSet(out).shards.keys == ("first", "last")
+    reasons = skipped(out)
+    assert list(reasons) == list(BAD)
+    assert all(key in reason for key, reason in reasons.items())
+    assert f"{len(BAD)} samples are left out" in capsys.readouterr().err
+    assert "'\u4f60' '\u597d'" in reasons["chinese"]
+
+
+@pytest.mark.parametrize("content", [files(a=BAD["null"]), {}], ids=["bad", "empty"])
+def test_data_without_a_usable_sample_is_refused(tmp_path, capsys, content):
+    data = write_tar(tmp_path / "in" / "a.tar", content)
+    assert prepare(data, tmp_path / "out") == 2
+    assert "sample" in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob("*.tar"))
+
+
+def test_transcripts_are_normalised_as_the_speech_of_requests(tmp_path):
+    samples = {
+        "typographic": sample("It\u2019s\u00a0fine \u2014 really\u2026"),
+        "money": {
+            "json": facts("It costs $5.", words=[["It", 0.1, 0.2], ["costs", 0.2, 0.4], ["$5.", 0.4, 1.0]]),
+            "wav": wav(),
+        },
+    }
+    data = write_tar(tmp_path / "in" / "a.tar", files(**samples))
+    assert prepare(data, tmp_path / "out") == 0
+    typographic, money = (FeatureSet(tmp_path / "out")[i] for i in range(2))
+    assert typographic.text == "It's fine, really..."
+    assert money.text == "It costs five dollars."
+    assert [word.text for word in money.words] == money.text.split()
+    assert (money.words[2].start_s, money.words[3].end_s) == (0.4, 1.0)
+    assert money.words[2].end_s == money.words[3].start_s
+    assert prepare(data, tmp_path / "verbatim", "--verbatim") == 0
+    assert FeatureSet(tmp_path / "verbatim")[1].text == "It costs $5."
+
+
+def test_transcript_of_a_longer_clip_ends_with_it(tmp_path):
+    words = [["one", 0.1, 0.5], ["two", 0.6, 1.0], ["three", 1.1, 1.6]]
+    data = write_tar(tmp_path / "in" / "a.tar", {"a.json": facts("one two three", words=words), "a.wav": wav(2.0)})
+    assert prepare(data, tmp_path / "out") == 0
+    assert FeatureSet(tmp_path / "out")[0].text == "one two"
+
+
+def test_clips_of_another_size_are_left_out_on_every_run(tmp_path):
+    clips = {key: {"json": facts(), "wav": wav(), "mp4": mp4(n, size=size)} for key, (n, size) in SIZES.items()}
+    data = write_tar(tmp_path / "in" / "a.tar", files(**clips))
+    for _ in range(2):
+        assert prepare(data, tmp_path / "out", "--parts", str(NANO)) == 0
+        reasons = skipped(tmp_path / "out")
+        assert "96x64 px, the clips before are 64x64 px" in reasons["wide"]
+        assert "multiples of 16 px" in reasons["odd"]
+        assert "has 5 frames" in reasons["short"]
+    assert [FeatureSet(tmp_path / "out")[i].key for i in range(2)] == ["square", "same"]
+
+
+SIZES = {
+    "odd": (17, (60, 64)),
+    "square": (17, (64, 64)),
+    "wide": (17, (96, 64)),
+    "same": (18, (64, 64)),
+    "short": (5, (32, 32)),
+}
+
+
+def test_training_refuses_transcripts_that_its_model_cannot_say(tmp_path, capsys):
+    data = write_tar(tmp_path / "in" / "a.tar", files(a=sample("Hello \u00e9l\u00e8ve."), b=sample()))
+    vocabulary = tmp_path / "vocab.txt"
+    letters = [chr(code) for code in range(0x20, 0x7F) if chr(code) not in "{}"]
+    vocabulary.write_text("\n".join([*letters, "\u00e9", "\u00e8"]) + "\n", encoding="utf-8")
+    assert prepare(data, tmp_path / "out", "--vocab", str(vocabulary)) == 0
+    command = ["train", "-c", "nano/stage1", "--data", str(tmp_path / "out"), "--out", str(tmp_path / "run")]
+    assert main([*command, "--device", "cpu", "-s", "data.num_frames=17"]) == 2
+    told = capsys.readouterr().err
+    assert "1 of 2 clips" in told
+    assert "first 'a'" in told
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"[]", b"{", b'{"num_frames": NaN}'])
+def test_damaged_settings_of_features_are_one_sentence(tmp_path, capsys, content):
+    data = write_tar(tmp_path / "in" / "a.tar", files(a=sample()))
+    assert prepare(data, tmp_path / "out") == 0
+    (tmp_path / "out" / "features.json").write_bytes(content)
+    assert prepare(data, tmp_path / "out") == 2
+    assert "features.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", [("--num-frames", "99999999999997"), ("--limit", "-1"), ("--device", "tpu")])
+def test_options_out_of_range_are_refused(tmp_path, option):
+    data = write_tar(tmp_path / "in" / "a.tar", files(a=sample()))
+    assert prepare(data, tmp_path / "out", *option) == 2
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["gzip", "link", "pipe", "outside"])
+def test_tars_of_other_kinds(tmp_path, name):
+    import gzip
+    import os
+    import tarfile
+
+    path = tmp_path / "a.tar"
+    if name == "pipe":
+        os.mkfifo(path)
+    elif name == "outside":
+        write_tar(path, {"../../a.json": facts()})
+    else:
+        write_tar(path, files(a=sample()))
+    if name == "gzip":
+        path.write_bytes(gzip.compress(path.read_bytes()))
+    if name == "link":
+        with tarfile.open(path, "a") as tar:
+            header = tarfile.TarInfo("b.wav")
+            header.type, header.linkname = tarfile.LNKTYPE, "a.wav"
+            tar.addfile(header)
+        shards = ShardSet(tmp_path)
+        assert shards.read(shards.positions["b"], "wav") == wav()
+    else:
+        with pytest.raises(DataError, match=r"gunzip|no regular file|leads out"):
+            ShardSet(tmp_path)
