@@ -113,12 +113,12 @@ TABLE = [
     (f"{GENERATE} --model folder", "no model_index.json"),
     (f"{GENERATE} --model face.png", "is a file and no model folder"),
     (f"{GENERATE} --model foreign", "StableDiffusionPipeline"),
-    (f"{GENERATE} --model broken_index", "damaged"),
+    (f"{GENERATE} --model broken_index", "model_index.json is not JSON"),
     (f"{GENERATE} --model cut_weights", "damaged"),
     (f"{GENERATE} --model other_weights", "do not fit their config.json"),
     (f"{GENERATE} --model no_weights", "could not be loaded"),
     (f"{GENERATE} --model no_part", "could not be loaded|copy or download"),
-    (f"{GENERATE} --model broken_config", "config.json is damaged"),
+    (f"{GENERATE} --model broken_config", "config.json has num_layers many, expected 1 to"),
 ]
 
 

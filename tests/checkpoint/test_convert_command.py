@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from golden import TOLERANCE, folder, golden_set, or_skip, published_shapes, rel
 from made_up import (
     DEEP,
     SETTINGS,
+    SYMBOLS,
     VAE,
     joint,
     write_codecs,
@@ -22,7 +24,7 @@ from made_up import (
     write_vocoder,
 )
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import Qwen2_5OmniToken2WavBigVGANModel, UMT5EncoderModel
 
 from uniavgen import UniAVGenPipeline
@@ -32,6 +34,7 @@ from uniavgen.checkpoint.components import Component, text_encoder_component, va
 from uniavgen.checkpoint.conversion import Conversion
 from uniavgen.checkpoint.keymap import WAN_ORIGINAL, WAN_SMALL_ORIGINAL, release_map
 from uniavgen.checkpoint.weights import DTYPES
+from uniavgen.codecs.speech_symbols import SpeechSymbols
 from uniavgen.codecs.video_vae import VideoCodec, decode_unclamped
 from uniavgen.errors import CheckpointError
 from uniavgen.models.transformer import UniAVGenTransformer
@@ -283,3 +286,70 @@ def test_codecs_of_a_converted_model_serve_preparing_and_watching(converted) -> 
     assert isinstance(parts.vocoder, Qwen2_5OmniToken2WavBigVGANModel)
     assert parts.caption_encoder.width == DEEP.video.caption_width
     assert len(parts.speech_tokenizer.symbols()) == DEEP.audio.speech.num_symbols
+
+
+def same_files(a: Path, b: Path) -> bool:
+    """Returns whether two models have the same bytes but for what the manifest says of their sources."""
+    names = sorted(path.relative_to(a) for path in a.rglob("*") if path.is_file() and path.name != "manifest.json")
+    return all((a / name).read_bytes() == (b / name).read_bytes() for name in names)
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "model.diffusion_model.", "_orig_mod."])
+def test_single_files_and_prefixed_names_convert_to_the_same_model(released, converted, tmp_path, prefix) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(released, source, ignore=shutil.ignore_patterns("diffusion*", "*.pth"))
+    save_file({f"{prefix}{name}": value for name, value in joint(DEEP).items()}, source / "any_name.safetensors")
+    for file, name in (("Wan2.2_VAE.pth", "wan2.2_vae"), ("models_t5_umt5-xxl-enc-bf16.pth", "umt5_xxl_bf16")):
+        state = {f"{prefix}{key}": value.clone() for key, value in torch.load(released / file).items()}
+        save_file(state, source / f"{name}.safetensors")
+    vocab = ("--vocab", str(released.parent / "vocab.txt"))
+    assert same_files(converted, convert(source, tmp_path / "folder", *vocab))
+    if not prefix:
+        assert same_files(converted, convert(source / "any_name.safetensors", tmp_path / "file", *vocab))
+
+
+def test_codecs_in_the_layouts_of_transformers_and_diffusers_convert_to_the_same_model(
+    released, converted, tmp_path
+) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(released, source, ignore=shutil.ignore_patterns("*.pth"))
+    pipeline = UniAVGenPipeline.from_pretrained(converted)
+    pipeline.vae.save_pretrained(source / "vae")
+    pipeline.text_encoder.save_pretrained(source / "text_encoder", max_shard_size="1KB")
+    assert (source / "text_encoder" / "model.safetensors.index.json").is_file()
+    assert same_files(converted, convert(source, tmp_path / "model", "--vocab", str(released.parent / "vocab.txt")))
+
+
+def test_vocabulary_may_begin_with_a_byte_order_mark(released, tmp_path) -> None:
+    text = (released.parent / "vocab.txt").read_bytes()
+    for content in (text, b"\xef\xbb\xbf" + text, text.replace(b"\r\n", b"\n"), text.removesuffix(b"\r\n")):
+        (tmp_path / "vocab.txt").write_bytes(content)
+        assert SpeechSymbols.from_vocabulary(tmp_path / "vocab.txt").symbols() == SYMBOLS
+
+
+def test_adapter_as_a_source_or_a_model_is_told(released, tmp_path, capsys) -> None:
+    file = tmp_path / "adapter" / "pytorch_lora_weights.safetensors"
+    file.parent.mkdir()
+    save_file({"transformer.blocks.0.attn1.to_q.lora_A.weight": torch.ones(2, 2)}, file)
+    vocab, out = str(released.parent / "vocab.txt"), str(tmp_path / "out")
+    for argv in (
+        ["convert", str(file), "--vocab", vocab, "--out", out],
+        ["convert", str(file.parent), "--vocab", vocab, "--out", out],
+        ["plan", "--model", str(file), "--vram", "24"],
+        ["plan", "--model", str(file.parent), "--vram", "24"],
+    ):
+        assert main(argv) == 2
+        assert "is a LoRA adapter and no model" in capsys.readouterr().err, argv
+    assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
+
+
+def test_initial_weights_are_read_whatever_their_config_says(tmp_path) -> None:
+    model = UniAVGenTransformer.from_settings(SETTINGS)
+    model.save_pretrained(tmp_path / "saved")
+    (tmp_path / "saved" / "config.json").write_text("{}")
+    other = UniAVGenTransformer.from_settings(SETTINGS)
+    load_initial_weights(other, tmp_path / "saved")
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in model.state_dict().items())
+    (tmp_path / "saved" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="lacks a saved transformer"):
+        load_initial_weights(other, tmp_path / "saved")

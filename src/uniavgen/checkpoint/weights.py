@@ -86,6 +86,11 @@ def check_no_adapter(names: Iterable[str], path: Path) -> None:
     """Raises CheckpointError where the names of a file's tensors are those of a LoRA adapter, which is no model."""
     names = list(names)
     adapting = sum(_ADAPTER_NAME.search(name) is not None for name in names)
+    if adapting and any(".base_layer." in name for name in names):
+        raise CheckpointError(
+            f"{path} holds a model with an adapter that is not merged (names with base_layer); merge it before saving, "
+            "or save the adapter as an adapter"
+        )
     if adapting:
         raise CheckpointError(
             f"{path} is a LoRA adapter and no model ({adapting} of its {len(names)} tensors change layers of another "

@@ -4,11 +4,13 @@ from pathlib import Path
 
 from torch import Tensor
 
+from uniavgen.artifacts import path_exists
 from uniavgen.checkpoint.lora import is_adapter, load_adapter
 from uniavgen.checkpoint.partial_init import is_partial_init, load_partial_init
+from uniavgen.checkpoint.weights import check_finite, find_weights, read_tensors, read_weights
 from uniavgen.errors import CheckpointError
 from uniavgen.models.transformer import UniAVGenTransformer
-from uniavgen.training.state import checkpoints, read_tensors
+from uniavgen.training.state import checkpoints
 
 
 def load_initial_weights(model: UniAVGenTransformer, source: Path) -> None:
@@ -24,7 +26,8 @@ def load_initial_weights(model: UniAVGenTransformer, source: Path) -> None:
     if is_adapter(saved):
         load_adapter(model, saved)
         return
-    weights = UniAVGenTransformer.from_pretrained(saved).state_dict() if _is_model(saved) else _run_weights(source)
+    weights = _stored_weights(source, saved)
+    check_finite(weights.items(), source)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -34,16 +37,14 @@ def load_initial_weights(model: UniAVGenTransformer, source: Path) -> None:
         ) from error
 
 
-def _is_model(folder: Path) -> bool:
-    return (folder / "config.json").is_file()
-
-
-def _run_weights(source: Path) -> dict[str, Tensor]:
-    """Returns the weights of a checkpoint, or of the last one of a run's folder."""
+def _stored_weights(source: Path, saved: Path) -> dict[str, Tensor]:
+    """Returns the weights of a saved transformer, of a checkpoint, or of the last checkpoint of a run's folder."""
+    if path_exists(saved / "config.json"):
+        return read_tensors(find_weights(saved, "a saved transformer", "diffusion_pytorch_model.safetensors"))
     checkpoint = next(iter(checkpoints(source / "checkpoints")[::-1]), source)
     if not (checkpoint / "model.safetensors").is_file():
         raise CheckpointError(f"there are no weights in {source}; give a run's folder, a checkpoint or a model")
-    weights = read_tensors(checkpoint / "model.safetensors")
+    weights = read_tensors(read_weights(checkpoint / "model.safetensors"))
     if (checkpoint / "ema.safetensors").is_file():
-        weights |= read_tensors(checkpoint / "ema.safetensors")
+        weights |= read_tensors(read_weights(checkpoint / "ema.safetensors"))
     return weights
