@@ -1,4 +1,4 @@
-"""Batches: what a clip says, who is heard before it, and that nothing depends on who reads it."""
+"""Batches of training: transcripts, reference audio, and that nothing depends on what is in memory."""
 
 from dataclasses import replace
 
@@ -82,17 +82,17 @@ def test_features_come_back_as_float16_stores_them(folder):
             assert torch.equal(getattr(stored[i], name).float(), getattr(features(i), name))
 
 
-def test_nothing_depends_on_what_is_kept_in_memory(folder):
-    kept, read = data(folder), data(folder, memory_bytes=0)
+def test_batches_do_not_depend_on_the_cache(folder):
+    cached, read = data(folder), data(folder, memory_bytes=0)
     for step in range(3):
         numbers = range(2 * step, 2 * step + 2)
-        a, b = kept.batch(drawn(60), numbers), read.batch(drawn(60), numbers)
+        a, b = cached.batch(drawn(60), numbers), read.batch(drawn(60), numbers)
         assert torch.equal(a.mel, b.mel)
         assert torch.equal(a.reference_audio, b.reference_audio)
         assert torch.equal(a.text.speech, b.text.speech)
 
 
-def test_a_batch_holds_the_drawn_clips(folder):
+def test_batch_holds_the_drawn_clips(folder):
     clips = data(folder)
     batch = clips.batch(drawn(), range(6))
     order = [clips.sampler.locate(n).index for n in range(6)]
@@ -106,7 +106,7 @@ def test_a_batch_holds_the_drawn_clips(folder):
         assert not batch.text.caption[row, 2 + i :].any()
 
 
-def test_a_pass_without_text_has_the_empty_caption_and_filler(folder):
+def test_unconditional_text_is_the_empty_caption_and_filler(folder):
     batch = data(folder).batch(drawn(), range(3))
     assert torch.equal(batch.uncond_text.caption[:, 0], torch.full((3, 11), 9.0))
     assert not batch.uncond_text.caption[:, 1:].any()
@@ -114,7 +114,7 @@ def test_a_pass_without_text_has_the_empty_caption_and_filler(folder):
     assert batch.uncond_text.speech.shape == (3, 10)
 
 
-def test_a_cut_clip_says_what_is_spoken_before_the_cut(folder):
+def test_transcript_of_a_cut_clip_ends_before_the_cut(folder):
     clips = data(folder, CROPPED)
     batch = clips.batch(drawn(), range(4))
     timing = Timebase().clip(CROPPED)
@@ -139,9 +139,9 @@ def test_reference_audio_is_another_clip_of_the_speaker_in_whole_words(folder, l
         assert other != i or SPEAKERS[i] == "lone"
         transcript = decode_symbols(batch.uncond_text, row).rstrip()
         words = transcript.split()
-        heard = [w.text for w in features(other).words]
-        first = heard.index(words[0])
-        assert words == heard[first : first + len(words)]
+        reference_words = [w.text for w in features(other).words]
+        first = reference_words.index(words[0])
+        assert words == reference_words[first : first + len(words)]
         assert decode_symbols(batch.text, row) == f"{transcript} {features(i).text}"
         # The words take 0.3 s each, 0.1 s apart; then there is silence.
         tokens = round(40 * len(words)) - 10
@@ -155,18 +155,18 @@ def test_silence_is_what_the_mel_of_silence_is():
     assert torch.allclose(silent_mel(10, 80), silence)
 
 
-def test_the_audio_branch_alone_reads_no_video(folder):
+def test_batch_of_the_audio_branch_alone_has_no_video(folder):
     batch = data(folder, with_video=False).batch(drawn(), range(2))
     assert batch.latents is None
     assert batch.face_mask is None
 
 
-def test_clips_that_are_too_short_are_told(folder):
+def test_clips_that_are_too_short_are_refused(folder):
     with pytest.raises(DataError, match="audio tokens"):
         data(folder, FRAMES + 4).batch(drawn(), range(1))
 
 
-def test_captions_of_another_encoder_are_told(folder):
+def test_captions_of_another_encoder_are_refused(folder):
     clips = data(folder)
     other = TrainingData(**{**vars(clips), "caption": CaptionSize(tokens=13, width=12)})
     with pytest.raises(DataError, match="caption"):
@@ -186,7 +186,7 @@ def test_face_mask_on_the_token_grid_is_a_mean_over_frames_and_pixels():
                 assert grid[latent, 2 * row + column] == pytest.approx(cell.mean(), abs=1e-6)
 
 
-def test_symbols_have_the_times_of_their_words(folder):
+def test_symbol_times_are_those_of_their_words(folder):
     batch = data(folder).batch(drawn(), [0, 1])
     rate = float(Timebase().tokens_per_second)
     for row, text in enumerate(decode_symbols(batch.text, row) for row in range(2)):
@@ -201,7 +201,7 @@ def test_symbols_have_the_times_of_their_words(folder):
     assert batch.uncond_text.symbol_timestamps.isnan().all()
 
 
-def test_times_behind_a_reference_count_its_tokens(folder):
+def test_symbol_times_behind_a_reference_count_its_tokens(folder):
     batch = data(folder).batch(drawn(reference_tokens=75, task=Task.REFERENCE_AUDIO), [0])
     reference, alone = batch.reference_audio.shape[1], data(folder).batch(drawn(), [0])
     before, times = decode_symbols(batch.uncond_text, 0).rstrip(), batch.text.symbol_timestamps[0]
@@ -214,7 +214,7 @@ def test_times_behind_a_reference_count_its_tokens(folder):
     assert batch.uncond_text.symbol_timestamps[0, len(before) :].isnan().all()
 
 
-def test_times_are_told_only_where_symbols_can_be_counted_and_sound_is_made(folder):
+def test_symbol_times_are_missing_where_audio_is_given_or_symbols_are_no_characters(folder):
     pairs = replace(data(folder), symbols=lambda text: [1] * (len(text) // 2))
     assert pairs.batch(drawn(), [0]).text.symbol_timestamps.isnan().all()
     given = replace(drawn(task=Task.CONTINUATION), given_frames=2, given_tokens=25)

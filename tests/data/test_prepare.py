@@ -1,4 +1,4 @@
-"""`uniavgen prepare` on shards as other people write them: what can be used is prepared, the rest is told."""
+"""`uniavgen prepare` on shards as other people write them: what can be used is prepared, the rest is listed."""
 
 import json
 from fractions import Fraction
@@ -217,9 +217,9 @@ def test_training_refuses_transcripts_that_its_model_cannot_say(tmp_path, capsys
     assert prepare(data, tmp_path / "out", "--vocab", str(vocabulary)) == 0
     command = ["train", "-c", "nano/stage1", "--data", str(tmp_path / "out"), "--out", str(tmp_path / "run")]
     assert main([*command, "--device", "cpu", "-s", "data.num_frames=17"]) == 2
-    told = capsys.readouterr().err
-    assert "1 of 2 clips" in told
-    assert "first 'a'" in told
+    message = capsys.readouterr().err
+    assert "1 of 2 clips" in message
+    assert "first 'a'" in message
     assert not (tmp_path / "run").exists()
 
 

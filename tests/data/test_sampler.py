@@ -10,13 +10,13 @@ from uniavgen.errors import ConfigError
 SAMPLER = Sampler(sizes=(7, 5), weights=(4, 1), seed=3)
 
 
-def test_every_run_of_five_samples_is_mixed_exactly():
+def test_sampler_mixes_every_run_of_samples_exactly():
     for cycle in range(20):
         sources = Counter(SAMPLER.locate(5 * cycle + i).source for i in range(5))
         assert sources == {0: 4, 1: 1}
 
 
-def test_every_epoch_is_a_permutation_and_epochs_differ():
+def test_sampler_epochs_are_different_permutations():
     drawn = [SAMPLER.locate(number) for number in range(5 * 70)]
     for source, size in enumerate(SAMPLER.sizes):
         order = [draw.index for draw in drawn if draw.source == source]
@@ -25,18 +25,18 @@ def test_every_epoch_is_a_permutation_and_epochs_differ():
         assert len({tuple(epoch) for epoch in epochs}) > 1
 
 
-def test_a_sample_does_not_depend_on_those_before():
+def test_sampler_needs_no_samples_before():
     forwards = [SAMPLER.locate(number) for number in range(100)]
     fresh = Sampler(sizes=(7, 5), weights=(4, 1), seed=3)
     assert [fresh.locate(number) for number in reversed(range(100))] == forwards[::-1]
 
 
-def test_seeds_differ():
+def test_sampler_seeds_differ():
     other = Sampler(sizes=(7, 5), weights=(4, 1), seed=4)
     assert [other.locate(n) for n in range(50)] != [SAMPLER.locate(n) for n in range(50)]
 
 
-@pytest.mark.parametrize(("sizes", "weights"), [((3,), (0,)), ((3, 2), (1,)), ((0,), (1,))])
-def test_impossible_mixtures_are_told(sizes, weights):
+@pytest.mark.parametrize(("sizes", "weights"), [((3,), (0,)), ((3, 2), (1,)), ((0,), (1,)), ((3,), (10**9,)), ((), ())])
+def test_sampler_refuses_impossible_mixtures(sizes, weights):
     with pytest.raises(ConfigError):
         Sampler(sizes=sizes, weights=weights, seed=0)

@@ -1,4 +1,4 @@
-"""What is written comes back, from any reader; what is damaged is told."""
+"""Shards read back what was written, and name what is damaged."""
 
 import os
 import tarfile
@@ -74,7 +74,7 @@ def test_killed_writer_leaves_only_whole_shards(tmp_path):
 
 @pytest.mark.parametrize("indexed", [True, False])
 @pytest.mark.parametrize("lost", [600, 2048, 4096])
-def test_truncated_shard_is_told(tmp_path, indexed, lost):
+def test_truncated_shard_is_refused(tmp_path, indexed, lost):
     written(tmp_path, count=3, per_shard=3)
     tar = tmp_path / "shard-000000.tar"
     if not indexed:
@@ -87,7 +87,7 @@ def test_truncated_shard_is_told(tmp_path, indexed, lost):
         ShardSet(tmp_path)
 
 
-def test_changed_byte_is_told(tmp_path):
+def test_changed_byte_is_refused(tmp_path):
     written(tmp_path, count=3, per_shard=3)
     tar = tmp_path / "shard-000000.tar"
     with tarfile.open(tar) as content:
@@ -101,7 +101,7 @@ def test_changed_byte_is_told(tmp_path):
     assert shards.read(1, "flac") == parts(1)["flac"]
 
 
-def test_damaged_index_is_told(tmp_path):
+def test_damaged_index_is_refused(tmp_path):
     written(tmp_path, count=3, per_shard=3)
     (tmp_path / "shard-000000.npz").write_bytes(b"PK\x03\x04")
     with pytest.raises(DataError, match="index"):
@@ -128,6 +128,6 @@ def test_keys_that_readers_would_confuse_are_refused(tmp_path, key):
             writer.write(key, {"json": b"{}"})
 
 
-def test_folder_without_shards_is_told(tmp_path):
+def test_folder_without_shards_is_refused(tmp_path):
     with pytest.raises(DataError, match="no shards"):
         ShardSet(tmp_path)

@@ -1,4 +1,4 @@
-"""Speech made ahead: what is kept is what was said, and a stopped run goes on."""
+"""Recorded speech reads back as it was synthesized, and an interrupted run goes on."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def recorder(folder: Path, speech_folder: Path, seed: int = 3) -> Recorder:
     return Recorder(folder=folder, source=RecordedSpeech(speech_folder), seed=seed)
 
 
-def test_what_is_kept_reads_back_as_it_was_said(tmp_path: Path, speech_folder: Path) -> None:
+def test_recorded_speech_reads_back_as_it_was_synthesized(tmp_path: Path, speech_folder: Path) -> None:
     source = RecordedSpeech(speech_folder)
     ids = list(recorder(tmp_path, speech_folder).record(4))
     assert ids == [source.line(3, number).utterance for number in range(4)]
@@ -25,14 +25,14 @@ def test_what_is_kept_reads_back_as_it_was_said(tmp_path: Path, speech_folder: P
         line = again.line(0, number)
         first = next(n for n in range(4) if source.line(3, n).utterance == line.utterance)
         assert line == source.line(3, first)
-        told, said = again.synthesize(line, 1.0), source.synthesize(line, 1.0)
-        assert told.phones == said.phones
-        assert told.duration_s == pytest.approx(said.duration_s, abs=0.025)
-        length = min(len(told.waveform), len(said.waveform))
-        assert np.corrcoef(told.waveform[:length], said.waveform[:length])[0, 1] > 0.98
+        stored, original = again.synthesize(line, 1.0), source.synthesize(line, 1.0)
+        assert stored.phones == original.phones
+        assert stored.duration_s == pytest.approx(original.duration_s, abs=0.025)
+        length = min(len(stored.waveform), len(original.waveform))
+        assert np.corrcoef(stored.waveform[:length], original.waveform[:length])[0, 1] > 0.98
 
 
-def test_a_stopped_run_goes_on_behind_its_last_whole_line(tmp_path: Path, speech_folder: Path) -> None:
+def test_recording_resumes_behind_its_last_whole_line(tmp_path: Path, speech_folder: Path) -> None:
     list(recorder(tmp_path / "whole", speech_folder).record(6))
     list(recorder(tmp_path / "parts", speech_folder).record(2))
     index = tmp_path / "parts" / "index.jsonl"
@@ -43,7 +43,7 @@ def test_a_stopped_run_goes_on_behind_its_last_whole_line(tmp_path: Path, speech
     assert not list(recorder(tmp_path / "parts", speech_folder).record(5))
 
 
-def test_utterances_of_another_source_are_not_gone_on_with(tmp_path: Path, speech_folder: Path) -> None:
+def test_recording_refuses_a_folder_of_another_source(tmp_path: Path, speech_folder: Path) -> None:
     (tmp_path / "index.jsonl").write_text('{"id": "elsewhere"}\n')
     with pytest.raises(DataError, match="another source"):
         list(recorder(tmp_path, speech_folder).record(2))
@@ -52,14 +52,14 @@ def test_utterances_of_another_source_are_not_gone_on_with(tmp_path: Path, speec
         recorder(tmp_path, speech_folder).recorded_ids()
 
 
-def test_speech_is_not_made_of_made_speech(tmp_path: Path) -> None:
+def test_recording_refuses_recorded_speech_as_its_source(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="kokoro or flite"):
         speech(utterances=1, out=tmp_path / "out", source="made")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
-def test_processes_do_not_change_what_is_kept(tmp_path: Path, speech_folder: Path) -> None:
+def test_recording_is_the_same_with_more_processes(tmp_path: Path, speech_folder: Path) -> None:
     for jobs in (1, 2):
         list(recorder(tmp_path / str(jobs), speech_folder).record(5, jobs))
     one, two = ((tmp_path / str(jobs) / "index.jsonl").read_text() for jobs in (1, 2))

@@ -46,14 +46,14 @@ def test_plurals(one: str, many: str) -> None:
 
 
 def test_no_sentence_is_in_two_splits(speech_folder: Path) -> None:
-    said = {
+    texts = {
         split: {RecordedSpeech(speech_folder, split).line(3, i).text for i in range(80)}
         for split in ("train", "val", "all")
     }
-    assert said["train"]
-    assert said["val"]
-    assert not said["train"] & said["val"]
-    assert said["train"] | said["val"] == said["all"]
+    assert texts["train"]
+    assert texts["val"]
+    assert not texts["train"] & texts["val"]
+    assert texts["train"] | texts["val"] == texts["all"]
     assert split_of("Some words.") == split_of("SOME WORDS.")
 
 
@@ -118,9 +118,9 @@ def test_moods_change_tone_by_as_much_as_they_say_and_no_times() -> None:
     click = np.zeros(SAMPLE_RATE_HZ, np.float32)
     click[SAMPLE_RATE_HZ // 2] = 1
     for mood in (HAPPY, ANGRY, SAD):
-        heard = apply_tone(click, 0.0, mood.tone_db)
-        assert np.abs(heard).argmax() == SAMPLE_RATE_HZ // 2
-        gains_db = 20 * np.log10(np.abs(np.fft.rfft(heard)))
+        filtered = apply_tone(click, 0.0, mood.tone_db)
+        assert np.abs(filtered).argmax() == SAMPLE_RATE_HZ // 2
+        gains_db = 20 * np.log10(np.abs(np.fft.rfft(filtered)))
         between = np.interp(np.log(1000), np.log(list(mood.tone_db)), list(mood.tone_db.values()))
         for hz, gain_db in mood.tone_db.items():
             assert gains_db[round(hz)] - gains_db[1000] == pytest.approx(gain_db - between, abs=0.5)

@@ -116,8 +116,8 @@ def test_sound_alone_is_that_of_the_drawn_clips(tmp_path: Path, settings: WorldS
     drawn, sound = ShardSet(tmp_path / "drawn"), ShardSet(tmp_path / "sound")
     assert {*sound.parts(0)} == {"json", "flac"}
     assert sound.read(0, "flac") == drawn.read(0, "flac")
-    seen, heard = (json.loads(shards.read(0, "json")) for shards in (drawn, sound))
-    assert heard.items() <= seen.items()
+    facts, spoken_facts = (json.loads(shards.read(0, "json")) for shards in (drawn, sound))
+    assert spoken_facts.items() <= facts.items()
     assert len(sound) == 2
 
 

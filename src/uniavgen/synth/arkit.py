@@ -17,5 +17,5 @@ INDEX: dict[str, int] = {name: i for i, name in enumerate(ARKIT)}
 
 
 def both(name: str, weight: float) -> dict[str, float]:
-    """The left and the right shape of a pair, equally strong."""
+    """Returns the left and the right shape of a pair, equally strong."""
     return {f"{name}Left": weight, f"{name}Right": weight}

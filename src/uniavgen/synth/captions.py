@@ -38,14 +38,14 @@ def person_words(identity: Identity) -> str:
 
 
 def mood_words(mood: Mood, strength: float) -> str:
-    """How someone speaks in a mood of this strength."""
+    """Returns how someone speaks in a mood of this strength."""
     return mood.adverbs[int(strength > sum(STRENGTHS) / 2)]
 
 
 def build_caption(
     identity: Identity, style: Style, mood: Mood, strength: float, place: str, rng: np.random.Generator
 ) -> str:
-    """A caption; `rng` draws which details it mentions and in which order. Gender, age and mood are always said."""
+    """Returns a caption with gender, age and mood; `rng` draws further details and their order."""
     details = [_HAIR[style.hair_style].format(style.hair_colour)]
     if style.glasses != "none":
         details.append("glasses")

@@ -58,7 +58,7 @@ class WorldSettings:
 
 
 def open_speech(settings: WorldSettings) -> SpeechSource:
-    """The speech source that the settings name."""
+    """Returns the speech source that the settings name."""
     if settings.source == "made":
         return RecordedSpeech(find_speech(settings.speech), settings.split)
     from uniavgen.synth.voices import FliteSpeech, KokoroSpeech
@@ -81,7 +81,7 @@ def check_material(settings: WorldSettings) -> None:
 
 
 def open_world(settings: WorldSettings) -> SyntheticWorld:
-    """A world that can draw clips in this process. Raises DataError or ConfigError when something is missing."""
+    """Opens a world that draws clips in this process. Raises DataError or ConfigError where material is missing."""
     return SyntheticWorld(
         load_head_data(find_heads(settings.heads), cache_folder()),
         open_speech(settings),
@@ -94,12 +94,12 @@ def open_world(settings: WorldSettings) -> SyntheticWorld:
 
 
 def generate(seed: int, numbers: Iterable[int], settings: WorldSettings, jobs: int = 1) -> Iterator[RenderedClip]:
-    """Clips of the world `seed` in the order of `numbers`; the same whatever `jobs`."""
+    """Renders clips of the world `seed` in the order of `numbers`; they are the same whatever `jobs`."""
     yield from _run_jobs(SyntheticWorld.render_clip, seed, numbers, settings, jobs)
 
 
 def speak(seed: int, numbers: Iterable[int], settings: WorldSettings, jobs: int = 1) -> Iterator[SpokenClip]:
-    """What one hears in the clips that `generate` gives, without drawing them."""
+    """Returns the audio and transcripts of the clips that `generate` returns, without drawing them."""
     yield from _run_jobs(SyntheticWorld.speak_clip, seed, numbers, settings, jobs)
 
 

@@ -23,7 +23,7 @@ _CURTAIN = {"bob": (6.75, 6.2), "long": (5.9, 4.7)}
 
 
 def hair_height(rest: Float[np.ndarray, "p 3"], fringe: float, parting: float) -> Float[np.ndarray, " p"]:
-    """How far a place at rest lies above the hairline, in mesh units; negative below it."""
+    """Returns how far a place at rest lies above the hairline, in mesh units; negative below it."""
     away = rest - _CENTRE
     azimuth = np.abs(np.arctan2(away[:, 0], away[:, 2]))
     front = np.clip(1 - azimuth / np.radians(60), 0, 1)
@@ -32,7 +32,7 @@ def hair_height(rest: Float[np.ndarray, "p 3"], fringe: float, parting: float) -
 
 
 def build_attachments(data: HeadData, identity: Identity, style: Style) -> tuple[Attachment, ...]:
-    """All parts of a person."""
+    """Returns all parts of a person."""
     parts: list[Attachment] = []
     own = neutral(data, identity)
     if style.hair_style != "bald":

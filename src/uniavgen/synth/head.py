@@ -66,12 +66,12 @@ class HeadMesh:
         self.face_vertices = np.unique(data.corner_vertex[face])
 
     def face_box(self) -> tuple[Float[np.ndarray, " 3"], Float[np.ndarray, " 3"]]:
-        """Lowest and highest corner of the neutral face."""
+        """Returns the lowest and the highest corner of the neutral face."""
         face = self.neutral[self.face_vertices]
         return face.min(0), face.max(0)
 
     def mouth_opening(self, arkit: Float[np.ndarray, "F 52"]) -> Float[np.ndarray, " F"]:
-        """Distance of the inner lips' middles over face height, measured on the mesh; 0 where they meet."""
+        """Returns the distance of the inner lips' middles over face height, measured on the mesh; 0 where they meet."""
         shapes = self.data.arkit[:, self._lower] - self.data.arkit[:, self._upper]
         gap = self.neutral[self._upper] - self.neutral[self._lower] - np.einsum("fk,kc->fc", arkit, shapes)
         low, high = self.face_box()
@@ -83,7 +83,7 @@ class HeadMesh:
         rotation: Float[np.ndarray, "F 3"],
         lean: Float[np.ndarray, "F 3"],
     ) -> PosedHead:
-        """Vertices of every frame.
+        """Returns the vertices of every frame.
 
         arkit: weights of the face shapes; rotation: yaw, pitch, roll of the skull in radians; lean: shift of the
         whole body in mesh units.
@@ -106,13 +106,13 @@ class HeadMesh:
 
 
 def neutral(data: HeadData, identity: Identity) -> Float[np.ndarray, "v 3"]:
-    """The base mesh's vertices with an identity's targets, without expression."""
+    """Returns the base mesh's vertices with an identity's targets, without expression."""
     active = np.flatnonzero(identity.weights)
     return data.positions + np.tensordot(identity.weights[active], data.targets[active], axes=1)
 
 
 def rotations(angles: Float[np.ndarray, "F 3"]) -> Float[np.ndarray, "F 3 3"]:
-    """Rotation matrices of yaw (to the viewer's right), pitch (nod down) and roll, in radians, yaw last."""
+    """Returns the rotation matrices of yaw (to the viewer's right), pitch (nod down) and roll, in radians, yaw last."""
     (cy, cp, cr), (sy, sp, sr) = np.cos(angles).T, np.sin(angles).T
     one, zero = np.ones_like(cy), np.zeros_like(cy)
     yaw = np.array([[cy, zero, sy], [zero, one, zero], [-sy, zero, cy]])
@@ -122,7 +122,7 @@ def rotations(angles: Float[np.ndarray, "F 3"]) -> Float[np.ndarray, "F 3 3"]:
 
 
 def _lip_vertices(data: HeadData) -> tuple[int, int]:
-    """The middle vertex of the upper and of the lower inner lip: the lower one follows the jaw."""
+    """Returns the middle vertex of the upper and of the lower inner lip: the lower one follows the jaw."""
     lips = np.unique(data.corner_vertex[data.areas[:, 1] > 0.5])
     falls = data.arkit[ARKIT.index("jawOpen")][lips, 1] < -0.15
     forward = data.positions[lips, 2] > 1.52

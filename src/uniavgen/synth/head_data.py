@@ -157,7 +157,7 @@ def _parse(folder: Path) -> HeadData:
 
 
 def load_head_data(folder: Path, cache: Path | None = None) -> HeadData:
-    """Head data of a folder as `find_heads` gives it; with `cache`, parsed once and kept there.
+    """Returns head data of a folder as `find_heads` gives it; with `cache`, parsed once and kept there.
 
     Raises DataError when a file is missing or damaged.
     """

@@ -80,7 +80,7 @@ def _age_shares(age: float) -> tuple[tuple[str, float], ...]:
 
 
 def sample_identity(data: HeadData, rng: np.random.Generator, gender: str, age: float) -> Identity:
-    """A face of the given gender and age in years; everything else is drawn from `rng`."""
+    """Returns a face of the given gender and age in years; everything else is drawn from `rng`."""
     column = {name: i for i, name in enumerate(data.target_names)}
     weights = np.zeros(len(column), np.float32)
     ancestry = rng.dirichlet([0.35] * len(ANCESTRIES))

@@ -23,12 +23,12 @@ class Person:
     """Pitch against the voice of the source: children higher, old people lower."""
 
     def head(self, data: HeadData) -> HeadMesh:
-        """The person's head with hair and glasses."""
+        """Returns the person's head with hair and glasses."""
         return HeadMesh(data, self.identity, build_attachments(data, self.identity, self.style))
 
 
 def sample_person(data: HeadData, population: int, voice: str, gender: str, number: int) -> Person:
-    """Person `number` among those who speak with `voice` in the population of this seed."""
+    """Returns person `number` among those who speak with `voice` in the population of this seed."""
     rng = np.random.default_rng([population, zlib.crc32(voice.encode()), number])
     kind = rng.random()
     if gender == "female" and kind < 0.3:

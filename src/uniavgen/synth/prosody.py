@@ -38,7 +38,7 @@ def apply_tone(
 
 
 def _tone_filter(tone_db: Mapping[float, float]) -> Float32[np.ndarray, " taps"]:
-    """A filter of no delay when convolved in mode "same"."""
+    """Returns a filter of no delay when convolved in mode "same"."""
     grid = np.linspace(0, SAMPLE_RATE_HZ / 2, 257)
     known = np.log(sorted(tone_db))
     gains_db = np.interp(np.log(np.maximum(grid, 1.0)), known, [tone_db[hz] for hz in sorted(tone_db)])
@@ -46,7 +46,7 @@ def _tone_filter(tone_db: Mapping[float, float]) -> Float32[np.ndarray, " taps"]
 
 
 def pad_to_length(speech: Speech, start_s: float, num_samples: int) -> Speech:
-    """Speech that begins `start_s` into a silence of `num_samples`; what does not fit is cut, with its phones."""
+    """Places speech at `start_s` in `num_samples` of silence; what does not fit is cut, with its phones."""
     waveform = np.zeros(num_samples, np.float32)
     start = round(start_s * SAMPLE_RATE_HZ)
     shown = speech.waveform[: num_samples - start]

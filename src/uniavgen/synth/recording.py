@@ -1,16 +1,18 @@
-"""Speech made ahead: spoken once, kept as opus with its phone times, read back by `MadeSpeech` on any machine."""
+"""Recorded speech: synthesized once, stored as Opus with its phone times, read back by `RecordedSpeech` anywhere."""
 
 import json
 import multiprocessing
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from uniavgen.artifacts import atomic_file, write_text
+from uniavgen.artifacts.error_text import not_written
 from uniavgen.errors import DataError
 from uniavgen.media.packing import write_opus
 from uniavgen.synth.speech import SAMPLE_RATE_HZ, Line, Speech, SpeechSource
@@ -19,9 +21,9 @@ _RATES = (0.9, 1.2)
 """Bounds of how fast an utterance is spoken. [ours]"""
 _SHORTEST_S, _LONGEST_S = 1.0, 5.0
 _AHEAD = 8
-"""Utterances a process is given at once."""
-_TRIED = 100
-"""More numbers than this for one utterance kept are never needed."""
+"""Utterances of each process before the results are collected."""
+_NUMBERS_PER_UTTERANCE = 100
+"""A source makes at least one utterance of a usable length out of this many numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +39,7 @@ class Recorder:
     seed: int
 
     def recorded_ids(self) -> list[str]:
-        """Ids of the utterances that are there; a line that an interruption cut off is removed.
+        """Returns the ids of the recorded utterances; a line that an interruption cut off is removed.
 
         Raises DataError where the index is damaged.
         """
@@ -55,49 +57,77 @@ class Recorder:
         return ids
 
     def record(self, utterances: int, jobs: int = 1) -> Iterator[str]:
-        """Speaks until the folder holds `utterances`, and gives the id of each when it is kept.
+        """Records until the folder holds `utterances`, and yields the id of each one when it is stored.
 
-        The lines and their sound are the same whatever `jobs`. Shorter ones than a second and longer ones than five
-        are left out.
+        Lines and samples are the same whatever `jobs`. Utterances of less than 1 s or more than 5 s are left out.
         """
-        kept = self.recorded_ids()
-        missing = utterances - len(kept)
+        recorded = self.recorded_ids()
+        missing = utterances - len(recorded)
         if missing <= 0:
             return
-        for row, sound in self._spoken(count(self._behind(kept)), jobs):
+        for row, waveform in self._synthesized(count(self._next_number(recorded)), jobs):
             if not _SHORTEST_S <= row["seconds"] <= _LONGEST_S:
                 continue
             with atomic_file(self.folder / "opus" / f"{row['id']}.opus") as partial:
-                write_opus(partial, sound, SAMPLE_RATE_HZ)
-            with (self.folder / "index.jsonl").open("a", encoding="utf-8") as index:
-                index.write(json.dumps(row, ensure_ascii=False) + "\n")
+                write_opus(partial, waveform, SAMPLE_RATE_HZ)
+            _append_line(self.folder / "index.jsonl", json.dumps(row, ensure_ascii=False))
             yield row["id"]
             missing -= 1
             if missing == 0:
                 return
 
-    def _behind(self, kept: list[str]) -> int:
-        """The number after that of the last utterance kept; DataError where this source has not made it."""
-        if not kept:
-            return 0
-        for number in range(_TRIED * len(kept)):
-            if self.source.line(self.seed, number).utterance == kept[-1]:
-                return number + 1
-        raise DataError(f"{self.folder} holds utterances of another source; name another folder")
-
-    def _spoken(self, numbers: Iterator[int], jobs: int) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
-        if jobs == 1:
-            yield from map(self._say, numbers)
-            return
-        with multiprocessing.get_context("spawn").Pool(jobs, initializer=_start, initargs=(self,)) as pool:
-            while some := list(islice(numbers, jobs * _AHEAD)):
-                yield from pool.imap(_say, some)
-
-    def _say(self, number: int) -> tuple[dict[str, Any], np.ndarray]:
+    def synthesize(self, number: int) -> tuple[dict[str, Any], np.ndarray]:
+        """Returns the index row and the samples of an utterance."""
         line = self.source.line(self.seed, number)
         speed = round(float(np.random.default_rng([self.seed, number, 31]).uniform(*_RATES)), 2)
         speech = self.source.synthesize(line, speed)
         return _row(line, speed, speech), speech.waveform
+
+    def _next_number(self, recorded: list[str]) -> int:
+        """Returns the number after that of the last recorded utterance.
+
+        Raises DataError where it is of another source.
+        """
+        if not recorded:
+            return 0
+        for number in range(_NUMBERS_PER_UTTERANCE * len(recorded)):
+            if self.source.line(self.seed, number).utterance == recorded[-1]:
+                return number + 1
+        raise DataError(f"{self.folder} holds utterances of another source; name another folder")
+
+    def _synthesized(self, numbers: Iterator[int], jobs: int) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+        if jobs == 1:
+            yield from map(self.synthesize, numbers)
+            return
+        context = multiprocessing.get_context("spawn")
+        with context.Pool(jobs, initializer=_RecordingProcess.start, initargs=(self,)) as pool:
+            while chunk := list(islice(numbers, jobs * _AHEAD)):
+                yield from pool.imap(_RecordingProcess.synthesize, chunk)
+
+
+class _RecordingProcess:
+    """A process of a pool. It holds one recorder, so that its voice is loaded once and not for each utterance."""
+
+    recorder: ClassVar[Recorder]
+
+    @classmethod
+    def start(cls, recorder: Recorder) -> None:
+        cls.recorder = recorder
+
+    @classmethod
+    def synthesize(cls, number: int) -> tuple[dict[str, Any], np.ndarray]:
+        return cls.recorder.synthesize(number)
+
+
+def _append_line(path: Path, line: str) -> None:
+    """Appends a line; where that fails, as on a full disk, the file stays as it was. Raises OutputError."""
+    size = path.stat().st_size if path.exists() else 0
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        os.truncate(path, size)
+        raise not_written(path, error) from error
 
 
 def _row(line: Line, speed: float, speech: Speech) -> dict[str, Any]:
@@ -110,14 +140,3 @@ def _row(line: Line, speed: float, speech: Speech) -> dict[str, Any]:
         "seconds": round(speech.duration_s, 4),
         "phones": [[symbol, round(start, 4), round(end, 4)] for symbol, start, end in speech.phones],
     }
-
-
-_recorders: list[Recorder] = []
-
-
-def _start(recorder: Recorder) -> None:
-    _recorders.append(recorder)
-
-
-def _say(number: int) -> tuple[dict[str, Any], np.ndarray]:
-    return _recorders[0]._say(number)

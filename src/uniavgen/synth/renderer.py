@@ -88,7 +88,7 @@ class Renderer:
     def render(
         self, head: HeadMesh, posed: PosedHead, look: Look, shot: Shot
     ) -> tuple[UInt8[np.ndarray, "F y x 3"], Bool[np.ndarray, "F y x"]]:
-        """Pictures and face masks of all frames. The mask is True where more than half of a pixel is face."""
+        """Returns pictures and face masks of all frames. The mask is True where more than half of a pixel is face."""
         context, program = self._context, self._head
         corner_vertex, static, indices, closed = _static_attributes(head)
         fixed = context.buffer(np.ascontiguousarray(static, np.float32).tobytes())

@@ -37,11 +37,11 @@ class Scene:
 
     @property
     def framing(self) -> str:
-        """How a caption calls the distance."""
+        """Returns the words of a caption for the distance."""
         return "close-up" if self.face_share > 0.70 else "medium shot" if self.face_share < 0.60 else "portrait"
 
     def shot(self, head: HeadMesh) -> Shot:
-        """The camera that frames a head as the scene says."""
+        """Returns the camera that frames a head as the scene says."""
         low, high = head.face_box()
         middle, height = (low + high) / 2, high[1] - low[1]
         return Shot(
@@ -58,7 +58,7 @@ class Scene:
 def sample_scene(
     num_frames: int, fps: float, rng: np.random.Generator, art: Art = Art.SHADED, movement: float = 1.0
 ) -> Scene:
-    """A place, a camera and how they move, `movement` times as much as usual."""
+    """Returns a place, a camera and how they move, `movement` times as much as usual."""
     time = np.arange(num_frames) / fps
     place = str(rng.choice(PLACES, p=[0.3, 0.18, 0.2, 0.14, 0.12, 0.06]))
     share = float(np.clip(rng.normal(0.66, 0.06), 0.48, 0.78))

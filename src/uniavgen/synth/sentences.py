@@ -35,7 +35,7 @@ _OWNERS = ("my", "her", "his", "our", "their", "the", "your")
 
 
 def _blocks(name: str) -> dict[str, str]:
-    """Text under each `[heading]` of a file beside this one."""
+    """Returns the text under each `[heading]` of a file beside this one."""
     blocks = (Path(__file__).parent / name).read_text().split("[")[1:]
     return {kind: text for kind, _, text in (block.partition("]\n") for block in blocks)}
 
@@ -54,7 +54,7 @@ def _patterns() -> dict[str, tuple[str, ...]]:
 
 
 def plural(noun: str) -> str:
-    """More than one of a noun."""
+    """Returns the plural of a noun."""
     if noun in _PLURALS:
         return _PLURALS[noun]
     for ending, many in _PLURAL_ENDINGS:
@@ -64,7 +64,7 @@ def plural(noun: str) -> str:
 
 
 def with_article(words: str) -> str:
-    """Words with `a` or `an` before them."""
+    """Returns words with `a` or `an` before them."""
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
@@ -90,7 +90,7 @@ class _Draw:
 
 
 def sentence(seed: int, number: int, manner: str | None = None) -> str:
-    """Sentence `number` of a seed: at most 64 letters, the first one large, with its stop.
+    """Returns sentence `number` of a seed: at most 64 letters, the first one large, with its stop.
 
     manner: `talk` or `harvard`; None draws one of them.
     """

@@ -48,14 +48,14 @@ class Speech:
 
 @runtime_checkable
 class SpeechSource(Protocol):
-    """Where lines come from. Implementations can be pickled, so that every process has one."""
+    """A source of lines and their audio. Implementations can be pickled, so that every process has one."""
 
     def line(self, seed: int, number: int) -> Line:
-        """The line of clip `number` of the world `seed`."""
+        """Returns the line of clip `number` of the world `seed`."""
         ...
 
     def synthesize(self, line: Line, rate: float) -> Speech:
-        """Speak a line; `rate` above 1 is faster, for sources that can."""
+        """Speaks a line; `rate` above 1 is faster, for sources that can."""
         ...
 
 
@@ -65,7 +65,7 @@ def split_of(text: str) -> str:
 
 
 def check_split(split: str) -> str:
-    """`split` itself; raises ConfigError when it is none."""
+    """Returns `split` itself. Raises ConfigError where it is no split."""
     if split not in SPLITS:
         raise ConfigError(f"the split is one of {', '.join(SPLITS)}, got '{split}'")
     return split
@@ -98,14 +98,14 @@ class RecordedSpeech:
             raise DataError(f"the speech index {index} cannot be read ({error!r}); make the folder anew") from error
 
     def line(self, seed: int, number: int) -> Line:
-        """The line of clip `number` of the world `seed`."""
+        """Returns the line of clip `number` of the world `seed`."""
         cycle, place = divmod(number, len(self._entries))
         order = np.random.default_rng([seed, cycle, 77]).permutation(len(self._entries))
         row = self._entries[order[place]]
         return Line(utterance=row["id"], text=row["text"], voice=row["voice"], gender=row["gender"])
 
     def synthesize(self, line: Line, rate: float) -> Speech:  # noqa: ARG002
-        """The kept recording; its rate is as it is. Raises DataError when the file is damaged."""
+        """Returns the recording at the rate at which it was spoken. Raises DataError where the file is damaged."""
         row = next(r for r in self._entries if r["id"] == line.utterance)
         path = self._folder / "opus" / f"{line.utterance}.opus"
         phones = tuple((str(s), float(a), float(b)) for s, a, b in row["phones"])

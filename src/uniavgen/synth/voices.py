@@ -36,7 +36,7 @@ _BLEND_PERCENT = (35, 50, 65)
 
 
 def _line(seed: int, number: int, split: str, voices: dict[str, str]) -> Line:
-    """A sentence of the split and a voice for clip `number`."""
+    """Returns a sentence of the split and a voice for clip `number`."""
     rng = np.random.default_rng([seed, number, 12])
     names = sorted(voices)
     voice = names[int(rng.integers(len(names)))]
@@ -62,7 +62,7 @@ def _run(command: list[str]) -> str:
 
 
 def blends(voices: Sequence[str], count: int) -> list[str]:
-    """Names of `count` mixtures of two voices of one language and gender, such as `af_bella35+af_sky65` (percent).
+    """Returns names of `count` mixtures of two voices of a language and gender: `af_bella35+af_sky65` is in percent.
 
     Always the same ones, and a smaller count gives the first of them.
     """
@@ -74,7 +74,7 @@ def blends(voices: Sequence[str], count: int) -> list[str]:
 
 
 def voice_style(folder: Path, voice: str, num_tokens: int) -> Float32[np.ndarray, "1 256"]:
-    """What makes a voice in a line of so many symbols: a row of its table, or the weighted mean of two voices' rows."""
+    """Returns the style vector of a voice for so many symbols: a row of its table, or the weighted mean of two rows."""
     style = np.zeros((1, 256), np.float32)
     for name, percent in re.findall(r"([a-z_]+)(\d*)", voice):
         table = np.fromfile(folder / "voices" / f"{name}.bin", np.float32).reshape(-1, 1, 256)
@@ -98,11 +98,11 @@ class KokoroSpeech:
         return {k: v for k, v in vars(self).items() if k not in ("_session", "_vocabulary")}
 
     def line(self, seed: int, number: int) -> Line:
-        """The line of clip `number` of the world `seed`."""
+        """Returns the line of clip `number` of the world `seed`."""
         return _line(seed, number, self._split, self._voices)
 
     def synthesize(self, line: Line, rate: float) -> Speech:
-        """Speak a line, `rate` times as fast as usual."""
+        """Speaks a line, `rate` times as fast as usual."""
         symbols = [s for s in phonemes(line.text, british=line.voice[0] == "b") if s in self._vocabulary]
         tokens = [self._vocabulary[s] for s in symbols]
         speed = float(np.clip(rate, _SLOWEST, _FASTEST))
@@ -152,7 +152,7 @@ _TO_KOKORO = (
 
 
 def phonemes(text: str, *, british: bool = False) -> str:
-    """Kokoro's symbols of an English sentence, with its punctuation between the clauses."""
+    """Returns Kokoro's symbols of an English sentence, with its punctuation between the clauses."""
     program = _program("espeak-ng")
     pieces = []
     for clause, stop in re.findall(r"([^,.!?]+)([,.!?]*)", text):
@@ -182,11 +182,11 @@ class FliteSpeech:
         self._flite = _program("flite")
 
     def line(self, seed: int, number: int) -> Line:
-        """The line of clip `number` of the world `seed`."""
+        """Returns the line of clip `number` of the world `seed`."""
         return _line(seed, number, self._split, _FLITE_VOICES)
 
     def synthesize(self, line: Line, rate: float) -> Speech:
-        """Speak a line, `rate` times as fast as usual."""
+        """Speaks a line, `rate` times as fast as usual."""
         stretch = 1 / float(np.clip(rate, _SLOWEST, _FASTEST))
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "line.wav"
@@ -197,7 +197,7 @@ class FliteSpeech:
 
 
 def _flite_phones(printed: str, waveform: Float32[np.ndarray, " samples"]) -> tuple[Phone, ...]:
-    """Phones out of `name:end` pairs."""
+    """Returns phones out of `name:end` pairs."""
     phones, start = [], 0.0
     for name, end in re.findall(r"(\S+):([\d.]+)", printed):
         stop = min(float(end), len(waveform) / SAMPLE_RATE_HZ)

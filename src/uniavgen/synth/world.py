@@ -27,7 +27,7 @@ _MOOD_SHARES = (0.34, 0.22, 0.22, 0.22)
 
 @dataclass(frozen=True, kw_only=True)
 class SpokenClip:
-    """What is heard in a clip, before anything is drawn."""
+    """The audio of a clip and its transcript, before anything is drawn."""
 
     line: Line
     person: Person
@@ -56,7 +56,7 @@ class SyntheticWorld:
         self._person = lru_cache(maxsize=None)(self._draw_person)
 
     def render_clip(self, seed: int, number: int) -> RenderedClip:
-        """Clip `number` of the world `seed`, drawn and spoken."""
+        """Renders clip `number` of the world `seed`."""
         rng = np.random.default_rng([seed, number])
         take = self._take(seed, number, rng)
         line, person, mood, strength, speech = take.line, take.person, take.mood, take.strength, take.speech
@@ -97,7 +97,7 @@ class SyntheticWorld:
         )
 
     def speak_clip(self, seed: int, number: int) -> SpokenClip:
-        """What clip `number` of the world `seed` lets one hear; quick, since nothing is drawn."""
+        """Returns the audio and transcript of clip `number` of the world `seed`; nothing is drawn."""
         return self._take(seed, number, np.random.default_rng([seed, number]))
 
     def _take(self, seed: int, number: int, rng: np.random.Generator) -> SpokenClip:
@@ -116,7 +116,7 @@ class SyntheticWorld:
         return sample_person(self._data, population, voice, gender, number)
 
     def _spoken(self, line: Line, person: Person, mood: Mood, strength: float, rng: np.random.Generator) -> Speech:
-        """The line in the person's voice and mood, placed in a clip's length."""
+        """Returns the line in the person's voice and mood, placed in a clip's length."""
         samples = round(self.timing.duration_s * SAMPLE_RATE_HZ)
         room_s = samples / SAMPLE_RATE_HZ
         pitch = person.pitch * (1 + strength * (mood.pitch - 1))
