@@ -161,5 +161,5 @@ def test_help_lists_every_command_and_imports_nothing_heavy():
 
 
 @pytest.mark.parametrize("command", ["generate", "continue", "dub", "animate", "info", "convert"])
-def test_every_command_has_help(capsys, command):
+def test_commands_have_help(capsys, command):
     assert f"uniavgen {command}" in run(capsys, command, "--help")

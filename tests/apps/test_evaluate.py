@@ -26,7 +26,7 @@ def prompts(shards, tmp_path_factory) -> Path:
     return folder / "prompts.jsonl"
 
 
-def test_a_set_of_rendered_clips_has_everything_a_task_may_need(prompts):
+def test_set_of_rendered_clips_has_everything_a_task_may_need(prompts):
     first, second = read_prompts(prompts).prompts
     assert {*first.files()} == {"image", "audio", "video", "voice", "truth"}
     assert (first.speech, first.caption, first.emotion, first.split) == (
@@ -46,7 +46,7 @@ def test_making_a_set_again_touches_nothing(shards, prompts):
     assert prompts.read_text() == text
 
 
-def test_a_model_is_generated_measured_resumed_and_the_same_twice(model, prompts, tmp_path, capsys):
+def test_model_is_generated_measured_resumed_and_the_same_twice(model, prompts, tmp_path, capsys):
     sampling = "--steps 1 --guidance none --num-frames 17 --device cpu --chance"
     command = f"evaluate --prompts {prompts} --generate {model} --metrics truth,sync {sampling}"
     command += " --task joint,animation,reconstruction"
@@ -85,7 +85,7 @@ def _line(prompts: Path, **changes) -> str:
     return json.dumps({key: value for key, value in moved.items() if value}) + "\n"
 
 
-def test_all_five_tasks_generate(model, prompts, tmp_path):
+def test_generation_of_all_five_tasks(model, prompts, tmp_path):
     file = tmp_path / "prompts.jsonl"
     file.write_text(_line(prompts))
     sampling = "--steps 1 --guidance none --num-frames 17 --device cpu"
@@ -96,7 +96,7 @@ def test_all_five_tasks_generate(model, prompts, tmp_path):
     assert [system["clips"][0]["problem"] for system in data["systems"].values()] == [""] * 5
 
 
-def test_a_prompt_that_lacks_what_a_task_needs_is_a_row_with_its_reason(model, prompts, tmp_path):
+def test_prompt_that_lacks_what_a_task_needs_is_a_row_with_its_reason(model, prompts, tmp_path):
     lacking = tmp_path / "prompts.jsonl"
     lacking.write_text(_line(prompts, voice="", voice_text="") + '{"id": "none", "speech": "Hi"}\n')
     command = f"evaluate --prompts {lacking} --generate {model} --metrics truth --task animation --steps 1"
@@ -140,7 +140,7 @@ def test_clips_of_anybody_are_measured_beside_each_other(prompts, tmp_path, caps
         ("elsewhere", "two systems are called|no folder elsewhere"),
     ],
 )
-def test_what_cannot_be_evaluated_is_one_sentence(change, words, prompts, tmp_path, monkeypatch, capsys):
+def test_evaluate_refuses_bad_options_in_one_sentence(change, words, prompts, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     command = f"evaluate mine={prompts.parent / 'truth'} --prompts {prompts} --metrics face_mask --out report {change}"
     assert main(command.split()) == 2
@@ -160,7 +160,7 @@ def test_what_cannot_be_evaluated_is_one_sentence(change, words, prompts, tmp_pa
         ("evaluate --prompts p.jsonl --out report", "there is nothing to measure"),
     ],
 )
-def test_what_cannot_be_made_is_one_sentence(command, words, tmp_path, monkeypatch, capsys):
+def test_prompts_refuses_bad_options_in_one_sentence(command, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(command.split()) == 2
     assert words in capsys.readouterr().err

@@ -20,7 +20,7 @@ def _options(command: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("command", GENERATING)
-def test_every_sampling_setting_and_load_option_is_an_option(command):
+def test_options_hold_all_sampling_settings_and_load_settings(command):
     options = _options(command)
     for config in (SamplingConfig, LoadConfig):
         for field in fields(config):
@@ -33,7 +33,7 @@ def test_every_sampling_setting_and_load_option_is_an_option(command):
 
 
 @pytest.mark.parametrize("command", GENERATING)
-def test_no_option_is_given_twice(command):
+def test_options_are_declared_once(command):
     group = typer.main.get_command(app)
     found = group.get_command(typer.Context(group), command)
     names = [name for parameter in found.params for name in parameter.opts]

@@ -13,7 +13,7 @@ from uniavgen.media.video import read_video
 from .builders import FPS, RATE_HZ
 
 
-def test_two_processes_write_the_clip_of_one(model, inputs, tmp_path):
+def test_clip_of_two_processes_is_that_of_one(model, inputs, tmp_path):
     words = ["generate", "--image", inputs["face.png"], "--speech", "Hi there.", "--model", model, "--num-frames", 9]
     command = [str(word) for word in words]
     assert main([*command, "--out", str(tmp_path / "one.mp4")]) == 0

@@ -155,7 +155,7 @@ def test_names_of_the_greatest_length_work(tmp_path):
         check_writable(tmp_path / ("\u4eba" * 84 + ".mp4"), (".mp4",))
 
 
-def test_only_a_full_disk_asks_for_space(tmp_path):
+def test_advice_to_free_space_is_for_full_disks_alone(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="file exists; choose another place"), atomic_file(tmp_path / "file" / "a"):
         pass

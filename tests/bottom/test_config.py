@@ -43,7 +43,7 @@ class Drawing(Config):
     colours: tuple[str, ...] = ()
 
 
-def test_what_is_written_is_read_back():
+def test_settings_are_read_back_as_they_were_written():
     drawing = Drawing(title="a", shape=Square(side=5), colours=("red", "blue"))
     assert parse(Drawing, dump(drawing)) == drawing
 
@@ -61,7 +61,7 @@ def test_files_merge_in_order_and_overrides_come_last(tmp_path):
     )
 
 
-def test_another_variant_replaces_the_whole_one(tmp_path):
+def test_variant_of_another_kind_replaces_the_whole_one(tmp_path):
     (tmp_path / "base.yaml").write_text("title: base\nshape: {kind: square, side: 3}\n")
     assert load(Drawing, [str(tmp_path / "base.yaml")], ["shape.kind=round"]).shape == Round()
 
@@ -99,7 +99,7 @@ def test_bad_files_are_one_sentence(tmp_path, text, message):
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_no_file_is_refused(tmp_path):
+def test_paths_that_are_no_file_are_refused(tmp_path):
     (tmp_path / "folder.yaml").mkdir()
     os.mkfifo(tmp_path / "pipe.yaml")
     (tmp_path / "loop.yaml").symlink_to("loop.yaml")
@@ -173,7 +173,7 @@ def test_long_lists_of_problems_are_cut():
         parse(Numbers, {f"k{number}": 1 for number in range(100)})
 
 
-def test_an_override_needs_a_name_and_a_value():
+def test_override_needs_a_name_and_a_value():
     with pytest.raises(ConfigError, match=r"key\.path=value"):
         load(Drawing, [], ["title"])
 
@@ -216,7 +216,7 @@ class Room(Config):
     drawing: Drawing | None = None
 
 
-def test_every_wrong_value_is_named_with_origin_and_path():
+def test_wrong_values_are_named_with_origin_and_path():
     data = {"window": {"side": -1}, "doors": [{}, {"side": -2}], "drawing": {"titel": "a"}, "floor": 3}
     with pytest.raises(ConfigError) as caught:
         parse(Room, data, origin="house.yaml")
@@ -244,7 +244,7 @@ def test_nested_settings_are_a_name_or_values_over_one(tmp_path):
     assert parse(Room, {"window": {"extends": str(tmp_path / "other.yaml")}}).window == Sized(side=7)
 
 
-def test_a_name_replaces_what_was_there_before(tmp_path):
+def test_named_settings_replace_what_was_there_before(tmp_path):
     (tmp_path / "drawing.yaml").write_text("title: plain\n")
     (tmp_path / "room.yaml").write_text("drawing: {title: a, colours: [red]}\n")
     loaded = load(Room, [str(tmp_path / "room.yaml")], [f"drawing={tmp_path / 'drawing.yaml'}"])

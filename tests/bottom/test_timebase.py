@@ -27,12 +27,12 @@ def test_latent_frames_share_out_the_pixel_frames(num_frames):
 
 
 @pytest.mark.parametrize("num_frames", [0, -3, 2, 80, 83])
-def test_other_lengths_are_refused_with_the_nearest_ones(num_frames):
+def test_lengths_of_clips_are_refused_with_the_nearest_ones(num_frames):
     with pytest.raises(ConfigError, match=r"1 \+ 4n frames"):
         Timebase().clip(num_frames)
 
 
-def test_a_continuation_of_the_authors_is_given_11_latents_and_two_and_a_half_seconds():
+def test_continuation_of_the_authors_is_given_11_latents_and_two_and_a_half_seconds():
     assert CLIP.base.latent_frames(41) == 11
     assert CLIP.tokens_before(11) == 256
     assert CLIP.tokens_before(21) == CLIP.num_audio_tokens
@@ -61,7 +61,7 @@ def test_a2v_windows_hold_the_latents_own_sound_and_two_frames_on_either_side(nu
         assert {*window} <= {*range(clip.num_audio_tokens)}
 
 
-def test_a_wider_side_widens_every_window():
+def test_wider_side_widens_every_window():
     assert len(audio_windows(21, 506, side_frames=0)[5]) < 51 < len(audio_windows(21, 506, side_frames=4)[5])
 
 

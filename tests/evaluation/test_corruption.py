@@ -26,15 +26,15 @@ GIRL, BOY = (ClipAttributes(gender=gender, age="child", emotion="happy") for gen
 
 
 def test_partners_differ_as_they_should():
-    found = mismatched_partners([WOMAN, GIRL, BOY, MAN])
-    assert found["sound of the next clip"] == [1, 2, 3, 0]
-    assert found["another voice"] == [1, 3, 3, 0]
-    assert found["another emotion"] == [1, 3, 3, 1]
-    assert found[OTHER_VOICE_AND_EMOTION] == [1, 3, 3, 1]
+    partners = mismatched_partners([WOMAN, GIRL, BOY, MAN])
+    assert partners["sound of the next clip"] == [1, 2, 3, 0]
+    assert partners["another voice"] == [1, 3, 3, 0]
+    assert partners["another emotion"] == [1, 3, 3, 1]
+    assert partners[OTHER_VOICE_AND_EMOTION] == [1, 3, 3, 1]
     assert mismatched_partners([GIRL, BOY])["another voice"] == [None, None]
 
 
-def test_a_shift_and_its_opposite_leave_the_middle():
+def test_shift_and_its_opposite_leave_the_middle():
     sound = np.arange(1, 16_001, dtype=np.float32)
     assert np.array_equal(shifted(shifted(sound, 100.0), -100.0)[:14_400], sound[:14_400])
     assert shifted(sound, 100.0)[:1600].max() == 0
@@ -43,14 +43,14 @@ def test_a_shift_and_its_opposite_leave_the_middle():
     assert not shifted(sound[:100], 400.0).any()
 
 
-def test_a_sound_is_cut_or_filled_up():
+def test_sound_is_cut_or_filled_up():
     sound = np.ones(4, np.float32)
     assert fit_length(sound, 2).tolist() == [1, 1]
     assert fit_length(sound, 5).tolist() == [1, 1, 1, 1, 0]
 
 
 @pytest.mark.parametrize("others", [0, 2])
-def test_every_way_keeps_the_rest_of_the_clip(others):
+def test_corruptions_keep_the_rest_of_the_clip(others):
     rng = np.random.default_rng(0)
     frames, sounds = rng.integers(0, 256, (6, 8, 8, 3), np.uint8), rng.standard_normal((3, 8000)).astype(np.float32)
     clip = DecodedClip(path=Path("a.mp4"), frames=frames, fps=Fraction(16), waveform=sounds[0])
@@ -67,9 +67,9 @@ def test_every_way_keeps_the_rest_of_the_clip(others):
         assert not np.array_equal(way.clip.waveform, clip.waveform)
 
 
-def test_what_was_made_of_the_same_frames_is_kept():
-    one, two, made = np.zeros((1, 2, 2, 3), np.uint8), np.zeros((1, 2, 2, 3), np.uint8), []
+def test_cache_keeps_results_of_the_same_frames():
+    one, two, computed = np.zeros((1, 2, 2, 3), np.uint8), np.zeros((1, 2, 2, 3), np.uint8), []
     cache = LastClipCache[int]()
     for frames in (one, one, two, two, one):
-        cache.get(frames, lambda: made.append(0) or len(made))
-    assert len(made) == 3
+        cache.get(frames, lambda: computed.append(0) or len(computed))
+    assert len(computed) == 3

@@ -17,7 +17,7 @@ def test_iou_of_hand_counted_masks():
     assert intersection_over_union(np.array([[[1, 0], [1, 0]]], bool), truth) == pytest.approx(1 / 3)
 
 
-def test_without_a_face_there_is_nothing_to_measure():
+def test_clip_without_a_face_is_not_measured():
     empty = np.zeros((1, 2, 2), bool)
     with pytest.raises(NotMeasured, match="no token"):
         intersection_over_union(~empty, empty)
@@ -39,8 +39,8 @@ def test_metric_takes_the_grid_and_length_of_the_prediction(tmp_path):
     predicted[:, 1, 1] = 0.6
     metric = FaceMaskIoU(MetricContext())
     for mask in (predicted, predicted[:2]):
-        found = metric.measure(clip_of(truth, face_mask=mask), prompt)
-        assert found.scores["face_mask_iou"] == pytest.approx(1 / 2)
+        result = metric.measure(clip_of(truth, face_mask=mask), prompt)
+        assert result.scores["face_mask_iou"] == pytest.approx(1 / 2)
     with pytest.raises(NotMeasured, match="no predicted face mask"):
         metric.measure(clip_of(truth), prompt)
     with pytest.raises(NotMeasured, match="the truth has 9 frames, the predicted mask 13"):

@@ -68,7 +68,7 @@ def test_fewer_features_than_numbers_are_no_obstacle():
     assert frechet_distance(few, few + 0.5) == pytest.approx(20 * 0.25)
 
 
-def test_a_system_gets_one_number_and_the_truth_has_distance_0(tmp_path):
+def test_system_gets_one_number_and_the_truth_has_distance_0(tmp_path):
     for folder in ("true", "made"):
         for seed, name in enumerate("ab"):
             shifted = seed + 10 * (folder == "made")
@@ -77,21 +77,21 @@ def test_a_system_gets_one_number_and_the_truth_has_distance_0(tmp_path):
     metric = FrechetInceptionDistance(_context("inception", tmp_path / "means.pt", _Means()))
     systems = [System(name=name, folder=tmp_path / name) for name in ("true", "made")]
     for _ in range(2):
-        true, made = run(systems, prompts, [metric], ScoreStore(tmp_path / "out"), {"inception": "x"})
+        true, generated = run(systems, prompts, [metric], ScoreStore(tmp_path / "out"), {"inception": "x"})
         assert true.whole["fid"] == pytest.approx(0, abs=1e-3)
-        assert made.whole["fid"] > 1
-        assert made.num_measured == 2
-        assert all(not row.details for row in made.rows)
+        assert generated.whole["fid"] > 1
+        assert generated.num_measured == 2
+        assert all(not row.details for row in generated.rows)
 
 
 def test_fvd_takes_stretches_of_16_frames(tmp_path):
     metric = FrechetVideoDistance(_context("i3d", tmp_path / "stretches.pt", _Stretches()))
     video = write_noise(tmp_path / "a.mp4", seconds=3)
     prompt = Prompt(id="a", video=video)
-    found = metric.measure(plain_clip(seconds=2.5), prompt)
-    assert found.arrays["fvd/generated"].shape == (2, 3)
-    assert found.arrays["fvd/true"].shape == (3, 3)
-    assert isinstance(metric.combine([prompt], {"a": found.arrays})[WHOLE_SYSTEM]["fvd"], float)
+    result = metric.measure(plain_clip(seconds=2.5), prompt)
+    assert result.arrays["fvd/generated"].shape == (2, 3)
+    assert result.arrays["fvd/true"].shape == (3, 3)
+    assert isinstance(metric.combine([prompt], {"a": result.arrays})[WHOLE_SYSTEM]["fvd"], float)
     one = metric.measure(plain_clip(seconds=1), prompt)
     assert "fewer than 2 stretches" in metric.combine([prompt], {"a": one.arrays})[WHOLE_SYSTEM]["fvd"]
     with pytest.raises(NotMeasured, match="fewer than 16 frames"):
@@ -100,7 +100,7 @@ def test_fvd_takes_stretches_of_16_frames(tmp_path):
         metric.measure(plain_clip(seconds=2), Prompt(id="a"))
 
 
-def test_a_file_that_is_no_network_is_named(tmp_path):
+def test_file_that_is_no_network_is_named(tmp_path):
     (tmp_path / "text.pt").write_text("no network")
     prompt = Prompt(id="a", video=write_noise(tmp_path / "a.mp4"))
     with pytest.raises(CheckpointError, match="no TorchScript network"):

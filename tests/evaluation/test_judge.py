@@ -86,9 +86,9 @@ def test_three_answers_are_averaged_and_the_request_holds_rubric_video_and_sound
     server, endpoint = served(_grades(1, 0), "```json\n" + _grades(0.5, 0.25) + "\n```", _grades(0.75, 0.5))
     path = write_noise(tmp_path / "a.mp4")
     clip = plain_clip(path=path)
-    found = Judge(MetricContext(judge=endpoint)).measure(clip, PROMPT)
-    assert found.scores == pytest.approx({"tc_omni_2": 0.75, "ec_omni_2": 0.25})
-    assert found.details == {"judge's reasons": ["so"] * 3}
+    result = Judge(MetricContext(judge=endpoint)).measure(clip, PROMPT)
+    assert result.scores == pytest.approx({"tc_omni_2": 0.75, "ec_omni_2": 0.25})
+    assert result.details == {"judge's reasons": ["so"] * 3}
     for where, headers, body in server.requests:
         assert where == "/v1/chat/completions"
         assert headers["Authorization"] == "Bearer secret"
@@ -97,20 +97,20 @@ def test_three_answers_are_averaged_and_the_request_holds_rubric_video_and_sound
         assert text == {"type": "text", "text": RUBRIC}
         kind, _, data = video["video_url"]["url"].partition(",")
         assert (kind, base64.b64decode(data)) == ("data:video/mp4;base64", path.read_bytes())
-        with wave.open(io.BytesIO(base64.b64decode(sound["input_audio"]["data"]))) as heard:
-            assert (heard.getframerate(), heard.getnchannels(), heard.getnframes()) == (16_000, 1, len(clip.waveform))
-            samples = np.frombuffer(heard.readframes(-1), "<i2")
+        with wave.open(io.BytesIO(base64.b64decode(sound["input_audio"]["data"]))) as wav:
+            assert (wav.getframerate(), wav.getnchannels(), wav.getnframes()) == (16_000, 1, len(clip.waveform))
+            samples = np.frombuffer(wav.readframes(-1), "<i2")
         np.testing.assert_allclose(samples / 32768, clip.waveform, atol=1 / 32768)
 
 
-def test_an_answer_without_grades_is_asked_for_again(served, tmp_path):
+def test_judge_is_asked_again_after_an_answer_without_grades(served, tmp_path):
     server, endpoint = served(500, "I like it.", _grades(1, 1), _grades(1, 1), _grades(0.7, 0.1))
     clip = plain_clip(path=write_noise(tmp_path / "a.mp4"))
     assert Judge(MetricContext(judge=endpoint)).measure(clip, PROMPT).scores["tc_omni_2"] == pytest.approx(0.9)
     assert len(server.requests) == 5
 
 
-def test_a_judge_that_never_answers_is_asked_in_a_later_run_again(served, tmp_path):
+def test_judge_that_never_answers_is_asked_in_a_later_run_again(served, tmp_path):
     _, endpoint = served(503, 503, 503)
     clip = plain_clip(path=write_noise(tmp_path / "a.mp4"))
     with pytest.raises(NotMeasuredNow, match=r"no grades in 3 tries \(HTTPError: HTTP Error 503"):
@@ -129,12 +129,12 @@ def test_a_judge_that_never_answers_is_asked_in_a_later_run_again(served, tmp_pa
         ('{"score": ' + "[" * 50_000 + "}", "nested too deeply"),
     ],
 )
-def test_other_answers_are_none(text, words):
+def test_answers_without_two_grades_are_refused(text, words):
     with pytest.raises(JudgeAnswerError, match=words):
         parse_answer(text)
 
 
-def test_only_the_papers_judge_fills_the_papers_columns():
+def test_papers_columns_are_filled_by_the_papers_judge_alone():
     assert [column.name for column in judge_columns("google/gemini-2.5-pro")] == ["tc", "ec"]
     assert [column.name for column in judge_columns("gemini-2.5-flash")] == [
         "tc_gemini_2_5_flash",
@@ -142,7 +142,7 @@ def test_only_the_papers_judge_fills_the_papers_columns():
     ]
 
 
-def test_a_clip_without_sound_is_not_judged():
+def test_clip_without_sound_is_not_judged():
     judge = Judge(MetricContext(judge=JudgeEndpoint(url="http://127.0.0.1:1", model="m")))
     with pytest.raises(NotMeasured, match="no sound track"):
         judge.measure(plain_clip(waveform=None), PROMPT)

@@ -47,7 +47,7 @@ def report(tmp_path_factory) -> Report:
 
 
 @pytest.mark.parametrize(
-    ("script", "heard", "runs"),
+    ("script", "transcript", "runs"),
     [
         ("a b c", "a b c", [("same", "a b c")]),
         ("a b c", "a x c", [("same", "a"), ("missing", "b"), ("extra", "x"), ("same", "c")]),
@@ -55,8 +55,8 @@ def report(tmp_path_factory) -> Report:
         ("", "a b", [("extra", "a b")]),
     ],
 )
-def test_differences_are_runs_of_words(script, heard, runs):
-    assert word_differences(script, heard) == runs
+def test_differences_are_runs_of_words(script, transcript, runs):
+    assert word_differences(script, transcript) == runs
 
 
 def test_peaks_hold_the_least_and_greatest_of_each_column():
@@ -65,7 +65,7 @@ def test_peaks_hold_the_least_and_greatest_of_each_column():
     assert peaks(wave[:0]) == []
 
 
-def test_the_page_holds_its_clips_and_is_the_same_twice(report, tmp_path):
+def test_page_holds_its_clips_and_is_the_same_twice(report, tmp_path):
     for name in ("first", "second"):
         write_page(report, tmp_path / name)
     text = (tmp_path / "first" / "report.html").read_text()
@@ -89,7 +89,7 @@ def test_large_clips_lie_beside_the_page(report, tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
-def test_a_browser_shows_the_worst_clip_first(report, tmp_path):
+def test_browser_shows_the_worst_clip_first(report, tmp_path):
     write_page(report, tmp_path)
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
     options += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=3000", "--dump-dom"]

@@ -8,7 +8,7 @@ from uniavgen.errors import DataError
 from uniavgen.evaluation.prompts import Prompt, read_prompts, write_prompts
 
 
-def test_a_set_comes_back_as_it_was_written_with_files_relative_to_it(tmp_path):
+def test_set_comes_back_as_it_was_written_with_files_relative_to_it(tmp_path):
     for name in ("image.png", "voice.wav"):
         (tmp_path / name).write_bytes(b"content")
     prompt = Prompt(
@@ -57,15 +57,15 @@ def test_a_set_comes_back_as_it_was_written_with_files_relative_to_it(tmp_path):
         (b'{"id": "x", "caption": "\xe9"}', "line 2", "not UTF-8"),
     ],
 )
-def test_a_bad_line_is_named_and_the_rest_goes_on(line, name, words, tmp_path):
+def test_bad_line_is_named_and_the_rest_goes_on(line, name, words, tmp_path):
     file = tmp_path / "prompts.jsonl"
     content = line if isinstance(line, bytes) else line.encode()
     file.write_bytes(
         b'\xef\xbb\xbf{"id": "good"}\r\n' + content + b'\n\n{"id": "last", "speech": "one\xe2\x80\xa8two"}\n'
     )
-    found = read_prompts(file)
-    assert [prompt.id for prompt in found.prompts] == ["good", "last"]
-    (bad,) = found.bad
+    prompts_read = read_prompts(file)
+    assert [prompt.id for prompt in prompts_read.prompts] == ["good", "last"]
+    (bad,) = prompts_read.bad
     assert bad.id == name
     assert words in bad.reason
     assert len(bad.reason) < 320
@@ -81,7 +81,7 @@ def test_a_bad_line_is_named_and_the_rest_goes_on(line, name, words, tmp_path):
         (b"\xff\xfe\x00", "first: line 1 is not UTF-8"),
     ],
 )
-def test_a_file_without_any_prompt_is_one_sentence(content, words, tmp_path):
+def test_file_without_any_prompt_is_one_sentence(content, words, tmp_path):
     file = tmp_path / "prompts.jsonl"
     if content is not None:
         file.write_bytes(content)
@@ -89,7 +89,7 @@ def test_a_file_without_any_prompt_is_one_sentence(content, words, tmp_path):
         read_prompts(file)
 
 
-def test_the_digest_follows_text_and_content_of_files_but_not_their_place(tmp_path):
+def test_digest_follows_text_and_content_of_files_but_not_their_place(tmp_path):
     for name, content in (("a.wav", b"1"), ("b.wav", b"1"), ("c.wav", b"2")):
         (tmp_path / name).write_bytes(content)
     digests = [Prompt(id="x", audio=tmp_path / name).digest for name in ("a.wav", "b.wav", "c.wav")]

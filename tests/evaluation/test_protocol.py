@@ -26,11 +26,11 @@ def clips(tmp_path_factory) -> Path:
 
 
 def _rows(folder: Path, store: Path, *ids: str) -> dict[str, ClipRow]:
-    (found,) = run([System(name="s", folder=folder)], prompt_set(*ids), [Loudness()], ScoreStore(store), {})
-    return {row.id: row for row in found.rows}
+    (system_rows,) = run([System(name="s", folder=folder)], prompt_set(*ids), [Loudness()], ScoreStore(store), {})
+    return {row.id: row for row in system_rows.rows}
 
 
-def test_the_control_meets_every_clip_with_another_prompt(clips, tmp_path):
+def test_control_measures_clips_against_another_prompt(clips, tmp_path):
     metric = Loudness()
     systems = [System(name="s", folder=clips), System(name="chance", folder=clips, mismatched_prompts=True)]
     own, other = run(systems, prompt_set(*"abc"), [metric], ScoreStore(tmp_path), {})
@@ -54,7 +54,7 @@ def test_clip_is_decoded_once_for_its_own_and_its_control_measurement(clips, tmp
     assert len(decoded) == 3
 
 
-def test_a_second_run_measures_nothing_and_says_the_same(clips, tmp_path):
+def test_second_run_measures_nothing_and_says_the_same(clips, tmp_path):
     first, second = Loudness(), Loudness()
     systems = [System(name="s", folder=clips)]
     before = run(systems, prompt_set(*"abc"), [first], ScoreStore(tmp_path), {})
@@ -62,7 +62,7 @@ def test_a_second_run_measures_nothing_and_says_the_same(clips, tmp_path):
     assert (len(first.measured), len(second.measured)) == (3, 0)
 
 
-def test_a_run_that_was_stopped_goes_on_where_it_was(clips, tmp_path):
+def test_run_that_was_stopped_goes_on_where_it_was(clips, tmp_path):
     run([System(name="s", folder=clips)], prompt_set("a"), [Loudness()], ScoreStore(tmp_path), {})
     later, steps = Loudness(), list[ClipMeasured]()
     run([System(name="s", folder=clips)], prompt_set(*"abc"), [later], ScoreStore(tmp_path), {}, steps.append)
@@ -70,7 +70,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(clips, tmp_path):
     assert (steps[-1].done, steps[-1].total) == (3, 3)
 
 
-def test_a_clip_that_changed_is_measured_again(clips, tmp_path):
+def test_clip_that_changed_is_measured_again(clips, tmp_path):
     folder = tmp_path / "clips"
     shutil.copytree(clips, folder)
     before = _rows(folder, tmp_path, "a")["a"].scores["loudness"]
@@ -115,7 +115,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_clip_that_cannot_be_measured_is_a_row_with_its_reason_and_the_rest_goes_on(case, clips, tmp_path):
+def test_clip_that_cannot_be_measured_is_a_row_with_its_reason_and_the_rest_goes_on(case, clips, tmp_path):
     write, words = BAD[case]
     folder = tmp_path / "clips"
     shutil.copytree(clips, folder)
@@ -129,7 +129,7 @@ def test_a_clip_that_cannot_be_measured_is_a_row_with_its_reason_and_the_rest_go
     assert rows["b"].scores
 
 
-def test_without_sound_what_needs_none_is_measured(clips, tmp_path):
+def test_clip_without_sound_is_measured_by_metrics_that_need_none(clips, tmp_path):
     folder = tmp_path / "clips"
     folder.mkdir()
     _mute(folder / "mute.mp4")
@@ -150,15 +150,15 @@ def test_strangers_and_twins_are_rows_too(clips, tmp_path):
 def test_lines_that_are_no_prompt_are_rows_of_every_system(clips, tmp_path):
     file = write_set(tmp_path / "set", "ab")
     file.write_text(file.read_text() + '{"id": "b"}\n{"id": "d", "image": "none.png"}\n')
-    (found,) = run([System(name="s", folder=clips)], read_prompts(file), [Loudness()], ScoreStore(tmp_path), {})
-    assert [(row.id, bool(row.problem)) for row in found.rows] == [
+    (system_rows,) = run([System(name="s", folder=clips)], read_prompts(file), [Loudness()], ScoreStore(tmp_path), {})
+    assert [(row.id, bool(row.problem)) for row in system_rows.rows] == [
         ("a", False),
         ("b", False),
         ("b", True),
         ("d", True),
         ("c", True),
     ]
-    assert (found.num_measured, found.num_problems) == (2, 3)
+    assert (system_rows.num_measured, system_rows.num_problems) == (2, 3)
 
 
 def test_nothing_to_measure_is_an_error(clips, tmp_path):

@@ -34,7 +34,7 @@ def test_noise_of_one_power_has_its_ratio_everywhere(prompt):
     assert 0.2 < scores["ssim"] < 0.95
 
 
-def test_an_error_at_the_mouth_alone_is_one_of_the_mouth(prompt):
+def test_error_at_the_mouth_alone_is_one_of_the_mouth(prompt):
     assert prompt.video is not None
     near, far = read_clip(prompt.video).frames.copy(), read_clip(prompt.video).frames.copy()
     near[:, 10:14, 5:11] += 30
@@ -47,7 +47,7 @@ def test_an_error_at_the_mouth_alone_is_one_of_the_mouth(prompt):
     assert "prompt's own" in elsewhere.reasons["psnr_mouth_db"]
 
 
-def test_what_cannot_be_compared_is_said(prompt):
+def test_clips_that_cannot_be_compared_have_a_reason(prompt):
     clip = clip_of(truth_clip())
     with pytest.raises(NotMeasured, match="no video"):
         Reconstruction(MetricContext()).measure(clip, Prompt(id="a"))
@@ -57,6 +57,6 @@ def test_what_cannot_be_compared_is_said(prompt):
     with pytest.raises(NotMeasured, match="the prompt's own"):
         Reconstruction(MetricContext()).measure(clip_of(truth_clip(), frames=own), prompt)
     without = Prompt(id="a", video=prompt.video)
-    found = Reconstruction(MetricContext()).measure(clip_of(truth_clip(), frames=clip.frames // 2), without)
-    assert found.scores.keys() == {"psnr_db", "ssim"}
-    assert "no truth" in found.reasons["psnr_mouth_db"]
+    result = Reconstruction(MetricContext()).measure(clip_of(truth_clip(), frames=clip.frames // 2), without)
+    assert result.scores.keys() == {"psnr_db", "ssim"}
+    assert "no truth" in result.reasons["psnr_mouth_db"]

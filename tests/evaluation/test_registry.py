@@ -10,7 +10,7 @@ from uniavgen.evaluation.registry import METRICS, select_metrics
 from uniavgen.perception.weights import NETWORKS, WeightResolver
 
 
-def test_without_any_weights_everything_else_is_missing_with_a_way_to_get_it():
+def test_columns_without_weights_are_missing_with_a_way_to_get_them():
     chosen = select_metrics([])
     have = [column.name for metric in chosen.metrics for column in metric.columns]
     assert {"lips_in_time", "face_mask_iou"} <= {*have}
@@ -33,7 +33,7 @@ def test_metrics_are_selected_by_names_and_groups():
         select_metrics(["dynamic_degree"])
 
 
-def test_every_network_of_a_metric_is_known_and_every_known_one_is_used():
+def test_networks_of_metrics_are_the_known_ones():
     used = {name for metric in METRICS.values() for name in metric.required_networks}
     assert used == {*NETWORKS}
 
@@ -51,7 +51,7 @@ def test_weights_are_taken_from_the_command_line_before_the_assets(tmp_path):
     assert len(facts["raft"]["sha256"]) == 64
 
 
-def test_a_hub_name_is_taken_only_where_the_hub_has_the_network(tmp_path, monkeypatch):
+def test_hub_name_is_taken_only_where_the_hub_has_the_network(tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match="there are no weights owner/name for raft"):
         WeightResolver(weights={"raft": "owner/name"})
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -61,19 +61,19 @@ def test_a_hub_name_is_taken_only_where_the_hub_has_the_network(tmp_path, monkey
 
 
 def test_asking_for_a_metric_by_name_asks_the_hub_for_its_usual_weights(tmp_path, monkeypatch):
-    asked = []
+    requested = []
 
     def snapshot(name, **_):
-        asked.append(name)
+        requested.append(name)
         (tmp_path / "config.json").write_text("{}")
         return str(tmp_path)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     assert select_metrics(["subject_consistency"]).networks["dino"]["source"] == "facebook/dino-vitb16"
     select_metrics([])
-    assert asked == ["facebook/dino-vitb16"]
+    assert requested == ["facebook/dino-vitb16"]
 
 
-def test_a_judge_makes_its_columns_available():
+def test_judge_makes_its_columns_available():
     chosen = select_metrics(["judge"], judge=JudgeEndpoint(url="http://127.0.0.1:1", model="gemini-2.5-pro"))
     assert [column.name for metric in chosen.metrics for column in metric.columns] == ["tc", "ec"]

@@ -73,7 +73,7 @@ def test_comparisons_are_paired_so_a_constant_gain_has_no_spread():
     }
 
 
-def test_the_same_findings_give_the_same_bytes(tmp_path):
+def test_same_findings_give_the_same_bytes(tmp_path):
     for name in ("first", "second"):
         small_report().write(tmp_path / name)
     for file in ("report.json", "report.md"):

@@ -24,11 +24,11 @@ from .builders import write_noise
         ("PGWAZP", "place green with a zero please"),
     ],
 )
-def test_the_sentence_of_a_grid_recording_is_in_its_name(code, sentence):
+def test_sentence_of_a_grid_recording_is_in_its_name(code, sentence):
     assert grid_sentence(code) == sentence
 
 
-def test_a_name_that_is_no_grid_code_is_refused():
+def test_name_that_is_no_grid_code_is_refused():
     with pytest.raises(DataError, match="no name of a GRID recording"):
         grid_sentence("hello")
 
@@ -47,7 +47,7 @@ def test_grid_videos_meet_the_voices_of_other_speakers_in_turn(tmp_path):
     assert prompts[1].speech == grid_sentence("lrbs3p")
 
 
-def test_a_folder_that_is_no_grid_is_one_sentence(tmp_path):
+def test_folder_that_is_no_grid_is_one_sentence(tmp_path):
     with pytest.raises(DataError, match="holds no SPEAKER/CODE file"):
         grid_prompts(tmp_path)
 
@@ -67,7 +67,7 @@ def test_emtd_gives_first_frames_and_sounds(tmp_path):
         list(emtd_prompts(tmp_path, out, 17))
 
 
-def test_a_twin_has_the_pictures_of_its_clip_and_a_voice_that_cannot_be_its_own(tmp_path):
+def test_mismatched_clip_has_the_frames_of_its_clip_and_a_voice_that_cannot_be_its_own(tmp_path):
     people = {"a": ("male", 40, "sad"), "b": ("male", 30, "happy"), "c": ("female", 30, "happy")}
     for number, (key, (gender, age, mood)) in enumerate(people.items()):
         write_noise(tmp_path / "truth" / f"{key}.mp4", seed=number)

@@ -64,17 +64,17 @@ def test_filter_bank_has_a_frame_every_10_ms():
     assert filter_bank(plain_clip(seconds=1.0).waveform).shape == (98, 80)
 
 
-def test_a_voice_is_like_itself_and_others_of_its_person_are_compared(campplus, tmp_path):
+def test_voice_is_like_itself_and_others_of_its_person_are_compared(campplus, tmp_path):
     pytest.importorskip("kaldi_native_fbank", reason="kaldi-native-fbank is not installed (extra eval)")
     torch.save(campplus.state_dict(), tmp_path / "campplus.pt")
     metric = SpeakerSimilarity(context_with("speaker", tmp_path / "campplus.pt", "campplus"))
     clip = plain_clip(seconds=1.0)
     write_wav(tmp_path / "voice.wav", clip.waveform, 16_000)
     own = Prompt(id="a", voice=tmp_path / "voice.wav", voice_text="noise", person="x")
-    found = metric.measure(clip, own)
-    assert found.scores["speaker_similarity"] == pytest.approx(1, abs=1e-3)
+    result = metric.measure(clip, own)
+    assert result.scores["speaker_similarity"] == pytest.approx(1, abs=1e-3)
     assert metric.measure(clip, PROMPT).reasons == {"speaker_similarity": "the prompt has no voice"}
-    assert np.linalg.norm(found.arrays[EMBEDDING]) == pytest.approx(1, abs=1e-3)
+    assert np.linalg.norm(result.arrays[EMBEDDING]) == pytest.approx(1, abs=1e-3)
     with pytest.raises(NotMeasured, match=r"0\.5 s or more"):
         metric.measure(plain_clip(seconds=0.3), own)
     with pytest.raises(NotMeasured, match="silent"):
@@ -86,8 +86,8 @@ def test_clips_of_a_person_are_compared_with_each_other():
     people = {"a": "x", "b": "x", "c": "x", "d": "y", "e": ""}
     vectors = {"a": [1.0, 0.0], "b": [1.0, 0.0], "c": [0.0, 1.0], "d": [1.0, 0.0], "e": [1.0, 0.0]}
     prompts = [Prompt(id=name, person=person) for name, person in people.items()]
-    found = metric.combine(prompts, {name: {EMBEDDING: np.array(vector)} for name, vector in vectors.items()})
-    across = {name: each["speaker_across"] for name, each in found.items()}
+    result = metric.combine(prompts, {name: {EMBEDDING: np.array(vector)} for name, vector in vectors.items()})
+    across = {name: each["speaker_across"] for name, each in result.items()}
     assert (across["a"], across["b"], across["c"]) == (0.5, 0.5, 0.0)
     assert across["d"] == "there is no other clip of this person"
     assert across["e"] == "the prompt does not say whose person it is"
@@ -131,10 +131,10 @@ def test_dnsmos_answers_are_brought_to_its_scale(tmp_path):
 
 
 def test_sound_is_heard_in_stretches_of_ten_seconds():
-    heard, mask = split_parts(torch.arange(25 * 16_000).float())
-    assert heard.shape == mask.shape == (3, 1, 160_000)
+    parts, mask = split_parts(torch.arange(25 * 16_000).float())
+    assert parts.shape == mask.shape == (3, 1, 160_000)
     assert mask.sum(dim=(1, 2)).tolist() == [160_000, 160_000, 80_000]
-    assert heard[2, 0, 80_000:].abs().max() == 0
+    assert parts[2, 0, 80_000:].abs().max() == 0
 
 
 @pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
@@ -148,11 +148,11 @@ def test_aesthetics_of_random_weights_are_weighted_by_length(tmp_path):
     model = object.__new__(AudioAestheticsModel)
     model._network, model._device = network, "cpu"
     metric.__dict__["_model"] = model
-    found = metric.measure(plain_clip(seconds=1.0), PROMPT).scores
-    assert {*found} == {"pq", "cu"}
-    assert found == metric.measure(plain_clip(seconds=1.0), PROMPT).scores
-    heard, mask = split_parts(torch.from_numpy(plain_clip(seconds=1.0).waveform))
+    result = metric.measure(plain_clip(seconds=1.0), PROMPT).scores
+    assert {*result} == {"pq", "cu"}
+    assert result == metric.measure(plain_clip(seconds=1.0), PROMPT).scores
+    parts, mask = split_parts(torch.from_numpy(plain_clip(seconds=1.0).waveform))
     with torch.no_grad():
-        assert found["pq"] == pytest.approx(float(network({"wav": heard, "mask": mask})["PQ"]) * 2 + 5, rel=1e-5)
+        assert result["pq"] == pytest.approx(float(network({"wav": parts, "mask": mask})["PQ"]) * 2 + 5, rel=1e-5)
     with pytest.raises(CheckpointError, match="holds no AudioBox-Aesthetics model"):
         AudioAesthetics(context_with("audiobox-aesthetics", tmp_path, "none")).measure(plain_clip(), PROMPT)

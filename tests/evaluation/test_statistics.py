@@ -41,9 +41,9 @@ def test_equal_gains_are_as_unlikely_as_equal_coins(n):
 
 def test_sign_flip_equals_counting_all_signs():
     differences = [0.3, -0.1, 0.5, 0.2, -0.4, 0.05]
-    seen = abs(sum(differences))
+    observed = abs(sum(differences))
     reached = [abs(sum(s * d for s, d in zip(signs, differences, strict=True))) for signs in product((1, -1), repeat=6)]
-    assert sign_flip_p(differences) == pytest.approx(np.mean([value >= seen - 1e-12 for value in reached]))
+    assert sign_flip_p(differences) == pytest.approx(np.mean([value >= observed - 1e-12 for value in reached]))
 
 
 def test_many_clips_are_sampled_and_never_certain():
@@ -62,7 +62,7 @@ def test_detectable_difference_is_that_of_a_power_of_four_fifths():
     assert detectable_difference([0.5]) is None
 
 
-def test_a_difference_of_the_detectable_size_is_found_four_times_of_five():
+def test_difference_of_the_detectable_size_is_found_four_times_of_five():
     rng = np.random.default_rng(2)
     size = detectable_difference((rng.normal(0, 1, 4000)).tolist())
     assert size is not None
@@ -73,6 +73,12 @@ def test_a_difference_of_the_detectable_size_is_found_four_times_of_five():
 
 
 def test_comparison_of_a_constant_gain_has_no_width():
-    found = compare([0.25] * 4)
-    assert (found.mean, found.low, found.high, found.n, found.detectable) == (0.25, 0.25, 0.25, 4, 0)
+    comparison = compare([0.25] * 4)
+    assert (comparison.mean, comparison.low, comparison.high, comparison.n, comparison.detectable) == (
+        0.25,
+        0.25,
+        0.25,
+        4,
+        0,
+    )
     assert compare([]).p is None

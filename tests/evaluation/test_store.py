@@ -14,7 +14,7 @@ from .builders import Loudness
 FOUND = Measurement(scores={"a": 0.1}, reasons={"b": "why"}, details={"curve": [1.0, 2.0]})
 
 
-def test_what_was_saved_comes_back_in_a_later_run(tmp_path):
+def test_saved_measurements_are_loaded_in_a_later_run(tmp_path):
     store = ScoreStore(tmp_path)
     store.save("one", FOUND)
     store.save("two", Failure(reason="silent"))
@@ -24,7 +24,7 @@ def test_what_was_saved_comes_back_in_a_later_run(tmp_path):
         assert each.load("three") is None
 
 
-def test_a_line_that_a_crash_cut_off_is_dropped_and_the_next_is_whole(tmp_path):
+def test_line_that_a_crash_cut_off_is_dropped_and_the_next_is_whole(tmp_path):
     store = ScoreStore(tmp_path)
     store.save("one", FOUND)
     store.save("two", FOUND)
@@ -37,7 +37,7 @@ def test_a_line_that_a_crash_cut_off_is_dropped_and_the_next_is_whole(tmp_path):
     assert ScoreStore(tmp_path).load("two") == FOUND
 
 
-def test_other_weights_are_another_measurement():
+def test_metric_digest_depends_on_the_weights():
     metric = Loudness()
     assert (
         metric_digest(metric, {"net": "1"})
@@ -86,7 +86,7 @@ def test_lines_of_another_kind_are_ignored(line, tmp_path):
     assert ScoreStore(tmp_path).load("one") == FOUND
 
 
-def test_what_is_no_folder_or_no_file_is_refused(tmp_path):
+def test_store_refuses_paths_that_are_no_folder_or_file(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="file could not be written"):
         ScoreStore(tmp_path / "file")

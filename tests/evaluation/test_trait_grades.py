@@ -26,7 +26,7 @@ def test_timbre_follows_the_papers_words(gender, age, grade):
     assert timbre_grade(gender, age) == grade
 
 
-def test_a_wider_gap_never_grades_better():
+def test_wider_gap_never_grades_better():
     for gender in Mismatch:
         for age in Mismatch:
             assert timbre_grade(gender, age) == timbre_grade(age, gender)

@@ -63,15 +63,15 @@ def test_look_up_finds_the_products_of_features_around_a_place():
     first, second = (torch.randn(1, 4, 8, 9, generator=rng) for _ in range(2))
     at = _coordinates(first).clone()
     at[:, 0] += 1
-    found = _lookup(_pyramid(first, second), at)
+    result = _lookup(_pyramid(first, second), at)
     span = 2 * RADIUS + 1
-    assert found.shape == (1, 4 * span**2, 8, 9)
+    assert result.shape == (1, 4 * span**2, 8, 9)
     for y, x, dy, dx in ((3, 4, 0, 0), (3, 4, 1, -2), (6, 2, -3, 2), (0, 0, -2, 1)):
         row, column = y + dy, x + 1 + dx
         inside = 0 <= row < 8 and 0 <= column < 9
         expected = float(first[0, :, y, x] @ second[0, :, row, column]) / 2 if inside else 0.0
         # x is the outer index of the square.
-        assert float(found[0, (dx + RADIUS) * span + dy + RADIUS, y, x]) == pytest.approx(expected, abs=1e-5)
+        assert float(result[0, (dx + RADIUS) * span + dy + RADIUS, y, x]) == pytest.approx(expected, abs=1e-5)
 
 
 def test_upsampling_is_a_convex_combination_of_neighbours():
@@ -85,15 +85,15 @@ def test_upsampling_is_a_convex_combination_of_neighbours():
     torch.testing.assert_close(exact[0, 0, ::8, ::8], 8 * torch.arange(12.0).reshape(3, 4))
 
 
-def test_a_still_clip_is_not_dynamic_and_foreign_weights_are_named(raft, tmp_path):
+def test_still_clip_is_not_dynamic_and_foreign_weights_are_named(raft, tmp_path):
     torch.save({f"module.{name}": value for name, value in raft.state_dict().items()}, tmp_path / "raft.pth")
     frames = np.full((16, 64, 64, 3), 90, np.uint8)
     metric = DynamicDegree(context_with("raft", tmp_path / "raft.pth", "raft"))
-    found = metric.measure(plain_clip(frames=frames), PROMPT)
-    speeds = found.details["flow of the fastest 5 %, px"]
+    result = metric.measure(plain_clip(frames=frames), PROMPT)
+    speeds = result.details["flow of the fastest 5 %, px"]
     assert len(speeds) == 7
     assert len({*speeds}) == 1
-    assert found.scores["dd"] == float(speeds[0] > 6 * 64 / 256)
+    assert result.scores["dd"] == float(speeds[0] > 6 * 64 / 256)
     torch.save({"weight": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match="holds no weights of RAFT"):
         DynamicDegree(context_with("raft", tmp_path / "other.pth", "raft")).measure(plain_clip(), PROMPT)
@@ -161,6 +161,6 @@ def test_motion_is_the_speed_of_what_moves_told_for_a_width_of_1024():
     assert Motion(MetricContext()).measure(still, PROMPT).scores["motion"] == pytest.approx(0, abs=0.01)
 
 
-def test_the_fastest_are_a_twentieth():
+def test_dynamic_degree_looks_at_the_fastest_twentieth():
     assert mean_of_fastest(np.arange(100.0).reshape(10, 10)) == pytest.approx(97)
     assert mean_of_fastest(np.array([[1.0, 3.0]])) == 3

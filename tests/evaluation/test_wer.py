@@ -16,7 +16,7 @@ from .builders import context_with, plain_clip
 
 
 @pytest.mark.parametrize(
-    ("heard", "expected", "rate"),
+    ("recognised", "expected", "rate"),
     [
         ("the cat sat", "the cat sat", 0),
         ("the bat sat", "the cat sat", 1 / 3),
@@ -26,8 +26,8 @@ from .builders import context_with, plain_clip
         ("a b c d", "x", 4),
     ],
 )
-def test_rate_counts_insertions_deletions_and_substitutions(heard, expected, rate):
-    assert word_error_rate(heard.split(), expected.split()) == pytest.approx(rate)
+def test_rate_counts_insertions_deletions_and_substitutions(recognised, expected, rate):
+    assert word_error_rate(recognised.split(), expected.split()) == pytest.approx(rate)
 
 
 def test_nothing_to_say_is_not_measured():
@@ -44,7 +44,7 @@ def test_nothing_to_say_is_not_measured():
         ("openai/whisper-large-v3-turbo", "wer_whisper_large_v3_turbo"),
     ],
 )
-def test_only_the_papers_model_fills_the_papers_column(model, name):
+def test_papers_column_is_filled_by_the_papers_model_alone(model, name):
     assert wer_columns(model)[0].name == name
 
 
@@ -53,12 +53,12 @@ def test_silence_is_not_given_to_whisper(tmp_path):
     metric = WordErrorRate(context_with("whisper", tmp_path / "never read", "whisper-base"))
     prompt = Prompt(id="a", speech="It's twenty-one.")
     for clip in (plain_clip(loudness=1e-4), plain_clip(waveform=None)):
-        found = metric.measure(clip, prompt)
-        assert found.scores == {"wer_whisper_base": 1}
-        assert found.details["transcript/wer_whisper_base"]["script_words"] == "it is 21"
+        result = metric.measure(clip, prompt)
+        assert result.scores == {"wer_whisper_base": 1}
+        assert result.details["transcript/wer_whisper_base"]["script_words"] == "it is 21"
 
 
-def test_a_folder_that_holds_no_model_is_one_sentence(tmp_path):
+def test_folder_that_holds_no_model_is_one_sentence(tmp_path):
     pytest.importorskip("whisper_normalizer", reason="whisper-normalizer is not installed (extra eval)")
     metric = WordErrorRate(context_with("whisper", tmp_path, "mine"))
     prompt = Prompt(id="a", speech="word")
@@ -74,13 +74,13 @@ def test_whisper_of_random_weights_says_the_same_twice(is_multilingual, tmp_path
     rates = []
     for _ in range(2):
         metric = WordErrorRate(context_with("whisper", tmp_path / "tiny", "tiny"))
-        found = metric.measure(plain_clip(), prompt)
-        rates.append((found.scores["wer_tiny"], found.details["transcript/wer_tiny"]["heard"]))
+        result = metric.measure(plain_clip(), prompt)
+        rates.append((result.scores["wer_tiny"], result.details["transcript/wer_tiny"]["heard"]))
     assert rates[0] == rates[1]
     assert np.isfinite(rates[0][0])
 
 
-def test_what_is_heard_belongs_to_the_sound_and_not_to_the_file(tmp_path):
+def test_transcript_belongs_to_the_sound_and_not_to_the_file(tmp_path):
     pytest.importorskip("whisper_normalizer", reason="whisper-normalizer is not installed (extra eval)")
     _save_whisper(tmp_path / "tiny", is_multilingual=True)
     prompt = Prompt(id="a", speech="some words to say")
@@ -88,11 +88,11 @@ def test_what_is_heard_belongs_to_the_sound_and_not_to_the_file(tmp_path):
     clip = plain_clip()
     assert clip.waveform is not None
     sounds = (clip.waveform, np.zeros_like(clip.waveform), clip.waveform)
-    heard = [
+    recognised = [
         metric.measure(replace(clip, waveform=sound), prompt).details["transcript/wer_tiny"]["heard"]
         for sound in sounds
     ]
-    assert heard[0] == heard[2] != heard[1] == ""
+    assert recognised[0] == recognised[2] != recognised[1] == ""
 
 
 def _save_whisper(folder: Path, is_multilingual: bool) -> None:

@@ -21,7 +21,7 @@ def test_middle_and_size_of_a_disc():
     np.testing.assert_allclose(path.sizes * 48, 16, rtol=0.02)
 
 
-def test_a_frame_without_a_face_is_bridged():
+def test_frame_without_a_face_is_bridged():
     marks = discs((20, 20))
     marks[4] = 0
     assert FaceTrack.from_probabilities(marks, 16.0).centres[4] * 48 == pytest.approx([20, 20], abs=0.1)

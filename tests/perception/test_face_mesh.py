@@ -36,11 +36,11 @@ PICTURE = Path(__file__).parents[2] / "examples" / "person.png"
 PROMPT = Prompt(id="a")
 
 
-def _track(seen: list[bool], num_faces: int = 1) -> FaceLandmarks:
-    landmarks = np.zeros((len(seen), 468, 2))
+def _track(visible: list[bool], num_faces: int = 1) -> FaceLandmarks:
+    landmarks = np.zeros((len(visible), 468, 2))
     landmarks[:, CHIN, 1] = 100
-    landmarks[:, LOWER_LIP, 1] = np.arange(len(seen))
-    return FaceLandmarks(points=landmarks, visible=np.array(seen), num_faces=num_faces)
+    landmarks[:, LOWER_LIP, 1] = np.arange(len(visible))
+    return FaceLandmarks(points=landmarks, visible=np.array(visible), num_faces=num_faces)
 
 
 def test_mouth_opening_is_a_share_of_the_faces_height():
@@ -58,12 +58,12 @@ def test_mouth_opening_is_a_share_of_the_faces_height():
         (_track([True] * 5, num_faces=3), "3 faces are seen"),
     ],
 )
-def test_no_face_and_several_faces_are_reasons(track, words):
+def test_missing_and_several_faces_are_reasons(track, words):
     with pytest.raises(NotMeasured, match=words):
         track.check()
 
 
-def test_the_detector_has_896_candidates_two_or_six_a_place():
+def test_detector_has_896_candidates_two_or_six_a_place():
     assert _ANCHORS.shape == (896, 2)
     np.testing.assert_allclose(_ANCHORS[:4], [[1 / 32, 1 / 32]] * 2 + [[3 / 32, 1 / 32]] * 2)
     np.testing.assert_allclose(_ANCHORS[512:519], [[1 / 16, 1 / 16]] * 6 + [[3 / 16, 1 / 16]])
@@ -74,7 +74,7 @@ def test_overlap_is_intersection_over_union():
     assert _iou((0.0, 0.0, 1.0, 1.0), (2.0, 2.0, 3.0, 3.0)) == 0
 
 
-def test_a_frame_is_fitted_into_the_middle_and_comes_back():
+def test_frame_is_fitted_into_the_middle_and_comes_back():
     pytest.importorskip("cv2", reason="opencv-python-headless is not installed (extra eval)")
     frame = np.full((50, 100, 3), 255, np.uint8)
     square, scale, offset = _letterboxed(frame, 200)
@@ -83,7 +83,7 @@ def test_a_frame_is_fitted_into_the_middle_and_comes_back():
     np.testing.assert_allclose((np.array([200, 150]) - offset) / scale, [100, 50])
 
 
-def test_a_file_that_is_no_network_is_named(tmp_path):
+def test_file_that_is_no_network_is_named(tmp_path):
     for package in ("cv2", "ai_edge_litert"):
         pytest.importorskip(package, reason=f"{package} is not installed (extra eval)")
     (tmp_path / "text.tflite").write_text("this is no network at all, only some words")
@@ -93,7 +93,7 @@ def test_a_file_that_is_no_network_is_named(tmp_path):
 
 
 @pytest.fixture
-def found() -> dict[str, ResolvedWeights]:
+def weights() -> dict[str, ResolvedWeights]:
     paths = {name: ASSETS / NETWORKS[name].asset for name in (DETECTOR, MESH, "face-identity")}
     missing = [name for name, path in paths.items() if not path.is_file()]
     if missing:
@@ -101,27 +101,27 @@ def found() -> dict[str, ResolvedWeights]:
     return {name: ResolvedWeights(label=name, path=path) for name, path in paths.items()}
 
 
-def test_a_face_is_found_where_it_is_and_follows_when_the_picture_moves(found):
+def test_face_is_found_where_it_is_and_follows_when_the_picture_moves(weights):
     picture = read_image(PICTURE)
     frames = np.stack([np.roll(picture, 4 * k, axis=1) for k in range(5)])
     clip = plain_clip(frames=frames)
-    track = FaceTracker(found).landmarks(clip.frames)
+    track = FaceTracker(weights).landmarks(clip.frames)
     moved = np.diff(track.points.mean(axis=(1))[:, 0])
     np.testing.assert_allclose(moved, 4, atol=1.0)
     assert 0.2 < track.heights[0] / len(picture) < 0.8
-    scores = MouthOpening(MetricContext(faces=FaceTracker(found))).measure(clip, PROMPT).scores
+    scores = MouthOpening(MetricContext(faces=FaceTracker(weights))).measure(clip, PROMPT).scores
     assert scores["mouth_movement"] < 0.02
-    same = FaceIdentity(MetricContext(weights=found, faces=FaceTracker(found)))
+    same = FaceIdentity(MetricContext(weights=weights, faces=FaceTracker(weights)))
     prompt = Prompt(id="a", image=PICTURE)
     scores = same.measure(clip, prompt).scores
     assert scores["identity_consistency"] > 0.95
     assert scores["identity_reference"] > 0.95
 
 
-def test_two_faces_beside_each_other_and_none_are_reasons(found):
+def test_two_faces_beside_each_other_and_none_are_reasons(weights):
     picture = read_image(PICTURE)
     both = np.concatenate([picture, picture], axis=1)
     with pytest.raises(NotMeasured, match="2 faces are seen"):
-        FaceTracker(found).landmarks(np.stack([both] * 5))
+        FaceTracker(weights).landmarks(np.stack([both] * 5))
     with pytest.raises(NotMeasured, match="no face is seen"):
-        FaceTracker(found).landmarks(plain_clip().frames)
+        FaceTracker(weights).landmarks(plain_clip().frames)

@@ -24,11 +24,11 @@ def streams(count: int = 200, shift: int = 0, seed: int = 0) -> tuple[np.ndarray
 
 
 @pytest.mark.parametrize("shift", [-20, -1, 0, 7, 24])
-def test_a_planted_shift_is_found(shift):  # later sound has a negative offset
-    found = compare_streams(*streams(shift=shift))
-    assert found.offset_ms == pytest.approx(-20 * shift, abs=3)
-    assert found.distance == pytest.approx(0, abs=1e-6)
-    assert found.confidence > 0.5
+def test_planted_shift_is_found(shift):  # later sound has a negative offset
+    result = compare_streams(*streams(shift=shift))
+    assert result.offset_ms == pytest.approx(-20 * shift, abs=3)
+    assert result.distance == pytest.approx(0, abs=1e-6)
+    assert result.confidence > 0.5
 
 
 def test_streams_of_different_things_agree_less():
@@ -39,12 +39,12 @@ def test_streams_of_different_things_agree_less():
     assert strange.confidence_unshifted < own.confidence_unshifted == pytest.approx(own.confidence)
 
 
-def test_the_shift_is_finer_than_a_step():
+def test_shift_is_finer_than_a_step():
     # Between two steps: the mean of neighbours, so half of 20 ms.
-    seen, heard = streams(count=400)
-    between = (heard[1:] + heard[:-1]) / 2
+    lip_features, sound_features = streams(count=400)
+    between = (sound_features[1:] + sound_features[:-1]) / 2
     between /= np.linalg.norm(between, axis=1, keepdims=True)
-    assert compare_streams(seen[: len(between)], between).offset_ms == pytest.approx(10, abs=4)
+    assert compare_streams(lip_features[: len(between)], between).offset_ms == pytest.approx(10, abs=4)
 
 
 def test_too_little_to_compare_is_a_reason():
@@ -58,11 +58,11 @@ def test_features_stand_at_their_time_whatever_the_rate(fps):
     stepped = resample_lips((3 * torch.sin(2 * torch.pi * middles))[:, None].expand(-1, FEATURES), fps)
     assert stepped.shape == (FEATURES, 200)
     times = (torch.arange(200) + 0.5) / 50
-    wanted = torch.sin(2 * torch.pi * times) * 3 / (3 / 2**0.5 + 0.3)
-    assert (stepped[0] - wanted)[2:-2].abs().max() < 0.05
+    expected = torch.sin(2 * torch.pi * times) * 3 / (3 / 2**0.5 + 0.3)
+    assert (stepped[0] - expected)[2:-2].abs().max() < 0.05
 
 
-def test_a_face_that_never_moves_stays_at_zero():
+def test_face_that_never_moves_stays_at_zero():
     assert resample_lips(torch.full((32, FEATURES), 5.0), 16.0).abs().max() == 0
 
 
@@ -75,7 +75,7 @@ def test_later_sound_is_shifted_later():
     assert earlier[-1] == 0
 
 
-def test_how_often_better_is_above_worse():
+def test_auc_is_how_often_better_is_above_worse():
     assert auc([3.0, 4.0], [1.0, 2.0]) == 1
     assert auc([1.0, 2.0], [1.0, 2.0]) == 0.5
 
@@ -85,18 +85,18 @@ def test_reader_gives_unit_vectors_of_one_rate_and_is_stored_whole(tmp_path):
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (32, 40, 40, 3), np.uint8)
     where = FaceTrack(centres=np.full((32, 2), 0.5), sizes=np.full(32, 0.6))
-    seen = reader.embed_video(frames, 16.0, where)
-    heard = reader.embed_waveform(rng.normal(size=2 * SPEECH_RATE_HZ).astype(np.float32))
-    assert seen.shape == heard.shape == (100, EMBEDDING)
-    np.testing.assert_allclose(np.linalg.norm(seen, axis=1), 1, atol=1e-5)
-    np.testing.assert_allclose(np.linalg.norm(heard, axis=1), 1, atol=1e-5)
+    lip_features = reader.embed_video(frames, 16.0, where)
+    sound_features = reader.embed_waveform(rng.normal(size=2 * SPEECH_RATE_HZ).astype(np.float32))
+    assert lip_features.shape == sound_features.shape == (100, EMBEDDING)
+    np.testing.assert_allclose(np.linalg.norm(lip_features, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(sound_features, axis=1), 1, atol=1e-5)
     save_own(reader, tmp_path / "reader.safetensors", {}, torch.float32)
     np.testing.assert_array_equal(
-        LipSyncEncoder.load(tmp_path / "reader.safetensors").embed_video(frames, 16.0, where), seen
+        LipSyncEncoder.load(tmp_path / "reader.safetensors").embed_video(frames, 16.0, where), lip_features
     )
 
 
-def test_a_missing_or_foreign_file_is_named(tmp_path):
+def test_missing_or_foreign_file_is_named(tmp_path):
     with pytest.raises(CheckpointError, match=r"no sync reader at .*train-reader sync"):
         LipSyncEncoder.load(tmp_path / "none.safetensors")
     (tmp_path / "text.safetensors").write_text("this is no checkpoint, only some words")

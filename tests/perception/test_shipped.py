@@ -35,12 +35,12 @@ def clip(frames: np.ndarray, waveform: np.ndarray | None) -> DecodedClip:
     return DecodedClip(path=Path("a.mp4"), frames=frames, fps=Fraction(FPS), waveform=waveform)
 
 
-def test_the_package_stays_small():
+def test_package_stays_small():
     names = ("face_locator", "face_reader", "sync_reader", "voice_reader")
     assert sum(shipped_weights(name).stat().st_size for name in names) < 3_000_000
 
 
-def test_a_planted_offset_is_found(frames):
+def test_planted_offset_is_found(frames):
     metric = OwnLipSync(MetricContext())
     for late_ms in (-200, 0, 200):
         found = metric.measure(clip(frames, voice(late_s=late_ms / 1000)), PROMPT).scores
@@ -48,34 +48,34 @@ def test_a_planted_offset_is_found(frames):
         assert found["lips_error_ms"] == abs(found["lips_offset_ms"])
 
 
-def test_a_strange_voice_is_less_sure(frames):
+def test_strange_voice_is_less_sure(frames):
     metric = OwnLipSync(MetricContext())
     own, strange = (metric.measure(clip(frames, voice(seed=seed)), PROMPT).scores for seed in (0, 5))
     assert own["lips_confidence"] > strange["lips_confidence"]
     assert own["lips_distance"] < strange["lips_distance"]
 
 
-def test_the_same_clip_gives_the_same_numbers(frames, traits):
+def test_same_clip_gives_the_same_numbers(frames, traits):
     for metric in (OwnLipSync(MetricContext()), traits):
         found, again = (metric.measure(clip(frames, voice()), PROMPT) for _ in range(2))
         assert found == again
         assert {*found.scores, *found.reasons} == {column.name for column in metric.columns}
 
 
-def test_a_voice_is_read_without_a_face():
+def test_voice_is_read_without_a_face():
     found = VoiceTraitClassifier.load().predict(voice())
     assert 0 <= found.male <= 1
     assert found.ages.sum() == pytest.approx(1)
     assert found.emotions.sum() == pytest.approx(1)
 
 
-def test_a_face_is_looked_for_once_a_clip(frames):
+def test_face_is_looked_for_once_a_clip(frames):
     tracker = FaceTracker()
     assert tracker.track(frames, float(FPS)) is tracker.track(frames, float(FPS))
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_what_cannot_be_read_is_a_reason(own, frames, traits):
+def test_clips_whose_traits_cannot_be_read_have_a_reason(own, frames, traits):
     metric = OwnLipSync(MetricContext()) if own else traits
     with pytest.raises(NotMeasured, match="no sound track"):
         metric.measure(clip(frames, None), PROMPT)

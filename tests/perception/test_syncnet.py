@@ -27,7 +27,7 @@ def network() -> SyncNet:
         return SyncNet().eval()
 
 
-def test_the_names_and_shapes_are_those_of_the_published_weights(network):
+def test_names_and_shapes_are_those_of_the_published_weights(network):
     stored = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     shapes = {
         "netcnnaud.0.weight": (64, 1, 3, 3),
@@ -47,7 +47,7 @@ def test_the_names_and_shapes_are_those_of_the_published_weights(network):
     assert {name: stored[name] for name in shapes} == shapes
 
 
-def test_both_towers_give_1024_numbers_whatever_the_batch(network):
+def test_syncnet_towers_give_1024_numbers_whatever_the_batch(network):
     rng = torch.Generator().manual_seed(1)
     faces, cepstra = torch.rand(2, 3, 5, 224, 224, generator=rng) * 255, torch.randn(3, 13, 20, generator=rng)
     with torch.no_grad():
@@ -60,11 +60,11 @@ def test_both_towers_give_1024_numbers_whatever_the_batch(network):
 def test_distances_equal_a_loop_over_frames_and_shifts():
     rng = torch.Generator().manual_seed(2)
     lips, sound = (torch.randn(7, 4, generator=rng) for _ in range(2))
-    found = shift_distances(lips, sound, max_shift=3)
+    result = shift_distances(lips, sound, max_shift=3)
     for place, shift in enumerate(range(-3, 4)):
-        heard = [sound[i + shift] if 0 <= i + shift < 7 else torch.zeros(4) for i in range(7)]
-        expected = np.mean([float((lips[i] - heard[i] + 1e-6).norm()) for i in range(7)])
-        assert found[place] == pytest.approx(expected, rel=1e-5)
+        shifted = [sound[i + shift] if 0 <= i + shift < 7 else torch.zeros(4) for i in range(7)]
+        expected = np.mean([float((lips[i] - shifted[i] + 1e-6).norm()) for i in range(7)])
+        assert result[place] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("late", [-4, 0, 3])
@@ -79,7 +79,7 @@ def test_sound_that_is_shifted_is_found_where_it_is(late):
     assert confidence > 3
 
 
-def test_the_verdict_takes_the_lower_median():
+def test_verdict_takes_the_lower_median():
     assert scores_from_distances(np.array([5.0, 1.0, 4.0, 3.0])) == (2.0, 1.0, 1)
 
 
@@ -97,12 +97,12 @@ def test_crops_follow_the_published_square():
 
 def test_cepstra_come_a_hundred_a_second():
     pytest.importorskip("python_speech_features", reason="python_speech_features is not installed (extra eval)")
-    found = mel_cepstra(plain_clip(seconds=1.0).waveform)
-    assert found.shape[0] == 13
-    assert abs(found.shape[1] - 100) <= 1
+    result = mel_cepstra(plain_clip(seconds=1.0).waveform)
+    assert result.shape[0] == 13
+    assert abs(result.shape[1] - 100) <= 1
 
 
-def test_the_metric_measures_a_clip_the_same_twice_and_says_what_is_too_short(network, tmp_path, monkeypatch):
+def test_metric_measures_a_clip_the_same_twice_and_says_what_is_too_short(network, tmp_path, monkeypatch):
     for package in ("cv2", "python_speech_features"):
         pytest.importorskip(package, reason=f"{package} is not installed (extra eval)")
     torch.save(network.state_dict(), tmp_path / "syncnet.model")

@@ -61,7 +61,7 @@ def same(one: torch.nn.Module, two: torch.nn.Module) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
 
 
-def test_a_locator_learns_where_the_face_is(clips):
+def test_locator_learns_where_the_face_is(clips):
     pictures, losses = FaceMaskDataset.from_clips(iter(clips)), []
     assert pictures.images.shape == (6, 4, 128, 128)
     locator = train_face_locator(pictures, steps(4), callbacks=[note_total(losses)])
@@ -69,7 +69,7 @@ def test_a_locator_learns_where_the_face_is(clips):
     assert same(locator, train_face_locator(pictures, steps(4)))
 
 
-def test_a_sync_reader_is_trained_in_two_parts_and_reproducibly(clips):
+def test_sync_reader_is_trained_in_two_parts_and_reproducibly(clips):
     mouths, losses = LipSyncDataset.from_clips(iter(clips)), []
     assert [len(pictures) for pictures in mouths.images] == [45] * 3
     assert torch.cat(list(mouths.lips)).std(dim=0) == pytest.approx(torch.ones(12), abs=0.1)
@@ -103,7 +103,7 @@ def test_face_and_voice_readers_learn_who_it_is(clips):
     assert losses[-1] < losses[0]
 
 
-def test_a_childs_gender_does_not_count_for_a_voice():
+def test_childs_gender_does_not_count_for_a_voice():
     labels = TraitLabels.of([("male", 10.0, "sad", 1.0), ("male", 40.0, "sad", 1.0)])
     answers = torch.zeros(2, 11)
     answers[0, 0] = -9

@@ -68,7 +68,7 @@ def test_ages_of_the_world(years, age):
     assert AGES[age_class(years)] == age
 
 
-def test_every_mood_of_the_world_has_a_kind():
+def test_moods_of_the_world_have_an_emotion_each():
     from uniavgen.synth.moods import MOODS, STRENGTHS
 
     assert {mood.name for mood in MOODS} == set(EMOTIONS)
@@ -103,7 +103,7 @@ def test_readers_give_probabilities_and_the_same_again():
     assert FaceTraitClassifier().eval().predict(frames, 16.0, where).moods.shape == (10, len(MOOD_CLASSES))
 
 
-def test_a_faces_frames_share_gender_and_age():
+def test_faces_frames_share_gender_and_age():
     answers = torch.zeros(4, NUM_LOGITS)
     answers[:2, 0] = 8
     assert Traits.from_logits(answers).male == pytest.approx(torch.tensor(4.0).sigmoid().item())
@@ -116,7 +116,7 @@ def test_level_changes_nothing_that_is_heard_of_a_voice():
     assert soft.male == pytest.approx(loud.male, abs=1e-3)
 
 
-def test_a_voice_in_doubt_is_no_mismatch():
+def test_voice_in_doubt_is_no_mismatch():
     kinds = np.zeros(len(MOOD_CLASSES))
     kinds[[mood_class("happy", 1.0), mood_class("angry", 0.55)]] = 0.6, 0.4
     voice = Traits(male=1.0, ages=np.array([0.0, 0.6, 0.4]), moods=kinds)
@@ -125,7 +125,7 @@ def test_a_voice_in_doubt_is_no_mismatch():
     assert [timbre_consistency(voice, person(1.0, age, "sad")) for age in AGES] == [0.0, 1.0, 1.0]
 
 
-def test_a_face_in_doubt_is_no_mismatch():
+def test_face_in_doubt_is_no_mismatch():
     def face(child: float, male: float) -> Traits:
         return replace(person(male, "grown", "sad", "sad"), ages=np.array([child, 1 - child, 0.0]))
 

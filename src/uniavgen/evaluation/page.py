@@ -41,8 +41,8 @@ def write_page(report: Report, folder: Path) -> None:
     for system in data["systems"].values():
         for clip in system["clips"]:
             clip["differences"] = {
-                name.partition("/")[2]: word_differences(found["script_words"], found["heard_words"])
-                for name, found in clip["details"].items()
+                name.partition("/")[2]: word_differences(detail["script_words"], detail["heard_words"])
+                for name, detail in clip["details"].items()
                 if name.startswith("transcript/")
             }
     files = {row.sha256: row.file for system in report.systems for row in system.rows if row.file and row.sha256}

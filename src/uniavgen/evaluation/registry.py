@@ -105,7 +105,7 @@ def select_metrics(
         # Only a metric that is asked for by its own name may fetch weights from the hub.
         needed = (*metric.required_networks, *metric.optional_networks)
         resolved = {name: resolver.resolve(name, from_hub=metric.name in names) for name in needed}
-        weights |= {name: found for name, found in resolved.items() if found is not None}
+        weights |= {name: each for name, each in resolved.items() if each is not None}
         reasons = [how_to_get(name) for name in metric.required_networks if resolved[name] is None]
         reasons += [
             f"the package {package} is missing: {how_to_install(package)}"

@@ -166,7 +166,7 @@ def emtd_prompts(source: Path, folder: Path, num_frames: int) -> Iterator[Prompt
 
 
 def _below(folder: Path, endings: Iterable[str]) -> list[Path]:
-    found = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in endings)
-    if not found:
+    files = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in endings)
+    if not files:
         raise DataError(f"{folder} holds no SPEAKER/CODE file that ends in {' '.join(endings)}; lay the corpus out so")
-    return found
+    return files

@@ -15,8 +15,8 @@ def info(
     """Show what a file holds and the settings it was made with."""
     from uniavgen.media.probe import probe
 
-    found = probe(file)
-    video, audio, settings = found.video, found.audio, found.settings
+    media = probe(file)
+    video, audio, settings = media.video, media.audio, media.settings
     if as_json:
         tracks = {name: track and asdict(track) for name, track in (("video", video), ("audio", audio))}
         print(json.dumps({"file": str(file), **tracks, "settings": settings}, default=str, indent=2))

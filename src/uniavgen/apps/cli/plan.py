@@ -45,8 +45,8 @@ def plan(
     clip = plan_clip(load, _task(task), num_frames, pixels)
     memory, budget = clip.memory, clip.budget
     if as_json:
-        asked = {"model": model, "task": task, "size": f"{clip.width}x{clip.height}", "num_frames": num_frames}
-        print(json.dumps({**asked, "vram_gb": budget and round(budget / GIB, 2), **_as_data(memory)}, indent=2))
+        request = {"model": model, "task": task, "size": f"{clip.width}x{clip.height}", "num_frames": num_frames}
+        print(json.dumps({**request, "vram_gb": budget and round(budget / GIB, 2), **_as_data(memory)}, indent=2))
         return
     device = "a GPU" if clip.on_gpu else "a CPU, in float32"
     print(f"{model}, {task}, {clip.width}x{clip.height} px, {num_frames} frames, {device}")
