@@ -1,6 +1,8 @@
 """Small clips and media files with known content."""
 
 import io
+import re
+import struct
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -169,3 +171,33 @@ def _mux_moved(out: av.container.OutputContainer, packets: list[av.Packet], time
             if ticks is not None:
                 setattr(packet, name, round(times(float(ticks * packet.time_base)) / packet.time_base))
         out.mux_one(packet)
+
+
+def set_edits(path: Path, track: int, edits: Sequence[tuple[float, float | None]]) -> None:
+    """Gives a track of an MP4 whose index comes last an edit list: (length in s, begin in s; None shows nothing)."""
+    data = path.read_bytes()
+    with av.open(str(path)) as container:
+        media_hz = round(1 / container.streams[track].time_base)
+    *outer, trak = _atoms(data, b"moov"), _atoms(data, b"trak")[track]
+    movie_header = data.index(b"mvhd")
+    movie_hz = struct.unpack(">I", data[movie_header + 16 : movie_header + 20])[0]
+    entries = b"".join(
+        struct.pack(">IiHH", round(length_s * movie_hz), -1 if begin_s is None else round(begin_s * media_hz), 1, 0)
+        for length_s, begin_s in edits
+    )
+    edit_list = struct.pack(">I4sII", 16 + len(entries), b"elst", 0, len(edits)) + entries
+    edit_list = struct.pack(">I4s", 8 + len(edit_list), b"edts") + edit_list
+    begin = data.index(b"mdia", trak) - 4
+    old = data.find(b"edts", trak, begin)
+    start = begin if old < 0 else old - 4
+    changed = data[:start] + edit_list + data[begin:]
+    for position in (outer[0][0], trak):
+        size = struct.unpack(">I", changed[position : position + 4])[0] + len(changed) - len(data)
+        changed = changed[:position] + struct.pack(">I", size) + changed[position + 4 :]
+    path.write_bytes(changed)
+
+
+def _atoms(data: bytes, name: bytes) -> list[int]:
+    """Returns where the atoms of a name begin, from the index on."""
+    index = data.rindex(b"moov") - 4
+    return [match.start() - 4 for match in re.finditer(re.escape(name), data) if match.start() - 4 >= index]

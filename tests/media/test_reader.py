@@ -40,7 +40,7 @@ def test_track_with_the_default_flag_is_read_and_noted(tmp_path, caplog, name, d
     waveform = read_audio(tmp_path / name, RATE_HZ)
     assert (np.abs(waveform).max() > 0.3) == (default == 1)
     assert caplog.messages == [
-        f"{tmp_path / name} has 2 sound tracks; number {default + 1} (aac), which has the default flag, is used"
+        f"note: {tmp_path / name} has 2 sound tracks; number {default + 1} (aac), which has the default flag, is used"
     ]
 
 

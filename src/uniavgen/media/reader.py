@@ -40,7 +40,7 @@ _ESTIMATED_DURATION: Final = frozenset(
 )
 _MP4, _MATROSKA = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
 # Containers in which a seek is exact, because time stamps are stored or follow from the position.
-_SEEKABLE: Final = frozenset((_MP4, _MATROSKA, "wav", "flac", "aiff", "w64", "caf"))
+_SEEKABLE: Final = frozenset((_MP4, _MATROSKA, "wav", "flac", "aiff", "w64", "caf", "mp3", "ogg"))
 # Containers whose clock begins at 0, so that a single track that starts later is preceded by silence.
 _ABSOLUTE_CLOCK: Final = frozenset((_MP4, _MATROSKA))
 # Containers whose clock may jump where a broadcast was cut.
@@ -102,7 +102,7 @@ class MediaReader:
     def note(self, text: str) -> None:
         """Logs a sentence about a file that is read nevertheless; it begins with the file's name."""
         if not self._quiet:
-            logger.warning("%s %s", self.name, text)
+            logger.warning("note: %s %s", self.name, text)
 
     def decode(self, *sinks: tuple[Track, FrameSink], from_s: Fraction = Fraction(0)) -> None:
         """Decodes tracks in one pass into their sinks, until all of them are done or the file ends.

@@ -244,6 +244,9 @@ def _shown(reader: MediaReader, stop_s: float | None) -> tuple[tuple[object, ...
         if packet.is_discard:
             continue
         time_s = to_seconds(packet.pts, packet.time_base) - reader.start_s
+        # As in `copied_packets`.
+        if stop_s is not None and time_s >= stop_s + 1:
+            break
         if stop_s is None or time_s < stop_s:
             times.append(time_s)
     reader.container.seek(0)

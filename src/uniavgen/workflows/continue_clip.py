@@ -18,7 +18,7 @@ from uniavgen.inference.request import Request
 from uniavgen.inference.resize import ResizeRule, resize
 from uniavgen.media.mux import write_clip
 from uniavgen.media.reader import open_media
-from uniavgen.media.video import Video, count_frames, decode_video
+from uniavgen.media.video import Video, check_video, count_frames, decode_video
 from uniavgen.tasks.table import Task
 from uniavgen.workflows.clip_jobs import READ_RATES, SHORT_SIDE_PX, ClipJob, GeneratedClip, describe_frames
 
@@ -85,9 +85,11 @@ def _read_end(path: Path, max_frames: int, max_s: float) -> Video:
     Raises MediaError for a file that is longer than `max_s` or has no audio.
     """
     with open_media(path) as reader:
-        count = count_frames(reader, READ_RATES.fps)
+        # By the header first, so that a long film is not read to be refused.
+        declared_s = reader.declared_s(check_video(reader)) or 0.0
+        count = 0 if declared_s > max_s + 1 else count_frames(reader, READ_RATES.fps)
         if not 1 <= count <= max_s * READ_RATES.fps:
-            seconds = float(count / READ_RATES.fps)
+            seconds = float(count / READ_RATES.fps) or declared_s
             raise MediaError(f"{path} lasts {seconds:.2f} s, up to {max_s:g} s can be continued; cut it")
         if reader.audio is None:
             raise MediaError(f"{path} has no sound track; to continue it, picture and sound are needed")
