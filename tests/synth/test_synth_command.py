@@ -9,7 +9,8 @@ import pytest
 from uniavgen.apps.cli.synth import synth
 from uniavgen.data.shards import ShardSet
 from uniavgen.errors import DataError
-from uniavgen.media.packing import decode_audio, decode_frames
+from uniavgen.media.audio import read_audio
+from uniavgen.media.video import read_video
 from uniavgen.timebase import Timebase
 
 
@@ -19,8 +20,8 @@ def test_clips_have_the_length_that_is_asked_for(
     synth(clips=1, out=tmp_path, size=32, num_frames=5, heads=heads_folder, speech=speech_folder)
     shards = ShardSet(str(tmp_path))
     assert len(shards) == 1
-    assert len(decode_frames(shards.read(0, "mp4"))) == 5
-    assert len(decode_audio(shards.read(0, "flac"), Timebase.sample_rate_hz)) == 5 * Timebase.sample_rate_hz // 16
+    assert len(read_video(shards.read(0, "mp4"), Timebase.fps).frames) == 5
+    assert len(read_audio(shards.read(0, "flac"), Timebase.sample_rate_hz)) == 5 * Timebase.sample_rate_hz // 16
     with np.load(io.BytesIO(shards.read(0, "npz"))) as truth:
         assert len(truth["mouth_opening"]) == len(truth["arkit"]) == truth["face_mask_shape"][0] == 5
     with pytest.raises(DataError, match="num_frames"):

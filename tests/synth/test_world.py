@@ -3,6 +3,7 @@
 import io
 import json
 from dataclasses import replace
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import pytest
 from uniavgen.apps.cli.synth import synth
 from uniavgen.data.shards import ShardSet
 from uniavgen.errors import ConfigError, DataError
-from uniavgen.media.packing import decode_audio, decode_frames
+from uniavgen.media.audio import read_audio
+from uniavgen.media.video import read_video
 from uniavgen.synth import Art, RenderedClip, WorldSettings, generate
 from uniavgen.synth.appearance import sample_style
 from uniavgen.synth.arkit import INDEX
@@ -91,8 +93,8 @@ def test_packed_clips_read_back(tmp_path: Path, clips: list[RenderedClip], setti
     assert set(shards.parts(0)) == {"json", "mp4", "flac", "npz"}
     facts = json.loads(shards.read(0, "json"))
     assert {"text", "caption", "speaker", "phones", "mood", "gender", "age"} <= set(facts)
-    assert decode_frames(shards.read(0, "mp4")).shape == (81, 64, 64, 3)
-    assert decode_audio(shards.read(0, "flac"), 24_000).shape == (121_500,)
+    assert read_video(shards.read(0, "mp4"), Fraction(16)).frames.shape == (81, 64, 64, 3)
+    assert read_audio(shards.read(0, "flac"), 24_000).shape == (121_500,)
     assert (tmp_path / "a" / "preview.png").exists()
 
     parts = pack_clip(clips[0])

@@ -223,10 +223,11 @@ class _Converter:
         chunks = []
         while True:
             try:
-                frame = self._graph.pull()
+                converted = self._graph.pull()
             except (NeedsInput, Drained):
                 return chunks
-            samples = frame.to_ndarray().reshape(frame.samples, -1).T
+            assert isinstance(converted, AudioFrame)
+            samples = converted.to_ndarray().reshape(converted.samples, -1).T
             # The mean of the channels; FFmpeg would mix stereo 3 dB louder and beyond full scale.
             chunks.append(samples.mean(axis=0, keepdims=True) if self._is_mono else samples)
 

@@ -1,4 +1,4 @@
-"""Clips in memory to bytes and back, as shards of a data set hold them. Files of users are read by `audio` and `video`.
+"""Clips in memory to bytes, as shards of a data set hold them; `audio` and `video` read them as they read any file.
 
 The same arrays give the same bytes on every run, so that a data set can be compared by its checksums.
 """
@@ -12,8 +12,6 @@ from typing import Any
 import av
 import numpy as np
 from jaxtyping import Float32, UInt8
-
-from uniavgen.errors import MediaError
 
 REPEATABLE = {"x264-params": "mbtree=0"}
 """Options with which x264 makes the same file of the same frames. Its macroblock tree reads memory that nobody wrote at
@@ -78,36 +76,6 @@ def write_opus(path: Path, waveform: Float32[np.ndarray, " samples"], rate_hz: i
         audio = container.add_stream("libopus", rate=rate_hz)
         audio.layout, audio.bit_rate = "mono", OPUS_BITS_PER_SECOND
         _encode_audio(container, audio, waveform[None], "flt", rate_hz, _OPUS_BLOCK)
-
-
-def decode_audio(source: bytes | Path, rate_hz: int) -> Float32[np.ndarray, " samples"]:
-    """Decodes the audio of a file, or of its bytes, to mono at `rate_hz`. Raises MediaError where it is damaged."""
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=rate_hz)
-    try:
-        with av.open(io.BytesIO(source) if isinstance(source, bytes) else str(source)) as container:
-            if not container.streams.audio:
-                raise MediaError("it has no audio track")
-            blocks = [block for frame in container.decode(audio=0) for block in resampler.resample(frame)]
-            blocks += resampler.resample(None)
-    except av.FFmpegError as error:
-        raise MediaError(f"it is no audio that can be decoded: {error.strerror}") from error
-    if not blocks:
-        raise MediaError("its audio track is empty")
-    return np.concatenate([block.to_ndarray()[0] for block in blocks]).astype(np.float32)
-
-
-def decode_frames(content: bytes) -> UInt8[np.ndarray, "frames height width 3"]:
-    """Decodes all frames of a video file's bytes to RGB. Raises MediaError where it is damaged."""
-    try:
-        with av.open(io.BytesIO(content)) as container:
-            if not container.streams.video:
-                raise MediaError("it has no video track")
-            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    except av.FFmpegError as error:
-        raise MediaError(f"it is no video that can be decoded: {error.strerror}") from error
-    if not frames:
-        raise MediaError("its video track is empty")
-    return np.stack(frames)
 
 
 def _encode_audio(

@@ -1,4 +1,4 @@
-"""`uniavgen dub`: speech for a video. The output holds the video's own picture packets, untouched."""
+"""`uniavgen dub`: speech for a video. The output holds the video's own picture packets, where it can hold them."""
 
 from pathlib import Path
 from typing import Annotated
