@@ -56,16 +56,16 @@ def crossfade_audio(
     """`samples` of the given sound, then the decoded one at the level of the given, faded into each other; the step in
     loudness between the two fades too.
 
-    given: at its own level, all that was peak-normalised for the model; where it is `unheard` the decoded sound keeps
-    its own level.
+    given: at its own level, all that was peak-normalised for the model; where it is silent (`is_silent`) the decoded
+    waveform keeps its own level.
     """
     loudest = 0.0 if is_silent(given) else float(np.abs(given).max())
     joined = decoded * np.float32(loudest / PEAK if loudest else 1.0)
-    made = joined[samples:]
-    if loudest and samples and len(made):
-        step_db = _level_db(given[:samples][-LEVEL_SAMPLES:]) - _level_db(made[:LEVEL_SAMPLES])
-        slope = np.maximum(1 - np.arange(len(made)) / LEVEL_FADE_SAMPLES, 0)
-        made *= (10 ** (np.clip(step_db, -LEVEL_STEP_DB, LEVEL_STEP_DB) * slope / 20)).astype(np.float32)
+    generated = joined[samples:]
+    if loudest and samples and len(generated):
+        step_db = _level_db(given[:samples][-LEVEL_SAMPLES:]) - _level_db(generated[:LEVEL_SAMPLES])
+        slope = np.maximum(1 - np.arange(len(generated)) / LEVEL_FADE_SAMPLES, 0)
+        generated *= (10 ** (np.clip(step_db, -LEVEL_STEP_DB, LEVEL_STEP_DB) * slope / 20)).astype(np.float32)
     fade = min(FADE_SAMPLES, samples)
     share = np.ones(samples, np.float32)
     share[samples - fade :] = 1 - (np.arange(fade, dtype=np.float32) + 1) / (fade + 1)

@@ -52,7 +52,7 @@ MAX_SYMBOLS_PER_S = 40
 TILES_PX = (None, 768, 512, 384, 256)
 """Sides of the squares that the autoencoder may work in, the best first."""
 STREAMED_BLOCKS = 3
-"""Blocks on the device at a time: the one that works, the next one, and one that a pass has left out."""
+"""Blocks on the device under group offload: running, prefetched, and one not yet evicted after a skipped layer."""
 
 
 PHASE_OPTIONS: dict[Phase, tuple[dict[str, Any], ...]] = {
@@ -64,7 +64,7 @@ PHASE_OPTIONS: dict[Phase, tuple[dict[str, Any], ...]] = {
     Phase.DECODE_VIDEO: tuple({"decode_tile_px": side} for side in TILES_PX),
     Phase.DECODE_AUDIO: ({},),
 }
-"""How a phase may be done, as fields of a placement: the best way first, the smallest last."""
+"""Options of each phase, as fields of `OffloadConfig`: the fastest first, the smallest last."""
 WORKS_IN: dict[str, tuple[Phase, ...]] = {
     "text_encoder": (Phase.ENCODE_TEXT,),
     "transformer": (Phase.SAMPLE,),
@@ -91,14 +91,14 @@ class Workload:
 
     @property
     def phases(self) -> tuple[Phase, ...]:
-        """Those that the task has: what is given is not decoded."""
+        """Phases of the task: what is given is not decoded."""
         spec = TASKS[self.task]
         left_out = {Phase.DECODE_VIDEO: spec.video, Phase.DECODE_AUDIO: spec.audio}
         return tuple(phase for phase in Phase if left_out.get(phase) is not ModalityRole.GIVEN)
 
 
 def largest_workload(task: Task, height: int, width: int, timing: ClipTiming, sampling: SamplingConfig) -> Workload:
-    """The most that a clip of this size can take."""
+    """Returns the workload of the clip of this size that takes most."""
     spec, base = TASKS[task], timing.base
     given = given_lengths(spec, timing, prefix_frames=half_of_clip(timing))
     has_voice = spec.reference_audio is ReferenceAudio.NEEDED
@@ -169,7 +169,7 @@ class MemoryPlan:
 
 
 class MemoryPlanner:
-    """Predictions for one model and one clip; what is counted once is kept."""
+    """Predicts the memory of one clip of one model; every phase is counted once."""
 
     def __init__(self, parts: MetaModel, work: Workload) -> None:
         self.components, self.workload = parts, work
@@ -178,10 +178,10 @@ class MemoryPlanner:
     def choose(
         self, budget: int, device: torch.device | None = None, mode: str | None = None, host: int | None = None
     ) -> MemoryPlan:
-        """The best placement whose phases all fit into `budget` bytes; of one mode where it is named.
+        """Returns the fastest plan, of one mode where it is named, whose phases all fit into `budget` bytes.
 
-        host: bytes of the computer's memory that weights may wait in, None for any. ConfigError with what would fit,
-        where nothing does.
+        host: bytes of the computer's memory for weights that are not on the device; None is any number. Raises
+        ConfigError with what would fit, where nothing does.
         """
         candidates = [offload_mode(mode)] if mode else [row for row in OFFLOAD_MODES.values() if row.is_automatic]
         plan = None
@@ -202,11 +202,11 @@ class MemoryPlanner:
         )
 
     def resident(self) -> MemoryPlan:
-        """Everything on the device, whole pictures, pass by pass: what is done where memory is no question."""
+        """Returns the plan of a device whose memory is not limited: all weights, whole frames, pass by pass."""
         return self._plan(OffloadConfig())
 
     def _fitted(self, mode: OffloadMode, budget: int, device: torch.device | None) -> MemoryPlan | None:
-        """Each phase in the best way that fits; None where one fits in none."""
+        """Returns a plan with the fastest options of each phase that fit; None where a phase fits with none."""
         if self._weights_exceed(mode, budget):
             return None
         placement = OffloadConfig(mode=mode, device=device)
@@ -219,7 +219,7 @@ class MemoryPlanner:
         return self._plan(placement)
 
     def _weights_exceed(self, mode: OffloadMode, budget: int) -> bool:
-        """Whether weights alone are too much, so that nothing need be counted."""
+        """Whether weights alone are too large, so that no activations need be counted."""
         bare = (PhaseMemory(phase=p, resident=self._resident(mode, p), activations=0) for p in self.workload.phases)
         return any(phase.required > budget for phase in bare)
 
@@ -239,8 +239,8 @@ class MemoryPlanner:
         )
 
     def _does_not_fit(self, mode: OffloadMode, budget: int) -> str:
-        """What is missing and what would fit."""
-        work, told = self.workload, self._missing(mode, budget)
+        """Returns a sentence on how much is missing, and the largest smaller size that would fit."""
+        work, missing = self.workload, self._missing(mode, budget)
         cell = self.components.pixels_of_token
         for share in (0.75, 0.5, 0.25):
             height, width = (max(int(side * share) // cell, 1) * cell for side in (work.height, work.width))
@@ -248,11 +248,11 @@ class MemoryPlanner:
             if not self._weights_exceed(mode, budget) and all(
                 phase.required <= budget for phase in smaller._smallest(mode)
             ):
-                return f"{told}; {width}x{height} would fit, or a device with more memory"
-        return f"{told}; no smaller picture fits either, so use a device with more memory"
+                return f"{missing}; {width}x{height} would fit, or a device with more memory"
+        return f"{missing}; no smaller picture fits either, so use a device with more memory"
 
     def _smallest(self, mode: OffloadMode) -> list[PhaseMemory]:
-        """Each phase in its smallest way."""
+        """Returns each phase with the options that take least."""
         return [
             self._phase(OffloadConfig(mode=mode, **PHASE_OPTIONS[phase][-1]), phase) for phase in self.workload.phases
         ]
@@ -297,7 +297,7 @@ class MemoryPlanner:
         if phase is not Phase.SAMPLE:
             return {"transformer": stems}
         blocks = sorted((_size(block) - _saved(block, mode.weights) for block in transformer.blocks), reverse=True)
-        # A matrix that is stored in a byte a weight is there in working precision while it is used.
+        # A matrix that is stored in a byte a weight is also held in working precision while it is used.
         opened = 0
         if mode.weights is not WeightStorage.AS_LOADED:
             opened = max(layer.weight.nbytes for layer in transformer.blocks.modules() if isinstance(layer, nn.Linear))
@@ -369,10 +369,10 @@ class MemoryPlanner:
 
     def _sample(self, batch_passes: bool, cache_text_kv: bool) -> int:
         spec, sampling = TASKS[self.workload.task], self.workload.sampling
-        # One block of each kind will do, and for the others what they keep of the texts. Where a given modality is
-        # remembered, blocks leave more behind.
-        remembers = ModalityRole.GIVEN in (spec.video, spec.audio)
-        transformer = self.components.transformer if remembers else _one_of_each_kind(self.components.transformer)
+        # One block of each kind is enough, with the cached text keys and values of the others added; but where the
+        # branch of a given modality is cached, every block adds to that cache.
+        caches_branch = ModalityRole.GIVEN in (spec.video, spec.audio)
+        transformer = self.components.transformer if caches_branch else _one_of_each_kind(self.components.transformer)
         plan = sampling.plan(self.workload.task)
         passes = set(plan.passes(sampling.steps))
         steps = next(few for few in range(1, sampling.steps + 1) if set(plan.passes(few)) == passes)
@@ -459,7 +459,7 @@ def _saved(block: nn.Module, weights: WeightStorage) -> int:
 
 
 def _one_of_each_kind(transformer: UniAVGenTransformer) -> UniAVGenTransformer:
-    """The same with two blocks, of which the second interacts if any does."""
+    """Returns the same transformer with two blocks, of which the second interacts if any does."""
     settings = transformer.settings
     interacts = settings.interaction.layer_list(settings.num_layers)
     layers = replace(settings.interaction, layers=(1,) if interacts else ())

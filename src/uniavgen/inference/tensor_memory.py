@@ -33,11 +33,11 @@ class TensorMemoryCounter(TorchDispatchMode):
     def __torch_dispatch__(
         self, operation: Callable[..., Any], types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        made = operation(*args, **(kwargs or {}))
-        for value in made if isinstance(made, tuple | list) else (made,):
+        outputs = operation(*args, **(kwargs or {}))
+        for value in outputs if isinstance(outputs, tuple | list) else (outputs,):
             if isinstance(value, Tensor) and value.device.type == self.device_type:
                 self._count(value)
-        return made
+        return outputs
 
     def _count(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
@@ -53,10 +53,10 @@ class TensorMemoryCounter(TorchDispatchMode):
 
 
 class MetaTensorMode(TorchFunctionMode):
-    """Lets code meant for real tensors run on meta tensors.
+    """Replaces functions that cannot run on meta tensors, or allocate otherwise on them.
 
-    Attention makes its output only, as fused kernels do; overlap-add leaves behind what its kernels do; questions about
-    values are answered with no; moving to the CPU leaves a tensor where it is.
+    Attention allocates its output only, as fused kernels do; `F.fold` the buffer that the real kernel keeps;
+    `bool(tensor)` is False; `tensor.cpu()` returns the tensor itself.
     """
 
     def __torch_function__(
