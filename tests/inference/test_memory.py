@@ -14,7 +14,7 @@ from uniavgen.codecs.video_vae import to_frames, to_pixels
 from uniavgen.errors import CheckpointError, ConfigError
 from uniavgen.inference import memory
 from uniavgen.inference.clip import Phase
-from uniavgen.inference.memory import GIB, MemoryPlanner, largest_workload, workload_of
+from uniavgen.inference.memory import GIB, ActivationCounter, MemoryPlanner, largest_workload, workload_of
 from uniavgen.inference.meta_model import WORKING_DTYPE, base_meta_model, saved_meta_model
 from uniavgen.inference.offload import OFFLOAD_MODES, OffloadConfig, WeightStorage, quantize
 from uniavgen.inference.pipeline import UniAVGenPipeline
@@ -102,7 +102,7 @@ def test_predicted_activations_are_those_of_a_real_clip(folder, task, batch_pass
 def test_a_picture_in_tiles_takes_what_a_tile_takes(folder):
     parts = saved_meta_model(folder, None)
     work = largest_workload(Task.JOINT, 256, 512, Timebase().clip(NUM_FRAMES), parts.sampling)
-    whole, tiled = (MemoryPlanner(parts, replace(work, width=width)) for width in (512, 256))
+    whole, tiled = (ActivationCounter(parts, replace(work, width=width)) for width in (512, 256))
     assert whole._decode_video(256) == tiled._decode_video(None) < whole._decode_video(None) / 1.9
 
 
@@ -110,9 +110,9 @@ def test_a_picture_in_tiles_takes_what_a_tile_takes(folder):
 def test_one_block_of_each_kind_takes_what_all_do(folder, monkeypatch, cache_text_kv):
     parts = saved_meta_model(folder, None)
     work = largest_workload(Task.JOINT, HEIGHT, WIDTH, Timebase().clip(NUM_FRAMES), parts.sampling)
-    few = MemoryPlanner(parts, work)._sample(False, cache_text_kv)
+    few = ActivationCounter(parts, work)._sample(False, cache_text_kv)
     monkeypatch.setattr(memory, "_one_of_each_kind", lambda transformer: transformer)
-    assert few == pytest.approx(MemoryPlanner(parts, work)._sample(False, cache_text_kv), rel=0.02)
+    assert few == pytest.approx(ActivationCounter(parts, work)._sample(False, cache_text_kv), rel=0.02)
 
 
 def test_shapes_and_precisions_come_from_configs_alone(folder):
@@ -181,6 +181,26 @@ def test_less_memory_never_takes_more(planner):
     ranks = [list(OFFLOAD_MODES).index(plan.offload.mode.name) for plan in plans]
     assert ranks == sorted(ranks)
     assert all(before.peak.required >= after.peak.required for before, after in pairwise(plans))
+
+
+def test_plan_for_several_tasks_fits_each_of_them(folder):
+    parts = saved_meta_model(folder)
+    joint, animation, large = (
+        largest_workload(task, side, side, Timebase().clip(NUM_FRAMES), parts.sampling)
+        for task, side in ((Task.JOINT, 64), (Task.ANIMATION, 64), (Task.DUBBING, 128))
+    )
+    alone = [MemoryPlanner(parts, workload).resident() for workload in (joint, animation, large)]
+    together = MemoryPlanner(parts, joint, animation, large).resident()
+    assert [phase.phase for phase in together.phases] == [*Phase]
+    for phase in together.phases:
+        peaks = [each.peak for plan in alone for each in plan.phases if each.phase is phase.phase]
+        assert phase.peak == max(peaks)
+    budget = math.ceil(together.peak.required) - 1
+    fitted = MemoryPlanner(parts, joint, animation, large).choose(budget)
+    assert all(phase.required <= budget for phase in fitted.phases)
+    for workload in (joint, animation, large):
+        phases = MemoryPlanner(parts, workload)._plan(fitted.offload).phases
+        assert all(phase.required <= budget for phase in phases)
 
 
 def test_another_mode_would_fit(planner):

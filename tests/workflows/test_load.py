@@ -4,14 +4,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 
 from uniavgen.apps.cli import main
 from uniavgen.errors import CheckpointError, ConfigError
-from uniavgen.inference.clip import Phase
-from uniavgen.inference.memory import MemoryPlan, MemoryPlanner, PhaseMemory
-from uniavgen.inference.offload import OFFLOAD_MODES, OffloadConfig
-from uniavgen.workflows.fit import fit_all
 from uniavgen.workflows.load import ModelLoader, load_pipeline
 from uniavgen.workflows.load_config import LoadConfig
 from uniavgen.workflows.model_files import find_model
@@ -95,29 +90,3 @@ def test_pipeline_is_loaded_with_the_options_that_were_chosen():
 def test_loader_refuses_options_before_anything_is_loaded(options, words):
     with pytest.raises(ConfigError, match=words):
         ModelLoader(LoadConfig(**{"device": "cpu", **options}))
-
-
-class _Planner(MemoryPlanner):
-    """Stands for a `MemoryPlanner` that chooses a mode, or what another one needs."""
-
-    def __init__(self, mode: str, weights: int, tile_px: int | None, batch: bool) -> None:
-        self.mode, self.weights, self.tile_px, self.batch = mode, weights, tile_px, batch
-
-    def choose(self, _budget, device, mode, host) -> MemoryPlan:
-        offload = OffloadConfig(
-            mode=OFFLOAD_MODES[mode or self.mode], device=device, decode_tile_px=self.tile_px, batch_passes=self.batch
-        )
-        phase = PhaseMemory(phase=Phase.SAMPLE, resident={"transformer": self.weights}, activations=0)
-        return MemoryPlan(offload=offload, phases=(phase,), host_bytes=0)
-
-
-def test_plan_for_several_tasks_fits_each_of_them():
-    planners = [
-        _Planner("resident", 5, 256, True),
-        _Planner("turns", 9, None, True),
-        _Planner("resident", 7, 512, False),
-    ]
-    plan = fit_all(planners, 24, torch.device("cuda"), None)
-    assert plan.offload.mode.name == "turns"
-    assert (plan.offload.decode_tile_px, plan.offload.encode_tile_px, plan.offload.batch_passes) == (256, None, False)
-    assert plan.peak.weights == 9

@@ -168,145 +168,17 @@ class MemoryPlan:
         return max(self.phases, key=lambda phase: phase.required)
 
 
-class MemoryPlanner:
-    """Predicts the memory of one clip of one model; every phase is counted once."""
+class ActivationCounter:
+    """Predicts the activations of one clip of one model; every phase is counted once with each of its options."""
 
-    def __init__(self, parts: MetaModel, work: Workload) -> None:
-        self.components, self.workload = parts, work
+    def __init__(self, components: MetaModel, workload: Workload) -> None:
+        self.components, self.workload = components, workload
         self._counts: dict[tuple[Any, ...], int] = {}
 
-    def choose(
-        self, budget: int, device: torch.device | None = None, mode: str | None = None, host: int | None = None
-    ) -> MemoryPlan:
-        """Returns the fastest plan, of one mode where it is named, whose phases all fit into `budget` bytes.
-
-        host: bytes of the computer's memory for weights that are not on the device; None is any number. Raises
-        ConfigError with what would fit, where nothing does.
-        """
-        candidates = [offload_mode(mode)] if mode else [row for row in OFFLOAD_MODES.values() if row.is_automatic]
-        plan = None
-        for candidate in candidates:
-            plan = self._fitted(candidate, budget, device)
-            if plan is not None and (host is None or plan.host_bytes <= host):
-                return plan
-        if mode:
-            instead = self.choose(budget, device, host=host).offload.mode.name
-            missing = self._missing(candidates[-1], budget) if plan is None else _cannot_wait(plan, host)
-            raise ConfigError(f"{missing}; mode {instead} would fit")
-        if plan is None:
-            raise ConfigError(self._does_not_fit(candidates[-1], budget))
-        everything = max(phase.required for phase in self._smallest(OFFLOAD_MODES["resident"]))
-        raise ConfigError(
-            f"{_cannot_wait(plan, host)}; close other programs, or use a GPU with {everything / GIB:.1f} GB, where "
-            "everything stays"
-        )
-
-    def resident(self) -> MemoryPlan:
-        """Returns the plan of a device whose memory is not limited: all weights, whole frames, pass by pass."""
-        return self._plan(OffloadConfig())
-
-    def _fitted(self, mode: OffloadMode, budget: int, device: torch.device | None) -> MemoryPlan | None:
-        """Returns a plan with the fastest options of each phase that fit; None where a phase fits with none."""
-        if self._weights_exceed(mode, budget):
-            return None
-        placement = OffloadConfig(mode=mode, device=device)
-        for phase in self.workload.phases:
-            ways = (replace(placement, **way) for way in PHASE_OPTIONS[phase])
-            fitting = next((way for way in ways if self._phase(way, phase).required <= budget), None)
-            if fitting is None:
-                return None
-            placement = fitting
-        return self._plan(placement)
-
-    def _weights_exceed(self, mode: OffloadMode, budget: int) -> bool:
-        """Whether weights alone are too large, so that no activations need be counted."""
-        bare = (PhaseMemory(phase=p, resident=self._resident(mode, p), activations=0) for p in self.workload.phases)
-        return any(phase.required > budget for phase in bare)
-
-    def _plan(self, placement: OffloadConfig) -> MemoryPlan:
-        waits = placement.mode.strategy is not OffloadStrategy.NONE
-        return MemoryPlan(
-            offload=placement,
-            phases=tuple(self._phase(placement, phase) for phase in self.workload.phases),
-            host_bytes=sum(self._stored(placement.mode).values()) if waits else 0,
-        )
-
-    def _missing(self, mode: OffloadMode, budget: int) -> str:
-        work, worst = self.workload, max(self._smallest(mode), key=lambda phase: phase.required)
-        return (
-            f"{work.width}x{work.height} px and {work.timing.num_frames} frames need {worst.required / GIB:.1f} GB to "
-            f"{worst.phase} in mode {mode.name}, there are {budget / GIB:.1f}"
-        )
-
-    def _does_not_fit(self, mode: OffloadMode, budget: int) -> str:
-        """Returns a sentence on how much is missing, and the largest smaller size that would fit."""
-        work, missing = self.workload, self._missing(mode, budget)
-        cell = self.components.pixels_of_token
-        for share in (0.75, 0.5, 0.25):
-            height, width = (max(int(side * share) // cell, 1) * cell for side in (work.height, work.width))
-            smaller = MemoryPlanner(self.components, replace(work, height=height, width=width))
-            if not self._weights_exceed(mode, budget) and all(
-                phase.required <= budget for phase in smaller._smallest(mode)
-            ):
-                return f"{missing}; {width}x{height} would fit, or a device with more memory"
-        return f"{missing}; no smaller picture fits either, so use a device with more memory"
-
-    def _smallest(self, mode: OffloadMode) -> list[PhaseMemory]:
-        """Returns each phase with the options that take least."""
-        return [
-            self._phase(OffloadConfig(mode=mode, **PHASE_OPTIONS[phase][-1]), phase) for phase in self.workload.phases
-        ]
-
-    def _phase(self, placement: OffloadConfig, phase: Phase) -> PhaseMemory:
-        resident = self._resident(placement.mode, phase)
-        return PhaseMemory(phase=phase, resident=resident, activations=self._activations(placement, phase))
-
-    # Weights.
-
-    @cached_property
-    def _bytes(self) -> dict[str, int]:
-        return {name: _size(part) for name, part in self.components.networks.items()}
-
-    def _stored(self, mode: OffloadMode) -> dict[str, int]:
-        """Bytes of every part as it waits."""
-        return {**self._bytes, "transformer": self._transformer_bytes(mode.weights)}
-
-    def _transformer_bytes(self, weights: WeightStorage) -> int:
-        return self._bytes["transformer"] - sum(_saved(block, weights) for block in self.components.transformer.blocks)
-
-    def _resident(self, mode: OffloadMode, phase: Phase) -> dict[str, int]:
-        """Weights on the device by part."""
-        stored = self._stored(mode)
-        working = {name: size for name, size in stored.items() if phase in WORKS_IN[name]}
-        match mode.strategy:
-            case OffloadStrategy.NONE:
-                return stored
-            case OffloadStrategy.MODEL_OFFLOAD:
-                return working
-            case OffloadStrategy.GROUP_OFFLOAD:
-                return {**working, **self._streamed(mode, phase)}
-
-    def _streamed(self, mode: OffloadMode, phase: Phase) -> dict[str, int]:
-        """Of the parts whose blocks come and go."""
-        transformer, encoder = self.components.transformer, self.components.text_encoder.encoder
-        stems = _size(transformer.video_stem) + _size(transformer.audio_stem)
-        if phase is Phase.ENCODE_TEXT:
-            blocks = sorted((_size(block) for block in encoder.block), reverse=True)
-            rest = self._bytes["text_encoder"] - sum(blocks)
-            return {"transformer": stems, "text_encoder": rest + sum(blocks[:STREAMED_BLOCKS])}
-        if phase is not Phase.SAMPLE:
-            return {"transformer": stems}
-        blocks = sorted((_size(block) - _saved(block, mode.weights) for block in transformer.blocks), reverse=True)
-        # A matrix that is stored in a byte a weight is also held in working precision while it is used.
-        opened = 0
-        if mode.weights is not WeightStorage.AS_LOADED:
-            opened = max(layer.weight.nbytes for layer in transformer.blocks.modules() if isinstance(layer, nn.Linear))
-        return {"transformer": stems + sum(blocks[:STREAMED_BLOCKS]) + opened}
-
-    # Activations.
-
-    def _activations(self, placement: OffloadConfig, phase: Phase) -> int:
-        """Peak bytes of a phase."""
+    def peak(self, placement: OffloadConfig, phase: Phase) -> int:
+        """Returns the peak bytes of a phase, 0 for one that the task does not have."""
+        if phase not in self.workload.phases:
+            return 0
         run, *way = {
             Phase.ENCODE_TEXT: (self._encode_text,),
             Phase.ENCODE_FRAMES: (self._encode_picture, placement.encode_tile_px),
@@ -429,6 +301,146 @@ class MemoryPlanner:
             speech=torch.empty(1, self.workload.symbols, dtype=torch.long, device="meta"),
             speech_length=torch.tensor([self.workload.symbols]),
         )
+
+
+class MemoryPlanner:
+    """Predicts the memory of clips of one model, and chooses the options with which each of them fits by itself."""
+
+    def __init__(self, components: MetaModel, *workloads: Workload) -> None:
+        self.components, self.workloads = components, workloads
+        self._counters = [ActivationCounter(components, workload) for workload in workloads]
+
+    @cached_property
+    def phases(self) -> list[Phase]:
+        """Phases that any of the clips has, in order."""
+        return [phase for phase in Phase if any(phase in workload.phases for workload in self.workloads)]
+
+    def choose(
+        self, budget: int, device: torch.device | None = None, mode: str | None = None, host: int | None = None
+    ) -> MemoryPlan:
+        """Returns the fastest plan, of one mode where it is named, whose phases all fit into `budget` bytes.
+
+        host: bytes of the computer's memory for weights that are not on the device; None is any number. Raises
+        ConfigError with what would fit, where nothing does.
+        """
+        candidates = [offload_mode(mode)] if mode else [row for row in OFFLOAD_MODES.values() if row.is_automatic]
+        plan = None
+        for candidate in candidates:
+            plan = self._fitted(candidate, budget, device)
+            if plan is not None and (host is None or plan.host_bytes <= host):
+                return plan
+        if mode:
+            instead = self.choose(budget, device, host=host).offload.mode.name
+            missing = self._missing(candidates[-1], budget) if plan is None else _cannot_wait(plan, host)
+            raise ConfigError(f"{missing}; mode {instead} would fit")
+        if plan is None:
+            raise ConfigError(self._does_not_fit(candidates[-1], budget))
+        everything = max(phase.required for phase in self._smallest(OFFLOAD_MODES["resident"]))
+        raise ConfigError(
+            f"{_cannot_wait(plan, host)}; close other programs, or use a GPU with {everything / GIB:.1f} GB, where "
+            "everything stays"
+        )
+
+    def resident(self) -> MemoryPlan:
+        """Returns the plan of a device whose memory is not limited: all weights, whole frames, pass by pass."""
+        return self._plan(OffloadConfig())
+
+    def _fitted(self, mode: OffloadMode, budget: int, device: torch.device | None) -> MemoryPlan | None:
+        """Returns a plan with the fastest options of each phase that fit; None where a phase fits with none."""
+        if self._weights_exceed(mode, budget):
+            return None
+        placement = OffloadConfig(mode=mode, device=device)
+        for phase in self.phases:
+            ways = (replace(placement, **way) for way in PHASE_OPTIONS[phase])
+            fitting = next((way for way in ways if self._phase(way, phase).required <= budget), None)
+            if fitting is None:
+                return None
+            placement = fitting
+        return self._plan(placement)
+
+    def _weights_exceed(self, mode: OffloadMode, budget: int) -> bool:
+        """Whether weights alone are too large, so that no activations need be counted."""
+        bare = (PhaseMemory(phase=p, resident=self._resident(mode, p), activations=0) for p in self.phases)
+        return any(phase.required > budget for phase in bare)
+
+    def _plan(self, placement: OffloadConfig) -> MemoryPlan:
+        waits = placement.mode.strategy is not OffloadStrategy.NONE
+        return MemoryPlan(
+            offload=placement,
+            phases=tuple(self._phase(placement, phase) for phase in self.phases),
+            host_bytes=sum(self._stored(placement.mode).values()) if waits else 0,
+        )
+
+    def _missing(self, mode: OffloadMode, budget: int) -> str:
+        worst = max(self._smallest(mode), key=lambda phase: phase.required)
+        work = max(self.workloads, key=lambda each: each.width * each.height * each.timing.num_frames)
+        return (
+            f"{work.width}x{work.height} px and {work.timing.num_frames} frames need {worst.required / GIB:.1f} GB to "
+            f"{worst.phase} in mode {mode.name}, there are {budget / GIB:.1f}"
+        )
+
+    def _does_not_fit(self, mode: OffloadMode, budget: int) -> str:
+        """Returns a sentence on how much is missing, and the largest smaller size that would fit."""
+        missing, cell, work = self._missing(mode, budget), self.components.pixels_of_token, self.workloads[0]
+        for share in (0.75, 0.5, 0.25):
+            height, width = (max(int(side * share) // cell, 1) * cell for side in (work.height, work.width))
+            smaller = MemoryPlanner(
+                self.components, *(replace(each, height=height, width=width) for each in self.workloads)
+            )
+            if not self._weights_exceed(mode, budget) and all(
+                phase.required <= budget for phase in smaller._smallest(mode)
+            ):
+                return f"{missing}; {width}x{height} would fit, or a device with more memory"
+        return f"{missing}; no smaller picture fits either, so use a device with more memory"
+
+    def _smallest(self, mode: OffloadMode) -> list[PhaseMemory]:
+        """Returns each phase with the options that take least."""
+        return [self._phase(OffloadConfig(mode=mode, **PHASE_OPTIONS[phase][-1]), phase) for phase in self.phases]
+
+    def _phase(self, placement: OffloadConfig, phase: Phase) -> PhaseMemory:
+        resident = self._resident(placement.mode, phase)
+        activations = max(counter.peak(placement, phase) for counter in self._counters)
+        return PhaseMemory(phase=phase, resident=resident, activations=activations)
+
+    @cached_property
+    def _bytes(self) -> dict[str, int]:
+        return {name: _size(part) for name, part in self.components.networks.items()}
+
+    def _stored(self, mode: OffloadMode) -> dict[str, int]:
+        """Bytes of every part as it waits."""
+        return {**self._bytes, "transformer": self._transformer_bytes(mode.weights)}
+
+    def _transformer_bytes(self, weights: WeightStorage) -> int:
+        return self._bytes["transformer"] - sum(_saved(block, weights) for block in self.components.transformer.blocks)
+
+    def _resident(self, mode: OffloadMode, phase: Phase) -> dict[str, int]:
+        """Weights on the device by part."""
+        stored = self._stored(mode)
+        working = {name: size for name, size in stored.items() if phase in WORKS_IN[name]}
+        match mode.strategy:
+            case OffloadStrategy.NONE:
+                return stored
+            case OffloadStrategy.MODEL_OFFLOAD:
+                return working
+            case OffloadStrategy.GROUP_OFFLOAD:
+                return {**working, **self._streamed(mode, phase)}
+
+    def _streamed(self, mode: OffloadMode, phase: Phase) -> dict[str, int]:
+        """Of the parts whose blocks come and go."""
+        transformer, encoder = self.components.transformer, self.components.text_encoder.encoder
+        stems = _size(transformer.video_stem) + _size(transformer.audio_stem)
+        if phase is Phase.ENCODE_TEXT:
+            blocks = sorted((_size(block) for block in encoder.block), reverse=True)
+            rest = self._bytes["text_encoder"] - sum(blocks)
+            return {"transformer": stems, "text_encoder": rest + sum(blocks[:STREAMED_BLOCKS])}
+        if phase is not Phase.SAMPLE:
+            return {"transformer": stems}
+        blocks = sorted((_size(block) - _saved(block, mode.weights) for block in transformer.blocks), reverse=True)
+        # A matrix that is stored in a byte a weight is also held in working precision while it is used.
+        opened = 0
+        if mode.weights is not WeightStorage.AS_LOADED:
+            opened = max(layer.weight.nbytes for layer in transformer.blocks.modules() if isinstance(layer, nn.Linear))
+        return {"transformer": stems + sum(blocks[:STREAMED_BLOCKS]) + opened}
 
 
 _KEPT_FINE = ("norm", "face_mask", "v2a.to_k", "v2a.to_v")

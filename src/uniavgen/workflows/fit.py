@@ -1,16 +1,14 @@
 """Fitting a clip into the memory of a GPU and of the computer: budgets, and the offloading that stays within them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import torch
 
 from uniavgen.errors import ConfigError
-from uniavgen.inference.memory import GIB, RESERVE, MemoryPlan, MemoryPlanner
-from uniavgen.inference.offload import OFFLOAD_MODES
+from uniavgen.inference.memory import GIB, RESERVE
 
 
 def free_host_bytes() -> int:
@@ -46,30 +44,6 @@ def check_host_memory(model: str, folder: Path) -> None:
         )
 
 
-def fit_all(planners: Sequence[MemoryPlanner], budget: int, device: torch.device, mode: str | None) -> MemoryPlan:
-    """Returns a plan in which the clips of every planner fit into `budget` bytes of a GPU, each for itself.
-
-    mode: name of an offload mode, None for the first one that fits. Raises ConfigError where a clip does not fit on the
-    GPU, or the weights not into the computer's memory.
-    """
-    host = free_host_bytes()
-    plans = [planner.choose(budget, device, mode, host=host) for planner in planners]
-    # Modes stand in the order in which they are tried, so the last one of those chosen fits all.
-    smallest = max((plan.offload.mode.name for plan in plans), key=list(OFFLOAD_MODES).index)
-    if any(plan.offload.mode.name != smallest for plan in plans):
-        plans = [planner.choose(budget, device, smallest, host=host) for planner in planners]
-    offloads = [plan.offload for plan in plans]
-    largest = max(plans, key=lambda plan: plan.peak.required)
-    offload = replace(
-        largest.offload,
-        batch_passes=all(offload.batch_passes for offload in offloads),
-        text_kv_fits=all(offload.text_kv_fits for offload in offloads),
-        encode_tile_px=_smallest_tile([offload.encode_tile_px for offload in offloads]),
-        decode_tile_px=_smallest_tile([offload.decode_tile_px for offload in offloads]),
-    )
-    return replace(largest, offload=offload)
-
-
 @contextmanager
 def out_of_memory_as_error() -> Iterator[None]:
     """Raises ConfigError where a GPU runs out of memory although the plan fitted."""
@@ -79,8 +53,3 @@ def out_of_memory_as_error() -> Iterator[None]:
         raise ConfigError(
             "the GPU ran out of memory; allow less with --vram, so that more is moved away, or use --mode streamed-fp8"
         ) from error
-
-
-def _smallest_tile(sides_px: Sequence[int | None]) -> int | None:
-    """Returns the smallest side of a tile; None, the whole picture, is the largest of all."""
-    return min((side for side in sides_px if side is not None), default=None)

@@ -25,7 +25,7 @@ from uniavgen.inference.speed import SpeedConfig
 from uniavgen.models.kernels import check_attention, parse_attention
 from uniavgen.tasks.table import Task
 from uniavgen.timebase import NUM_FRAMES
-from uniavgen.workflows.fit import check_host_memory, fit_all, gpu_budget, limit_gpu_memory
+from uniavgen.workflows.fit import check_host_memory, free_host_bytes, gpu_budget, limit_gpu_memory
 from uniavgen.workflows.load_config import NANO, LoadConfig
 from uniavgen.workflows.model_files import download_model, find_model
 
@@ -129,8 +129,8 @@ class ModelLoader:
             return self._load(OffloadConfig(device=self.device))
         meta = saved_meta_model(self.folder)
         budget = gpu_budget(self.device, self.config.vram)
-        planners = [MemoryPlanner(meta, workload) for workload in workloads(meta)]
-        plan = fit_all(planners, budget, self.device, self.config.mode)
+        planner = MemoryPlanner(meta, *workloads(meta))
+        plan = planner.choose(budget, self.device, self.config.mode, host=free_host_bytes())
         self.speed.check(plan.offload.mode)
         if self.config.vram is not None:
             limit_gpu_memory(budget, self.device)
