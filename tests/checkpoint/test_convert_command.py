@@ -58,7 +58,7 @@ def converted(released) -> Path:
     return convert(released, released.parent / "model", "--vocab", str(released.parent / "vocab.txt"))
 
 
-def test_every_value_is_the_sources(released, converted) -> None:
+def test_converted_values_are_those_of_the_source(released, converted) -> None:
     pipeline = UniAVGenPipeline.from_pretrained(converted)
     source = joint(DEEP)
     keymap = release_map(DEEP.interaction.layer_list(DEEP.num_layers))
@@ -81,14 +81,14 @@ def test_every_value_is_the_sources(released, converted) -> None:
     assert pipeline.speech_tokenizer.encode("a !") == [66, 1, 2]
 
 
-def test_sampling_is_the_releases(converted) -> None:
+def test_converted_sampling_settings_are_those_of_the_release(converted) -> None:
     sampling = UniAVGenPipeline.load_config(converted)["sampling_config"]
     assert (sampling["guidance"], sampling["source"]) == (None, "release")
     assert (sampling["steps"], sampling["shift"], sampling["solver"]) == (50, 5.0, "euler")
     assert (sampling["video_guidance"], sampling["audio_guidance"]) == (3.0, 2.0)
 
 
-def test_a_clip_is_made_from_what_was_converted(converted, tmp_path, capsys) -> None:
+def test_converted_model_generates_a_clip(converted, tmp_path, capsys) -> None:
     # At the published 736 px even these widths take minutes on a slow core.
     index = converted / "model_index.json"
     saved = index.read_text()
@@ -281,7 +281,7 @@ def test_a_small_wan_model_begins_the_audio_branch(tmp_path) -> None:
         load_initial_weights(other, out)
 
 
-def test_codecs_of_a_converted_model_serve_preparing_and_watching(converted) -> None:
+def test_codecs_of_a_converted_model_load(converted) -> None:
     parts = load_codecs(converted)
     assert isinstance(parts.vocoder, Qwen2_5OmniToken2WavBigVGANModel)
     assert parts.caption_encoder.width == DEEP.video.caption_width
@@ -327,7 +327,7 @@ def test_vocabulary_may_begin_with_a_byte_order_mark(released, tmp_path) -> None
         assert SpeechSymbols.from_vocabulary(tmp_path / "vocab.txt").symbols() == SYMBOLS
 
 
-def test_adapter_as_a_source_or_a_model_is_told(released, tmp_path, capsys) -> None:
+def test_adapter_as_a_source_or_a_model_is_an_error(released, tmp_path, capsys) -> None:
     file = tmp_path / "adapter" / "pytorch_lora_weights.safetensors"
     file.parent.mkdir()
     save_file({"transformer.blocks.0.attn1.to_q.lora_A.weight": torch.ones(2, 2)}, file)

@@ -221,17 +221,17 @@ def write_codecs_of(folder: Path, caption_width: int) -> None:
     write_codecs(folder, caption_width)
 
 
-def told(capsys, argv: list[str]) -> str:
-    """The one sentence that a command line is refused with."""
+def error_line(capsys, argv: list[str]) -> str:
+    """Returns the one sentence that a command line is refused with."""
     code = main(argv)
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("uniavgen: ")]
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("uniavgen: ")]
     assert code == 2
-    assert len(said) == 1
-    return said[0]
+    assert len(lines) == 1
+    return lines[0]
 
 
 @pytest.mark.parametrize("damage", TABLE)
-def test_damage_is_told_and_nothing_is_written(capsys, tmp_path, monkeypatch, release, damage) -> None:
+def test_damaged_source_is_an_error_and_nothing_is_written(capsys, tmp_path, monkeypatch, release, damage) -> None:
     monkeypatch.chdir(tmp_path)
     source = tmp_path / "release" / "source"
     shutil.copytree(release.parent, source.parent)
@@ -239,8 +239,8 @@ def test_damage_is_told_and_nothing_is_written(capsys, tmp_path, monkeypatch, re
     change(source)
     before = sorted(tmp_path.rglob("*"))
     argv = ["convert", "release/source", "--vocab", "release/vocab.txt", "--out", "out/model"]
-    said = told(capsys, argv)
-    assert re.search(words, said), said
+    line = error_line(capsys, argv)
+    assert re.search(words, line), line
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -275,11 +275,11 @@ ELSEWHERE = {
 
 
 @pytest.mark.parametrize("case", ELSEWHERE)
-def test_what_cannot_be_asked_for_is_told(capsys, tmp_path, monkeypatch, release, case) -> None:
+def test_impossible_options_are_an_error(capsys, tmp_path, monkeypatch, release, case) -> None:
     monkeypatch.chdir(tmp_path)
-    line, words = ELSEWHERE[case]
+    command, words = ELSEWHERE[case]
     vocab = str(release.parent / "vocab.txt")
-    argv = [word.replace("SOURCE", str(release)).replace("VOCAB", vocab) for word in line.split()]
-    said = told(capsys, ["convert", *argv])
-    assert re.search(words, said), said
+    argv = [word.replace("SOURCE", str(release)).replace("VOCAB", vocab) for word in command.split()]
+    line = error_line(capsys, ["convert", *argv])
+    assert re.search(words, line), line
     assert list(tmp_path.iterdir()) == []

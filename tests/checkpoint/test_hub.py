@@ -58,7 +58,7 @@ def argv(release: Path, *more: str) -> list[str]:
 
 
 @pytest.mark.parametrize("more", [("--offline",), ("--offline", "--revision", COMMIT), ()])
-def test_what_the_cache_holds_is_converted_without_a_network(cache, tmp_path, release, more) -> None:
+def test_cached_repository_is_converted_without_a_network(cache, tmp_path, release, more) -> None:
     lay_out(cache, release)
     assert main([*argv(release, *more), "--out", str(tmp_path / "model")]) == 0
     source = json.loads((tmp_path / "model" / "manifest.json").read_text())["source"]
@@ -76,7 +76,7 @@ def test_what_the_cache_holds_is_converted_without_a_network(cache, tmp_path, re
         (("--offline", "--revision", "other"), "not complete in the hub's cache"),
     ],
 )
-def test_what_cannot_be_had_is_told(cache, tmp_path, release, capsys, more, words) -> None:
+def test_unavailable_repository_is_an_error(cache, tmp_path, release, capsys, more, words) -> None:
     code = main([*argv(release, *more), "--out", str(tmp_path / "model")])
     said = capsys.readouterr().err.splitlines()
     assert code == 2
@@ -194,7 +194,7 @@ except CheckpointError as error:
     )
 
 
-def test_a_download_is_whole_although_every_line_breaks_once(served, release, tmp_path) -> None:
+def test_download_is_complete_although_every_connection_breaks_once(served, release, tmp_path) -> None:
     (release / "assets.bin").write_bytes(b"not needed")
     try:
         got = Path(fetched(served, tmp_path).stdout.strip())
@@ -208,6 +208,6 @@ def test_a_download_is_whole_although_every_line_breaks_once(served, release, tm
     assert all(served.fetched.count(name) == 2 for name in served.broken)
 
 
-def test_a_repository_that_is_not_there_is_told(served, tmp_path) -> None:
+def test_missing_repository_is_an_error(served, tmp_path) -> None:
     told = fetched(served, tmp_path, "someone/else").stdout
     assert told.startswith("there is no someone/else on the hub, or it is private; check the name")

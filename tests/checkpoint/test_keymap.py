@@ -118,7 +118,7 @@ def test_a_name_must_match_one_row() -> None:
         keymap.to_target("a.c")
 
 
-def test_all_damage_is_listed() -> None:
+def test_error_lists_unknown_missing_and_misshapen_names() -> None:
     keymap = KeyMap("a toy", (KeyRule("theirs.{i}", "ours.{i}"),))
     with pytest.raises(CheckpointError) as error:
         keymap.match(

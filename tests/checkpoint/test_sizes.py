@@ -110,6 +110,6 @@ def test_sizes_that_cannot_be_are_refused(change, described, words) -> None:
         )
 
 
-def test_other_weights_are_told_from_a_joint_model() -> None:
+def test_weights_of_something_else_are_an_error() -> None:
     with pytest.raises(CheckpointError, match="other weights than expected"):
         release_settings({"encoder.conv1.weight": (4, 12, 3, 3, 3)})
