@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 import wave
@@ -127,6 +129,25 @@ def test_ctrl_c_saves_and_resume_goes_on(features, model, tmp_path, capsys):
     assert checkpoints(tmp_path / "checkpoints")[-1].name == f"step-{stopped + 2:08d}"
 
 
+def test_training_is_refused_while_another_process_writes_the_same_folder(features, model, tmp_path, capsys):
+    hold = "import sys; from pathlib import Path; from uniavgen.artifacts import exclusive_output\n"
+    hold += "with exclusive_output(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    other = subprocess.Popen(
+        [sys.executable, "-c", hold, str(tmp_path / "out")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with other:
+        assert other.stdout.readline() == "held\n"
+        assert main(command(features, model, tmp_path / "out")) == 2
+        assert "another process is writing" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_curves_that_cannot_be_written_are_one_sentence(features, model, tmp_path, capsys):
+    (tmp_path / "curves").write_text("")
+    assert main(command(features, model, tmp_path, "-s", "train.steps=1")) == 2
+    assert "could not be written" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_printed_settings_are_settings(capsys):
     assert main(["train", "-c", "nano/stage2", "-s", "train.steps=7", "--print-config"]) == 0
     printed = yaml.safe_load(capsys.readouterr().out)
@@ -146,7 +167,7 @@ def test_printed_settings_are_settings(capsys):
         (["--watch", "nowhere"], "both"),
         (["--device", "tpu"], "device"),
         (["-s", "model=base/model"], "the model has 2545 speech symbols, printable ASCII has 95; give"),
-        (["--vocab", "nowhere.txt"], "no speech symbols in nowhere.txt"),
+        (["--vocab", "nowhere.txt"], "nowhere.txt cannot be read"),
     ],
 )
 def test_bad_settings_are_one_sentence(features, model, tmp_path, capsys, change, sentence):

@@ -5,8 +5,8 @@ leaves the tensors alone in between.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +16,10 @@ import torch
 from jaxtyping import Float32, UInt8
 from torch import nn
 
-from uniavgen.artifacts import atomic_folder
+from uniavgen.artifacts import atomic_folder, os_error_text
 from uniavgen.checkpoint.lora import has_adapter, save_adapter
 from uniavgen.distributed import SINGLE_PROCESS, ParallelContext
-from uniavgen.errors import ConfigError, TrainingError
+from uniavgen.errors import ConfigError, OutputError, TrainingError
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.timebase import Timebase
 from uniavgen.training.loop import StepRecord
@@ -105,13 +105,13 @@ class CurveCallback:
     def __call__(self, record: StepRecord, _state: TrainState) -> None:
         if not self.context.is_main or (record.step % self.every and record.step != 1):
             return
-        for name in record.losses:
-            self.writer.add_scalar(f"loss/{name}", record.values[name], record.step)
-            if record.task:
-                self.writer.add_scalar(f"loss_{record.task}/{name}", record.values[name], record.step)
-        scalars = {"lr": record.lr, "grad_norm": record.values["grad_norm"], "seconds": record.seconds}
-        for name, value in scalars.items():
-            self.writer.add_scalar(f"run/{name}", value, record.step)
+        scalars = {f"loss/{name}": record.values[name] for name in record.losses}
+        if record.task:
+            scalars |= {f"loss_{record.task}/{name}": record.values[name] for name in record.losses}
+        scalars |= {"run/lr": record.lr, "run/grad_norm": record.values["grad_norm"], "run/seconds": record.seconds}
+        with writing_curves(self.writer.log_dir):
+            for name, value in scalars.items():
+                self.writer.add_scalar(name, value, record.step)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,19 +147,36 @@ class SampleCallback:
             row = np.concatenate(list(shown), axis=1)
             mel = clip.mel.T[::-1]
             scaled = (mel - mel.min()) / max(float(mel.max() - mel.min()), 1e-6)
-            self.writer.add_image(f"{clip.name}/frames", row, record.step, dataformats="HWC")
-            self.writer.add_image(f"{clip.name}/mel", scaled[None], record.step)
             rate_hz = Timebase.sample_rate_hz
-            self.writer.add_audio(f"{clip.name}/sound", clip.waveform[None], record.step, sample_rate=rate_hz)
+            with writing_curves(self.writer.log_dir):
+                self.writer.add_image(f"{clip.name}/frames", row, record.step, dataformats="HWC")
+                self.writer.add_image(f"{clip.name}/mel", scaled[None], record.step)
+                self.writer.add_audio(f"{clip.name}/sound", clip.waveform[None], record.step, sample_rate=rate_hz)
 
 
 def open_tensorboard(folder: Path) -> "SummaryWriter":
-    """Returns a writer of TensorBoard files; raises ConfigError where TensorBoard is not installed."""
+    """Returns a writer of TensorBoard files.
+
+    Raises ConfigError where TensorBoard is not installed, OutputError where the folder cannot be written.
+    """
     try:
         from torch.utils.tensorboard.writer import SummaryWriter
     except ImportError as error:
         raise ConfigError("TensorBoard is not installed; pip install 'uniavgen[train]'") from error
-    return SummaryWriter(str(folder))
+    with writing_curves(folder):
+        return SummaryWriter(str(folder))
+
+
+@contextmanager
+def writing_curves(folder: Path | str) -> Iterator[None]:
+    """Raises OutputError where TensorBoard cannot write to `folder`, which it may notice at a later call only."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"the curves in {folder} could not be written: {os_error_text(error)}; free some space or choose another "
+            "--out"
+        ) from error
 
 
 def save_weights(state: TrainState, folder: Path) -> None:

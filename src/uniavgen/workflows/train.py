@@ -23,6 +23,7 @@ from uniavgen.training.callbacks import (
     SampledClip,
     open_tensorboard,
     save_weights,
+    writing_curves,
 )
 from uniavgen.training.config import TrainConfig
 from uniavgen.training.initial_weights import load_initial_weights
@@ -105,7 +106,8 @@ def train_stage(
     if sample is not None and settings.sample_every:
         standard.insert(1, SampleCallback(writer=writer, sample=sample, every=settings.sample_every))
     run.train((*callbacks, *standard), stopped)
-    writer.close()
+    with writing_curves(out / "curves"):
+        writer.close()
     if run.state.step < settings.steps:
         run.checkpoint_callback.save(run.state)
         return False

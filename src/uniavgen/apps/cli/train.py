@@ -72,6 +72,7 @@ def train(
         with training_progress(chosen.train.steps, run.state.step) as progress, _Interrupt() as interrupt:
             finished = train_stage(run, out, callbacks=(progress,), sample=sample, stopped=interrupt.requested)
     if not finished:
+        typer.echo(f"stopped after step {run.state.step}, which is saved in {out / 'checkpoints'}; --resume goes on")
         raise typer.Exit(_INTERRUPTED)
     typer.echo(f"{run.state.step} steps are done; weights in {out / 'transformer'}")
 
