@@ -40,11 +40,11 @@ def run_forked(
     folder: Path,
     limit_s: float = LIMIT_S,
     memory: int = MEMORY_BYTES,
-    act: Callable[[int], None] | None = None,
+    kill_after_s: float | None = None,
 ) -> Outcome:
     """Calls `work` in a child process whose current folder is `folder` and whose exit code is the result.
 
-    `act` is called with the child's process id, which is that of its group too.
+    With `kill_after_s` it and its group are killed after so long, as by `kill -9`.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -55,9 +55,7 @@ def run_forked(
         os.close(reader)
         _become(work, folder, writer, memory)
     os.close(writer)
-    if act is not None:
-        act(child)
-    output, ran_out = _read(reader, child, started + limit_s)
+    output, ran_out = _read(reader, child, started + limit_s, None if kill_after_s is None else started + kill_after_s)
     _, status, usage = os.wait4(child, 0)
     code = None if ran_out else os.waitstatus_to_exitcode(status)
     return Outcome(code, output.decode(errors="replace"), time.monotonic() - started, usage.ru_maxrss * 1024)
@@ -92,7 +90,7 @@ def _become(work: Callable[[], int], folder: Path, writer: int, memory: int) -> 
         os._exit(code)
 
 
-def _read(reader: int, child: int, deadline: float) -> tuple[bytes, bool]:
+def _read(reader: int, child: int, deadline: float, kill_at: float | None) -> tuple[bytes, bool]:
     """Returns all that the child writes and whether it took too long; then its group is killed.
 
     Before that it is asked for its stack, which is then the end of what it writes.
@@ -101,14 +99,25 @@ def _read(reader: int, child: int, deadline: float) -> tuple[bytes, bool]:
     with selectors.DefaultSelector() as selector, os.fdopen(reader, "rb", buffering=0) as pipe:
         selector.register(pipe, selectors.EVENT_READ)
         while True:
-            if selector.select(max(deadline - time.monotonic(), 0)):
+            until = deadline if kill_at is None else min(deadline, kill_at)
+            if selector.select(max(until - time.monotonic(), 0)):
                 chunk = pipe.read(65536)
                 if not chunk:
                     return b"".join(chunks), ran_out
                 chunks.append(chunk)
-            if time.monotonic() > deadline:
-                os.kill(child, signal.SIGKILL if ran_out else signal.SIGUSR1)
+            if kill_at is not None and time.monotonic() > kill_at:
+                _kill_group(child)
+                kill_at = None
+            elif time.monotonic() > deadline:
+                _kill_group(child) if ran_out else os.kill(child, signal.SIGUSR1)
                 ran_out, deadline = True, time.monotonic() + 1
+
+
+def _kill_group(child: int) -> None:
+    # It may have ended, and have begun without a group yet.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)
+    os.kill(child, signal.SIGKILL)
 
 
 def preload(names: Sequence[str]) -> None:

@@ -5,12 +5,10 @@ python tests/robustness/kills.py --only train,convert --moments 3
 """
 
 import argparse
-import os
 import random
 import shutil
 import signal
 import tempfile
-import threading
 from pathlib import Path
 
 from good_inputs import make_good_inputs
@@ -20,22 +18,8 @@ from long_commands import NAMES, LongCommand, make_long_commands
 def kill_and_run_again(command: LongCommand, moment_s: float, work: Path) -> list[str]:
     """Kills a command after some seconds, runs it again and returns what is wrong."""
     work.mkdir(parents=True)
-
-    def kill_later(child: int) -> None:
-        def kill() -> None:
-            # The child may have ended and been waited for; its group is then gone too.
-            try:
-                os.killpg(child, signal.SIGKILL)
-            except ProcessLookupError:
-                return
-
-        timer = threading.Timer(moment_s, kill)
-        timer.daemon = True
-        timer.start()
-
-    killed = command.run(work, kill_later)
+    killed = command.run(work, moment_s)
     again = command.run(work)
-    shutil.rmtree(work / "tmp", ignore_errors=True)
     wrong = command.differences(work)
     if again.code != 0:
         wrong.insert(0, f"the second run ended with {again.code}: {again.output[-600:]}")

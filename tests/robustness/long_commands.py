@@ -3,7 +3,6 @@
 import io
 import shutil
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,9 +33,9 @@ class LongCommand:
     """Content of the files by their names below the folder."""
     seconds: float
 
-    def run(self, work: Path, act: Callable[[int], None] | None = None) -> Outcome:
+    def run(self, work: Path, kill_after_s: float | None = None) -> Outcome:
         """Runs the command in `work`; see `run_forked`."""
-        return run_forked(lambda: main(self.argv), work, act=act)
+        return run_forked(lambda: main(self.argv), work, kill_after_s=kill_after_s)
 
     def differences(self, work: Path) -> list[str]:
         """Returns what differs in `work` from an undisturbed run."""
