@@ -243,11 +243,7 @@ def test_interrupt_leaves_no_file(ctrl_c, request_to_stop, tmp_path, model, inpu
             assert letter, shown
             shown += letter
         process.send_signal(request_to_stop)
-        try:
-            _, printed = process.communicate(timeout=180)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
+        _, printed = process.communicate()
     assert process.returncode == 130
     assert "stopped on request" in printed
     assert "Traceback" not in printed

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tokenize
+import tomllib
 from collections import defaultdict
 from collections.abc import Collection
 from graphlib import CycleError, TopologicalSorter
@@ -41,6 +42,23 @@ def test_imports_point_down():
 def test_no_file_is_above_500_lines():
     long = {_name(path): lines for path in EVERYTHING if (lines := len(path.read_text().splitlines())) > 500}
     assert not long
+
+
+def test_pyproject_has_the_only_time_limit_of_a_test():
+    """A limit near what a test takes on an idle machine fails on a busy one; the suite takes at most nine minutes."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    assert settings["timeout"] >= 5 * 9 * 60
+    limits = []
+    for path in EVERYTHING:
+        if path.parts[len(ROOT.parts)] != "tests":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                names = [keyword.arg for keyword in node.keywords] + [ast.unparse(node.func)]
+                limits += [
+                    f"{_name(path)}:{node.lineno}" for name in names if name in ("timeout", "pytest.mark.timeout")
+                ]
+    assert not limits
 
 
 def test_no_folder_or_file_is_a_drawer_for_anything():

@@ -98,7 +98,6 @@ def test_browser_shows_the_worst_clip_first(report, tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
     )
     body = done.stdout.partition("<script")[0]
     assert re.findall(r'class="row" data-id="(\w+)"', body) == ["c3", "c1", "c0", "c2"]

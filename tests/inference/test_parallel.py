@@ -25,10 +25,10 @@ def together(command: list[str], count: int = 2) -> list[subprocess.CompletedPro
         )
         for rank in range(count)
     ]
-    told = [process.communicate(timeout=280) for process in started]
+    printed = [process.communicate() for process in started]
     return [
         subprocess.CompletedProcess(command, process.returncode, *streams)
-        for process, streams in zip(started, told, strict=True)
+        for process, streams in zip(started, printed, strict=True)
     ]
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-LIMIT_S = 60.0
+LIMIT_S = 120.0
 """Of one command, hundreds of times what it takes on an idle core."""
 MEMORY_BYTES = 6 * 2**30
 """Address space of one command, so that one that asks for too much ends and not the machine."""

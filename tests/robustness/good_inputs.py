@@ -182,7 +182,7 @@ def _learning() -> dict[str, Command]:
     }
     return {
         "prepare": Command((*prepare, "--data", "{shards}", "--parts", "{model}")),
-        "prepare-speech": Command((*prepare, "--data", "{speech}")),
+        "prepare-speech": Command((*prepare, "--data", "{speech}", "--num-frames", "33")),
         "prepare-again": Command((*prepare, "--data", "{shards}", "--parts", "{model}"), setup="features"),
         "train": Command((*stage, "--data", "{features}", *out)),
         "train-resume": Command((*stage, "-s", "train.steps=3", "--data", "{features}", "--resume", *out), setup="run"),
