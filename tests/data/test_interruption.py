@@ -102,7 +102,7 @@ def _sample(i: int) -> dict[str, bytes]:
 
 def run_script(script: str, *arguments: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", script, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def content(folder: Path) -> dict[str, str]:
