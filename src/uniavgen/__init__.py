@@ -7,6 +7,10 @@ The public names below are loaded when first used, so that importing the package
 from importlib import import_module
 from typing import Any
 
+from uniavgen.deferred_imports import defer_imports
+
+defer_imports()
+
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -32,10 +36,9 @@ _HOMES = {
     "GriffinLimVocoder": "uniavgen.codecs.vocoder",
     "BigVGANVocoder": "uniavgen.codecs.vocoder",
     "SpeechSymbols": "uniavgen.codecs.speech_symbols",
+    "TokenizerFile": "uniavgen.codecs.tokenizer_file",
     "ModelMixin": "diffusers",
     "SchedulerMixin": "diffusers",
-    "PreTrainedTokenizerFast": "transformers",
-    "PreTrainedTokenizerBase": "transformers",
 }
 
 __all__ = sorted(_HOMES)

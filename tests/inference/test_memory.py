@@ -14,6 +14,7 @@ from uniavgen.codecs.video_vae import to_frames, to_pixels
 from uniavgen.errors import CheckpointError, ConfigError
 from uniavgen.inference import memory
 from uniavgen.inference.clip import Phase
+from uniavgen.inference.load_components import load_components
 from uniavgen.inference.memory import GIB, ActivationCounter, MemoryPlanner, largest_workload, workload_of
 from uniavgen.inference.meta_model import WORKING_DTYPE, base_meta_model, saved_meta_model
 from uniavgen.inference.offload import OFFLOAD_MODES, OffloadConfig, WeightStorage, quantize
@@ -67,7 +68,7 @@ def taken(run, module, *given) -> int:
 @pytest.mark.parametrize(("batch_passes", "text_kv_fits"), [(False, True), (True, True), (True, False)])
 @pytest.mark.parametrize("task", REQUESTS)
 def test_predicted_activations_are_those_of_a_real_clip(folder, task, batch_passes, text_kv_fits):
-    pipeline, request = UniAVGenPipeline.from_pretrained(folder), REQUESTS[task]
+    pipeline, request = UniAVGenPipeline(**load_components(folder, {})), REQUESTS[task]
     pipeline.offload = OffloadConfig(batch_passes=batch_passes, text_kv_fits=text_kv_fits)
     prepared = pipeline.prepare(request)
     planner = MemoryPlanner(saved_meta_model(folder, None), workload_of(prepared))
@@ -117,7 +118,7 @@ def test_one_block_of_each_kind_takes_what_all_do(folder, monkeypatch, cache_tex
 
 def test_shapes_and_precisions_come_from_configs_alone(folder):
     dtypes = {"transformer": WORKING_DTYPE, "text_encoder": WORKING_DTYPE, "default": torch.float32}
-    loaded, parts = UniAVGenPipeline.from_pretrained(folder, dtype=dtypes), saved_meta_model(folder)
+    loaded, parts = UniAVGenPipeline(**load_components(folder, dtypes)), saved_meta_model(folder)
     for name, network in parts.networks.items():
         real = getattr(loaded, name)
         assert all(tensor.is_meta for tensor in network.parameters())

@@ -8,7 +8,7 @@ Letters: b batch, m caption tokens, d caption width.
 import html
 import re
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import ftfy
 import torch
@@ -18,7 +18,8 @@ from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import WordPiece
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, UMT5EncoderModel
+
+from uniavgen.codecs.tokenizer_file import CaptionTokenizer
 
 MAX_TOKENS: Final = 512
 """Longest caption of the base model; a tokenizer may say less. [release]"""
@@ -30,7 +31,8 @@ _PAD, _UNKNOWN, _END = "[PAD]", "[UNK]", "</s>"
 class CaptionEncoder:
     """A tokenizer and a umT5 encoder as the rest of the project sees them."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, model: UMT5EncoderModel) -> None:
+    def __init__(self, tokenizer: Any, model: Any) -> None:
+        """tokenizer, model: a `CaptionTokenizer` and a `UMT5Encoder`, or transformers' own, which training uses."""
         self.tokenizer = tokenizer
         self.model = model
 
@@ -46,15 +48,17 @@ class CaptionEncoder:
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> Float[Tensor, "b m d"]:
         """Features of `max_tokens` tokens each, zero after a caption's end; an empty caption has its end token only."""
-        inputs = self.tokenizer(
-            [clean_text(caption) for caption in captions],
-            padding="max_length",
-            max_length=self.max_tokens,
-            truncation=True,
-            return_tensors="pt",
-        ).to(self.model.device)
-        hidden = self.model(input_ids=inputs.input_ids, attention_mask=inputs.attention_mask).last_hidden_state
-        return hidden * rearrange(inputs.attention_mask, "b m -> b m 1").to(hidden)
+        texts = [clean_text(caption) for caption in captions]
+        if isinstance(self.tokenizer, CaptionTokenizer):
+            ids, mask = self.tokenizer.encode_padded(texts, self.max_tokens)
+        else:
+            inputs = self.tokenizer(
+                texts, padding="max_length", max_length=self.max_tokens, truncation=True, return_tensors="pt"
+            )
+            ids, mask = inputs.input_ids, inputs.attention_mask
+        mask = mask.to(self.model.device)
+        hidden = self.model(input_ids=ids.to(self.model.device), attention_mask=mask).last_hidden_state
+        return hidden * rearrange(mask, "b m -> b m 1").to(hidden)
 
 
 def clean_text(text: str) -> str:
@@ -62,11 +66,13 @@ def clean_text(text: str) -> str:
     return re.sub(r"\s+", " ", html.unescape(html.unescape(ftfy.fix_text(text)))).strip()
 
 
-def word_tokenizer(captions: Iterable[str], max_tokens: int = NANO_MAX_TOKENS) -> PreTrainedTokenizerFast:
+def word_tokenizer(captions: Iterable[str], max_tokens: int = NANO_MAX_TOKENS) -> Any:
     """A tokenizer whose tokens are the words of `captions`; other words fall apart into known pieces or characters.
 
     Case does not count. Only a character that is no printable ASCII makes its word unknown.
     """
+    from transformers import PreTrainedTokenizerFast
+
     splitter = pre_tokenizers.BertPreTokenizer()
     words = {word.lower() for text in captions for word, _ in splitter.pre_tokenize_str(clean_text(text))}
     letters = [chr(code) for code in range(0x21, 0x7F) if not chr(code).isupper()]

@@ -8,8 +8,7 @@ Letters: b batch, c channels, F H W frames.
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKLWan
-from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan, WanCausalConv3d
 from einops import rearrange
 from torch import Tensor
 

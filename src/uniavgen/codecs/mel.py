@@ -14,7 +14,6 @@ import torch
 from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
-from transformers.audio_utils import mel_filter_bank
 
 from uniavgen.codecs.stft import stft
 from uniavgen.config import Config, NonNegative, Positive, PositiveInt, Width
@@ -80,6 +79,8 @@ denormalise = NORMALISATION.denormalise
 
 @functools.lru_cache(maxsize=8)
 def _filters(config: MelConfig) -> Tensor:
+    from transformers.audio_utils import mel_filter_bank
+
     bank = mel_filter_bank(
         num_frequency_bins=config.num_fft // 2 + 1,
         num_mel_filters=config.num_mel,

@@ -7,15 +7,15 @@ which no text holds. A character outside the vocabulary becomes the first symbol
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Any, Final
 
 from tokenizers import Regex, Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.normalizers import Replace, Sequence, Strip
 from tokenizers.pre_tokenizers import Split
-from transformers import PreTrainedTokenizerFast
 
 from uniavgen.artifacts import read_text
+from uniavgen.codecs.tokenizer_file import TokenizerFile
 from uniavgen.errors import CheckpointError
 
 FILLER: Final = "<filler>"
@@ -27,17 +27,19 @@ ASCII_SYMBOLS: Final = tuple(chr(code) for code in range(0x20, 0x7F))
 _QUOTES: Final = {"[\u2018\u2019\u201a\u201b\u2032]": "'", "[\u201c\u201d\u201e\u201f\u2033]": '"'}
 
 
-class SpeechSymbols(PreTrainedTokenizerFast):
+class SpeechSymbols(TokenizerFile):
     """Tokenizer of speech text: `encode("Hi.")` gives one id a character; saved and loaded like any tokenizer.
 
     Curly quotes become straight ones and runs of white space one blank; nothing else about the text changes.
     """
 
-    vocab_files_names: ClassVar[dict[str, str]] = {"tokenizer_file": "tokenizer.json"}
-    model_input_names: ClassVar[list[str]] = ["input_ids"]
+    def __init__(self, backend: Tokenizer, settings: dict[str, Any]) -> None:
+        super().__init__(backend, settings)
+        # A text that spells out the filler's name is eight characters, not a filler: special tokens are split.
+        backend.encode_special_tokens = True
 
     @classmethod
-    def of(cls, symbols: Iterable[str] = ASCII_SYMBOLS) -> "SpeechSymbols":
+    def of(cls, symbols: Iterable[str] = ASCII_SYMBOLS) -> Any:
         """A tokenizer of these symbols, in order of their ids from 1; the default is nano's."""
         symbols = list(symbols)
         if not symbols or len(set(symbols)) < len(symbols) or "" in symbols or FILLER in symbols:
@@ -48,16 +50,18 @@ class SpeechSymbols(PreTrainedTokenizerFast):
         straight = [Replace(Regex(curly), quote) for curly, quote in _QUOTES.items()]
         model.normalizer = Sequence([*straight, Replace(Regex(r"\s+"), " "), Strip()])
         model.pre_tokenizer = Split(Regex(r"."), behavior="isolated")
-        # A text that spells out the filler's name is eight characters, not a filler: special tokens are split.
-        return cls(
-            tokenizer_object=model, pad_token=FILLER, split_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        model.add_special_tokens([FILLER])
+        return cls(model, {"pad_token": FILLER, "unk_token": FILLER, "clean_up_tokenization_spaces": False})
 
     @classmethod
     def from_vocabulary(cls, path: str | Path) -> "SpeechSymbols":
         """A tokenizer of the symbols of a file, one a line, as the release's `vocab.txt`. Raises CheckpointError."""
         text = read_text(Path(path), CheckpointError, "give a text file with one speech symbol a line")
         return cls.of(text.removesuffix("\n").split("\n"))
+
+    def encode(self, text: str) -> list[int]:
+        """Returns the id of each character."""
+        return self.backend_tokenizer.encode(text).ids
 
     def symbols(self) -> list[str]:
         """The symbols in order of their ids from 1: the lines of the vocabulary file."""

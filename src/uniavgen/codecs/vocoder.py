@@ -17,7 +17,6 @@ from diffusers.configuration_utils import register_to_config
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import PreTrainedModel, Qwen2_5OmniToken2WavBigVGANModel
 
 from uniavgen.codecs import mel
 from uniavgen.codecs.stft import inverse_stft, stft
@@ -120,6 +119,8 @@ def vocoder_class(config: Mapping[str, Any]) -> type[nn.Module]:
     """Returns the class of a saved vocoder, by its `config.json`. Raises CheckpointError for any other config."""
     # Only diffusers writes the class under this name.
     if "_class_name" not in config:
+        from transformers import Qwen2_5OmniToken2WavBigVGANModel
+
         return Qwen2_5OmniToken2WavBigVGANModel
     for cls in (NanoVocoder, GriffinLimVocoder):
         if config["_class_name"] == cls.__name__:
@@ -130,7 +131,7 @@ def vocoder_class(config: Mapping[str, Any]) -> type[nn.Module]:
 class BigVGANVocoder:
     """The release's vocoder, transformers' Token2Wav BigVGAN [release]."""
 
-    def __init__(self, model: Qwen2_5OmniToken2WavBigVGANModel) -> None:
+    def __init__(self, model: nn.Module) -> None:
         self.model = model
 
     @torch.no_grad()
@@ -142,11 +143,12 @@ class BigVGANVocoder:
         return torch.stack(clips).to(log_mel)
 
 
-def as_vocoder(component: Vocoder | PreTrainedModel) -> Vocoder:
+def as_vocoder(component: Any) -> Vocoder:
     """The vocoder that a pipeline's stored component is; CheckpointError for anything else."""
-    match component:
-        case Qwen2_5OmniToken2WavBigVGANModel():
-            return BigVGANVocoder(component)
-        case Vocoder():
-            return component
+    if isinstance(component, Vocoder):
+        return component
+    from transformers import Qwen2_5OmniToken2WavBigVGANModel
+
+    if isinstance(component, Qwen2_5OmniToken2WavBigVGANModel):
+        return BigVGANVocoder(component)
     raise CheckpointError(f"a vocoder turns log-mel into sound, got a {type(component).__name__}, which cannot")

@@ -8,7 +8,6 @@ from fractions import Fraction
 
 import numpy as np
 from jaxtyping import Float32, UInt8
-from scipy.signal import resample_poly
 
 from uniavgen.errors import ConfigError, MediaError
 from uniavgen.inference.crossfade import is_silent
@@ -70,6 +69,8 @@ def resample(
     """Returns the waveform at another rate, band-limited."""
     if rate_hz == target_hz:
         return waveform
+    from scipy.signal import resample_poly  # half a second to import, and most clips are given no waveform
+
     ratio = Fraction(target_hz, rate_hz)
     return resample_poly(waveform, ratio.numerator, ratio.denominator).astype(np.float32)
 

@@ -5,20 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLWan
+from diffusers.configuration_utils import ConfigMixin
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
-from transformers import (
-    AutoConfig,
-    Qwen2_5OmniToken2WavBigVGANModel,
-    UMT5Config,
-    UMT5EncoderModel,
-)
-from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniBigVGANConfig
 
 from uniavgen.artifacts import first_line
 from uniavgen.codecs.caption import MAX_TOKENS
 from uniavgen.codecs.frame_convolution import use_frame_convolutions
+from uniavgen.codecs.umt5 import UMT5Encoder, saved_dtype
 from uniavgen.codecs.video_vae import VideoVaeShape
 from uniavgen.codecs.vocoder import vocoder_class
 from uniavgen.config import load, parse
@@ -45,7 +40,7 @@ class MetaModel:
 
     transformer: UniAVGenTransformer
     vae: AutoencoderKLWan
-    text_encoder: UMT5EncoderModel
+    text_encoder: UMT5Encoder
     vocoder: Any
     caption_tokens: int
     resize_rule: ResizeRule
@@ -74,8 +69,8 @@ def base_meta_model(dtype: torch.dtype | None = WORKING_DTYPE) -> MetaModel:
         parts = MetaModel(
             transformer=UniAVGenTransformer.from_settings(load(TransformerConfig, ["base/model"])),
             vae=WAN_VAE.build(),
-            text_encoder=UMT5EncoderModel(UMT5Config(**UMT5_XXL, feed_forward_proj="gated-gelu")),
-            vocoder=Qwen2_5OmniToken2WavBigVGANModel(Qwen2_5OmniBigVGANConfig()),
+            text_encoder=UMT5Encoder(**UMT5_XXL),
+            vocoder=_bigvgan(),
             caption_tokens=MAX_TOKENS,
             resize_rule=ResizeShortSide(),
             sampling=SamplingConfig(),
@@ -95,7 +90,7 @@ def saved_meta_model(folder: Path, dtype: torch.dtype | None = WORKING_DTYPE) ->
             parts = MetaModel(
                 transformer=UniAVGenTransformer.from_settings(saved_transformer_config(folder)),
                 vae=AutoencoderKLWan.from_config(read_config(folder / "vae" / "config.json")),
-                text_encoder=UMT5EncoderModel(AutoConfig.from_pretrained(folder / "text_encoder")),
+                text_encoder=_text_encoder(folder / "text_encoder"),
                 vocoder=_vocoder(folder / "vocoder") if (index.get("vocoder") or [None])[0] else None,
                 caption_tokens=min(int(tokenizer["model_max_length"]), MAX_TOKENS),
                 resize_rule=parse_resize_rule(index["picture_config"]),
@@ -111,14 +106,29 @@ def saved_meta_model(folder: Path, dtype: torch.dtype | None = WORKING_DTYPE) ->
 def _vocoder(folder: Path) -> nn.Module:
     config = read_config(folder / "config.json")
     cls: Any = vocoder_class(config)
-    if cls is Qwen2_5OmniToken2WavBigVGANModel:
-        return cls(Qwen2_5OmniBigVGANConfig.from_pretrained(folder))
-    return cls.from_config(config)
+    return cls.from_config(config) if issubclass(cls, ConfigMixin) else _bigvgan(folder)
+
+
+def _bigvgan(folder: Path | None = None) -> nn.Module:
+    """Returns the vocoder of a folder, or the release's."""
+    from transformers import Qwen2_5OmniToken2WavBigVGANModel
+    from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniBigVGANConfig
+
+    config = Qwen2_5OmniBigVGANConfig() if folder is None else Qwen2_5OmniBigVGANConfig.from_pretrained(folder)
+    return Qwen2_5OmniToken2WavBigVGANModel(config)
+
+
+def _text_encoder(folder: Path) -> UMT5Encoder:
+    """Returns the caption encoder of a folder in the precision that its config names."""
+    settings = read_config(folder / "config.json")
+    # diffusers' own `to` warns of layers that would stay in float32; this encoder has none.
+    return nn.Module.to(UMT5Encoder.of_settings(settings), saved_dtype(settings))
 
 
 def _at_work(parts: MetaModel, dtype: torch.dtype | None) -> MetaModel:
-    """As `from_pretrained(dtype=...)` loads them; None is float32, or what the caption encoder's config says."""
-    parts.text_encoder.to(dtype or parts.text_encoder.config.dtype or torch.float32)
+    """As `from_pretrained(dtype=...)` loads them; None is float32, and the caption encoder is as it was built."""
+    if dtype is not None:
+        nn.Module.to(parts.text_encoder, dtype)
     in_working_precision(parts.transformer, dtype or torch.float32)
     return parts
 

@@ -11,7 +11,6 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from diffusers.hooks import apply_group_offloading
 from torch import nn
 
 from uniavgen.errors import ConfigError
@@ -191,6 +190,8 @@ def _group_offload_transformer(transformer: UniAVGenTransformer, device: torch.d
 
 
 def _group_offload(model: nn.Module, device: torch.device) -> None:
+    from diffusers.hooks import apply_group_offloading
+
     apply_group_offloading(
         model,
         onload_device=device,

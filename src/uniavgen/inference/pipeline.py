@@ -7,17 +7,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKLWan, DiffusionPipeline
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from einops import rearrange, reduce
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
 
 from uniavgen.batch import AVPair, TextInputs
 from uniavgen.codecs import mel
 from uniavgen.codecs.caption import CaptionEncoder
 from uniavgen.codecs.frame_convolution import use_frame_convolutions
 from uniavgen.codecs.speech_symbols import SpeechSymbols
+from uniavgen.codecs.tokenizer_file import CaptionTokenizer, TokenizerFile
+from uniavgen.codecs.umt5 import UMT5Encoder
 from uniavgen.codecs.video_vae import VideoCodec, to_frames, to_pixels
 from uniavgen.codecs.vocoder import GriffinLimVocoder, NanoVocoder, as_vocoder
 from uniavgen.config import dump, parse
@@ -39,6 +41,7 @@ from uniavgen.inference.resize import ResizeRule, ResizeShortSide, parse_resize_
 from uniavgen.inference.sampling_config import SamplingConfig
 from uniavgen.inference.speed import SpeedConfig, apply_speed, first_block_cache
 from uniavgen.inference.velocity import ClipVelocity
+from uniavgen.models.diffusers_compat import register_saved_class
 from uniavgen.models.sequence_parallel import apply_sequence_parallel
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.conditioning import ClipConditions, check, replace_given
@@ -66,8 +69,8 @@ class UniAVGenPipeline(DiffusionPipeline):
         self,
         transformer: UniAVGenTransformer,
         vae: AutoencoderKLWan,
-        text_encoder: UMT5EncoderModel,
-        tokenizer: PreTrainedTokenizerBase,
+        text_encoder: Any,
+        tokenizer: Any,
         speech_tokenizer: SpeechSymbols,
         vocoder: Any = None,
         picture_config: dict[str, Any] | None = None,
@@ -99,6 +102,17 @@ class UniAVGenPipeline(DiffusionPipeline):
         self.offload = OffloadConfig()
         self.speed = SpeedConfig()
         self.parallel = SINGLE_PROCESS
+
+    def register_modules(self, **modules: Any) -> None:
+        """Takes components and notes library and class of each, under which they are saved.
+
+        As diffusers' own, which first imports peft and TorchDynamo to look inside of wrapped models.
+        """
+        for name, module in modules.items():
+            kind = type(module)
+            named = getattr(kind, "saved_as", (kind.__module__.partition(".")[0], kind.__name__))
+            self.register_to_config(**{name: (None, None) if module is None else named})
+            setattr(self, name, module)
 
     def configure(
         self,
@@ -361,7 +375,7 @@ class UniAVGenPipeline(DiffusionPipeline):
 def _check_components(
     transformer: UniAVGenTransformer,
     vae: AutoencoderKLWan,
-    text_encoder: UMT5EncoderModel,
+    text_encoder: Any,
     speech_tokenizer: SpeechSymbols,
 ) -> None:
     settings = transformer.settings
@@ -382,8 +396,17 @@ def _check_components(
 
 # Saved pipelines name the library of each component by the first part of its class's module path, and diffusers then
 # looks the class up there. With the full path, moving a class to another file would break every saved pipeline.
-for _component in (UniAVGenPipeline, UniAVGenTransformer, SpeechSymbols, NanoVocoder, GriffinLimVocoder):
+for _component in (
+    UniAVGenPipeline,
+    UniAVGenTransformer,
+    UMT5Encoder,
+    CaptionTokenizer,
+    SpeechSymbols,
+    NanoVocoder,
+    GriffinLimVocoder,
+):
     _component.__module__ = "uniavgen"
+register_saved_class("uniavgen", TokenizerFile)
 
 
 def _settings(prepared: PreparedRequest) -> dict[str, str | int | float]:

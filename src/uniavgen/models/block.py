@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from uniavgen.models.attention import ProjectedKV, RotaryAttnProcessor, project_kv
 from uniavgen.models.config import AudioConfig, TransformerConfig, VideoConfig
-from uniavgen.models.diffusers_compat import register_block
 from uniavgen.models.interaction.config import Position
 from uniavgen.models.interaction.layer import Interaction, InteractionContext
 from uniavgen.models.modulation import expand_modulation
@@ -198,6 +197,3 @@ def _add_gated(hidden: Tensor, update: Tensor, gate: Tensor) -> Tensor:
 def _per_latent_frame(x: Float[Tensor, "b s_n d"], modulation: Float[Tensor, "b s1 1 d"]) -> Float[Tensor, "b s1 n d"]:
     """Groups tokens so that modulation broadcasts: by latent frame, or as one group where there is a single time."""
     return rearrange(x, "b (s n) d -> b s n d", s=modulation.shape[1])
-
-
-register_block(UniAVGenBlock)

@@ -30,6 +30,18 @@ def register_block(block: "type[nn.Module]") -> None:
     )
 
 
+def register_saved_class(library: str, base: type) -> None:
+    """Lets pipelines save and load components that derive from `base` and are named by `library`.
+
+    Without these private tables they take classes of diffusers and transformers only.
+    """
+    from diffusers.pipelines import pipeline_loading_utils
+
+    methods = ["save_pretrained", "from_pretrained"]
+    pipeline_loading_utils.LOADABLE_CLASSES.setdefault(library, {})[base.__name__] = methods
+    pipeline_loading_utils.ALL_IMPORTABLE_CLASSES[base.__name__] = methods
+
+
 def set_attention_backend(attention: "WanAttention", backend: str) -> None:
     """Sets the kernel of one attention.
 

@@ -29,6 +29,7 @@ from uniavgen.errors import CheckpointError, ConfigError
 from uniavgen.models.audio_branch import AudioStem
 from uniavgen.models.block import BlockOutput, BranchContext, TextFeatures, UniAVGenBlock
 from uniavgen.models.config import TransformerConfig
+from uniavgen.models.diffusers_compat import register_block
 from uniavgen.models.forward_inputs import BlockInputs, BranchInputs, TextContext, TokenSharding
 from uniavgen.models.initialise import init_weights
 from uniavgen.models.interaction.interpolation import plan_interpolation
@@ -129,6 +130,11 @@ class UniAVGenTransformer(
                 "save an adapter as an adapter"
             )
         return (model, info) if wants_info else model
+
+    def enable_cache(self, config: Any) -> None:
+        """Lets diffusers' hooks skip blocks that change little, as `config` says (`FirstBlockCacheConfig`)."""
+        register_block(UniAVGenBlock)
+        super().enable_cache(config)
 
     def encode_text(self, text: TextInputs, cache_kv: Collection[Literal["video", "audio"]] = ()) -> TextContext:
         """Projects the caption and encodes the speech: once per clip, since neither depends on the flow time.

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.utils import logging as diffusers_logging
+from diffusers.utils import logging
 from torch import nn
-from transformers.utils import logging as transformers_logging
 
 from uniavgen.checkpoint.saved_model import check_files, check_loaded, loading_errors
 from uniavgen.distributed import ParallelContext, select_device
 from uniavgen.errors import CheckpointError, ConfigError
+from uniavgen.inference.load_components import load_components
 from uniavgen.inference.memory import GIB, MemoryPlanner, Workload, largest_workload, workload_of
 from uniavgen.inference.meta_model import WORKING_DTYPE, MetaModel, saved_meta_model
 from uniavgen.inference.model_spec import ModelSpec, saved_model_spec
@@ -169,11 +169,10 @@ def load_weights(folder: Path, name: str, offload: OffloadConfig) -> UniAVGenPip
     """
     on_gpu = offload.device is not None and offload.device.type == "cuda"
     dtypes = {"transformer": WORKING_DTYPE, "text_encoder": WORKING_DTYPE, "default": torch.float32}
-    for logging in (diffusers_logging, transformers_logging):
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     with loading_errors(f"the model {name} could not be loaded", "copy or download it again"):
-        pipeline = UniAVGenPipeline.from_pretrained(str(folder), **({"dtype": dtypes} if on_gpu else {}))
+        pipeline = UniAVGenPipeline(**load_components(folder, dtypes if on_gpu else {}))
     _check_complete(pipeline, name)
     for component, module in pipeline.components.items():
         if isinstance(module, nn.Module):
