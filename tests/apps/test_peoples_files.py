@@ -6,7 +6,7 @@ import pytest
 
 from uniavgen.apps.cli import main
 from uniavgen.media.audio import read_audio, write_wav
-from uniavgen.media.mux import read_metadata
+from uniavgen.media.mux import read_metadata, write_clip
 from uniavgen.media.video import read_video
 from uniavgen.workflows.load import ModelLoader
 
@@ -96,3 +96,9 @@ def test_cut_off_recording_loses_only_its_end(capsys, caplog, model, inputs, tmp
         _run(capsys, model, "animate", *arguments)
         assert len(read_audio(tmp_path / f"b{suffix}", RATE_HZ)) == pytest.approx(RATE_HZ, abs=100)
     assert len([text for text in caplog.messages if "a.wav is incomplete" in text]) == 2
+
+
+def test_info_shows_a_clip_without_settings(capsys, tmp_path):
+    write_clip(tmp_path / "a.mp4", film(9), FPS, sound(0.5), RATE_HZ, {})
+    assert main(["info", str(tmp_path / "a.mp4")]) == 0
+    assert "no settings of uniavgen" in capsys.readouterr().out

@@ -27,7 +27,7 @@ def info(
         print(f"  video  {video.codec}, {video.width_px}x{video.height_px} px, {rate}, {_seconds(video.duration_s)}")
     if audio is not None:
         print(f"  audio  {audio.codec}, {audio.rate_hz} Hz, {audio.channels} channel(s), {_seconds(audio.duration_s)}")
-    if settings is None:
+    if not settings:
         print("  no settings of uniavgen are stored in it")
         return
     width = max(len(name) for name in settings)
