@@ -22,9 +22,9 @@ def kill_and_run_again(command: LongCommand, moment_s: float, work: Path) -> lis
     again = command.run(work)
     wrong = command.differences(work)
     if again.code != 0:
-        wrong.insert(0, f"the second run ended with {again.code}: {again.output[-600:]}")
+        wrong.insert(0, f"the second run ended with {again.code}: {again.output[-3000:]}")
     if killed.code not in (0, -signal.SIGKILL):
-        wrong.insert(0, f"the first run ended with {killed.code}: {killed.output[-600:]}")
+        wrong.insert(0, f"the first run ended with {killed.code}: {killed.output[-3000:]}")
     shutil.rmtree(work)
     return wrong
 
