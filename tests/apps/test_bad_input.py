@@ -191,6 +191,14 @@ def test_bad_input_is_one_sentence_and_exit_code_2(capsys, tmp_path, monkeypatch
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
 
 
+def test_sentence_about_a_huge_value_shows_its_ends(capsys):
+    assert main(["generate", "--image", "a" * 5000 + "/b.png", "--speech", "Hi", "--out", "a.mp4"]) == 2
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert sentence.startswith("uniavgen: ")
+    assert "aaa ... aaa" in sentence
+    assert len(sentence) < 2100
+
+
 @pytest.mark.parametrize("name", ["none", "foreign", "folder"])
 def test_bad_model_is_refused_by_its_files_alone(bad, name):
     with pytest.raises(CheckpointError):

@@ -3,6 +3,7 @@
 import os
 import tarfile
 
+import numpy as np
 import pytest
 
 from uniavgen.data.shards import ShardSet, ShardWriter
@@ -106,6 +107,26 @@ def test_damaged_index_is_refused(tmp_path):
     (tmp_path / "shard-000000.npz").write_bytes(b"PK\x03\x04")
     with pytest.raises(DataError, match="index"):
         ShardSet(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("keys", lambda array: np.full(len(array), np.nan)),
+        ("keys", lambda array: array[None]),
+        ("keys", lambda array: array[0]),
+        ("keys", lambda array: array[:1].repeat(len(array))),
+        ("names", lambda array: np.arange(len(array))),
+        ("places", lambda array: array.astype(float)),
+        ("places", lambda array: np.full_like(array, 2**62)),
+    ],
+)
+def test_index_of_other_arrays_is_refused(tmp_path, name, change):
+    written(tmp_path, count=3, per_shard=3)
+    arrays = dict(np.load(tmp_path / "shard-000000.npz"))
+    np.savez(tmp_path / "shard-000000.npz", **{**arrays, name: change(arrays[name])})
+    with pytest.raises(DataError):
+        [shard.read(0, "json") for shard in [ShardSet(tmp_path)]]
 
 
 def test_shards_are_read_through_fsspec(tmp_path):

@@ -147,11 +147,12 @@ def special_file(rng: random.Random, path: Path) -> str:
         case "link to /dev/zero" | "link to /dev/null":
             path.symlink_to(kind.removeprefix("link to "))
         case "socket":
-            # A socket's path is short: it is made under a relative name.
+            # A socket's path is short: it is made under a relative name, and gets its own one then.
             before = Path.cwd()
             os.chdir(path.parent)
             with socket.socket(socket.AF_UNIX) as listener:
-                listener.bind(path.name)
+                listener.bind("socket")
+            Path("socket").rename(path.name)
             os.chdir(before)
         case "huge":
             with path.open("wb") as file:

@@ -1,5 +1,6 @@
 import io
 import json
+import re
 from pathlib import Path
 
 import av
@@ -343,6 +344,46 @@ def test_sounds_come_from_shards_and_from_files_alike(shards: Path, tmp_path: Pa
     assert len(read_waveforms(shards, 24_000, 240, skip=1)) == 2
     with pytest.raises(DataError, match="holds no sound"):
         read_waveforms(tmp_path, 24_000, 20_000)
+
+
+def test_caption_examples_have_texts_and_classes_of_numbers(tmp_path: Path):
+    facts = {"caption": "A person.", "gender": "female", "age": 40, "seed": 3, "tall": True, "mood": None}
+    with ShardWriter(tmp_path) as writer:
+        writer.write("0", {"json": json.dumps(facts).encode()})
+        writer.write("1", {"json": json.dumps({"caption": "", "age": "unknown"}).encode()})
+        writer.write("2", {"txt": b"No facts."})
+    (example,) = read_caption_examples(tmp_path, {"age": (30.0, 60.0), "height": (1.7,)})
+    assert (example.caption, example.facts) == ("A person.", {"caption": "A person.", "gender": "female", "age": "1"})
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("", "is empty"),
+        ("[1]", "holds a list"),
+        ('{"caption": "a"', "is not JSON"),
+        ("\xff", "is not UTF-8"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"caption": 5}', "has '5' as its caption, expected a text"),
+        ('{"caption": ["a"]}', "as its caption, expected a text"),
+        ('{"caption": "\\ud800"}', "as its caption, expected a text"),
+        ('{"caption": "a", "age": "old"}', "has 'old' as its age, expected a number"),
+        ('{"caption": "a", "age": true}', "has 'True' as its age, expected a number"),
+        ('{"caption": "a", "age": NaN}', "is not JSON"),
+    ],
+)
+def test_damaged_caption_sample_is_refused_with_its_name(tmp_path: Path, content: str, sentence: str):
+    with ShardWriter(tmp_path) as writer:
+        writer.write("good", {"json": b'{"caption": "a"}'})
+        writer.write("bad", {"json": content.encode("latin-1")})
+    with pytest.raises(DataError, match=re.escape(sentence)) as error:
+        read_caption_examples(tmp_path, {"age": (30.0,)})
+    assert "'bad.json'" in str(error.value)
+
+
+def test_bounds_that_fall_are_refused():
+    with pytest.raises(ConfigError, match="bounds of 'age' rise"):
+        load(CaptionTrainConfig, ["nano/caption"], ["bounds.age=[60,30]"])
 
 
 def test_captions_tell_the_facts_that_go_with_them():

@@ -117,7 +117,8 @@ def test_tensorboard_gets_curves_and_sampled_clips(folder, tmp_path):
     import numpy as np
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from uniavgen.training.callbacks import CurveCallback, SampleCallback, SampledClip, open_tensorboard
+    from uniavgen.training.callbacks import CurveCallback, SampleCallback, SampledClip
+    from uniavgen.training.curves import open_curves
 
     def sample(averaged):
         assert not averaged.training
@@ -132,9 +133,8 @@ def test_tensorboard_gets_curves_and_sampled_clips(folder, tmp_path):
 
     settings = config("train.steps=2")
     one = run(folder, tmp_path, settings)
-    writer = open_tensorboard(tmp_path / "curves")
-    one.train([CurveCallback(writer=writer, every=1), SampleCallback(writer=writer, sample=sample, every=2)])
-    writer.close()
+    with open_curves(tmp_path / "curves") as writer:
+        one.train([CurveCallback(writer=writer, every=1), SampleCallback(writer=writer, sample=sample, every=2)])
     events = EventAccumulator(str(tmp_path / "curves")).Reload().Tags()
     assert {"loss/total", "run/lr", "run/grad_norm"} <= set(events["scalars"])
     assert set(events["images"]) == {"a/frames", "a/mel"}

@@ -83,7 +83,9 @@ def read_index(path: str, content: bytes) -> ShardIndex:
     """Reads the index that is stored beside the tar file `path`. Raises DataError where it is damaged."""
     arrays = decode_npz(content, f"the index beside {path}")
     keys, names, locations = (arrays.get(name, np.empty(0)) for name in ("keys", "names", "places"))
-    if locations.shape != (len(keys), len(names), 3) or locations.dtype != np.int64:
+    # numpy calls an empty list one of numbers.
+    are_names = all(array.ndim == 1 and (array.dtype.kind == "U" or not array.size) for array in (keys, names))
+    if not are_names or locations.shape != (len(keys), len(names), 3) or locations.dtype != np.int64:
         raise DataError(f"the index beside {path} is damaged; delete it to have the tar scanned")
     return ShardIndex(path=path, keys=tuple(map(str, keys)), names=tuple(map(str, names)), locations=locations)
 

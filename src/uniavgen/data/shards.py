@@ -112,9 +112,9 @@ class ShardSet:
         if len(self.positions) == len(self.keys):
             return
         key, count = Counter(self.keys).most_common(1)[0]
-        paths = [shard.path for shard in self.shards if key in shard.keys]
+        paths = [shard.path for shard in self.shards if key in shard.keys][:2]
         raise DataError(
-            f"the key '{key}' occurs {count} times in {self.folder}, first in {paths[0]} and {paths[1]}; "
+            f"the key '{key}' occurs {count} times in {self.folder}, first in {' and '.join(paths)}; "
             "give every sample a key of its own"
         )
 

@@ -5,28 +5,26 @@ leaves the tensors alone in between.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 from torch import nn
 
-from uniavgen.artifacts import atomic_folder, os_error_text
+from uniavgen.artifacts import atomic_folder
 from uniavgen.checkpoint.lora import has_adapter, save_adapter
 from uniavgen.distributed import SINGLE_PROCESS, ParallelContext
-from uniavgen.errors import ConfigError, OutputError, TrainingError
+from uniavgen.errors import TrainingError
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.timebase import Timebase
+from uniavgen.training.curves import CurveWriter
 from uniavgen.training.loop import StepRecord
 from uniavgen.training.state import TrainState, save
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard.writer import SummaryWriter
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +96,7 @@ class NonFiniteGuard:
 class CurveCallback:
     """Writes losses, learning rate, gradient norm and time of a step to TensorBoard."""
 
-    writer: "SummaryWriter"
+    writer: CurveWriter
     every: int
     context: ParallelContext = SINGLE_PROCESS
 
@@ -109,9 +107,7 @@ class CurveCallback:
         if record.task:
             scalars |= {f"loss_{record.task}/{name}": record.values[name] for name in record.losses}
         scalars |= {"run/lr": record.lr, "run/grad_norm": record.values["grad_norm"], "run/seconds": record.seconds}
-        with writing_curves(self.writer.log_dir):
-            for name, value in scalars.items():
-                self.writer.add_scalar(name, value, record.step)
+        self.writer.add_scalars(scalars, record.step)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +130,7 @@ class SampleCallback:
 
     NUM_FRAMES = 8
 
-    writer: "SummaryWriter"
+    writer: CurveWriter
     sample: ClipSampler
     every: int
     context: ParallelContext = SINGLE_PROCESS
@@ -147,36 +143,9 @@ class SampleCallback:
             row = np.concatenate(list(shown), axis=1)
             mel = clip.mel.T[::-1]
             scaled = (mel - mel.min()) / max(float(mel.max() - mel.min()), 1e-6)
-            rate_hz = Timebase.sample_rate_hz
-            with writing_curves(self.writer.log_dir):
-                self.writer.add_image(f"{clip.name}/frames", row, record.step, dataformats="HWC")
-                self.writer.add_image(f"{clip.name}/mel", scaled[None], record.step)
-                self.writer.add_audio(f"{clip.name}/sound", clip.waveform[None], record.step, sample_rate=rate_hz)
-
-
-def open_tensorboard(folder: Path) -> "SummaryWriter":
-    """Returns a writer of TensorBoard files.
-
-    Raises ConfigError where TensorBoard is not installed, OutputError where the folder cannot be written.
-    """
-    try:
-        from torch.utils.tensorboard.writer import SummaryWriter
-    except ImportError as error:
-        raise ConfigError("TensorBoard is not installed; pip install 'uniavgen[train]'") from error
-    with writing_curves(folder):
-        return SummaryWriter(str(folder))
-
-
-@contextmanager
-def writing_curves(folder: Path | str) -> Iterator[None]:
-    """Raises OutputError where TensorBoard cannot write to `folder`, which it may notice at a later call only."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"the curves in {folder} could not be written: {os_error_text(error)}; free some space or choose another "
-            "--out"
-        ) from error
+            self.writer.add_image(f"{clip.name}/frames", row, record.step)
+            self.writer.add_image(f"{clip.name}/mel", scaled, record.step)
+            self.writer.add_audio(f"{clip.name}/sound", clip.waveform, Timebase.sample_rate_hz, record.step)
 
 
 def save_weights(state: TrainState, folder: Path) -> None:

@@ -21,11 +21,10 @@ from uniavgen.training.callbacks import (
     NonFiniteGuard,
     SampleCallback,
     SampledClip,
-    open_tensorboard,
     save_weights,
-    writing_curves,
 )
 from uniavgen.training.config import TrainConfig
+from uniavgen.training.curves import open_curves
 from uniavgen.training.initial_weights import load_initial_weights
 from uniavgen.training.loop import Callback
 from uniavgen.training.randomness import default_generator
@@ -97,17 +96,16 @@ def train_stage(
 
     A run that was stopped is saved as a checkpoint. Curves go to `out`/curves, with clips of `sample` among them.
     """
-    settings, writer = run.config.train, open_tensorboard(out / "curves")
-    standard: list[Callback] = [
-        CurveCallback(writer=writer, every=settings.log_every),
-        NonFiniteGuard(every=settings.log_every, max_in_a_row=run.config.optim.max_skipped_steps),
-        run.checkpoint_callback,
-    ]
-    if sample is not None and settings.sample_every:
-        standard.insert(1, SampleCallback(writer=writer, sample=sample, every=settings.sample_every))
-    run.train((*callbacks, *standard), stopped)
-    with writing_curves(out / "curves"):
-        writer.close()
+    settings = run.config.train
+    with open_curves(out / "curves") as writer:
+        standard: list[Callback] = [
+            CurveCallback(writer=writer, every=settings.log_every),
+            NonFiniteGuard(every=settings.log_every, max_in_a_row=run.config.optim.max_skipped_steps),
+            run.checkpoint_callback,
+        ]
+        if sample is not None and settings.sample_every:
+            standard.insert(1, SampleCallback(writer=writer, sample=sample, every=settings.sample_every))
+        run.train((*callbacks, *standard), stopped)
     if run.state.step < settings.steps:
         run.checkpoint_callback.save(run.state)
         return False

@@ -26,6 +26,7 @@ from uniavgen.cpu import configure_threads
 from uniavgen.errors import OutputError, UniAVGenError
 
 USAGE, INTERRUPTED, CLOSED_PIPE = 2, 130, 141
+_MAX_SENTENCE = 2000
 
 # Command: module of this package and the function in it, and what the list of commands says about it.
 _COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -146,5 +147,11 @@ def _stop(_number: int, frame: FrameType | None) -> None:
 def _failed(sentence: str) -> int:
     # Where nothing can be printed any more, the exit code says it.
     with suppress(OutputError):
-        print(f"uniavgen: {' '.join(sentence.split())}", file=sys.stderr)
+        print(f"uniavgen: {_shortened(' '.join(sentence.split()))}", file=sys.stderr)
     return USAGE
+
+
+def _shortened(sentence: str) -> str:
+    """Leaves out the middle of a sentence that quotes a value of thousands of letters."""
+    half = _MAX_SENTENCE // 2
+    return sentence if len(sentence) <= _MAX_SENTENCE else f"{sentence[:half]} ... {sentence[-half:]}"

@@ -6,7 +6,6 @@ video branch does. Some words are masked; every word is predicted from the featu
 Letters: b batch, m caption tokens, d width, facts.
 """
 
-import json
 from bisect import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
+from uniavgen.artifacts import parse_json
 from uniavgen.codecs.caption import NANO_MAX_TOKENS, clean_text, word_tokenizer
 from uniavgen.config import Config, Factor, LayerCount, NonNegative, PositiveInt, Width
 from uniavgen.data.shards import ShardSet
@@ -37,6 +37,7 @@ from uniavgen.training.randomness import default_generator, step_rng
 
 IGNORED_CLASS = -100
 """Class of a fact that a sample lacks; carries no loss."""
+_REMEDY = "make the sample again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +88,11 @@ class CaptionTrainConfig(Config):
     word_drop: Factor = 0.15
     """Share of tokens that are masked."""
     word_weight: NonNegative = 1.0
+
+    def __post_init__(self) -> None:
+        for name, cuts in self.bounds.items():
+            if sorted(cuts) != list(cuts):
+                raise ConfigError(f"bounds of '{name}' rise from class to class, got {cuts}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,18 +210,37 @@ class CaptionObjective(Objective[CaptionBatch]):
 
 
 def read_caption_examples(folder: Path, bounds: Mapping[str, Sequence[float]]) -> list[CaptionExample]:
-    """Returns captions and facts of the samples of a folder of shards; samples without a caption are left out."""
+    """Returns captions and facts of the samples of a folder of shards; samples without a caption are left out.
+
+    A fact is a text, or a number that `bounds` turns into the number of its class. Raises DataError where a sample is
+    damaged or holds something else, and where no sample has a caption.
+    """
     shards = ShardSet(folder)
-    examples = []
-    for i in range(len(shards)):
-        facts = json.loads(shards.read(i, "json"))
-        if facts.get("caption"):
-            plain = {name: value for name, value in facts.items() if isinstance(value, str)}
-            plain |= {name: str(bisect(cuts, facts[name])) for name, cuts in bounds.items() if name in facts}
-            examples.append(CaptionExample(caption=facts["caption"], facts=plain))
+    with_json = [i for i in range(len(shards)) if "json" in shards.parts(i)]
+    read = (_example(shards.read(i, "json"), f"'{shards.keys[i]}.json' of {folder}", bounds) for i in with_json)
+    examples = [example for example in read if example is not None]
     if not examples:
         raise DataError(f"no sample of {folder} has a caption; give a folder that `uniavgen synth` wrote")
     return examples
+
+
+def _example(content: bytes, origin: str, bounds: Mapping[str, Sequence[float]]) -> CaptionExample | None:
+    """Returns the caption and the facts of a sample's json; None where it has no caption."""
+    values = parse_json(content, origin, remedy=_REMEDY)
+    caption = values.get("caption")
+    if caption is None or caption == "":
+        return None
+    if not isinstance(caption, str) or any("\ud800" <= letter <= "\udfff" for letter in caption):
+        raise DataError(f"{origin} has {str(caption)[:60]!a} as its caption, expected a text; {_REMEDY}")
+    facts = {name: value for name, value in values.items() if isinstance(value, str)}
+    for name, cuts in bounds.items():
+        number = values.get(name)
+        if number is None:
+            continue
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise DataError(f"{origin} has {str(number)[:60]!a} as its {name}, expected a number; {_REMEDY}")
+        facts[name] = str(bisect(cuts, number))
+    return CaptionExample(caption=caption, facts=facts)
 
 
 def synthetic_caption_examples(number: int, seed: int) -> list[CaptionExample]:
