@@ -34,7 +34,7 @@ prepare.ShardWriter = SmallShards
 data, model = Path(sys.argv[1]), load(TransformerConfig, ["nano/model"])
 
 def run(out, on_progress=lambda done, total: None):
-    prepare_features(data, Path(out), model, FeatureSettings(num_frames=5), on_progress=on_progress)
+    prepare_features([data], Path(out), model, FeatureSettings(num_frames=5), on_progress=on_progress)
 
 def in_child(work):
     child = os.fork()

@@ -216,7 +216,7 @@ def test_training_refuses_transcripts_that_its_model_cannot_say(tmp_path, capsys
     vocabulary.write_text("\n".join([*letters, "\u00e9", "\u00e8"]) + "\n", encoding="utf-8")
     assert prepare(data, tmp_path / "out", "--vocab", str(vocabulary)) == 0
     command = ["train", "-c", "nano/stage1", "--data", str(tmp_path / "out"), "--out", str(tmp_path / "run")]
-    assert main([*command, "--device", "cpu", "-s", "data.num_frames=17"]) == 2
+    assert main([*command, "--device", "cpu", "-s", "data.num_frames=17", "-s", "train.batch_size=2"]) == 2
     message = capsys.readouterr().err
     assert "1 of 2 clips" in message
     assert "first 'a'" in message
@@ -264,3 +264,45 @@ def test_tars_of_other_kinds(tmp_path, name):
     else:
         with pytest.raises(DataError, match=r"gunzip|no regular file|leads out"):
             ShardSet(tmp_path)
+
+
+def test_several_data_folders_are_prepared_one_after_the_other(tmp_path):
+    first = write_tar(tmp_path / "first" / "a.tar", files(b=sample("One."), a=sample("Two.")))
+    second = write_tar(tmp_path / "second" / "a.tar", files(c=sample("Three.")))
+    out = tmp_path / "out"
+    assert prepare(first, out, "--data", str(second / "a.tar")) == 0
+    stored = FeatureSet(out)
+    assert stored.shards.keys == ("b", "a", "c")
+    assert [stored[i].text for i in range(3)] == ["One.", "Two.", "Three."]
+
+
+def test_limit_counts_over_all_data_folders(tmp_path):
+    first = write_tar(tmp_path / "first" / "a.tar", files(a=sample(), b=sample()))
+    second = write_tar(tmp_path / "second" / "a.tar", files(c=sample(), d=sample()))
+    assert prepare(first, tmp_path / "out", "--data", str(second), "--limit", "3") == 0
+    assert FeatureSet(tmp_path / "out").shards.keys == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("is_same_folder", [True, False])
+def test_key_in_two_data_folders_is_refused_before_anything_is_written(tmp_path, capsys, is_same_folder):
+    first = write_tar(tmp_path / "first" / "a.tar", files(a=sample(), b=sample()))
+    second = first if is_same_folder else write_tar(tmp_path / "second" / "a.tar", files(c=sample(), b=sample()))
+    assert prepare(first, tmp_path / "out", "--data", str(second)) == 2
+    message = capsys.readouterr().err
+    assert "is named twice" in message if is_same_folder else f"'b' is in {first} and in {second}" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_data_without_a_usable_sample_leaves_nothing(tmp_path, capsys):
+    data = write_tar(tmp_path / "in" / "a.tar", files(**BAD))
+    assert prepare(data, tmp_path / "deep" / "out") == 2
+    assert "none of the 13 samples" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_speech_id_that_leads_out_of_its_folder_is_refused(tmp_path, capsys):
+    line = json.dumps({"id": "../a", "text": "Hi.", "voice": "x", "phones": [["a", 0, 0.2]]})
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "index.jsonl").write_text(line + "\n")
+    assert prepare(tmp_path / "in", tmp_path / "out") == 2
+    assert "has the id '../a'" in capsys.readouterr().err

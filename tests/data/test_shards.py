@@ -109,24 +109,43 @@ def test_damaged_index_is_refused(tmp_path):
         ShardSet(tmp_path)
 
 
+def _index_arrays(folder):
+    with np.load(folder / "shard-000000.npz") as stored:
+        return dict(stored)
+
+
+@pytest.mark.parametrize("name", ["keys", "names", "places"])
 @pytest.mark.parametrize(
-    ("name", "change"),
+    "change",
     [
-        ("keys", lambda array: np.full(len(array), np.nan)),
-        ("keys", lambda array: array[None]),
-        ("keys", lambda array: array[0]),
-        ("keys", lambda array: array[:1].repeat(len(array))),
-        ("names", lambda array: np.arange(len(array))),
-        ("places", lambda array: array.astype(float)),
-        ("places", lambda array: np.full_like(array, 2**62)),
+        pytest.param(lambda array: array[0], id="item"),
+        pytest.param(lambda array: array[:0], id="empty"),
+        pytest.param(lambda array: array[None], id="axis"),
+        pytest.param(lambda array: array.reshape(-1)[0], id="scalar"),
+        pytest.param(lambda array: np.concatenate([array, array]), id="doubled"),
+        pytest.param(lambda array: np.full(array.shape, 2**62), id="huge"),
+        pytest.param(lambda array: np.full(array.shape, -3), id="negative"),
+        pytest.param(lambda array: np.full(array.shape, np.nan), id="nan"),
+        pytest.param(lambda array: np.full(array.shape, "../x"), id="path"),
+        pytest.param(lambda array: np.full(array.shape, "same"), id="same"),
     ],
 )
-def test_index_of_other_arrays_is_refused(tmp_path, name, change):
+def test_index_with_other_arrays_is_refused(tmp_path, name, change):
     written(tmp_path, count=3, per_shard=3)
-    arrays = dict(np.load(tmp_path / "shard-000000.npz"))
-    np.savez(tmp_path / "shard-000000.npz", **{**arrays, name: change(arrays[name])})
-    with pytest.raises(DataError):
-        [shard.read(0, "json") for shard in [ShardSet(tmp_path)]]
+    arrays = _index_arrays(tmp_path)
+    np.savez(tmp_path / "shard-000000.npz", **arrays | {name: change(arrays[name])})
+    with pytest.raises(DataError, match=r"the index beside .* is damaged; delete it"):
+        ShardSet(tmp_path)
+
+
+def test_new_folder_in_which_nothing_was_written_is_removed(tmp_path):
+    with pytest.raises(DataError), ShardWriter(tmp_path / "deep" / "new"):
+        raise DataError("nothing can be used")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "old").mkdir()
+    with ShardWriter(tmp_path / "old"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
 
 
 def test_shards_are_read_through_fsspec(tmp_path):
@@ -141,7 +160,7 @@ def test_shards_are_read_through_fsspec(tmp_path):
     assert remote.read(5, "npz") == local.read(5, "npz")
 
 
-@pytest.mark.parametrize("key", ["", "a.b", "x/", ".a", "clip0"])
+@pytest.mark.parametrize("key", ["", "a.b", "x/", ".a", "clip0", "../a", "x/../../a", "/a"])
 def test_keys_that_readers_would_confuse_are_refused(tmp_path, key):
     with ShardWriter(tmp_path) as writer:
         writer.write("clip0", {"json": b"{}"})

@@ -88,8 +88,15 @@ def test_lines_of_another_kind_are_ignored(line, tmp_path):
 
 def test_store_refuses_paths_that_are_no_folder_or_file(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(OutputError, match="file could not be written"):
+    with pytest.raises(OutputError, match="file is not a folder"):
         ScoreStore(tmp_path / "file")
     (tmp_path / "folder" / "scores.jsonl").mkdir(parents=True)
     with pytest.raises((DataError, OutputError), match=r"scores\.jsonl"):
         ScoreStore(tmp_path / "folder")
+
+
+def test_store_makes_nothing_before_there_is_a_measurement(tmp_path):
+    store = ScoreStore(tmp_path / "report")
+    assert list(tmp_path.iterdir()) == []
+    store.save("one", FOUND)
+    assert ScoreStore(tmp_path / "report").load("one") == FOUND

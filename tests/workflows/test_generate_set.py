@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from uniavgen.errors import ConfigError, DataError
+from uniavgen.errors import CheckpointError, ConfigError, DataError
 from uniavgen.evaluation.prompts import Prompt, PromptSet
 from uniavgen.media.mux import read_metadata
 from uniavgen.tasks.table import Task
@@ -57,3 +57,21 @@ def test_kinds_are_parsed_by_name():
     assert parse_kinds("all") == [str(task) for task in Task]
     with pytest.raises(ConfigError, match="no task 'sing'"):
         parse_kinds("sing")
+
+
+def test_model_that_cannot_be_loaded_leaves_nothing(prompts, tmp_path, monkeypatch):
+    def fail(*_):
+        raise CheckpointError("damaged")
+
+    monkeypatch.setattr(ModelLoader, "load_for_tasks", fail)
+    with pytest.raises(CheckpointError, match="damaged"):
+        generate_set(ModelLoader(LoadConfig(device="cpu")), CONFIG, prompts, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_generated_set_reports_finished_clips_by_system(prompts, tmp_path):
+    lines = []
+    generate_set(
+        ModelLoader(LoadConfig(device="cpu")), CONFIG, prompts, tmp_path, lambda *progress: lines.append(progress)
+    )
+    assert lines == [("nano/joint", done, 2) for done in range(3)]

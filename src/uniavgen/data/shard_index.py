@@ -29,6 +29,8 @@ class PartLocation(NamedTuple):
     crc32: int
 
 
+_MAX_TAR_BYTES: Final = 2**62
+"""So that offset plus size is a number of 64 bits."""
 _MISSING: Final = PartLocation(offset=-1, size=0, crc32=0)
 
 
@@ -73,6 +75,11 @@ def split_member_name(name: str) -> tuple[str, str] | None:
     return match and (match["key"], match["part"].lower())
 
 
+def is_sample_key(key: str) -> bool:
+    """Returns whether tar readers take a text as the key of a sample, and none as a path out of its folder."""
+    return split_member_name(f"{key}.x") == (key, "x") and ".." not in key.split("/")
+
+
 def write_index(path: Path, index: ShardIndex) -> None:
     """Writes an index as npz: keys, names, places."""
     with atomic_file(path) as partial:
@@ -83,11 +90,30 @@ def read_index(path: str, content: bytes) -> ShardIndex:
     """Reads the index that is stored beside the tar file `path`. Raises DataError where it is damaged."""
     arrays = decode_npz(content, f"the index beside {path}")
     keys, names, locations = (arrays.get(name, np.empty(0)) for name in ("keys", "names", "places"))
-    # numpy calls an empty list one of numbers.
-    are_names = all(array.ndim == 1 and (array.dtype.kind == "U" or not array.size) for array in (keys, names))
-    if not are_names or locations.shape != (len(keys), len(names), 3) or locations.dtype != np.int64:
+    if not (_are_keys(keys) and _are_part_names(names) and _are_locations(locations, (len(keys), len(names), 3))):
         raise DataError(f"the index beside {path} is damaged; delete it to have the tar scanned")
     return ShardIndex(path=path, keys=tuple(map(str, keys)), names=tuple(map(str, names)), locations=locations)
+
+
+def _are_keys(keys: np.ndarray) -> bool:
+    return _are_different_texts(keys) and all(is_sample_key(key) for key in keys.tolist())
+
+
+def _are_part_names(names: np.ndarray) -> bool:
+    return _are_different_texts(names) and all(split_member_name(f"x.{name}") == ("x", name) for name in names.tolist())
+
+
+def _are_different_texts(array: np.ndarray) -> bool:
+    # numpy calls an empty list one of numbers.
+    return array.ndim == 1 and (array.dtype.kind == "U" or not array.size) and len(set(array.tolist())) == len(array)
+
+
+def _are_locations(array: np.ndarray, shape: tuple[int, int, int]) -> bool:
+    return (
+        array.shape == shape
+        and array.dtype == np.int64
+        and bool((array >= (_MISSING.offset, 0, 0)).all() and (array < _MAX_TAR_BYTES).all())
+    )
 
 
 def scan_tar(path: str, file: IO[bytes]) -> ShardIndex:
@@ -104,7 +130,7 @@ def scan_tar(path: str, file: IO[bytes]) -> ShardIndex:
                 if split is None or not (member.isreg() or member.islnk()):
                     continue
                 key, name = split
-                if ".." in key.split("/"):
+                if not is_sample_key(key):
                     raise DataError(f"{path} holds '{member.name}', which leads out of its folder; rename it")
                 if name in samples.setdefault(key, {}):
                     raise DataError(f"{path} holds '{key}.{name}' twice; give every sample a key of its own")

@@ -14,7 +14,7 @@ import tarfile
 import zlib
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -27,9 +27,9 @@ from uniavgen.data.shard_index import (
     TAR_BLOCK_BYTES,
     PartLocation,
     ShardIndex,
+    is_sample_key,
     read_index,
     scan_tar,
-    split_member_name,
     write_index,
 )
 from uniavgen.errors import DataError, OutputError
@@ -144,8 +144,9 @@ class ShardWriter:
     """Appends samples to the shards of a local folder; one process at a time.
 
     Use as a context manager: leaving it, also by an error or Ctrl-C, writes the samples of the last shard, and the next
-    writer fills that shard up. So the bytes of a folder do not depend on where its writing was interrupted or killed.
-    `keys` says which samples the folder already holds, for a caller that resumes.
+    writer fills that shard up. So the bytes of a folder do not depend on where its writing was interrupted or killed. A
+    new folder in which nothing was written is removed. `keys` says which samples the folder already holds, for a caller
+    that resumes.
     """
 
     def __init__(self, folder: str | Path, samples_per_shard: int = 64) -> None:
@@ -161,6 +162,8 @@ class ShardWriter:
     def __enter__(self) -> "ShardWriter":
         with self._stack:
             self._stack.enter_context(exclusive_output(self.folder))
+            if not self.folder.exists():
+                self._stack.callback(_remove_empty, self.folder)
             self._open()
             self._stack = self._stack.pop_all()
         return self
@@ -173,7 +176,7 @@ class ShardWriter:
 
     def write(self, key: str, parts: Mapping[str, bytes]) -> None:
         """Appends one sample. Raises DataError for a key that is taken or that tar readers would split differently."""
-        if split_member_name(f"{key}.x") != (key, "x"):
+        if not is_sample_key(key):
             raise DataError(f"a sample key has a name without '.' behind its folders, got '{key}'")
         if key in self.keys:
             raise DataError(f"sample '{key}' is already in {self.folder}; keys must differ")
@@ -224,6 +227,11 @@ class ShardWriter:
 
     def _shard_path(self, number: int) -> Path:
         return self.folder / f"shard-{number:06d}.tar"
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _match_shard(path: str) -> re.Match[str] | None:

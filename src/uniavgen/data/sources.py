@@ -1,13 +1,14 @@
-"""Where samples come from: shards, or a plain folder of speech."""
+"""Where samples come from: shards, or a plain folder of speech, or several of them."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from uniavgen.artifacts import parse_json, read_text
 from uniavgen.data.sample import Sample, parse_phones, read_sample
+from uniavgen.data.shard_index import is_sample_key
 from uniavgen.data.shards import ShardSet
 from uniavgen.data.words import word_times
 from uniavgen.errors import DataError, MediaError
@@ -59,11 +60,15 @@ class ShardSource:
 class SpeechFolder:
     """Utterances of a folder: `index.jsonl` (id, text, voice, phones [[symbol, start s, end s]]) and `opus/ID.opus`.
 
-    Utterances that go on after the clip's end are left out: their transcript would be wrong.
+    Utterances that go on after the clip's end are left out: their transcript would be wrong. Raises DataError where the
+    index is damaged.
     """
 
     folder: Path
     timing: ClipTiming
+
+    def __post_init__(self) -> None:
+        _ = self._entries
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -106,6 +111,8 @@ class SpeechFolder:
             for name in ("id", "text", "voice"):
                 if not isinstance(entry.get(name), str) or not entry[name].strip():
                     raise DataError(f"{origin} has {entry.get(name)!r} as its {name}, expected a text; copy it again")
+            if not is_sample_key(entry["id"]):
+                raise DataError(f"{origin} has the id '{entry['id']}', expected a name without '.'; copy it again")
             entry["phones"] = parse_phones(origin, entry.get("phones"))
             yield number, entry
 
@@ -114,7 +121,48 @@ class SpeechFolder:
         return bool(spoken) and spoken[-1] <= self.timing.duration_s
 
 
-def open_source(folder: str | Path, timing: ClipTiming, with_video: bool = True) -> SampleSource:
+@dataclass(frozen=True, kw_only=True)
+class JoinedSources:
+    """The samples of several folders, one folder after the other. Raises DataError where two hold the same key."""
+
+    sources: Mapping[str, SampleSource]
+    """By the names of their folders."""
+    _names: dict[str, str] = field(init=False, default_factory=dict)
+    """The folder of each key."""
+
+    def __post_init__(self) -> None:
+        first = self._names
+        for name, source in self.sources.items():
+            for key in source.keys:
+                if key in first:
+                    raise DataError(
+                        f"the key '{key}' is in {first[key]} and in {name}; give every sample a key of its own, or "
+                        "prepare them into folders of their own"
+                    )
+                first[key] = name
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(self._names)
+
+    def read(self, key: str) -> Sample:
+        """Decodes one sample."""
+        return self.sources[self._names[key]].read(key)
+
+
+def open_sources(folders: Sequence[str | Path], timing: ClipTiming, with_video: bool = True) -> SampleSource:
+    """Opens shards and folders of speech as one source.
+
+    Raises DataError where one is neither, is named twice, or a key occurs twice.
+    """
+    names = [str(folder) for folder in folders]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"{twice} is named twice; name every folder once")
+    return JoinedSources(sources={name: _open(name, timing, with_video) for name in names})
+
+
+def _open(folder: str | Path, timing: ClipTiming, with_video: bool = True) -> SampleSource:
     """Opens shards or speech, by what the folder holds. Raises DataError where it is neither or holds a key twice."""
     if (Path(folder) / SPEECH_INDEX).is_file():
         return SpeechFolder(folder=Path(folder), timing=timing)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 import uniavgen
-from uniavgen.artifacts import atomic_file, check_regular_file, decode_npz, not_written, parse_json
+from uniavgen.artifacts import atomic_file, check_writable, decode_npz, not_written, parse_json
 from uniavgen.errors import DataError
 from uniavgen.evaluation.metric import Measurement, Metric
 
@@ -38,13 +38,11 @@ class ScoreStore:
     """The measurements in a report's folder."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises OutputError where the folder cannot be made or written."""
+        """Makes nothing before there is a measurement. Raises OutputError where the folder cannot be written."""
         self._path, self._arrays = folder / "scores.jsonl", folder / "arrays"
+        check_writable(self._path, (self._path.suffix,))
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._path.touch()
-            check_regular_file(self._path)
-            self._lines = dict(_read_lines(self._path))
+            self._lines = dict(_read_lines(self._path)) if self._path.exists() else {}
         except OSError as error:
             raise not_written(folder, error) from error
 
@@ -79,6 +77,7 @@ class ScoreStore:
 
     def _append(self, line: bytes) -> None:
         try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("ab", buffering=0) as file:
                 size = file.tell()
                 try:

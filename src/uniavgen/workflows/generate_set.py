@@ -1,6 +1,6 @@
 """Clips of a model for every prompt of a set: what `uniavgen evaluate --generate` measures."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -60,21 +60,18 @@ def parse_kinds(text: str) -> list[str]:
     return kinds
 
 
-Track = Callable[[Sequence[Prompt], str], Iterator[Prompt]]
-"""Passes prompts through and shows progress under a name."""
-
-
 def generate_set(
     loader: ModelLoader,
     config: SetConfig,
     prompts: PromptSet,
     out: Path,
-    track: Track = lambda prompts, _: iter(prompts),
+    on_progress: Callable[[str, int, int], None] = lambda _name, _done, _total: None,
 ) -> list[System]:
     """Generates the missing clips in `out/clips`, and returns a system for each kind.
 
     The model is loaded for the first missing clip whose request it can serve. A prompt that lacks what a task needs, or
-    does not fit the model, has its reason in `System.failures`. Raises DataError where the folder holds clips that were
+    does not fit the model, has its reason in `System.failures`. `on_progress` is called with the name of a system and
+    the counts of its finished and of all clips. Raises DataError where the folder holds clips that were
     made with other settings.
     """
     name = Path(loader.config.model).name
@@ -99,10 +96,12 @@ def generate_set(
             **({} if config.size is None else {"size": list(config.size)}),
             **sampling,
         }
-        record_settings(clips / "settings.json", settings)
+        recorded = clips / "settings.json"
+        if recorded.is_file():
+            record_settings(recorded, settings)
         failures = {}
-        numbered = zip(track(prompts.prompts, f"{name}/{kind}"), range(len(prompts.prompts)), strict=True)
-        for prompt, number in numbered:
+        for number, prompt in enumerate(prompts.prompts):
+            on_progress(f"{name}/{kind}", number, len(prompts.prompts))
             path = clips / f"{prompt.id}.mp4"
             if path.is_file():
                 continue
@@ -114,10 +113,14 @@ def generate_set(
             except (ConfigError, MediaError) as error:
                 failures[prompt.id] = f"it could not be made: {_without_folders(str(error), prompt)}"
                 continue
+            pipeline = load()
+            # Not before a model is loaded, so that one that cannot be leaves nothing.
+            record_settings(recorded, settings)
             if isinstance(source, PreparedRequest):
-                _write_generated(load(), source, prompt.id, path)
+                _write_generated(pipeline, source, prompt.id, path)
             else:
-                _write_reconstruction(load(), source, path, {**settings, "id": prompt.id})
+                _write_reconstruction(pipeline, source, path, {**settings, "id": prompt.id})
+        on_progress(f"{name}/{kind}", len(prompts.prompts), len(prompts.prompts))
         description = "the prompt's video through the model's codecs" if kind == RECONSTRUCTION else f"task {kind}"
         systems.append(
             System(name=f"{name}/{kind}", folder=clips, description=description, failures=failures, settings=settings)

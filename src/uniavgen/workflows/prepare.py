@@ -5,7 +5,7 @@ Samples that cannot be used are left out and listed with their reasons in `skipp
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +17,7 @@ from uniavgen.data.extract import FeatureExtractor, empty_caption_parts
 from uniavgen.data.features import EMPTY_CAPTION, Features, FeatureSet
 from uniavgen.data.sample import Sample
 from uniavgen.data.shards import ShardWriter
-from uniavgen.data.sources import open_source
+from uniavgen.data.sources import open_sources
 from uniavgen.data.transcript import cut_transcript, normalize_transcript
 from uniavgen.errors import ConfigError, DataError
 from uniavgen.models.config import TransformerConfig
@@ -69,7 +69,7 @@ class PreparedFeatures:
 
 
 def prepare_features(
-    data: Path,
+    data: Sequence[Path],
     folder: Path,
     model: TransformerConfig,
     settings: FeatureSettings,
@@ -82,7 +82,7 @@ def prepare_features(
     """Encodes the clips of `data` into feature shards in `folder`.
 
     Args:
-        data: folder of shards, one shard, or a folder of speech with an index.jsonl.
+        data: folders of shards, single shards, or folders of speech with an index.jsonl; their clips follow each other.
         codecs: model folder with vae, text_encoder and tokenizer; None prepares speech alone.
         limit: number of samples to take; None takes all.
         on_progress: called with the counts of finished and of all samples.
@@ -94,10 +94,10 @@ def prepare_features(
         raise ConfigError(f"the limit is at least 1, got {limit}")
     timing = model.timebase.clip(settings.num_frames)
     symbols = load_speech_symbols(settings.vocabulary, model.audio.speech.num_symbols)
-    source = open_source(data, timing, with_video=codecs is not None)
+    source, names = open_sources(data, timing, with_video=codecs is not None), " and ".join(map(str, data))
     keys = source.keys[:limit]
     if not keys:
-        raise DataError(f"{data} holds no sample of {settings.num_frames} frames; give shards or speech")
+        raise DataError(f"{names} holds no sample of {settings.num_frames} frames; give shards or speech")
     with ShardWriter(folder) as writer:
         recorded = _recorded_settings(settings, model, codecs)
         _check_settings(folder, recorded, has_features=bool(writer.keys))
@@ -122,10 +122,10 @@ def prepare_features(
                         writer.write(EMPTY_CAPTION, empty_caption_parts(encoder.extract.caption))
                 writer.write(key, features.to_parts())
             on_progress(done, len(keys))
-    _write_skipped(folder, skipped)
     num_clips = len(keys) - len(skipped)
     if not num_clips:
-        raise DataError(f"none of the {len(keys)} samples in {data} can be used, first {skipped[0].reason}")
+        raise DataError(f"none of the {len(keys)} samples in {names} can be used, first {skipped[0].reason}")
+    _write_skipped(folder, skipped)
     return PreparedFeatures(num_clips=num_clips, skipped=tuple(skipped), num_overlong=encoder.num_overlong)
 
 

@@ -59,7 +59,7 @@ def evaluate(
 
     Everything that was measured is kept in the report's folder, so a run that was stopped goes on where it was.
     """
-    from uniavgen.apps.cli.progress import clip_bar, named_bars
+    from uniavgen.apps.cli.progress import named_bars
     from uniavgen.evaluation.judge_endpoint import JudgeEndpoint
     from uniavgen.workflows.evaluate import EvaluationConfig, parse_systems, parse_weights
     from uniavgen.workflows.evaluate import evaluate as evaluate_systems
@@ -79,19 +79,18 @@ def evaluate(
         judge=JudgeEndpoint(url=judge, model=judge_model, key=os.environ.get(JUDGE_KEY, "")) if judge else None,
         device=load.device,
     )
-    generate_systems = None
-    if generate is not None:
-        clip = o.ClipOptions(**o.given_values(context, o.ClipOptions))
-        set_config = SetConfig(
-            kinds=parse_kinds(task),
-            num_frames=num_frames or NUM_FRAMES,
-            size=o.parse_size(clip.size),
-            seed=clip.seed,
-            sampling=o.given_values(context, SamplingConfig),
-        )
-        loader = ModelLoader(load, print)
-        generate_systems = partial(generate_set, loader, set_config, track=clip_bar)
-    with named_bars() as on_progress:
+    with named_bars("clip") as on_progress:
+        generate_systems = None
+        if generate is not None:
+            clip = o.ClipOptions(**o.given_values(context, o.ClipOptions))
+            set_config = SetConfig(
+                kinds=parse_kinds(task),
+                num_frames=num_frames or NUM_FRAMES,
+                size=o.parse_size(clip.size),
+                seed=clip.seed,
+                sampling=o.given_values(context, SamplingConfig),
+            )
+            generate_systems = partial(generate_set, ModelLoader(load, print), set_config, on_progress=on_progress)
         report = evaluate_systems(config, generate_systems, lambda each: on_progress("measure", each.done, each.total))
     typer.echo(report.to_markdown())
     measured = sum(each.num_measured for each in report.systems)

@@ -7,7 +7,10 @@ import typer
 
 
 def prepare(
-    data: Annotated[Path, typer.Option(help="Shards (*.tar) as of uniavgen synth, or speech with an index.jsonl.")],
+    data: Annotated[
+        list[Path],
+        typer.Option(help="Shards (*.tar) as of uniavgen synth, or speech with an index.jsonl; may be repeated."),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the feature shards; a second run goes on where it stopped.")],
     model: Annotated[str, typer.Option(help="Preset or YAML file of the transformer's sizes.")] = "nano/model",
     parts: Annotated[

@@ -1,11 +1,10 @@
 """Progress bars for what the library reports."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from uniavgen.evaluation.prompts import Prompt
     from uniavgen.inference.clip import OnProgress, Progress
 
 
@@ -34,12 +33,13 @@ def progress_bar(unit: str, desc: str | None = None) -> Iterator[Callable[[int, 
 
 @contextmanager
 def named_bars(unit: str = "") -> Iterator[Callable[[str, int, int], None]]:
-    """Yields a callback that takes a name, the count of finished items and their total; one bar for each name."""
+    """Yields a callback that takes a name, the count of finished items and their total; a bar for each name in turn."""
     with ExitStack() as stack:
         bars: dict[str, Callable[[int, int], None]] = {}
 
         def on_progress(name: str, done: int, total: int) -> None:
             if name not in bars:
+                stack.pop_all().close()
                 bars[name] = stack.enter_context(progress_bar(unit or "it", name))
             bars[name](done, total)
 
@@ -66,10 +66,3 @@ def phase_bars() -> "Iterator[OnProgress]":
     finally:
         for bar in bars.values():
             bar.close()
-
-
-def clip_bar(prompts: "Sequence[Prompt]", name: str) -> "Iterator[Prompt]":
-    """Passes prompts through and shows a bar under a name."""
-    from tqdm import tqdm
-
-    yield from tqdm(prompts, desc=name, unit="clip")
