@@ -25,6 +25,7 @@ from uniavgen.checkpoint.conversion import ConvertedTensor, OutputFile, json_fil
 from uniavgen.checkpoint.keymap import KeyMap, Shape
 from uniavgen.checkpoint.sizes import umt5_config, vae_shape
 from uniavgen.checkpoint.weights import Weights, find_weights
+from uniavgen.codecs.tokenizer_file import TokenizerFile
 from uniavgen.errors import CheckpointError
 
 UMT5_FILE: Final = "models_t5_umt5-xxl-enc-bf16.pth"
@@ -177,7 +178,7 @@ def tokenizer_component(folder: Path, vocabulary: int) -> Component:
     return Component(name="tokenizer", module=tokenizer, settings=saved_tokenizer("tokenizer", tokenizer))
 
 
-def saved_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase) -> tuple[OutputFile, ...]:
+def saved_tokenizer(name: str, tokenizer: TokenizerFile | PreTrainedTokenizerBase) -> tuple[OutputFile, ...]:
     """Returns the files that a tokenizer saves, in a folder of the output."""
     with TemporaryDirectory() as place:
         tokenizer.save_pretrained(place)
