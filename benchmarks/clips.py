@@ -1,5 +1,6 @@
 """A transformer with random weights and one clip's inputs of any size, on any device: what the benchmarks run on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,11 +44,15 @@ class Size:
 
 
 def transformer(
-    preset: str, device: torch.device, dtype: torch.dtype, kind: type[UniAVGenTransformer] = UniAVGenTransformer
+    preset: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    kind: type[UniAVGenTransformer] = UniAVGenTransformer,
+    overrides: Sequence[str] = (),
 ) -> UniAVGenTransformer:
     """Random weights of a preset; what the model keeps in float32 stays so."""
     with torch.device(device):
-        model = kind.from_settings(load(TransformerConfig, [f"{preset}/model"])).eval()
+        model = kind.from_settings(load(TransformerConfig, [f"{preset}/model"], overrides)).eval()
     for name, parameter in model.named_parameters():
         # Fresh output projections are zero, and a product with zeros may be quicker or draw less power.
         if device.type != "meta" and not parameter.any():

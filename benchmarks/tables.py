@@ -59,6 +59,27 @@ def flops_of_codecs(result: Line) -> str:
     return table(["size", "VAE decode", "by hand", "VAE encode", "image", "caption"], rows)
 
 
+def traffic(result: Line) -> str:
+    """Bytes of a pass outside matrix products and attention."""
+    rows = [[line["size"], line["dtype"], f"{line['bytes'] / 1e9:.0f}"] for line in result["lines"]]
+    return table(["size", "precision", "GB"], rows)
+
+
+def traffic_by_place(result: Line) -> str:
+    """The places that move most bytes, at the first size and precision."""
+    first = result["lines"][0]
+    rows = [[f"`{place}`", f"{number / 1e9:.1f}"] for place, number in first["places"].items()]
+    return table([f"place in `models/`, {first['size']}, {first['dtype']}", "GB"], rows)
+
+
+def traffic_compiled(result: Line) -> str:
+    """Bytes of a few blocks, run eagerly and compiled."""
+    line = result["compiled"]
+    eager, compiled = line["eager_bytes"], line["compiled_bytes"]
+    row = [line["size"], line["blocks"], f"{eager / 1e9:.2f}", f"{compiled / 1e9:.2f}", f"{eager / compiled:.2f}"]
+    return table(["size", "blocks", "eager GB", "compiled GB", "ratio"], [row])
+
+
 def interaction(result: Line) -> str:
     """Time and operations of each form of one interaction."""
     rows = []

@@ -138,7 +138,7 @@ def test_dropping_interaction_for_a_sample_equals_a_closed_gate() -> None:
         assert torch.allclose(mixed.velocity.audio[chosen], expected.velocity.audio[chosen], atol=1e-5)
 
 
-def test_video_branch_is_bit_equal_to_wan() -> None:
+def test_video_branch_equals_wan() -> None:
     settings = tiny.settings().video
     wan = WanTransformer3DModel(
         num_attention_heads=settings.num_heads,
@@ -161,8 +161,9 @@ def test_video_branch_is_bit_equal_to_wan() -> None:
         text = replace(tiny.text(), caption=caption)
         alone = model(video, None, text)
         beside = model(video, tiny.audio(), text, CLOSED)
-    assert torch.equal(alone.velocity.video, expected)
-    assert torch.equal(beside.velocity.video, expected)
+    # Modulation is one multiply-add here and two operations there, so the last bits differ.
+    torch.testing.assert_close(alone.velocity.video, expected, rtol=0, atol=1e-5)
+    assert torch.equal(beside.velocity.video, alone.velocity.video)
     assert alone.velocity.audio == 0.0
 
 

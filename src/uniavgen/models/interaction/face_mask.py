@@ -29,5 +29,5 @@ class FaceMaskHead(nn.Module):
         """Mask in (0, 1), float32."""
         with without_autocast(video):
             shift, scale = shift_and_scale(self.scale_shift_table, time_embedding, time_rows)
-            hidden = self.norm(video.float()) * (1 + scale[:, :, None]) + shift[:, :, None]
+            hidden = torch.addcmul(shift[:, :, None], self.norm(video.float()), 1 + scale[:, :, None])
             return torch.sigmoid(F.linear(hidden, self.proj.weight.float(), self.proj.bias.float()))[..., 0]
