@@ -77,7 +77,7 @@ def guide(reader: LinearMouthProbe, error: torch.Tensor, truth: torch.Tensor | N
     faces = torch.stack([clip.face_mask for clip in clips]) if truth is None else truth
     clean = torch.stack([clip.latents for clip in clips])
     found = lip_motion_loss(error.expand_as(clean), clean, carries, faces, reader)
-    return None if found is None else float(found)
+    return float(found.sum) / float(found.count) if found.count else None
 
 
 def test_the_guide_is_1_for_mouths_that_keep_still_and_0_for_those_that_move_as_they_should(reader):
@@ -94,7 +94,7 @@ def test_the_guide_follows_each_faces_own_way_to_open(reader):
     clips = [talking(i) for i in (300, 301)]
     error = torch.zeros(2, CHANNELS, FRAMES, 2 * ROWS, 2 * COLUMNS, requires_grad=True)
     clean, faces = (torch.stack([getattr(clip, name) for clip in clips]) for name in ("latents", "face_mask"))
-    lip_motion_loss(error - clean, clean, torch.ones(FRAMES), faces, reader).backward()
+    lip_motion_loss(error - clean, clean, torch.ones(FRAMES), faces, reader).sum.backward()
     by_channel = error.grad.abs().sum(dim=(0, 2, 3, 4))
     assert by_channel[1] > 2 * by_channel[0]
 

@@ -13,9 +13,17 @@ from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.mixture import StepSpec
 from uniavgen.tasks.table import Task
 from uniavgen.training.config import LinearSchedule, LossWeights
-from uniavgen.training.losses import Losses, duration_loss, face_mask_loss, face_weights, lip_motion_loss, velocity_loss
+from uniavgen.training.losses import (
+    Losses,
+    LossTerm,
+    duration_loss,
+    face_mask_loss,
+    face_weights,
+    lip_motion_loss,
+    velocity_loss,
+)
 from uniavgen.training.mouth_probe import LinearMouthProbe
-from uniavgen.training.randomness import StepRandomness
+from uniavgen.training.randomness import SampleRandomness
 from uniavgen.training.step import step_losses
 
 GIVEN = {
@@ -33,6 +41,18 @@ def batch(folder, task, settings=None):
     return run(folder, Path(folder), settings).objective.dataset.data.batch(drawn, range(3))
 
 
+def randomness_of(step):
+    return SampleRandomness(seed=0, samples=range(3 * step, 3 * step + 3))
+
+
+def mean(term):
+    return float(term.sum.detach()) / float(term.count)
+
+
+def total(losses, weights, step, num_steps):
+    return losses.means().total(weights, step, num_steps)
+
+
 def test_velocity_loss_is_the_mean_over_noisy_tokens():
     predicted, target = torch.randn(2, 5, 7), torch.randn(2, 5, 7)
     carries = torch.tensor([0.0, 1.0, 0.0, 1.0, 1.0])
@@ -40,7 +60,7 @@ def test_velocity_loss_is_the_mean_over_noisy_tokens():
         float((predicted[b, s, m] - target[b, s, m]) ** 2) for b in range(2) for s in (1, 3, 4) for m in range(7)
     ]
     loss = velocity_loss(predicted, target, carries, dim=1)
-    assert float(loss) == pytest.approx(sum(squares) / len(squares), rel=1e-5)
+    assert mean(loss) == pytest.approx(sum(squares) / len(squares), rel=1e-5)
     assert velocity_loss(predicted, target, torch.zeros(5), dim=1) is None
 
 
@@ -56,8 +76,8 @@ def test_faces_weigh_more_where_asked():
     target, inside = torch.zeros(2, 3, 1, 4, 4), torch.zeros(2, 3, 1, 4, 4)
     inside[0, :, :, :2, :2] = 1
     loss = velocity_loss(inside, target, torch.ones(1), 2, weights)
-    assert float(loss) == pytest.approx(4 * 5 / float(weights.sum()))
-    assert float(velocity_loss(target + 2, target, torch.ones(1), 2, weights)) == pytest.approx(4.0)
+    assert mean(loss) == pytest.approx(4 * 5 / float(weights.sum()))
+    assert mean(velocity_loss(target + 2, target, torch.ones(1), 2, weights)) == pytest.approx(4.0)
 
 
 def test_face_mask_loss_sums_layers_and_leaves_out_unknown_faces():
@@ -67,8 +87,9 @@ def test_face_mask_loss_sums_layers_and_leaves_out_unknown_faces():
     per_clip = [
         sum(float(((masks[b, layer] - truth[b]) ** 2).mean()) for layer in range(3)) for b in (0, 3)
     ]  # fmt: skip
-    assert float(face_mask_loss(masks, truth)) == pytest.approx(sum(per_clip) / 2, rel=1e-5)
-    assert face_mask_loss(masks[1:3], truth[1:3]) is None
+    assert mean(face_mask_loss(masks, truth)) == pytest.approx(sum(per_clip) / 2, rel=1e-5)
+    assert face_mask_loss(masks[1:3], truth[1:3]).count == 0
+    assert face_mask_loss(masks, None).count == 0
 
 
 @pytest.mark.parametrize("task", list(Task))
@@ -82,12 +103,12 @@ def test_given_parts_carry_no_loss(folder, task):
 
     settings = config("stage.dropout={alone: 0.0, no_text: 0.0}", "stage.losses.pace=0").stage
     clips, tiny = batch(folder, task), model()
-    randomness = StepRandomness(seed=0, step=4)
+    randomness = SampleRandomness(seed=0, samples=range(12, 15))
     losses = step_losses(tiny, clips, randomness, settings)
     frames, tokens, _ = GIVEN[task]
     clean = AVPair(video=clips.latents, audio=clips.mel)
     noise = randomness.noise_like(clean)
-    sigma = shift(randomness.times(3), settings.shift)
+    sigma = shift(randomness.times(), settings.shift)
     given = ClipConditions(
         reference_image=clips.latents[:, :, :1],
         given_video=clips.latents[:, :, :frames],
@@ -103,7 +124,7 @@ def test_given_parts_carry_no_loss(folder, task):
     if tokens < TIMING.num_audio_tokens:
         difference = (prediction.audio - (noise.audio - clean.audio))[:, tokens:]
         parts["audio"] = difference.square().mean().item()
-    found = {name: part.item() for name, part in losses.named().items() if name != "face_mask"}
+    found = {name: mean(term) for name, term in losses.named().items() if name != "face_mask" and term.count}
     assert found == pytest.approx(parts, rel=1e-5)
 
 
@@ -113,19 +134,19 @@ def test_training_step_reads_no_value_from_the_device_of_the_model(folder, task)
     clips, on_device = batch(folder, task), model().to("meta")
     settings = config().stage
     for step in range(4):
-        losses = step_losses(on_device, clips, StepRandomness(seed=0, step=step), settings)
-        losses.total(settings.losses, step, 4).backward()
+        losses = step_losses(on_device, clips, randomness_of(step), settings)
+        total(losses, settings.losses, step, 4).backward()
     assert all(parameter.grad.is_meta for parameter in on_device.blocks[0].video.parameters())
 
 
 def test_one_step_is_a_pure_function(folder):
     clips, tiny, settings = batch(folder, Task.JOINT), model(), config().stage
-    first = step_losses(tiny, clips, StepRandomness(seed=0, step=1), settings)
-    again = step_losses(tiny, clips, StepRandomness(seed=0, step=1), settings)
-    other = step_losses(tiny, clips, StepRandomness(seed=0, step=2), settings)
-    assert torch.equal(first.audio, again.audio)
-    assert torch.equal(first.video, again.video)
-    assert not torch.equal(first.audio, other.audio)
+    first = step_losses(tiny, clips, randomness_of(1), settings)
+    again = step_losses(tiny, clips, randomness_of(1), settings)
+    other = step_losses(tiny, clips, randomness_of(2), settings)
+    assert torch.equal(first.audio.sum, again.audio.sum)
+    assert torch.equal(first.video.sum, again.video.sum)
+    assert not torch.equal(first.audio.sum, other.audio.sum)
 
 
 @pytest.mark.parametrize("task", [Task.JOINT, Task.REFERENCE_AUDIO, Task.CONTINUATION])
@@ -133,24 +154,24 @@ def test_audio_branch_alone_learns_what_it_would_beside_a_closed_gate(folder, ta
     dropout = "stage.dropout={alone: 1.0, no_text: 0.0}"
     no_given_part = "stage.tasks.ratios={dubbing: 0, animation: 0}"
     alone, both = config(dropout, no_given_part, "stage.branches=audio").stage, config(dropout).stage
-    clips, tiny, randomness = batch(folder, task), model(), StepRandomness(seed=0, step=0)
+    clips, tiny, randomness = batch(folder, task), model(), randomness_of(0)
     losses = step_losses(tiny, clips, randomness, alone)
     assert losses.video is None
     assert losses.face_mask is None
     expected = step_losses(tiny, clips, randomness, both).audio
-    assert float(losses.audio.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+    assert mean(losses.audio) == pytest.approx(mean(expected), rel=1e-5)
 
 
 def test_dropped_texts_are_not_heard(folder):
     """With texts dropped, what the clip's own texts say makes no difference."""
     settings = config("stage.dropout={alone: 0.0, no_text: 1.0}").stage
-    clips, tiny, randomness = batch(folder, Task.JOINT), model(), StepRandomness(seed=0, step=0)
+    clips, tiny, randomness = batch(folder, Task.JOINT), model(), randomness_of(0)
     before = step_losses(tiny, clips, randomness, settings)
     clips.text.speech.fill_(3)
     clips.text.caption.fill_(1.0)
     after = step_losses(tiny, clips, randomness, settings)
-    assert torch.equal(before.audio, after.audio)
-    assert torch.equal(before.video, after.video)
+    assert torch.equal(before.audio.sum, after.audio.sum)
+    assert torch.equal(before.video.sum, after.video.sum)
 
 
 def test_mask_weight_falls_linearly_to_nothing():
@@ -159,15 +180,15 @@ def test_mask_weight_falls_linearly_to_nothing():
 
 
 def test_total_is_the_weighted_sum_of_the_parts():
-    losses = Losses(video=torch.tensor(2.0), audio=None, face_mask=torch.tensor(5.0))
+    losses = Losses(video=LossTerm(torch.tensor(8.0), 4), audio=None, face_mask=LossTerm(torch.tensor(5.0), 1))
     weights = LossWeights(video=0.5, face_mask=LinearSchedule(start=0.2, end=0.0))
-    assert float(losses.total(weights, 5, 10)) == pytest.approx(0.5 * 2 + 0.1 * 5)
+    assert float(total(losses, weights, 5, 10)) == pytest.approx(0.5 * 2 + 0.1 * 5)
 
 
 def test_the_branches_are_both_trained_by_every_two_way_task(folder):
     tiny = model()
-    losses = step_losses(tiny, batch(folder, Task.JOINT), StepRandomness(seed=0, step=0), config().stage)
-    losses.total(config().stage.losses, 0, 10).backward()
+    losses = step_losses(tiny, batch(folder, Task.JOINT), randomness_of(0), config().stage)
+    total(losses, config().stage.losses, 0, 10).backward()
     without = [name for name, p in tiny.named_parameters() if p.grad is None]
     assert without == ["audio_stem.padding"]
     assert SETTINGS.num_layers == 3
@@ -175,8 +196,8 @@ def test_the_branches_are_both_trained_by_every_two_way_task(folder):
 
 def test_pace_is_judged_between_symbols_whose_times_are_known():
     pace = torch.tensor([[9.0, 4.0, 5.0, 6.0]])
-    assert float(duration_loss(pace, torch.tensor([[1.0, 4.0, 11.0, math.nan]]))) == pytest.approx((1 + 4) / 2)
-    assert duration_loss(pace, torch.tensor([[1.0, math.nan, 11.0, math.nan]])) is None
+    assert mean(duration_loss(pace, torch.tensor([[1.0, 4.0, 11.0, math.nan]]))) == pytest.approx((1 + 4) / 2)
+    assert duration_loss(pace, torch.tensor([[1.0, math.nan, 11.0, math.nan]])).count == 0
 
 
 def test_the_pace_of_a_text_is_learned_from_its_times_alone(folder):
@@ -184,17 +205,17 @@ def test_the_pace_of_a_text_is_learned_from_its_times_alone(folder):
     paced = replace(paced, dropout=Dropout(alone=0.0, no_text=0.0))
     speech = replace(SETTINGS.audio.speech, initial_symbol_duration=20.0, leading_silence=2.0)
     made = UniAVGenTransformer.from_settings(replace(SETTINGS, audio=replace(SETTINGS.audio, speech=speech)))
-    clips, randomness = batch(folder, Task.REFERENCE_AUDIO), StepRandomness(seed=0, step=0)
+    clips, randomness = batch(folder, Task.REFERENCE_AUDIO), randomness_of(0)
     optimizer = torch.optim.Adam(made.parameters(), lr=0.02)
     values = []
     for _ in range(30):
         losses = step_losses(made, clips, randomness, paced)
         optimizer.zero_grad()
-        losses.total(paced.losses, 0, 1).backward()
+        total(losses, paced.losses, 0, 1).backward()
         optimizer.step()
-        values.append(losses.duration.item())
+        values.append(mean(losses.duration))
     assert values[-1] < 0.1 * values[0]
-    assert step_losses(made, batch(folder, Task.ANIMATION), randomness, paced).duration is None
+    assert step_losses(made, batch(folder, Task.ANIMATION), randomness, paced).duration.count == 0
     assert step_losses(model(), clips, randomness, paced).duration is None
 
 
@@ -215,5 +236,5 @@ def test_losses_never_read_values_of_predictions():
         duration_loss(prediction(2, 3), timestamps),
         lip_motion_loss(video, video, mask, truth, probe),
     ]
-    assert [loss.shape for loss in losses] == [()] * 5
-    assert all(loss.is_meta for loss in losses)
+    assert [loss.sum.shape for loss in losses] == [()] * 5
+    assert all(loss.sum.is_meta for loss in losses)

@@ -65,9 +65,9 @@ def config(*overrides: str) -> TrainConfig:
     return load(TrainConfig, ["nano/stage3"], [*small, *overrides])
 
 
-def model(seed: int = 0) -> UniAVGenTransformer:
+def model(seed: int = 0, settings: TransformerConfig = SETTINGS) -> UniAVGenTransformer:
     torch.manual_seed(seed)
-    made = UniAVGenTransformer.from_settings(SETTINGS)
+    made = UniAVGenTransformer.from_settings(settings)
     # Zero-initialised layers hide what stands before them.
     with torch.no_grad():
         for parameter in made.parameters():

@@ -103,9 +103,9 @@ class CurveCallback:
     def __call__(self, record: StepRecord, _state: TrainState) -> None:
         if not self.context.is_main or (record.step % self.every and record.step != 1):
             return
-        scalars = {f"loss/{name}": record.values[name] for name in record.losses}
+        scalars = {f"loss/{name}": value for name, value in record.shown_losses.items()}
         if record.task:
-            scalars |= {f"loss_{record.task}/{name}": record.values[name] for name in record.losses}
+            scalars |= {f"loss_{record.task}/{name}": value for name, value in record.shown_losses.items()}
         scalars |= {"run/lr": record.lr, "run/grad_norm": record.values["grad_norm"], "run/seconds": record.seconds}
         self.writer.add_scalars(scalars, record.step)
 

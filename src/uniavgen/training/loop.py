@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import isnan
 from typing import TypeVar
 
 import torch
@@ -30,7 +31,7 @@ class StepRecord:
     task: str
     """Task of the step; empty where the objective has none."""
     losses: Mapping[str, Float[Tensor, ""]]
-    """Parts and `total`."""
+    """Parts and `total`. A part is NaN where no clip of the step has truth for it."""
     grad_norm: Float[Tensor, ""]
     """Before clipping; the largest of several groups."""
     num_skipped: Float[Tensor, ""]
@@ -55,6 +56,11 @@ class StepRecord:
         }
         numbers = torch.stack([value.float() for value in scalars.values()]).tolist()
         return dict(zip(scalars, numbers, strict=True))
+
+    @property
+    def shown_losses(self) -> dict[str, float]:
+        """The losses as numbers, without parts that are NaN. See `values`."""
+        return {name: self.values[name] for name in self.losses if name == "total" or not isnan(self.values[name])}
 
 
 Callback = Callable[[StepRecord, TrainState], None]

@@ -1,6 +1,9 @@
 """Losses of a stage: velocities of what was noisy [paper eq. (1), (2)], face masks [paper 3.4], durations of speech
 symbols and the motion of mouths [ours].
 
+Each is a mean over elements of which a batch may hold few or none, so it is handed on as a sum and a count: the mean of
+the means of several processes would not be the mean over all of their clips.
+
 Masks and truths are expected on the CPU: whether and where a loss is defined depends on their values, and reading
 values from a GPU would wait for it. What is compared with a prediction is moved beside it.
 
@@ -9,50 +12,104 @@ frame, p cells around a mouth, k indices.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from uniavgen.distributed import SINGLE_PROCESS, ParallelContext
 from uniavgen.training.config import LossWeights
 from uniavgen.training.mouth_probe import LinearMouthProbe, mouth_crops
 
 
+class LossTerm(NamedTuple):
+    """A loss that is `sum / count`. `sum` carries the gradient, `count` none."""
+
+    sum: Float[Tensor, ""]
+    count: Float[Tensor, ""] | float
+    """Elements that were summed, or the sum of their weights; 0 where these clips have no truth for it."""
+
+    @classmethod
+    def absent(cls, prediction: Tensor) -> "LossTerm":
+        """Returns the term of clips without truth.
+
+        It depends on the prediction all the same, because every process must go through the same backward pass.
+        """
+        return cls(prediction.sum() * 0.0, 0.0)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Losses:
-    """The parts of the loss; None where a part is not defined for the task or the batch."""
+    """The terms of the loss; None where a term is not defined for the task and stage, which all processes share."""
 
-    video: Float[Tensor, ""] | None = None
-    audio: Float[Tensor, ""] | None = None
-    face_mask: Float[Tensor, ""] | None = None
-    duration: Float[Tensor, ""] | None = None
-    lip_motion: Float[Tensor, ""] | None = None
+    video: LossTerm | None = None
+    audio: LossTerm | None = None
+    face_mask: LossTerm | None = None
+    duration: LossTerm | None = None
+    lip_motion: LossTerm | None = None
 
-    def total(self, weights: LossWeights, step: int, num_steps: int) -> Float[Tensor, ""]:
-        """Returns the weighted sum that is minimised."""
-        weighted = [
-            (self.video, weights.video),
-            (self.audio, weights.audio),
-            (self.face_mask, weights.face_mask.at(step, num_steps)),
-            (self.duration, weights.duration),
-            (self.lip_motion, weights.lip_motion),
-        ]
-        # A weight of 0 leaves its part out: the mask head then learns from the velocities only.
-        return torch.stack([weight * part for part, weight in weighted if part is not None and weight != 0]).sum()
-
-    def named(self) -> dict[str, Tensor]:
-        """Returns the parts that are defined, by name."""
-        parts = {
+    def named(self) -> dict[str, LossTerm]:
+        """Returns the terms that are defined, by name."""
+        terms = {
             "video": self.video,
             "audio": self.audio,
             "face_mask": self.face_mask,
             "duration": self.duration,
             "lip_motion": self.lip_motion,
         }
-        return {name: part for name, part in parts.items() if part is not None}
+        return {name: term for name, term in terms.items() if term is not None}
+
+    def means(self, context: ParallelContext = SINGLE_PROCESS) -> "MeanLosses":
+        """Returns sum / count of every term over the clips of all processes, which exchange one small vector."""
+        terms = self.named()
+        sums = torch.stack([term.sum for term in terms.values()])
+        counts = torch.stack([torch.as_tensor(term.count, dtype=sums.dtype) for term in terms.values()]).to(sums.device)
+        smallest = torch.finfo(sums.dtype).tiny
+        if context.world_size == 1:
+            means = sums / counts.clamp(min=smallest)
+        else:
+            everywhere = torch.cat([sums.detach(), counts])
+            dist.all_reduce(everywhere)
+            all_sums, counts = everywhere.chunk(2)
+            counted = counts.clamp(min=smallest)
+            # Sharded training averages gradients over processes: the share of each counts as often as there are some.
+            share = context.world_size * sums / counted
+            means = share + (all_sums / counted - share).detach()
+        return MeanLosses(dict(zip(terms, means.unbind(), strict=True)), dict(zip(terms, counts.unbind(), strict=True)))
+
+
+@dataclass(frozen=True)
+class MeanLosses:
+    """The means of `Losses` over all processes, the same on each.
+
+    The gradient of a mean is the share of this process; averaged over processes it is that of the mean.
+    """
+
+    means: Mapping[str, Float[Tensor, ""]]
+    """0 where no process has truth for the term."""
+    counts: Mapping[str, Float[Tensor, ""]]
+
+    def total(self, weights: LossWeights, step: int, num_steps: int) -> Float[Tensor, ""]:
+        """Returns the weighted sum that is minimised."""
+        factors = {
+            "video": weights.video,
+            "audio": weights.audio,
+            "face_mask": weights.face_mask.at(step, num_steps),
+            "duration": weights.duration,
+            "lip_motion": weights.lip_motion,
+        }
+        # A weight of 0 leaves its term out: the mask head then learns from the velocities only.
+        return torch.stack([factors[name] * mean for name, mean in self.means.items() if factors[name] != 0]).sum()
+
+    def reported(self) -> dict[str, Float[Tensor, ""]]:
+        """Returns the means without gradient; NaN where no process has truth for the term."""
+        return {name: torch.where(self.counts[name] > 0, mean.detach(), torch.nan) for name, mean in self.means.items()}
 
 
 def velocity_loss(
@@ -61,8 +118,8 @@ def velocity_loss(
     mask: Float[Tensor, " s"],
     dim: int,
     weights: Float[Tensor, "b ..."] | None = None,
-) -> Float[Tensor, ""] | None:
-    """Returns mean w (v_predicted - v_target)^2 / mean w over the places along `dim` where `mask` is 1.
+) -> LossTerm | None:
+    """Returns sum w (v_predicted - v_target)^2 and sum w over the places along `dim` where `mask` is 1.
 
     None where there is no such place, as for a branch that is given. [paper eq. (1), (2); weights ours]
 
@@ -74,9 +131,9 @@ def velocity_loss(
     places = _beside(places, predicted)
     square = (predicted.float().index_select(dim, places) - target.float().index_select(dim, places)).square()
     if weights is None:
-        return square.mean()
+        return LossTerm(square.sum(), float(square.numel()))
     chosen = weights.index_select(dim, places)
-    return (square * chosen).mean() / chosen.mean()
+    return LossTerm((square * chosen).sum(), chosen.sum() * (square.numel() / chosen.numel()))
 
 
 def face_weights(
@@ -95,53 +152,59 @@ def face_weights(
     return weights.repeat_interleave(patch, dim=2).repeat_interleave(patch, dim=3)[:, None]
 
 
-def face_mask_loss(masks: Float[Tensor, "b layers f n"], truth: Float[Tensor, "b f n"]) -> Float[Tensor, ""] | None:
-    """Returns L^m = sum over layers of mean (M_predicted - M_true)^2, averaged over clips with a known face.
+def face_mask_loss(masks: Float[Tensor, "b layers f n"], truth: Float[Tensor, "b f n"] | None) -> LossTerm:
+    """Returns L^m, summed over clips with a known face, and their number.
 
-    Clips whose truth is NaN, or that show no face, do not count; None if no clip counts. [paper 3.4; reduction ours]
+    L^m = sum over layers of mean (M_predicted - M_true)^2. Clips whose truth is NaN, or that show no face, do not
+    count; None is no truth for any clip. [paper 3.4; reduction ours]
     """
     # NaN > 0 is false.
-    clips = (truth.flatten(1).sum(dim=1) > 0).nonzero()[:, 0]
-    if len(clips) == 0:
-        return None
+    clips = None if truth is None else (truth.flatten(1).sum(dim=1) > 0).nonzero()[:, 0]
+    if truth is None or clips is None or len(clips) == 0:
+        return LossTerm.absent(masks)
     known = _beside(truth.float().index_select(0, clips), masks)
     difference = masks.float().index_select(0, _beside(clips, masks)) - known.unsqueeze(1)
-    return difference.square().mean(dim=(2, 3)).sum(dim=1).mean()
+    return LossTerm(difference.square().mean(dim=(2, 3)).sum(), float(len(clips)))
 
 
-def duration_loss(durations: Float[Tensor, "b m"], timestamps: Float[Tensor, "b m"]) -> Float[Tensor, ""] | None:
-    """Returns mean (d_i - (t_i - t_(i-1)))^2 in audio tokens, over symbols where both timestamps are known. [ours]
+def duration_loss(durations: Float[Tensor, "b m"], timestamps: Float[Tensor, "b m"] | None) -> LossTerm:
+    """Returns sum (d_i - (t_i - t_(i-1)))^2 in audio tokens, over symbols where both timestamps are known, and their
+    number. [ours]
 
-    None where there is no such symbol. Unknown timestamps are NaN.
+    Unknown timestamps are NaN; None is no timestamp at all.
     """
+    if timestamps is None:
+        return LossTerm.absent(durations)
     true_durations = timestamps.diff(dim=1).flatten()
     symbols = (~true_durations.isnan()).nonzero()[:, 0]
     if len(symbols) == 0:
-        return None
+        return LossTerm.absent(durations)
     predicted = durations[:, 1:].flatten().index_select(0, _beside(symbols, durations))
-    return (predicted - _beside(true_durations[symbols], durations)).square().mean()
+    return LossTerm((predicted - _beside(true_durations[symbols], durations)).square().sum(), float(len(symbols)))
 
 
 def lip_motion_loss(
     error: Float[Tensor, "b c f h w"],
     clean: Float[Tensor, "b c f h w"],
     mask: Float[Tensor, " f"],
-    truth: Float[Tensor, "b f n"],
+    truth: Float[Tensor, "b f n"] | None,
     probe: LinearMouthProbe,
-) -> Float[Tensor, ""] | None:
-    """Returns sum (u . e)^2 / sum (u . x)^2 over the frames of all clips; a still mouth scores 1. [ours]
+) -> LossTerm:
+    """Returns sum (u . e)^2 and sum (u . x)^2 over the frames of all clips; a still mouth scores 1. [ours]
 
     x are the clean latents around the mouth and e the errors of the predicted ones, both less their mean over the
     frames of the clip. u is the direction of the clip's latents that correlates most with the mouth's opening, as
     `probe` reads it: u ~ sum over frames of (opening x).
 
     mask: 1 for frames whose velocity is learned. Of these, frames with a known face count, in clips that have several
-    of them; None where there are none.
+    of them.
     """
+    if truth is None:
+        return LossTerm.absent(error)
     known = (truth.sum(dim=2) > 0) & (mask > 0)
     known = known & (known.sum(dim=1, keepdim=True) > 1)
     if not bool(known.any()):
-        return None
+        return LossTerm.absent(error)
     counts, truth = _beside(known.float()[..., None], clean), _beside(truth, clean)
 
     def centred(values: Float[Tensor, "b f p"]) -> Float[Tensor, "b f p"]:
@@ -152,7 +215,7 @@ def lip_motion_loss(
     direction = F.normalize(torch.einsum("b f, b f p -> b p", probe.read(motion), motion), dim=1)
     missed = torch.einsum("b f p, b p -> b f", centred(mouth_crops(error.float(), truth)), direction)
     present = torch.einsum("b f p, b p -> b f", motion, direction)
-    return missed.square().sum() / present.square().sum().clamp(min=1e-6)
+    return LossTerm(missed.square().sum(), present.square().sum().clamp(min=1e-6))
 
 
 def _beside(values: Tensor, other: Tensor) -> Tensor:

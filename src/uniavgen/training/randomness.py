@@ -1,8 +1,8 @@
-"""All random numbers of training. A step has a generator for each purpose, seeded from (seed, step, rank), so there is
-no state to save.
+"""All random numbers of training. A sample has a generator for each purpose, seeded from (seed, sample number), so
+there is no state to save.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
@@ -25,24 +25,27 @@ class Purpose(IntEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepRandomness:
-    """The random numbers of one step on one rank, drawn on the CPU, so that they are the same for every device."""
+class SampleRandomness:
+    """The random numbers of the samples of one batch, drawn on the CPU, so that they are the same for every device.
+
+    They follow the global number of a sample, so they do not depend on how many processes share a step.
+    """
 
     seed: int
-    step: int
-    rank: int = 0
+    samples: Sequence[int]
+    """Global sample numbers, as in `data.sampler`."""
 
-    def generator(self, purpose: Purpose) -> torch.Generator:
-        """Returns a new generator; two calls give the same numbers."""
-        return torch_generator(self.seed, self.step, self.rank, int(purpose))
+    def generators(self, purpose: Purpose) -> list[torch.Generator]:
+        """Returns a new generator for every sample; two calls give the same numbers."""
+        return [torch_generator(self.seed, sample, int(purpose)) for sample in self.samples]
 
-    def times(self, batch: int) -> Float[Tensor, " b"]:
+    def times(self) -> Float[Tensor, " b"]:
         """Returns uniform t in [0, 1), one for each clip and shared by both branches."""
-        return torch.rand(batch, generator=self.generator(Purpose.TIME))
+        return self._uniform(Purpose.TIME)
 
-    def dropout(self, batch: int) -> Float[Tensor, " b"]:
+    def dropout(self) -> Float[Tensor, " b"]:
         """Returns uniform numbers in [0, 1) that decide which clips lose texts and interaction."""
-        return torch.rand(batch, generator=self.generator(Purpose.DROPOUT))
+        return self._uniform(Purpose.DROPOUT)
 
     def noise_like(self, clean: AVPair) -> AVPair:
         """Returns independent standard normal noise for both branches; 0 in place of a number."""
@@ -50,12 +53,16 @@ class StepRandomness:
         def noise(like: Tensor | float, purpose: Purpose) -> Tensor | float:
             if not isinstance(like, Tensor):
                 return 0.0
-            return torch.randn(like.shape, generator=self.generator(purpose)).to(like.device)
+            drawn = [torch.randn(like.shape[1:], generator=generator) for generator in self.generators(purpose)]
+            return torch.stack(drawn).to(like.device, non_blocking=True)
 
         return AVPair(
             video=noise(clean.video, Purpose.NOISE_VIDEO),
             audio=noise(clean.audio, Purpose.NOISE_AUDIO),
         )
+
+    def _uniform(self, purpose: Purpose) -> Float[Tensor, " b"]:
+        return torch.cat([torch.rand(1, generator=generator) for generator in self.generators(purpose)])
 
 
 def torch_generator(*words: int) -> torch.Generator:

@@ -24,7 +24,7 @@ from uniavgen.training.loop import Callback, train
 from uniavgen.training.mouth_probe import LinearMouthProbe
 from uniavgen.training.objective import Objective
 from uniavgen.training.optimizer import build_optimizer, select_trainable
-from uniavgen.training.randomness import StepRandomness
+from uniavgen.training.randomness import SampleRandomness
 from uniavgen.training.state import TrainState
 from uniavgen.training.step import step_losses
 
@@ -68,10 +68,13 @@ class StageObjective(Objective[Batch]):
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         settings = self.config.train
         dtype = PRECISIONS[settings.precision]
-        randomness = StepRandomness(seed=settings.seed, step=step, rank=self.context.rank)
+        randomness = SampleRandomness(
+            seed=settings.seed, samples=self.context.sample_indices(step, settings.batch_size)
+        )
         with nullcontext() if dtype is None else torch.autocast(self.device.type, dtype=dtype):
             losses = step_losses(self.model, batch, randomness, self.config.stage, self.mouth_probe)
-        return {**losses.named(), "total": losses.total(self.config.stage.losses, step, settings.steps)}
+            means = losses.means(self.context)
+        return {**means.reported(), "total": means.total(self.config.stage.losses, step, settings.steps)}
 
     def task(self, batch: Batch) -> str:
         return batch.spec.task.value

@@ -27,6 +27,7 @@ from uniavgen.tasks.table import TASKS
 from uniavgen.training.config import StageConfig
 from uniavgen.training.losses import (
     Losses,
+    LossTerm,
     duration_loss,
     face_mask_loss,
     face_weights,
@@ -34,13 +35,13 @@ from uniavgen.training.losses import (
     velocity_loss,
 )
 from uniavgen.training.mouth_probe import LinearMouthProbe
-from uniavgen.training.randomness import StepRandomness
+from uniavgen.training.randomness import SampleRandomness
 
 
 def step_losses(
     model: UniAVGenTransformer,
     batch: Batch,
-    randomness: StepRandomness,
+    randomness: SampleRandomness,
     stage: StageConfig,
     mouth_probe: LinearMouthProbe | None = None,
 ) -> Losses:
@@ -49,9 +50,9 @@ def step_losses(
     batch: on the CPU, where it can be asked which losses are defined without waiting for the device of the model, to
         which it is moved. mouth_probe: needed where the stage has a lip-motion loss.
     """
-    device, count, truth = model.device, batch.mel.shape[0], batch.face_mask
-    sigma = shift(randomness.times(count), stage.shift).to(device, non_blocking=True)
-    keeps_text, interact = stage.dropout.masks(randomness.dropout(count))
+    device, truth = model.device, batch.face_mask
+    sigma = shift(randomness.times(), stage.shift).to(device, non_blocking=True)
+    keeps_text, interact = stage.dropout.masks(randomness.dropout())
     text = choose_text(batch.text, batch.uncond_text, keeps_text)
     timestamps = text.symbol_timestamps
     mask = loss_mask(_given(batch, _latents(batch, stage)), AVPair(video=_latents(batch, stage), audio=batch.mel))
@@ -73,21 +74,21 @@ def step_losses(
     masks, focus, lip_motion = prediction.face_masks, None, None
     if batch.face_mask is not None and (stage.losses.face_focus or stage.losses.mouth_focus):
         focus = face_weights(batch.face_mask, stage.losses, *clean.video.shape[-2:])
-    if truth is not None and mouth_probe is not None:
+    if mouth_probe is not None and prediction.velocity.video is not None and bool(mask.video.any()):
         # x_t - t v is the prediction of x, so its error is t times the velocity's, but for the sign.
         error = sigma[:, None, None, None, None] * (prediction.velocity.video.float() - target.video.float())
         lip_motion = lip_motion_loss(error, clean.video, mask.video, truth, mouth_probe)
     return Losses(
         video=velocity_loss(prediction.velocity.video, target.video, mask.video, dim=2, weights=focus),
         audio=velocity_loss(prediction.velocity.audio, target.audio, mask.audio, dim=1),
-        face_mask=None if masks is None or truth is None else face_mask_loss(masks, truth),
+        face_mask=None if masks is None else face_mask_loss(masks, truth),
         duration=_duration_loss(prediction, timestamps),
         lip_motion=lip_motion,
     )
 
 
-def _duration_loss(prediction: Prediction, timestamps: Float[Tensor, "b p"] | None) -> Float[Tensor, ""] | None:
-    if prediction.symbol_durations is None or timestamps is None:
+def _duration_loss(prediction: Prediction, timestamps: Float[Tensor, "b p"] | None) -> LossTerm | None:
+    if prediction.symbol_durations is None:
         return None
     return duration_loss(prediction.symbol_durations, timestamps)
 

@@ -23,7 +23,7 @@ def training_progress(num_steps: int, first_step: int = 0) -> "Iterator[Callback
             # A codec that is resumed begins at a step that only its run knows.
             bar.update(record.step - bar.n)
             if record.step % SHOW_EVERY == 0 or record.step in (1, num_steps):
-                losses = {name: record.values[name] for name in record.losses}
-                bar.set_postfix_str(" ".join(f"{name} {value:.3g}" for name, value in losses.items()), refresh=False)
+                losses = " ".join(f"{name} {value:.3g}" for name, value in record.shown_losses.items())
+                bar.set_postfix_str(losses, refresh=False)
 
         yield show
