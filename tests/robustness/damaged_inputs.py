@@ -256,8 +256,8 @@ class Maker:
         return f"{path.relative_to(folder)}: {damaged_by_kind(self.rng, path)}"
 
 
-SKIPPED = ("help", "jobs", "device")
-"""Options that are not tried: thousands of processes are no input."""
+SKIPPED = ("help", "jobs", "device", "compile")
+"""Options that are not tried: thousands of processes are no input, and compiling takes minutes."""
 FAMILIES: dict[str, Callable[[Maker], Case]] = {
     "media": Maker.media,
     "models": Maker.models,

@@ -9,12 +9,15 @@ import resource
 import selectors
 import signal
 import sys
+import threading
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from tqdm import tqdm
 
 LIMIT_S = 120.0
 """Of one command, hundreds of times what it takes on an idle core."""
@@ -74,6 +77,8 @@ def _become(work: Callable[[], int], folder: Path, writer: int, memory: int) -> 
         # A test runner has put its own in their place, and made errors of warnings.
         sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False, errors="replace") for number in (1, 2))
         warnings.resetwarnings()
+        # The lock of its progress bars is shared with all forks: one that is killed while it holds it stops all later.
+        tqdm.set_lock(threading.RLock())
         os.chdir(folder)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if memory:
