@@ -2,6 +2,7 @@
 
 import os
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -146,6 +147,24 @@ def test_new_folder_in_which_nothing_was_written_is_removed(tmp_path):
     with ShardWriter(tmp_path / "old"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_index_that_is_no_file_is_refused_unread(tmp_path):
+    written(tmp_path, count=3, per_shard=3)
+    index = tmp_path / "shard-000000.npz"
+    for replace in (os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")):
+        index.unlink()
+        replace(index)
+        with pytest.raises(DataError, match="is no regular file"):
+            ShardSet(tmp_path)
+        if index.is_dir():
+            index.rmdir()
+            index.touch()
+    index.unlink()
+    with index.open("wb") as file:
+        file.truncate(2**36)
+    with pytest.raises(DataError, match="index"):
+        ShardSet(tmp_path)
 
 
 def test_shards_are_read_through_fsspec(tmp_path):

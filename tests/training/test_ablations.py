@@ -56,7 +56,7 @@ def leaves(data: Any, path: str = "") -> dict[str, Any]:
     return {key: value for name, inner in data.items() for key, value in leaves(inner, f"{path}.{name}").items()}
 
 
-def test_every_row_of_the_tables_has_a_preset():
+def test_ablation_presets_cover_every_table_row():
     assert {name for name in preset_names() if name.startswith("ablations/")} == {f"ablations/{row}" for row in ROWS}
 
 

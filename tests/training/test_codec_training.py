@@ -137,7 +137,7 @@ def records_of(objective: Objective, config: CodecLoopConfig, folder: Path, last
 
 
 @pytest.mark.parametrize("make", [vocoder, video_vae, caption])
-def test_resume_equals_no_interruption(make, shards: Path, tmp_path: Path):
+def test_resumed_codec_training_equals_uninterrupted_training(make, shards: Path, tmp_path: Path):
     whole, first, second = make(shards), make(shards), make(shards)
     losses = [record.values["total"] for record in records_of(whole, loop(), tmp_path / "whole")]
     head = records_of(first, loop(), tmp_path / "parts", last_step=3)
@@ -155,13 +155,13 @@ def test_discriminators_begin_after_their_share_of_the_steps(shards: Path, tmp_p
     assert ["discriminator" in record.losses for record in records] == [False, False, False, True]
 
 
-def test_training_lowers_the_loss(shards: Path, tmp_path: Path):
+def test_caption_training_lowers_the_loss(shards: Path, tmp_path: Path):
     config = loop(steps=30)
     records = records_of(caption(shards), config, tmp_path)
     assert records[-1].values["total"] < 0.9 * records[0].values["total"]
 
 
-def test_the_rate_warms_up_and_ends_low():
+def test_codec_learning_rate_warms_up_and_ends_low():
     config = CodecLoopConfig(steps=100, lr=1.0, warmup_steps=10, decay_share=0.5)
     rates = [config.schedule().at(step) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
@@ -170,13 +170,13 @@ def test_the_rate_warms_up_and_ends_low():
     assert rates[-1] < 0.02
 
 
-def test_a_foreign_state_is_refused(shards: Path, tmp_path: Path):
+def test_checkpoint_of_another_codec_is_refused(shards: Path, tmp_path: Path):
     train_codec(vocoder(shards), loop(), tmp_path)
     with pytest.raises(CheckpointError, match="does not fit this run"):
         train_codec(caption(shards), loop(), tmp_path)
 
 
-def test_phases_share_the_steps():
+def test_phases_split_the_steps_by_share():
     config = vae_config()
     assert [config.phase(step).num_frames for step in range(4)] == [1, 1, 5, 5]
     with pytest.raises(ConfigError, match="add up to 1"):
@@ -203,7 +203,7 @@ def test_frame_convolutions_change_neither_values_nor_names(frames_are_mixed: bo
         torch.testing.assert_close(vae.decode(latents).sample, decoded, rtol=1e-4, atol=1e-5)
 
 
-def test_a_clip_starts_as_its_pictures():
+def test_framewise_init_codes_a_clip_as_its_images():
     vae = small_vae()
     init_framewise(vae)
     codec, picture = VideoCodec(vae), torch.rand(1, 3, 1, 32, 48) * 2 - 1
@@ -215,7 +215,7 @@ def test_a_clip_starts_as_its_pictures():
 
 
 @pytest.mark.parametrize("factors", [(1, 1, 1, 1), (1, 2, 2, 2)])
-def test_the_encoder_starts_as_principal_components(factors: tuple[int, ...]):
+def test_encoder_init_keeps_principal_components(factors: tuple[int, ...]):
     vae = small_vae(*factors)
     # One block of 16 x 16 pixels: three colours, and three slopes of grey.
     generator, ramp = torch.Generator().manual_seed(0), torch.linspace(-1, 1, 16)
@@ -235,7 +235,7 @@ def test_the_encoder_starts_as_principal_components(factors: tuple[int, ...]):
     assert torch.allclose(latents.mean(dim=0), torch.zeros(7), atol=0.1)
 
 
-def test_the_linear_part_is_what_the_silenced_autoencoder_does():
+def test_linear_view_equals_autoencoder_whose_residual_branches_are_zero():
     vae, pixels = small_vae(), torch.rand(2, 3, 5, 32, 32) * 2 - 1
     init_with_principal_components(vae, pixels[:, :, :1])
     codec = VideoCodec(vae)
@@ -249,7 +249,7 @@ def test_the_linear_part_is_what_the_silenced_autoencoder_does():
     assert {id(value) for value in linear_view(vae).parameters()} < {id(value) for value in vae.parameters()}
 
 
-def test_finished_latents_have_mean_0_and_deviation_1(shards: Path):
+def test_stored_statistics_normalise_latents_to_mean_0_and_deviation_1(shards: Path):
     objective = VideoVAEObjective.from_folder(vae_config(), shards, CPU)
     store_latent_statistics(objective.model, objective.clips)
     frames = torch.cat([to_pixels(torch.from_numpy(objective.clips.read(i).frames[None])) for i in range(3)])
@@ -265,7 +265,7 @@ def further_config(steps: int, latent_weight: float) -> VideoVAETrainConfig:
     )
 
 
-def test_training_goes_on_near_the_latents_it_was_given(shards: Path, tmp_path: Path):
+def test_latent_weight_keeps_latents_near_those_of_the_initial_autoencoder(shards: Path, tmp_path: Path):
     def moved(latent_weight: float) -> float:
         before, given = (VideoVAEObjective.from_folder(vae_config(), shards, CPU).model for _ in range(2))
         objective = VideoVAEObjective.from_folder(further_config(30, latent_weight), shards, CPU, initial=given)
@@ -279,12 +279,12 @@ def test_training_goes_on_near_the_latents_it_was_given(shards: Path, tmp_path: 
     assert 0 < moved(10.0) < 0.5 * moved(0.0)
 
 
-def test_latents_of_nothing_cannot_be_held_on_to(shards: Path):
+def test_latent_weight_without_initial_autoencoder_is_refused(shards: Path):
     with pytest.raises(ConfigError, match="add --init"):
         VideoVAEObjective.from_folder(further_config(1, latent_weight=1.0), shards, CPU)
 
 
-def test_motion_is_what_changes():
+def test_motion_distance_compares_changes_from_frame_to_frame():
     pixels, weights = torch.rand(1, 3, 3, 16, 16), torch.rand(1, 1, 3, 16, 16)
     assert float(motion_distance(pixels + 0.25, pixels, weights)) == pytest.approx(0, abs=1e-6)
     assert float(motion_distance(pixels[:, :, :1] + 0.25, pixels[:, :, :1], weights[:, :, :1])) == 0
@@ -293,7 +293,9 @@ def test_motion_is_what_changes():
     assert float(motion_distance(still + ramp, still, weights)) == pytest.approx(0.0625, rel=1e-4)
 
 
-def test_only_a_video_autoencoder_goes_on_from_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_init_option_needs_a_video_autoencoder_with_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     assert main(["train-codec", "caption", "--init", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     assert "leave --init out" in capsys.readouterr().err
     command = ["train-codec", "video-vae", "--init", str(tmp_path), "--data", str(tmp_path)]
@@ -302,20 +304,20 @@ def test_only_a_video_autoencoder_goes_on_from_another(tmp_path: Path, capsys: p
     assert not (tmp_path / "out").exists()
 
 
-def test_identical_things_have_no_distance():
+def test_distances_of_equal_inputs_are_zero():
     pixels, weights = torch.rand(1, 3, 2, 16, 16), torch.rand(1, 1, 2, 16, 16)
     assert [float(part) for part in reconstruction_distance(pixels, pixels, weights)] == [0.0, 0.0]
     assert float(spectral_distance(pixels.reshape(1, -1), pixels.reshape(1, -1), 64)) == 0.0
 
 
-def test_the_distance_of_a_brighter_picture_is_the_step_and_its_square():
+def test_reconstruction_distance_of_an_offset_is_the_offset_and_its_square():
     pixels, weights = torch.rand(1, 3, 1, 16, 16), torch.rand(1, 1, 1, 16, 16)
     pixel, square = reconstruction_distance(pixels + 0.25, pixels, weights)
     assert float(pixel) == pytest.approx(0.25, rel=1e-4)
     assert float(square) == pytest.approx(0.0625, rel=1e-4)
 
 
-def test_pixels_of_face_and_mouth_weigh_more(shards: Path):
+def test_region_weights_raise_pixels_of_face_and_mouth(shards: Path):
     pictures = WeightedClips(shards, SIZE, RegionWeights(face=2.0, mouth=6.0))
     clip = pictures.read(1)
     assert clip.frames.shape == (FRAMES, SIZE, SIZE, 3)
@@ -326,7 +328,7 @@ def test_pixels_of_face_and_mouth_weigh_more(shards: Path):
     assert np.abs(half.frames[0].mean() - clip.frames[0].mean()) < 1
 
 
-def test_the_mouth_lies_inside_the_face():
+def test_mouth_region_lies_inside_the_face():
     face = np.zeros((2, 20, 20), bool)
     face[0, 2:18, 4:16] = True
     region = mouth_region(face)
@@ -335,7 +337,7 @@ def test_the_mouth_lies_inside_the_face():
     assert (face | ~region).all()
 
 
-def test_sounds_come_from_shards_and_from_files_alike(shards: Path, tmp_path: Path):
+def test_waveforms_are_read_from_shards_and_from_files(shards: Path, tmp_path: Path):
     for number in range(3):
         path = tmp_path / f"clip-{number}.wav"
         path.write_bytes(_wav((np.random.default_rng(number).normal(size=14_400) * 2000).astype(np.int16)))
@@ -381,12 +383,12 @@ def test_damaged_caption_sample_is_refused_with_its_name(tmp_path: Path, content
     assert "'bad.json'" in str(error.value)
 
 
-def test_bounds_that_fall_are_refused():
+def test_fact_bounds_that_fall_are_refused():
     with pytest.raises(ConfigError, match="bounds of 'age' rise"):
         load(CaptionTrainConfig, ["nano/caption"], ["bounds.age=[60,30]"])
 
 
-def test_captions_tell_the_facts_that_go_with_them():
+def test_synthetic_captions_state_their_facts():
     described = synthetic_caption_examples(40, seed=3)
     assert described == synthetic_caption_examples(40, seed=3)
     for one in described:
@@ -398,5 +400,5 @@ def test_captions_tell_the_facts_that_go_with_them():
     ("name", "cls"),
     [("vocoder", VocoderTrainConfig), ("video_vae", VideoVAETrainConfig), ("caption", CaptionTrainConfig)],
 )
-def test_presets_parse(name: str, cls: type):
+def test_codec_presets_parse(name: str, cls: type):
     assert load(cls, [f"nano/{name}"], ["loop.steps=7"]).loop.steps == 7

@@ -28,7 +28,7 @@ def tone() -> torch.Tensor:
     return 0.14 * torch.sin(torch.arange(2_001) * 0.3 + torch.arange(4)[:, None])
 
 
-def test_they_learn_to_tell_hiss_from_a_tone():
+def test_discriminators_learn_to_separate_noise_from_a_tone():
     parts = discriminators()
     optimizer = torch.optim.Adam(parts.parameters(), lr=1e-2)
     first = discriminator_loss(parts(hiss()), parts(tone()))
@@ -40,7 +40,7 @@ def test_they_learn_to_tell_hiss_from_a_tone():
     assert adversarial_loss(parts(hiss())) < adversarial_loss(parts(tone()))
 
 
-def test_the_adversarial_loss_moves_the_sound_and_no_discriminator():
+def test_adversarial_loss_reaches_the_waveform_and_no_discriminator():
     parts, sound = discriminators(), tone().requires_grad_()
     maps = parts.frozen(sound)
     for one, other in zip(maps, parts(sound), strict=True):
@@ -52,7 +52,7 @@ def test_the_adversarial_loss_moves_the_sound_and_no_discriminator():
     assert all(parameter.grad is None for parameter in parts.parameters())
 
 
-def test_features_of_the_same_sound_match():
+def test_feature_matching_loss_of_equal_waveforms_is_zero():
     parts = discriminators()
     assert feature_matching_loss(parts(hiss()), parts(hiss())) == 0
     assert feature_matching_loss(parts(hiss()), parts(tone())) > 0.1

@@ -55,7 +55,7 @@ def test_resumed_run_equals_uninterrupted_run(folder, tmp_path, workers):
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
-def test_only_the_last_checkpoints_are_kept_and_no_unfinished_one(folder, tmp_path):
+def test_save_keeps_the_last_checkpoints_and_no_unfinished_one(folder, tmp_path):
     one = run(folder, tmp_path)
     for step in (1, 2, 3):
         one.state.step = step
@@ -64,7 +64,7 @@ def test_only_the_last_checkpoints_are_kept_and_no_unfinished_one(folder, tmp_pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
 
 
-def test_a_checkpoint_that_cannot_be_written_leaves_nothing(folder, tmp_path):
+def test_checkpoint_that_cannot_be_written_leaves_nothing(folder, tmp_path):
     one = run(folder, tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="could not be written"):
@@ -155,6 +155,7 @@ def test_parameters_that_no_loss_has_reached_are_restored_without_moments(folder
 
 def test_leftovers_of_killed_saves_are_removed(tmp_path):
     (tmp_path / ".step-00000001.partial").mkdir()
+    (tmp_path / ".0123456789abcdef.lock").touch()
     for step in (2, 3, 4):
         (tmp_path / f"step-{step:08d}").mkdir()
     remove_old(tmp_path, keep=2)
@@ -173,7 +174,7 @@ def test_next_stage_begins_with_the_averaged_weights_from_any_form(folder, tmp_p
         assert all(torch.equal(parameters[name], average) for name, average in one.state.ema.averages.items())
 
 
-def test_weights_that_are_missing_or_foreign_are_told(folder, tmp_path):
+def test_missing_and_foreign_weights_are_refused(folder, tmp_path):
     with pytest.raises(CheckpointError, match="no weights"):
         load_initial_weights(model(), tmp_path)
     one = run(folder, tmp_path, config("train.steps=2"))

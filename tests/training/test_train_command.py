@@ -94,7 +94,7 @@ def test_prepared_speech_has_words_and_leaves_out_what_is_too_long(features):
     assert clip.latents is None
 
 
-def test_prepare_goes_on_and_refuses_other_settings(speech, features, capsys):
+def test_prepare_resumes_and_refuses_other_settings(speech, features, capsys):
     again = ["prepare", "--data", str(speech), "--out", str(features)]
     assert main([*again, "--num-frames", "33"]) == 0
     assert len(FeatureSet(str(features))) == 3
@@ -102,7 +102,7 @@ def test_prepare_goes_on_and_refuses_other_settings(speech, features, capsys):
     assert "made with another num_frames" in capsys.readouterr().err
 
 
-def test_a_stage_becomes_a_saved_transformer(features, model, tmp_path):
+def test_train_writes_a_saved_transformer(features, model, tmp_path):
     assert main(command(features, model, tmp_path, "-s", "train.steps=2")) == 0
     saved = UniAVGenTransformer.from_pretrained(tmp_path / "transformer")
     assert saved.settings.audio.mel_bins == 80
@@ -148,7 +148,7 @@ def test_curves_that_cannot_be_written_are_one_sentence(features, model, tmp_pat
     assert "could not be written" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_printed_settings_are_settings(capsys):
+def test_print_config_prints_settings_that_parse(capsys):
     assert main(["train", "-c", "nano/stage2", "-s", "train.steps=7", "--print-config"]) == 0
     printed = yaml.safe_load(capsys.readouterr().out)
     assert printed == dump(load(TrainConfig, ["nano/stage2"], ["train.steps=7"]))

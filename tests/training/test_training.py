@@ -22,12 +22,12 @@ GOLDEN = Path(__file__).parent / "golden_losses.json"
 
 
 @pytest.mark.parametrize("name", [name for name in preset_names() if "/stage" in name])
-def test_every_stage_preset_is_complete_and_goes_through_plain_data(name):
+def test_stage_presets_are_complete_and_survive_dump_and_parse(name):
     settings = load(TrainConfig, [name])
     assert parse(TrainConfig, dump(settings)) == settings
 
 
-def test_twenty_steps_learn_and_match_the_golden_losses(folder, tmp_path):
+def test_training_losses_fall_and_match_the_golden_ones(folder, tmp_path):
     """`UNIAVGEN_REGENERATE=1 pytest tests/training` rewrites the file."""
     settings = config("train.steps=20", "train.batch_size=4", "optim.lr=0.005", "optim.decay_steps=0", JOINT_ONLY)
     one, totals = run(folder, tmp_path, settings), []
@@ -39,7 +39,7 @@ def test_twenty_steps_learn_and_match_the_golden_losses(folder, tmp_path):
     assert totals == pytest.approx(json.loads(GOLDEN.read_text()), rel=0.02)
 
 
-def test_average_follows_its_formula():
+def test_ema_follows_its_formula():
     linear = torch.nn.Linear(3, 2)
     ema = EMA(linear, decay=0.6)
     expected = linear.weight.detach().clone()
@@ -56,7 +56,7 @@ def test_average_follows_its_formula():
     assert torch.equal(linear.weight, current)
 
 
-def test_only_the_trainable_set_changes(folder, tmp_path):
+def test_training_changes_trainable_parameters_only(folder, tmp_path):
     patterns = 'stage.trainable=["audio_stem.*", "blocks.*.audio.*"]'
     settings = config(patterns, "stage.branches=audio", JOINT_ONLY, "train.steps=2")
     one = run(folder, tmp_path, settings)
@@ -67,7 +67,7 @@ def test_only_the_trainable_set_changes(folder, tmp_path):
     assert changed == audio - {"audio_stem.padding"}
 
 
-def test_a_pattern_without_parameters_is_told():
+def test_trainable_pattern_without_parameters_is_refused():
     with pytest.raises(ConfigError, match="no parameter"):
         select_trainable(model(), ["audio.*"])
 
@@ -86,7 +86,7 @@ def test_learning_rate_warms_up_stays_and_falls():
     assert rates[14:] == pytest.approx([1.0, 1.0, 0.8, 0.6, 0.4, 0.2])
 
 
-def test_readers_and_processes_do_not_change_what_comes(folder, tmp_path):
+def test_batches_do_not_depend_on_workers_and_processes(folder, tmp_path):
     one = run(folder, tmp_path, config("train.steps=4")).objective.dataset
     alone = list(load_batches(one, 1, 4))
     for workers in (1, 2):
@@ -113,7 +113,7 @@ def test_bf16_keeps_weights_and_moments_in_float32(folder, tmp_path):
     assert {v.dtype for held in one.state.optimizer.state.values() for v in held.values()} == {torch.float32}
 
 
-def test_tensorboard_gets_curves_and_sampled_clips(folder, tmp_path):
+def test_tensorboard_receives_curves_and_sampled_clips(folder, tmp_path):
     import numpy as np
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -142,6 +142,6 @@ def test_tensorboard_gets_curves_and_sampled_clips(folder, tmp_path):
     assert one.state.model.training
 
 
-def test_tasks_that_the_audio_branch_alone_cannot_learn_are_told():
+def test_audio_branch_alone_refuses_tasks_with_a_given_modality():
     with pytest.raises(ConfigError, match="animation"):
         config("stage.branches=audio")

@@ -34,6 +34,8 @@ from uniavgen.data.shard_index import (
 )
 from uniavgen.errors import DataError, OutputError
 
+_MAX_INDEX_BYTES: Final = 2**28
+"""Of millions of samples."""
 _SHARD_NAME: Final = re.compile(r"shard-(\d{6,})\.tar")
 
 
@@ -126,18 +128,26 @@ class ShardSet:
         return self.shards[number], i - int(self._starts[number])
 
     def _index(self, path: str) -> ShardIndex:
-        if self._files.info(path)["type"] != "file":
-            raise DataError(f"{path} is no regular file, expected a tar file")
         beside = path.removesuffix(".tar") + ".npz"
+        size = self._file_size(path)
         if self._files.exists(beside):
+            if self._file_size(beside) > _MAX_INDEX_BYTES:
+                raise DataError(f"the index beside {path} is damaged; delete it to have the tar scanned")
             index = read_index(path, self._files.cat_file(beside))
         else:
             with self._files.open(path) as file:
                 index = scan_tar(path, file)
-        size = self._files.size(path)
         if size < index.end:
             raise DataError(f"{path} is truncated: {size} bytes, expected at least {index.end}; make that shard again")
         return index
+
+    def _file_size(self, path: str) -> int:
+        """Returns the bytes of a file. Raises DataError for a pipe, a device or a folder, which could be read without
+        end."""
+        info = self._files.info(path)
+        if info["type"] != "file":
+            raise DataError(f"{path} is no regular file, expected a shard of `uniavgen synth` or `prepare`")
+        return info["size"]
 
 
 class ShardWriter:

@@ -76,9 +76,14 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def remove_old(folder: Path, keep: int) -> None:
-    """Deletes all but the last `keep` checkpoints, and what a killed process has left of others."""
+    """Deletes all but the last `keep` checkpoints, and what a killed process has left of others.
+
+    Only for the process that holds the run: another one's locks would be deleted too.
+    """
     for path in (*checkpoints(folder)[:-keep], *folder.glob(f".{PREFIX}*.partial")):
         shutil.rmtree(path)
+    for lock in folder.glob(".*.lock"):
+        lock.unlink()
 
 
 def restore(state: TrainState, checkpoint: Path, num_steps: int) -> None:
