@@ -71,8 +71,8 @@ def before_call(owner: object, name: str, number: int, act: Callable[[], None]) 
 # Every checkpoint is two calls of `save_file`, for averages and moments, and one renamed folder; so are the weights in
 # the end a renamed folder.
 MOMENTS = {
-    **{f"killed-renaming-{n}": lambda n=n: before_call(Path, "rename", n, kill) for n in range(2, STEPS + 2)},
-    **{f"killed-saving-{n}": lambda n=n: before_call(state, "save_file", n, kill) for n in (3, 4, 2 * STEPS)},
+    **{f"killed-renaming-{n}": lambda n=n: before_call(Path, "rename", n, kill) for n in (2, STEPS + 1)},
+    **{f"killed-saving-{n}": lambda n=n: before_call(state, "save_file", n, kill) for n in (3, 4)},
     "killed-deleting": lambda: before_call(state.shutil, "rmtree", 3, kill),
     "stopped-saving": lambda: before_call(state, "save_file", 4, terminate),
     "stopped-twice-saving": lambda: before_call(state, "save_file", 4, terminate_twice),

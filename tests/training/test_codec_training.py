@@ -293,9 +293,7 @@ def test_motion_distance_compares_changes_from_frame_to_frame():
     assert float(motion_distance(still + ramp, still, weights)) == pytest.approx(0.0625, rel=1e-4)
 
 
-def test_init_option_needs_a_video_autoencoder_with_weights(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_init_option_needs_a_video_autoencoder_with_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["train-codec", "caption", "--init", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     assert "leave --init out" in capsys.readouterr().err
     command = ["train-codec", "video-vae", "--init", str(tmp_path), "--data", str(tmp_path)]

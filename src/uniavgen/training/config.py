@@ -23,7 +23,7 @@ class LinearSchedule(Config):
     end: NonNegative
 
     def at(self, step: int, num_steps: int) -> float:
-        """Value at a step (from 0) of a run."""
+        """Returns the value at a step (from 0) of a run."""
         return self.start + (self.end - self.start) * step / num_steps
 
 
@@ -39,24 +39,25 @@ class LossWeights(Config):
     face_mask: LinearSchedule = field(default_factory=lambda: LinearSchedule(start=0.0, end=0.0))
     """lambda_m: 0.1 falling to 0 over stage 2. [paper 3.4, 4.1]"""
     face_focus: NonNegative = 0.0
-    """Extra weight of L^v where the face is, against the rest of the picture; 0 in the paper. A small model that sees
-    few clips spends itself on the background otherwise. [ours]"""
+    """Extra weight of L^v inside the face; 0 in the paper. A small model on few clips otherwise learns mostly the
+    background. [ours]"""
     mouth_focus: NonNegative = 0.0
-    """The same for the lower half of the face, on top: little else there moves but by the sound. [ours]"""
+    """Extra weight of L^v in the lower half of the face, on top of `face_focus`: what moves there follows the audio.
+    [ours]"""
     duration: NonNegative = 0.0
     """Weight of the error of predicted symbol durations (`losses.duration_loss`), for models that predict them; 0
     in the paper. [ours]"""
     lip_motion: NonNegative = 0.0
     """Weight of the error along the direction in which each face opens its mouth (`losses.lip_motion_loss`); 0 in the
-    paper. Without it a small model that sees few clips ignores the audio for a long time. [ours]"""
+    paper. Without it a small model on few clips ignores the audio for a long time. [ours]"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig(Config):
-    """What a stage learns."""
+    """Trained parameters, tasks and losses of a stage."""
 
     branches: Literal["audio", "both"] = "both"
-    """Branches that are computed at all; the audio branch alone needs no video in the data."""
+    """Branches that are computed; the audio branch alone needs no video in the data."""
     trainable: tuple[str, ...] = ("*",)
     """Patterns (as in file names) of the parameters that are trained."""
     tasks: MixtureConfig = field(default_factory=MixtureConfig)
@@ -95,7 +96,7 @@ class OptimConfig(AdamWConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(Config):
-    """What is read, beside the folders that the command line names."""
+    """How the features are read; their folders are options of the command line."""
 
     num_frames: PositiveInt = 81
     """Pixel frames of a training clip, 1 + 4n; longer clips are cut, with their transcript."""
@@ -104,21 +105,21 @@ class DataConfig(Config):
     memory_gb: NonNegative = 4.0
     """Features up to this size are kept in memory."""
     workers: Annotated[Count, Le(256)] = 0
-    """Processes that read ahead; 0 reads in the training process, right where the features fit into memory."""
+    """Processes that read ahead; 0 reads in the training process, which is best where features fit into memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(Config):
-    """How long, how, and what is written on the way."""
+    """Length, batch, precision and outputs of a run."""
 
     steps: PositiveInt
     batch_size: Width
     """Clips a step, over all processes; at most as many as the data has."""
     seed: Seed = 0
     ema: Factor = 0.999
-    """Decay of the averaged weights, which are the ones to use; 0 for none."""
+    """Decay of the averaged weights, which are exported and sampled from; 0 for no average."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 is autocast; weights, moments and losses stay float32."""
+    """bf16 runs the forward pass under autocast; weights, moments and losses stay float32."""
     compile: bool = False
     """Blocks go through `torch.compile`: a minute once, then faster steps."""
     checkpoint_every: PositiveInt = 500

@@ -61,19 +61,19 @@ DEFAULT_STEPS = {
     PerceptionNetwork.VOICE_TRAITS: 2500,
 }
 PEOPLE_PER_VOICE = 400
-"""So many that hardly anybody is heard twice."""
+"""So many that hardly any of them speaks twice."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PerceptionJob:
-    """One network to train. ConfigError where its material is missing or superfluous."""
+    """One network to train. Raises ConfigError where its material is missing or superfluous."""
 
     network: PerceptionNetwork
     held_out: str
     """Folder of rendered clips to measure it on."""
     out: Path
     data: Sequence[str] = ()
-    """Folders of rendered clips to learn from; voices are spoken instead."""
+    """Folders of rendered clips to train on; voices are synthesised instead."""
     num_voices: int = 3000
     world: WorldSettings | None = None
     """Material of the voices; its split and people are fixed."""

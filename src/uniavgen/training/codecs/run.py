@@ -16,7 +16,7 @@ from uniavgen.training.state import TrainState, checkpoints, remove_old, restore
 
 BatchT = TypeVar("BatchT")
 BatchSize = Annotated[int, Interval(ge=1, le=4096)]
-"""Samples of a step; a larger batch would fill the memory before anybody notices."""
+"""Samples of a step, bounded because a mistyped number would fill the memory."""
 
 
 @dataclass(frozen=True, kw_only=True)

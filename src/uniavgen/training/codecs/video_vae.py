@@ -58,16 +58,15 @@ class VideoVAETrainConfig(Config):
     """A video autoencoder and how it is trained."""
 
     model: VideoVaeShape = field(default_factory=VideoVaeShape)
-    """Of a new autoencoder; one that training goes on with keeps its own."""
+    """Sizes of a new autoencoder; ignored where training continues an existing one."""
     loop: CodecLoopConfig
     phases: tuple[TrainingPhase, ...] = (TrainingPhase(share=0.7), TrainingPhase(share=0.3, num_frames=9, batch_size=1))
     size_px: Width = 128
     square_weight: NonNegative = 8.0
     motion_weight: NonNegative = 0.0
-    """Above 0 because 4 frames share a latent: the mean of 4 mouths is near to each of them, but in sync with none."""
+    """Needed because 4 frames share a latent frame: their mean has a small pixel error, but blurs the lip motion."""
     latent_weight: NonNegative = 0.0
-    """Above 0 keeps the latents, so that a transformer that was trained on those of the initial autoencoder still
-    fits."""
+    """Keeps the latents near those of the initial autoencoder, so that a transformer trained on them stays usable."""
     kl_weight: NonNegative = 1e-4
     """Weight of nats per latent value."""
     regions: RegionWeights = field(default_factory=RegionWeights)

@@ -60,7 +60,7 @@ class VocoderTrainConfig(Config):
     crop_frames: PositiveInt = 50
     """Mel frames of a crop; 50 are half a second."""
     fft_sizes: Annotated[tuple[FFTSize, ...], MinLen(1)] = (2048, 1024, 512, 256, 128)
-    """Window lengths of the spectral loss: long ones see harmonics, short ones see where the pulses are."""
+    """Window lengths of the spectral loss: long ones resolve harmonics, short ones resolve pulses in time."""
     mel_weight: NonNegative = 1.0
     loudness_range_db: tuple[Decibels, Decibels] = (-9.0, 1.0)
     """Gain that a crop gets, drawn evenly."""

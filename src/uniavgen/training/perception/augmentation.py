@@ -1,4 +1,4 @@
-"""Augmentation of images, so that they look as a generator might have drawn them.
+"""Augmentation of rendered images towards those of a video model: other framing, colours, blur and noise.
 
 Letters: k images, c channels, h w pixels.
 """
@@ -19,17 +19,17 @@ class Augmentation(Config):
     """How far images are shifted, zoomed, recoloured, blurred and made noisy."""
 
     side: int
-    """Of the result in pixels."""
+    """Side of the result in pixels."""
     zoom: tuple[float, float]
     """Range of the side of the crop over that of the image."""
     shift: float
     """Largest distance of the crop's centre, as a share of half a side."""
     mirror: bool = True
     strength: float = 1.0
-    """Of `recolour`."""
+    """Strength of `recolour`; 0 leaves it out."""
 
     def apply(self, images: Float[Tensor, "k c h w"], rng: torch.Generator) -> Float[Tensor, "k c side side"]:
-        """Augments all images alike, but for the noise; values in [-1, 1]."""
+        """Returns the images, all augmented alike but for the noise; values in [-1, 1]."""
         return recolour(self.crop(images, rng), rng, self.strength)
 
     def crop(
@@ -57,7 +57,7 @@ def recolour(images: Float[Tensor, "k c h w"], rng: torch.Generator, strength: f
     images = (images * gain * tint + offset + tone).clamp(-1, 1)
     blur = float(around(0.0, 0.0, 1.0, 1))
     if blur > 0.3:
-        # Down and up again: what a small video codec takes away.
+        # Down and up again, to lose the details that a small video codec loses.
         size = (round(height / (1 + 1.8 * blur)), round(width / (1 + 1.8 * blur)))
         small = F.interpolate(images, size, mode="bilinear", antialias=True)
         images = F.interpolate(small, (height, width), mode="bilinear")

@@ -1,7 +1,7 @@
 """Training of the face locator on the masks of rendered clips. [ours]
 
-An image is zoomed, often far out, and then lies on another one with its own face, so that faces of all sizes and
-several at once occur. Bars in the colour of the skin stand for hands and arms, which the world lacks.
+A training image is composed of two zoomed images, often with a face each, so that faces of all sizes and several at
+once occur. Bars in the colour of the skin imitate hands and arms, which the synthetic world lacks.
 
 Letters: k images, h w pixels, b batch.
 """
@@ -34,7 +34,7 @@ MAX_LIMBS, STRIPED_LIMB_SHARE = 5, 0.4
 
 @dataclass(frozen=True, kw_only=True)
 class FaceMaskBatch:
-    """Images in [-1, 1], and which share of every cell is face."""
+    """Images in [-1, 1], and the share of each cell that is face."""
 
     images: Float[Tensor, "b 3 h w"]
     masks: Float[Tensor, "b h2 w2"]
@@ -48,7 +48,7 @@ class FaceMaskDataset:
 
     @classmethod
     def from_clips(cls, clips: Iterable[RenderedSample], frames_per_clip: int = 2) -> "FaceMaskDataset":
-        """Takes `frames_per_clip` frames of every clip."""
+        """Returns `frames_per_clip` frames of every clip. Raises DataError where there is no clip."""
         images = []
         for clip in clips:
             picks = np.linspace(0, len(clip.frames) - 1, frames_per_clip + 2).round().astype(int)[1:-1]
@@ -75,7 +75,7 @@ class FaceMaskDataset:
         for _ in range(int(torch.randint(MAX_LIMBS + 1, (), generator=rng))):
             canvas = _with_limb(canvas, rng)
         image, mask = recolour(canvas[:, :3], rng), (canvas[:, 3] + 1) / 2
-        # Colour alone must not tell: hands, wood and other light have it too.
+        # Colour alone must not decide: hands, wood and coloured light have that of skin too.
         draw = torch.rand((), generator=rng)
         if draw < GREY_SHARE:
             image = image.mean(dim=1, keepdim=True).expand_as(image)
@@ -135,7 +135,7 @@ class FaceLocatorObjective(Objective[FaceMaskBatch]):
 def train_face_locator(
     dataset: FaceMaskDataset, config: PerceptionTrainConfig, seed: int = 0, callbacks: Iterable[Callback] = ()
 ) -> FaceLocator:
-    """Trains a locator from scratch; the same input gives the same weights."""
+    """Trains a locator from scratch and returns it; the same input gives the same weights."""
     objective = FaceLocatorObjective(dataset, seed)
     train_network(objective, config, callbacks)
     return objective.model

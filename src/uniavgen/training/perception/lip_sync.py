@@ -1,8 +1,8 @@
 """Training of the lip sync encoder on rendered clips, in two parts. [ours]
 
-First the lips are read frame by frame, with the truth of the renderer as the target. Then both streams are learned by
-contrast on what the lip encoder sees in some augmentations of every clip: half a second of lips has to find its own
-sound among all shifts of it and among the sounds of other clips.
+The first part trains the lip encoder to predict the renderer's lip shapes of single frames. The second trains both
+streams contrastively on features of the lip encoder, computed once for some augmentations of every clip: a window of
+half a second of lips is matched with its own audio, against all shifts of it and the audio of other clips.
 
 Letters: F k frames, b batch, s side, n steps, l mel frames, w windows, d embedding.
 """
@@ -39,7 +39,7 @@ from uniavgen.training.perception.run import PerceptionTrainConfig, initialise, 
 from uniavgen.training.randomness import torch_generator
 
 MARGIN = 4 / 3
-"""Side of the squares in memory over that of what the network sees, as room for the augmentation."""
+"""Side of the stored crops over that of the network's input, as room for the augmentation."""
 LIP_SHAPES = (
     "jawOpen",
     "mouthFunnel",
@@ -58,7 +58,7 @@ AUGMENTATION = Augmentation(side=MOUTH_PX, zoom=(0.8 / MARGIN, 1.25 / MARGIN), s
 LIP_CLIPS, LIP_FRAMES = 16, 6
 """Clips of a batch and frames of each, for the lip encoder."""
 VIEWS = 2
-"""Augmentations of every clip that the streams learn from, beside the original."""
+"""Augmentations of every clip that the streams are trained on, besides the original."""
 BATCH, MAX_SHIFT, WINDOW = 16, 30, 25
 """Clips of a batch, largest shift and length of a window in steps of 20 ms, for the streams."""
 
@@ -75,7 +75,10 @@ class LipSyncDataset:
 
     @classmethod
     def from_clips(cls, clips: Iterable[RenderedSample]) -> "LipSyncDataset":
-        """Takes all clips, and the sound of those of two seconds and more."""
+        """Returns the mouths of all clips, and the audio of those of two seconds and more.
+
+        Raises DataError where fewer than two clips are so long.
+        """
         long, short = [], []
         for clip in clips:
             track = clip.face_track()
@@ -199,9 +202,9 @@ def train_lip_sync(
 def contrastive_loss(
     lips: Float[Tensor, "b d n"], sound: Float[Tensor, "b d n"], logit_scale: Tensor
 ) -> Float[Tensor, ""]:
-    """Cross entropy of finding the clip's own sound at no shift, for windows of half a second of lips.
+    """Returns the cross entropy of choosing the clip's own audio at no shift, for windows of half a second of lips.
 
-    The candidates of a window are its own sound at 2 MAX_SHIFT + 1 shifts and the unshifted sounds of the other clips;
+    The candidates of a window are its own audio at 2 MAX_SHIFT + 1 shifts and the unshifted audio of the other clips;
     the target is a Gaussian of one step around shift 0.
     """
     shifted = sound.unfold(2, 2 * MAX_SHIFT + 1, 1)

@@ -18,12 +18,15 @@ from uniavgen.training.state import TrainState
 
 BatchT = TypeVar("BatchT")
 GUARD_EVERY = 100
-"""Steps between two looks at whether losses and gradients are finite."""
+"""Steps between two checks that losses and gradients are finite."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PerceptionTrainConfig(AdamWConfig):
-    """The rate rises over the first 5 % of the steps, then follows a half cosine to 0."""
+    """Steps and AdamW of a perception network.
+
+    The rate rises over the first 5 % of the steps, then falls to 0 along a half cosine.
+    """
 
     steps: PositiveInt
     lr: Annotated[Positive, Le(1.0)] = 2e-3

@@ -1,4 +1,4 @@
-"""Training of the trait classifiers of faces and voices on what the synthetic world knows of its people. [ours]
+"""Training of the trait classifiers of faces and voices on the labels of the synthetic world. [ours]
 
 Letters: k images, s side, b batch, l mel frames.
 """
@@ -35,9 +35,9 @@ from uniavgen.training.perception.run import PerceptionTrainConfig, initialise, 
 from uniavgen.training.randomness import torch_generator
 
 MARGIN = 1.25
-"""Side of the squares in memory over that of what the network sees, as room for the augmentation."""
+"""Side of the stored crops over that of the network's input, as room for the augmentation."""
 AUGMENTATION = Augmentation(side=FACE_PX, zoom=(0.85 / MARGIN, 1.15 / MARGIN), shift=0.1, strength=0.5)
-"""Gentle, since moods of the world differ by little."""
+"""Weak, since the moods of the world differ by little."""
 SHAPES = (
     *both("browDown", 1.0),
     "browInnerUp",
@@ -57,20 +57,20 @@ SHAPES = (
 """Auxiliary targets of the face classifier: the shapes that moods are made of, and those of speech and blinking that
 hide them. Without them it learns many times more slowly. [ours, measured]"""
 SHAPES_WEIGHT = 2.0
-"""Of their error beside the cross entropy."""
+"""Weight of their error, relative to the cross entropy."""
 FACE_BATCH, VOICE_BATCH = 64, 128
 SAME_AUGMENTATION = 4
 """Faces of a batch that are augmented alike, which saves a third of the time."""
 MAX_FRAMES_PER_CLIP, FRAME_DISTANCE = 6, 5
 """Images of a clip that are used, at most, and frames from one to the next, at least half of it."""
 VOICE_SECONDS = (4.0, 5.0)
-"""Range of the length of a voice in training."""
+"""Range of the length of an excerpt in training."""
 VOICE_VIEWS = 3
-"""How often the statistics of every voice are taken, each time of a part of it and with noise."""
+"""Random excerpts of every voice whose statistics are computed, each with a noise floor of its own."""
 STATISTICS_NOISE = 0.5
-"""Deviation of the noise on the statistics of a voice, in their own deviations."""
+"""Standard deviation of the noise on the statistics of a voice, in their own standard deviations."""
 NOISE_FLOOR = (12.0, 18.0)
-"""Range of how far noise lies below the loudest, in nepers of power."""
+"""Range of the noise floor below the loudest value, in nepers of power."""
 
 Person = tuple[str, float, str, float]
 """Gender, years, mood and its strength."""
@@ -86,7 +86,7 @@ class TraitLabels:
 
     @classmethod
     def of(cls, people: Iterable[Person]) -> "TraitLabels":
-        """Turns what the world knows into classes."""
+        """Returns the classes of people."""
         people = list(people)
         return cls(
             male=torch.tensor([float(gender == "male") for gender, *_ in people]),
@@ -111,7 +111,7 @@ class TraitLabels:
 
 
 def person_of(clip: RenderedSample) -> Person:
-    """Returns who speaks in a clip and how; DataError for clips that do not say."""
+    """Returns the traits of the speaker of a clip. Raises DataError where the clip lacks one."""
     facts = clip.sample.facts
     try:
         return facts["gender"], float(facts["age"]), facts["mood"], float(facts["mood_strength"])
@@ -132,7 +132,7 @@ class FaceTraitDataset:
 
     @classmethod
     def from_clips(cls, clips: Iterable[RenderedSample]) -> "FaceTraitDataset":
-        """Takes some frames of every clip."""
+        """Returns face crops of some frames of every clip. Raises DataError where there is no clip."""
         images, people, shapes = [], [], []
         for clip in clips:
             count = min(MAX_FRAMES_PER_CLIP, max(len(clip.frames) // FRAME_DISTANCE, 1) + 1)
@@ -153,7 +153,7 @@ class FaceTraitDataset:
 
 @dataclass(frozen=True, kw_only=True)
 class FaceTraitBatch:
-    """Augmented faces, whose they are, and their standardised shapes."""
+    """Augmented faces, their labels, and their standardised shapes."""
 
     images: Float[Tensor, "b 3 s s"]
     labels: TraitLabels
@@ -218,7 +218,7 @@ class VoiceTraitDataset:
 
     @classmethod
     def from_waveforms(cls, voices: Iterable[tuple[Float32[np.ndarray, " samples"], Person]]) -> "VoiceTraitDataset":
-        """Takes 16 kHz waveforms of one length with who speaks in them."""
+        """Returns the features of 16 kHz waveforms of one length. Raises DataError where there is none."""
         log_mels, pitches, people = [], [], []
         for waveform, person in voices:
             log_mels.append(torch.from_numpy(waveform_log_mel(waveform, VOICE_MEL)).half())
@@ -232,7 +232,7 @@ class VoiceTraitDataset:
 def world_voices(
     world: SyntheticWorld, seed: int, count: int
 ) -> Iterator[tuple[Float32[np.ndarray, " samples"], Person]]:
-    """Returns the 16 kHz sounds of the first clips of a world with who speaks in them; nothing is rendered."""
+    """Yields the 16 kHz speech of the first clips of a world and the traits of its speaker; nothing is rendered."""
     for number in range(count):
         take = world.speak_clip(seed, number)
         waveform = resample_to_speech_rate(take.speech.waveform)
@@ -242,14 +242,14 @@ def world_voices(
 
 @dataclass(frozen=True, kw_only=True)
 class VoiceTraitBatch:
-    """Noisy statistics of voices, and whose they are."""
+    """Noisy statistics of voices, and their labels."""
 
     statistics: Float[Tensor, "b statistics"]
     labels: TraitLabels
 
 
 class VoiceTraitObjective(Objective[VoiceTraitBatch]):
-    """Cross entropies of the traits of voices, in which a child's gender does not count."""
+    """Sum of the cross entropies of the traits of voices; the gender of children is left out."""
 
     model: VoiceTraitClassifier
 
