@@ -65,6 +65,26 @@ def test_shards_hold_everything_once_and_stay_below_their_size(weights, tmp_path
         assert torch.equal(stored[f"our.{name}"], value)
 
 
+@pytest.mark.parametrize("ending", ["bin", "pth"])
+def test_shards_of_torch_save_are_read_by_their_index(tmp_path, ending) -> None:
+    names, listed = sorted(STATE), {}
+    for k in range(2):
+        file = f"pytorch_model-{k + 1:05d}-of-00002.{ending}"
+        torch.save({name: STATE[name] for name in names[k::2]}, tmp_path / file)
+        listed |= dict.fromkeys(names[k::2], file)
+    with pytest.raises(CheckpointError, match=r"lacks it: .* found 2 shards without their index"):
+        find_weights(tmp_path, "it", "pytorch_model.bin")
+    index = tmp_path / f"pytorch_model.{ending}.index.json"
+    index.write_text(json.dumps({"weight_map": listed}))
+    for weights in (read_weights(index), find_weights(tmp_path, "it", "other.safetensors", ("*",))):
+        values = read_tensors(weights)
+        assert values.keys() == STATE.keys()
+        assert all(torch.equal(values[name], value) for name, value in STATE.items())
+    (tmp_path / file).unlink()
+    with pytest.raises(CheckpointError, match=f"1 of the 2 shards .* are missing: {file}"):
+        read_weights(index)
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_values_that_are_no_numbers_are_refused(tmp_path, bad) -> None:
     save_file({"a": torch.ones(3), "b.weight": torch.tensor([[1.0, bad]])}, tmp_path / "source.safetensors")

@@ -33,6 +33,8 @@ def cache(tmp_path, monkeypatch) -> Path:
     """An empty cache, and a hub that nobody serves."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    # Whoever runs the tests may have forbidden the client every network, also one that nobody serves.
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(hub, "_PAUSES_S", (0.0,))
     return tmp_path / "cache"
 
@@ -188,7 +190,13 @@ try:
 except CheckpointError as error:
     print(error)
 """
-    environment = {**os.environ, "HF_ENDPOINT": served.address, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": served.address,
+        "HF_HOME": str(home),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_OFFLINE": "0",
+    }
     return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
 
 

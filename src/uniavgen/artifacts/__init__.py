@@ -7,15 +7,24 @@ Imports nothing heavy, so that every layer and the command line may use it.
 from uniavgen.artifacts.arrays import decode_npz
 from uniavgen.artifacts.checksums import checksum
 from uniavgen.artifacts.error_text import first_line, not_written, os_error_text
-from uniavgen.artifacts.json_files import check_regular_file, parse_json, read_json, read_text
+from uniavgen.artifacts.json_files import check_regular_file, parse_json, read_json, read_json_lines, read_text
 from uniavgen.artifacts.locks import exclusive_output
 from uniavgen.artifacts.names import is_hub_name, path_exists
-from uniavgen.artifacts.outputs import atomic_file, atomic_folder, check_writable, partial_path, publish, write_text
+from uniavgen.artifacts.outputs import (
+    atomic_file,
+    atomic_folder,
+    check_output_folder,
+    check_writable,
+    partial_path,
+    publish,
+    write_text,
+)
 from uniavgen.artifacts.recorded_settings import record_settings
 
 __all__ = [
     "atomic_file",
     "atomic_folder",
+    "check_output_folder",
     "check_regular_file",
     "check_writable",
     "checksum",
@@ -30,6 +39,7 @@ __all__ = [
     "path_exists",
     "publish",
     "read_json",
+    "read_json_lines",
     "read_text",
     "record_settings",
     "write_text",

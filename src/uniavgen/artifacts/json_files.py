@@ -1,9 +1,11 @@
 """Text and JSON that people or other programs have written: read in one place, which says what is wrong with it."""
 
 import json
+import math
 import stat
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from uniavgen.artifacts.error_text import first_line, os_error_text
 from uniavgen.errors import DataError, UniAVGenError
@@ -52,6 +54,19 @@ def read_json(path: Path, error_class: type[UniAVGenError] = DataError, remedy: 
     return parse_json(read_text(path, error_class, remedy), str(path), error_class, remedy)
 
 
+def read_json_lines(
+    path: Path, error_class: type[UniAVGenError] = DataError, remedy: str = _REMEDY
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields the objects of a file that holds one a line, each behind its place for errors; empty lines do not count.
+
+    Raises `error_class` as `read_json` does.
+    """
+    for number, line in enumerate(read_text(path, error_class, remedy).split("\n"), start=1):
+        if line.strip():
+            origin = f"{path} line {number}"
+            yield origin, parse_json(line, origin, error_class, remedy)
+
+
 def parse_json(
     content: str | bytes, origin: str, error_class: type[UniAVGenError] = DataError, remedy: str = _REMEDY
 ) -> dict[str, Any]:
@@ -60,7 +75,7 @@ def parse_json(
         text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
         if not text.strip():
             raise error_class(f"{origin} is empty, expected a JSON object; {remedy}")
-        data = json.loads(text, parse_constant=_refuse_constant)
+        data = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite_float)
     except UnicodeDecodeError as error:
         raise error_class(f"{origin} is not UTF-8 text (byte {error.start}); {remedy}") from error
     except ValueError as error:
@@ -82,9 +97,15 @@ _JSON_TYPES: Final = {
 }
 
 
-def _refuse_constant(name: str) -> None:
+def _refuse_constant(name: str) -> NoReturn:
     # Python would take NaN and Infinity, which JSON does not have and no setting of ours can be.
     raise ValueError(f"{name} is no number")
+
+
+def _finite_float(text: str) -> float:
+    # Python would take 1e400 as infinity.
+    number = float(text)
+    return number if math.isfinite(number) else _refuse_constant(text)
 
 
 def _kind(mode: int) -> str:

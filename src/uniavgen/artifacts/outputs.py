@@ -11,7 +11,7 @@ from pathlib import Path
 
 from uniavgen.artifacts.error_text import not_written, os_error_text, raising_os_errors
 from uniavgen.artifacts.locks import exclusive_output, lock_descriptor
-from uniavgen.artifacts.names import MAX_NAME_BYTES, name_tag
+from uniavgen.artifacts.names import MAX_NAME_BYTES, name_tag, path_exists
 from uniavgen.errors import OutputError
 
 
@@ -33,17 +33,41 @@ def check_writable(path: Path, suffixes: tuple[str, ...], inputs: tuple[Path, ..
         for source in inputs:
             if path.exists() and source.exists() and path.samefile(source):
                 raise OutputError(f"the output {path} is also an input and would be overwritten; choose another name")
+    except OSError as error:
+        raise _refused(path, error) from error
+    _check_parent(path)
+
+
+def check_output_folder(path: Path, inputs: tuple[Path, ...] = ()) -> None:
+    """Checks that a folder may be made at `path`, or replaced where it exists, and that no input would be lost by that.
+
+    Leaves nothing behind. Raises OutputError.
+    """
+    if path_exists(path) and not path.is_dir():
+        raise OutputError(f"the output {path} exists and is no folder; choose another name")
+    for source in inputs:
+        # Not `resolve`, which raises for links in a circle.
+        if Path(os.path.realpath(source)).is_relative_to(os.path.realpath(path)):
+            raise OutputError(f"the output {path} holds the input {source}, which would be lost; choose another name")
+    _check_parent(path)
+
+
+def _check_parent(path: Path) -> None:
+    """Checks that the folder of an output takes files, or could be made. Raises OutputError."""
+    try:
         folder = path.absolute().parent
         while not folder.exists():
             folder = folder.parent
         if not folder.is_dir():
-            raise OutputError(f"the output {path} cannot be written: {folder} is not a folder")
+            raise OutputError(f"the output {path} cannot be written: {folder} is not a folder; choose another place")
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise OutputError(
-            f"the output {path} cannot be written: {os_error_text(error)}; choose another place"
-        ) from error
+        raise _refused(path, error) from error
+
+
+def _refused(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"the output {path} cannot be written: {os_error_text(error)}; choose another place")
 
 
 @contextmanager

@@ -19,10 +19,11 @@ from transformers import (
 )
 from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniBigVGANConfig
 
-from uniavgen.artifacts import check_regular_file, first_line, read_json
+from uniavgen.artifacts import first_line, read_json
 from uniavgen.checkpoint.codec_keymap import VOCODER, umt5_layout, vae_layout
 from uniavgen.checkpoint.conversion import ConvertedTensor, OutputFile, json_file, weight_files
 from uniavgen.checkpoint.keymap import KeyMap, Shape
+from uniavgen.checkpoint.saved_model import check_component
 from uniavgen.checkpoint.sizes import umt5_config, vae_shape
 from uniavgen.checkpoint.weights import Weights, find_weights
 from uniavgen.codecs.tokenizer_file import TokenizerFile
@@ -106,7 +107,7 @@ def match_tensors(
 def text_encoder_component(folder: Path, dtype: torch.dtype | None = None) -> Component:
     """Returns Wan's umT5 as transformers' `UMT5EncoderModel`. Raises CheckpointError."""
     weights = find_weights(
-        folder, "the caption encoder", UMT5_FILE, ("text_encoder/model", "*[tT]5*", "*[tT]5*/*"), "(?i)lora"
+        folder, "the caption encoder", UMT5_FILE, ("text_encoder/*model", "*[tT]5*", "*[tT]5*/*"), "(?i)lora"
     )
     with _building(folder, "umT5"):
         module = UMT5EncoderModel(umt5_config(shapes_of(weights)))
@@ -160,13 +161,11 @@ def tokenizer_component(folder: Path, vocabulary: int) -> Component:
         raise CheckpointError(
             f"{folder} lacks the tokenizer of captions: expected {TOKENIZER_FOLDER} with tokenizer.json; download it"
         )
-    for file in source.iterdir():
-        if not file.is_dir():
-            check_regular_file(file, CheckpointError)
+    check_component(source, "tokenizer")
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
     except Exception as error:
-        # Bare: the parser in Rust raises nothing narrower for a damaged file.
+        # Bare: the parser in Rust, and settings of other types, raise nothing narrower.
         raise CheckpointError(
             f"the tokenizer in {source} is damaged ({first_line(error)}); download it again"
         ) from error

@@ -9,7 +9,6 @@ what its sources hold or because the disk is full, leaves nothing.
 import hashlib
 import json
 import math
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -22,7 +21,7 @@ import torch
 from huggingface_hub import split_state_dict_into_shards_factory
 from safetensors.torch import save_file
 
-from uniavgen.artifacts import atomic_folder, checksum, read_json, write_text
+from uniavgen.artifacts import atomic_folder, check_output_folder, checksum, path_exists, read_json, write_text
 from uniavgen.checkpoint.weights import StoredTensor, check_finite, read_tensors
 from uniavgen.errors import CheckpointError
 
@@ -180,16 +179,10 @@ class Conversion:
 
 
 def check_output(out: Path) -> None:
-    """Checks that a folder may be made at `out`. Raises CheckpointError."""
-    if out.exists() or out.is_symlink():
+    """Checks that a new folder may be made at `out`. Raises CheckpointError and OutputError."""
+    if path_exists(out):
         raise CheckpointError(f"{out} exists already and is not overwritten; remove it or choose another --out")
-    folder = out.absolute().parent
-    while not folder.exists():
-        folder = folder.parent
-    if not folder.is_dir():
-        raise CheckpointError(f"{out} cannot be made: {folder} is not a folder; choose another --out")
-    if not os.access(folder, os.W_OK):
-        raise CheckpointError(f"{out} cannot be made: {folder} does not take files; choose another --out")
+    check_output_folder(out)
 
 
 def readable(num_bytes: int) -> str:

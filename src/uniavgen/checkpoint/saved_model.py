@@ -6,20 +6,23 @@ missing or left over; a model that passes these checks is what its files say.
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from diffusers import AutoencoderKLWan
 from torch import nn
 
 from uniavgen.artifacts import check_regular_file, first_line, path_exists, read_json
-from uniavgen.checkpoint.weights import check_finite, check_no_adapter, read_names
+from uniavgen.checkpoint.weights import INDEX_ENDING, check_finite, check_no_adapter, read_names, read_weights
+from uniavgen.codecs.tokenizer_file import COPY_AGAIN, read_settings, read_tokenizer
 from uniavgen.codecs.vocoder import vocoder_class
+from uniavgen.config import parse
 from uniavgen.errors import CheckpointError
+from uniavgen.models.config import TransformerConfig
 
-COPY_AGAIN: Final = "copy or download the model again"
+Component = TypeVar("Component", bound=nn.Module)
 _COMPONENTS: Final[Mapping[str, tuple[list[str | None], ...]]] = {
     "transformer": (["uniavgen", "UniAVGenTransformer"],),
     "vae": (["diffusers", "AutoencoderKLWan"],),
@@ -48,27 +51,49 @@ def check_files(folder: Path) -> None:
     Reads configs and headers only. Raises CheckpointError.
     """
     index = folder / "model_index.json"
-    parts = [
-        path for name in (*_COMPONENTS, "tokenizer") for path in (folder / name, *sorted((folder / name).rglob("*")))
-    ]
-    files = [path for path in (index, *parts) if path_exists(path) and not path.is_dir()]
+    if path_exists(index):
+        content = read_json(index, CheckpointError, COPY_AGAIN)
+        _check_keys(index, content)
+        check_components(index, content)
+    for name in (*_COMPONENTS, "tokenizer"):
+        check_component(folder / name, name)
+
+
+def check_component(folder: Path, name: str) -> None:
+    """Checks the files of one component, wherever its folder lies; see `check_files`."""
+    files = [path for path in (folder, *sorted(folder.rglob("*"))) if path_exists(path) and not path.is_dir()]
     for file in files:
         check_regular_file(file, CheckpointError)
     configs = {file: read_json(file, CheckpointError, COPY_AGAIN) for file in files if file.suffix == ".json"}
-    names = {file: read_names(file) for file in files if file.suffix == ".safetensors"}
-    if index in configs:
-        check_components(index, configs[index])
+    weights = [key for file in files if file.suffix == ".safetensors" for key in read_names(file)]
+    check_no_adapter(weights, folder)
     for file, config in configs.items():
-        if file.name == "config.json" and file.parent.parent == folder:
-            weights = [name for stored, listed in names.items() if stored.parent == file.parent for name in listed]
-            check_no_adapter(weights, file.parent)
-            _check_sizes(file, config, len(weights))
-            if file.parent.name == "vae":
-                _check_types(file, config, AutoencoderKLWan)
-            if file.parent.name == "vocoder":
-                _check_types(file, config, vocoder_class(config))
+        if file.name.endswith(INDEX_ENDING):
+            read_weights(file)
         if file.name == "tokenizer.json":
-            _check_tokenizer(file)
+            read_tokenizer(file)
+        if file.name == "tokenizer_config.json":
+            read_settings(file)
+        if file == folder / "config.json":
+            _check_keys(file, config)
+            _check_sizes(file, config, len(weights))
+            if name in ("vae", "vocoder"):
+                _check_types(file, config, AutoencoderKLWan if name == "vae" else vocoder_class(config))
+            if name == "transformer":
+                saved_settings(config, file)
+
+
+def saved_settings(config: Mapping[str, Any], file: Path) -> TransformerConfig:
+    """Parses the `config.json` of a transformer. Raises CheckpointError and ConfigError."""
+    parts = {name: name if name == "num_layers" else f"{name}_config" for name in TransformerConfig.__annotations__}
+    absent = [key for key in parts.values() if config.get(key) is None]
+    if absent:
+        raise CheckpointError(f"{file} is damaged (it has no {absent}); {COPY_AGAIN}")
+    # A text would name a preset.
+    texts = [key for key in parts.values() if isinstance(config[key], str)]
+    if texts:
+        raise CheckpointError(f"{file} has {texts[0]} {config[texts[0]][:40]!r}, expected no text; {COPY_AGAIN}")
+    return parse(TransformerConfig, {name: config[key] for name, key in parts.items()}, origin=str(file))
 
 
 def check_components(index: Path, content: Mapping[str, Any]) -> None:
@@ -118,6 +143,24 @@ def loading_errors(failure: str, advice: str) -> Iterator[None]:
         raise CheckpointError(f"{failure} ({first_line(error)}); {advice}") from error
 
 
+def load_component(folder: Path, load: Callable[[Path], Component]) -> Component:
+    """Loads a component, whose files are checked already, from its folder by `load`, and checks what was loaded.
+
+    Raises CheckpointError.
+    """
+    with loading_errors(f"{folder} cannot be loaded", COPY_AGAIN):
+        component = load(folder)
+    check_loaded(component, folder)
+    return component
+
+
+def _check_keys(file: Path, config: Mapping[str, Any]) -> None:
+    """Raises CheckpointError for settings that would hide a method: libraries make attributes of all of them."""
+    hiding = sorted(key for key in config if hasattr(dict, key) or "__" in key)
+    if hiding:
+        raise CheckpointError(f"{file} has a setting called {hiding[0]}, which no model has; {COPY_AGAIN}")
+
+
 def _check_sizes(file: Path, config: Mapping[str, Any], num_weights: int) -> None:
     for key, value in config.items():
         # A layer has at least one weight.
@@ -151,13 +194,3 @@ def _check_types(file: Path, config: Mapping[str, Any], cls: type) -> None:
             raise CheckpointError(
                 f"{file} has {name} {str(config[name])[:40]}, expected a value like {str(default)[:40]}; {COPY_AGAIN}"
             )
-
-
-def _check_tokenizer(file: Path) -> None:
-    from tokenizers import Tokenizer
-
-    try:
-        Tokenizer.from_file(str(file))
-    except Exception as error:
-        # Bare: the parser in Rust raises nothing narrower.
-        raise CheckpointError(f"{file} is no tokenizer ({first_line(error)}); {COPY_AGAIN}") from error

@@ -22,8 +22,10 @@ from uniavgen.errors import CheckpointError
 
 DTYPES: Final = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 """Of weights, by their names in safetensors headers."""
-_INDEX: Final = ".safetensors.index.json"
-_ENDINGS: Final = (_INDEX, ".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+INDEX_ENDING: Final = ".index.json"
+"""Of the file that says which shard holds which tensor; the ending of the shards stands before it."""
+_PICKLED: Final = (".pth", ".pt", ".bin", ".ckpt")
+_ENDINGS: Final = tuple(f"{kind}{index}" for kind in (".safetensors", *_PICKLED) for index in (INDEX_ENDING, ""))
 _SHARD: Final = re.compile(r"-\d+-of-\d+\.")
 _COPY: Final = "copy or download it again"
 # What torch.compile, FSDP and activation checkpointing put into names, at any depth.
@@ -64,8 +66,9 @@ def find_weights(folder: Path, what: str, published: str, others: Iterable[str] 
             raise CheckpointError(f"{folder} has {len(found)} files that could be {what}: {names}; leave one of them")
         if found:
             return read_weights(found[0])
-    shards = len(list(folder.glob(f"{stem}-*-of-*.safetensors")))
-    names = f"{published} or {stem}{_INDEX} with its shards" if published.endswith(".safetensors") else published
+    shards = sum(_SHARD.search(path.name) is not None for path in folder.glob(f"{stem}-*"))
+    is_sharded = published.endswith(".safetensors")
+    names = f"{published} or {published}{INDEX_ENDING} with its shards" if is_sharded else published
     raise CheckpointError(
         f"{folder} lacks {what}: expected {names}, "
         f"found {f'{shards} shards without their index' if shards else 'nothing of that name'}; {_COPY}"
@@ -77,7 +80,7 @@ def read_weights(path: Path) -> Weights:
 
     Prefixes of wrappers and trainers are dropped. Raises CheckpointError for what is damaged, and for an adapter.
     """
-    weights = _read_index(path) if path.name.endswith(_INDEX) else _read_file(path)
+    weights = _read_index(path) if path.name.endswith(INDEX_ENDING) else _read_file(path)
     check_no_adapter(weights, path)
     return _without_prefixes(weights)
 

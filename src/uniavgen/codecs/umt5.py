@@ -23,6 +23,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from uniavgen.artifacts import read_json
+from uniavgen.errors import CheckpointError
+
 
 class EncodedTokens(NamedTuple):
     """Output of the encoder."""
@@ -73,9 +76,10 @@ class UMT5Encoder(ModelMixin, ConfigMixin):
     def from_transformers(cls, folder: Path, dtype: torch.dtype | None = None) -> "UMT5Encoder":
         """Loads an encoder that transformers saved; `dtype` None is that of its config.
 
-        Raises OSError, ValueError, RuntimeError and SafetensorError for what is missing or does not fit.
+        Raises CheckpointError, OSError, ValueError, RuntimeError and SafetensorError for what is missing or does not
+        fit.
         """
-        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        settings = read_json(folder / "config.json", CheckpointError)
         dtype = dtype or saved_dtype(settings)
         with torch.device("meta"):
             model = cls.of_settings(settings)
@@ -280,4 +284,4 @@ def _weight_files(folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
         return [folder / "model.safetensors"]
-    return [folder / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+    return [folder / name for name in sorted(set(read_json(index, CheckpointError)["weight_map"].values()))]

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from uniavgen.artifacts import parse_json, read_text
+from uniavgen.artifacts import read_json_lines
 from uniavgen.data.sample import Sample, parse_phones, read_sample
 from uniavgen.data.shard_index import is_sample_key
 from uniavgen.data.shards import ShardSet
@@ -95,26 +95,22 @@ class SpeechFolder:
     def _entries(self) -> dict[str, dict[str, Any]]:
         index = self.folder / SPEECH_INDEX
         entries: dict[str, dict[str, Any]] = {}
-        for number, entry in self._parsed(index):
+        for origin, entry in self._parsed(index):
             if entry["id"] in entries:
-                raise DataError(f"{index} line {number} has the id '{entry['id']}' again; give every utterance its own")
+                raise DataError(f"{origin} has the id '{entry['id']}' again; give every utterance its own")
             entries[entry["id"]] = entry
         return {key: entry for key, entry in entries.items() if self._fits(entry)}
 
-    def _parsed(self, index: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yields line numbers and entries. Raises DataError where one is no utterance."""
-        for number, line in enumerate(read_text(index).split("\n"), start=1):
-            if not line.strip():
-                continue
-            origin = f"{index} line {number}"
-            entry = parse_json(line, origin, remedy="copy it again")
+    def _parsed(self, index: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yields the place of each entry, and the entry. Raises DataError where one is no utterance."""
+        for origin, entry in read_json_lines(index, remedy="copy it again"):
             for name in ("id", "text", "voice"):
                 if not isinstance(entry.get(name), str) or not entry[name].strip():
                     raise DataError(f"{origin} has {entry.get(name)!r} as its {name}, expected a text; copy it again")
             if not is_sample_key(entry["id"]):
                 raise DataError(f"{origin} has the id '{entry['id']}', expected a name without '.'; copy it again")
             entry["phones"] = parse_phones(origin, entry.get("phones"))
-            yield number, entry
+            yield origin, entry
 
     def _fits(self, entry: dict[str, Any]) -> bool:
         spoken = [end for symbol, _, end in entry["phones"] if symbol.isalpha()]

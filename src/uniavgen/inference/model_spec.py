@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from uniavgen.artifacts import read_json
+from uniavgen.checkpoint.saved_model import saved_settings
 from uniavgen.codecs.speech_symbols import SpeechSymbols
+from uniavgen.codecs.tokenizer_file import COPY_AGAIN
 from uniavgen.config import parse
 from uniavgen.errors import CheckpointError
 from uniavgen.inference.resize import ResizeRule, parse_resize_rule, resize_rule_for
@@ -44,33 +46,26 @@ def saved_model_spec(folder: Path) -> ModelSpec:
     transformer = saved_transformer_config(folder)
     tokenizer = folder / "speech_tokenizer"
     if not tokenizer.is_dir():
-        raise CheckpointError(f"{folder} has no speech_tokenizer; copy or download the model again")
-    try:
-        symbols = SpeechSymbols.from_pretrained(tokenizer)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{tokenizer} is damaged ({error}); copy or download the model again") from error
+        raise CheckpointError(f"{folder} has no speech_tokenizer; {COPY_AGAIN}")
     return ModelSpec(
         timebase=transformer.timebase,
         num_layers=transformer.num_layers,
         resize_rule=parse_resize_rule(index["picture_config"]),
         sampling=parse(SamplingConfig, index["sampling_config"], origin="sampling_config"),
-        symbols=symbols,
+        symbols=SpeechSymbols.from_pretrained(tokenizer),
     )
 
 
 def saved_transformer_config(folder: Path) -> TransformerConfig:
     """Reads the settings of a saved pipeline's transformer. Raises CheckpointError."""
     file = folder / "transformer" / "config.json"
-    parts = ("video", "audio", "interaction", "timebase")
-    data = read_config(file, "num_layers", *(f"{part}_config" for part in parts))
-    settings = {"num_layers": data["num_layers"]} | {part: data[f"{part}_config"] for part in parts}
-    return parse(TransformerConfig, settings, origin=str(file))
+    return saved_settings(read_json(file, CheckpointError, COPY_AGAIN), file)
 
 
 def read_config(file: Path, *keys: str) -> dict[str, Any]:
     """Reads a JSON object that has `keys`. Raises CheckpointError where it is missing, damaged or lacks one."""
-    data = read_json(file, CheckpointError, "copy or download the model again")
+    data = read_json(file, CheckpointError, COPY_AGAIN)
     absent = [key for key in keys if data.get(key) is None]
     if absent:
-        raise CheckpointError(f"{file} is damaged (it has no {absent}); copy or download the model again")
+        raise CheckpointError(f"{file} is damaged (it has no {absent}); {COPY_AGAIN}")
     return data

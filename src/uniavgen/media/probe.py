@@ -1,11 +1,12 @@
 """What the headers of a media file say."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final
 
+from uniavgen.artifacts import parse_json
+from uniavgen.errors import DataError
 from uniavgen.media.reader import MediaFile, codec_name, open_media
 
 SETTINGS_KEY: Final = "uniavgen"
@@ -71,8 +72,7 @@ def probe(file: MediaFile) -> MediaInfo:
 
 def _parse_settings(comment: str | None) -> dict[str, Any] | None:
     try:
-        stored = json.loads(comment or "")
-    except ValueError:
+        settings = parse_json(comment or "", "the comment").get(SETTINGS_KEY)
+    except DataError:
         return None
-    settings = stored.get(SETTINGS_KEY) if isinstance(stored, dict) else None
     return settings if isinstance(settings, dict) else None

@@ -6,7 +6,6 @@ Letters: v vertices of the cut mesh, t triangles, s corners (vertex, texture coo
 
 import gzip
 import hashlib
-import json
 import tempfile
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from PIL import Image
 
+from uniavgen.artifacts import read_json
 from uniavgen.errors import DataError
 from uniavgen.synth.arkit import ARKIT
 
@@ -131,7 +131,7 @@ def _parse(folder: Path) -> HeadData:
         row = np.clip(((1 - uv[:, 1]) * texture.shape[0]).astype(int), 0, texture.shape[0] - 1)
         areas.append(np.where(material[corner_keys[:, 0]] == SKIN, texture[row, column], 0))
 
-    groups = json.loads((base / "mesh_metadata" / "basemesh_vertex_groups.json").read_text())
+    groups = read_json(base / "mesh_metadata" / "basemesh_vertex_groups.json", remedy="get the heads again")
     joint_vertices = [np.arange(groups[n][0][0], groups[n][0][1] + 1) for n in ("joint-neck", "joint-head")]
     files = _target_files(folder)
     targets, joint_targets = [], []

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from uniavgen.artifacts import atomic_file, write_text
+from uniavgen.artifacts import atomic_file, parse_json, read_text, write_text
 from uniavgen.artifacts.error_text import not_written
 from uniavgen.errors import DataError
 from uniavgen.media.packing import write_opus
@@ -20,6 +20,7 @@ from uniavgen.synth.speech import SAMPLE_RATE_HZ, Line, Speech, SpeechSource
 _RATES = (0.9, 1.2)
 """Bounds of how fast an utterance is spoken. [ours]"""
 _SHORTEST_S, _LONGEST_S = 1.0, 5.0
+_DELETE = "delete the folder, or name another one"
 _AHEAD = 8
 """Utterances of each process before the results are collected."""
 _NUMBERS_PER_UTTERANCE = 100
@@ -46,12 +47,12 @@ class Recorder:
         index = self.folder / "index.jsonl"
         if not index.exists():
             return []
-        text = index.read_text(encoding="utf-8")
+        text = read_text(index, remedy=_DELETE)
         whole = text[: text.rfind("\n") + 1]
-        try:
-            ids = [json.loads(line)["id"] for line in whole.splitlines()]
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"the speech index {index} cannot be read ({error!r}); delete the folder") from error
+        rows = [parse_json(line, str(index), remedy=_DELETE) for line in whole.split("\n")[:-1]]
+        ids = [row["id"] for row in rows if isinstance(row.get("id"), str)]
+        if len(ids) < len(rows):
+            raise DataError(f"{index} has {len(rows) - len(ids)} lines without an id; {_DELETE}")
         if whole != text:
             write_text(index, whole)
         return ids

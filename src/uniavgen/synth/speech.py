@@ -4,9 +4,8 @@ A source says which line a clip gets and then speaks it. All give 24 kHz mono; p
 the symbols of `visemes`, blanks between words.
 """
 
-import json
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -14,6 +13,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32
 
+from uniavgen.artifacts import read_json_lines
+from uniavgen.config import Config, parse
 from uniavgen.errors import ConfigError, DataError, MediaError
 from uniavgen.media.audio import read_audio
 from uniavgen.synth.visemes import Phone
@@ -71,6 +72,18 @@ def check_split(split: str) -> str:
     return split
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Utterance(Config):
+    """A line of the index, as far as it is read here."""
+
+    id: str
+    text: str
+    voice: str
+    gender: str
+    seconds: float
+    phones: tuple[tuple[str, float, float], ...]
+
+
 class RecordedSpeech:
     """Speech made ahead: `index.jsonl` (id, text, voice, gender, seconds, phones) and `opus/ID.opus`.
 
@@ -85,31 +98,31 @@ class RecordedSpeech:
             raise DataError(f"{folder / 'index.jsonl'} has no utterance of the split '{split}' under {longest_s} s")
 
     @cached_property
-    def _entries(self) -> list[dict]:
+    def _entries(self) -> list[_Utterance]:
         index = self._folder / "index.jsonl"
-        try:
-            rows = [json.loads(line) for line in index.read_text(encoding="utf-8").splitlines() if line.strip()]
-            return [
-                row
-                for row in rows
-                if row["seconds"] <= self._longest_s and self._split in ("all", split_of(row["text"]))
-            ]
-        except (OSError, ValueError, KeyError) as error:
-            raise DataError(f"the speech index {index} cannot be read ({error!r}); make the folder anew") from error
+        names = [field.name for field in fields(_Utterance)]
+        entries = [
+            parse(_Utterance, {name: row[name] for name in names if name in row}, origin)
+            for origin, row in read_json_lines(index, remedy="make the folder anew")
+        ]
+        return [
+            entry
+            for entry in entries
+            if entry.seconds <= self._longest_s and self._split in ("all", split_of(entry.text))
+        ]
 
     def line(self, seed: int, number: int) -> Line:
         """Returns the line of clip `number` of the world `seed`."""
         cycle, place = divmod(number, len(self._entries))
         order = np.random.default_rng([seed, cycle, 77]).permutation(len(self._entries))
-        row = self._entries[order[place]]
-        return Line(utterance=row["id"], text=row["text"], voice=row["voice"], gender=row["gender"])
+        entry = self._entries[order[place]]
+        return Line(utterance=entry.id, text=entry.text, voice=entry.voice, gender=entry.gender)
 
     def synthesize(self, line: Line, rate: float) -> Speech:  # noqa: ARG002
         """Returns the recording at the rate at which it was spoken. Raises DataError where the file is damaged."""
-        row = next(r for r in self._entries if r["id"] == line.utterance)
+        entry = next(entry for entry in self._entries if entry.id == line.utterance)
         path = self._folder / "opus" / f"{line.utterance}.opus"
-        phones = tuple((str(s), float(a), float(b)) for s, a, b in row["phones"])
-        return Speech(waveform=read_speech(path), phones=phones)
+        return Speech(waveform=read_speech(path), phones=entry.phones)
 
 
 def read_speech(path: Path) -> Float32[np.ndarray, " samples"]:

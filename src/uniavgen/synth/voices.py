@@ -5,7 +5,6 @@ Both speak the sentences of `sentences`, so a world needs no recordings. espeak-
 system, called when needed.
 """
 
-import json
 import re
 import shutil
 import subprocess
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from uniavgen.artifacts import read_json
 from uniavgen.errors import ConfigError, DataError
 from uniavgen.synth.sentences import sentence
 from uniavgen.synth.speech import SAMPLE_RATE_HZ, Line, Speech, check_split, read_speech, split_of
@@ -123,8 +123,12 @@ class KokoroSpeech:
 
     @cached_property
     def _vocabulary(self) -> dict[str, int]:
-        table = json.loads((self._folder / "vocab.json").read_text(encoding="utf-8"))
-        return table.get("vocab", table)
+        file = self._folder / "vocab.json"
+        table = read_json(file, remedy="copy it again")
+        symbols = table.get("vocab", table)
+        if not isinstance(symbols, dict) or not all(type(number) is int for number in symbols.values()):
+            raise DataError(f"{file} is no vocabulary, which gives each symbol a number; copy it again")
+        return symbols
 
     @cached_property
     def _session(self) -> Any:

@@ -1,6 +1,7 @@
 """Converts published weights to a model folder: finds the source, matches every tensor, lists the files to write."""
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +26,10 @@ from uniavgen.timebase import Source
 
 
 def check_conversion(source: str, out: Path | None, kind: str, vocab: Path | None) -> None:
-    """Checks what can be checked before anything is read or downloaded. Raises ConfigError or CheckpointError."""
+    """Checks what can be checked before anything is read or downloaded.
+
+    Raises ConfigError, CheckpointError and OutputError.
+    """
     if kind == "release" and vocab is None:
         raise ConfigError(
             "the release needs --vocab with its vocab.txt, which lies in the authors' code repository, not beside the "
@@ -36,8 +40,8 @@ def check_conversion(source: str, out: Path | None, kind: str, vocab: Path | Non
     if out is None:
         return
     check_output(out)
-    folder = Path(source)
-    if path_exists(folder) and out.absolute().resolve().is_relative_to(folder.resolve()):
+    # Not `resolve`, which raises for links in a circle.
+    if path_exists(Path(source)) and Path(os.path.realpath(out)).is_relative_to(os.path.realpath(source)):
         raise CheckpointError(f"the output {out} would lie inside the source {source}; choose another --out")
 
 

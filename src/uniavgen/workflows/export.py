@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from diffusers.utils import logging
 
-from uniavgen.artifacts import atomic_folder
+from uniavgen.artifacts import atomic_folder, check_output_folder, path_exists, read_json
+from uniavgen.checkpoint.saved_model import check_component, load_component
 from uniavgen.errors import CheckpointError
 from uniavgen.inference.sampling_config import SamplingConfig
 from uniavgen.models.transformer import UniAVGenTransformer
@@ -24,9 +25,12 @@ def export_model(
     """
     logging.set_verbosity_error()
     saved = transformer / "transformer" if (transformer / "transformer").is_dir() else transformer
-    if not (saved / "config.json").is_file():
+    if not path_exists(saved / "config.json"):
         raise CheckpointError(f"there is no finished transformer in {transformer}; train it to its last step first")
-    pipeline = load_codecs(codecs).build_pipeline(UniAVGenTransformer.from_pretrained(saved), size, sampling)
+    check_output_folder(out, (saved, codecs))
+    check_component(saved, "transformer")
+    loaded = load_codecs(codecs)
+    pipeline = loaded.build_pipeline(load_component(saved, UniAVGenTransformer.from_pretrained), size, sampling)
     with atomic_folder(out) as partial:
         pipeline.to(dtype)
         # transformers computes in the precision of the file, diffusers in float32: this keeps the parts alike.
@@ -34,7 +38,7 @@ def export_model(
         pipeline.save_pretrained(partial)
         for config in partial.glob("*/config.json"):
             # The path that a part was loaded from does not belong into a model.
-            stored = json.loads(config.read_text())
+            stored = read_json(config, CheckpointError)
             stored.pop("_name_or_path", None)
             config.write_text(json.dumps(stored, indent=2) + "\n")
 

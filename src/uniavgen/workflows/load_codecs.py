@@ -5,18 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from diffusers import AutoencoderKLWan
-from transformers import (
-    AutoTokenizer,
-    PreTrainedTokenizerBase,
-    Qwen2_5OmniToken2WavBigVGANModel,
-    UMT5EncoderModel,
-)
+from transformers import Qwen2_5OmniToken2WavBigVGANModel
 
 from uniavgen.artifacts import read_json
-from uniavgen.checkpoint.saved_model import check_files, check_loaded, loading_errors
+from uniavgen.checkpoint.saved_model import COPY_AGAIN, check_component, check_files, load_component
 from uniavgen.codecs.caption import CaptionEncoder
 from uniavgen.codecs.frame_convolution import use_frame_convolutions
 from uniavgen.codecs.speech_symbols import SpeechSymbols
+from uniavgen.codecs.tokenizer_file import CaptionTokenizer
+from uniavgen.codecs.umt5 import UMT5Encoder
 from uniavgen.codecs.vocoder import NanoVocoder, vocoder_class
 from uniavgen.config import dump
 from uniavgen.errors import CheckpointError
@@ -31,8 +28,8 @@ class ModelCodecs:
     """Every component of a model but its transformer."""
 
     vae: AutoencoderKLWan
-    text_encoder: UMT5EncoderModel
-    tokenizer: PreTrainedTokenizerBase
+    text_encoder: UMT5Encoder
+    tokenizer: CaptionTokenizer
     vocoder: NanoVocoder | Qwen2_5OmniToken2WavBigVGANModel | None
     """None stands for Griffin-Lim."""
     speech_tokenizer: SpeechSymbols
@@ -67,41 +64,37 @@ def load_codecs(folder: Path, device: str = "cpu") -> ModelCodecs:
     Raises CheckpointError where one is missing or damaged.
     """
     for name in ("vae", "text_encoder", "tokenizer"):
-        _check_component(folder, name)
-    symbols = folder / "speech_tokenizer"
+        _check_folder(folder, name)
     check_files(folder)
-    with loading_errors(f"the codecs in {folder} cannot be loaded", "train or copy them again"):
-        codecs = ModelCodecs(
-            vae=load_video_vae(folder).eval().to(device),
-            text_encoder=UMT5EncoderModel.from_pretrained(folder / "text_encoder").eval().to(device),
-            tokenizer=AutoTokenizer.from_pretrained(folder / "tokenizer"),
-            vocoder=_load_vocoder(folder / "vocoder", device),
-            speech_tokenizer=SpeechSymbols.from_pretrained(symbols) if symbols.is_dir() else SpeechSymbols.of(),
-        )
-    for name in ("vae", "text_encoder", "vocoder"):
-        module = getattr(codecs, name)
-        if module is not None:
-            check_loaded(module, folder / name)
-    return codecs
+    symbols, vocoder = folder / "speech_tokenizer", folder / "vocoder"
+    return ModelCodecs(
+        vae=_load_video_vae(folder).eval().to(device),
+        text_encoder=load_component(folder / "text_encoder", UMT5Encoder.from_transformers).eval().to(device),
+        tokenizer=CaptionTokenizer.from_pretrained(folder / "tokenizer"),
+        vocoder=_load_vocoder(vocoder).eval().to(device) if vocoder.is_dir() else None,
+        speech_tokenizer=SpeechSymbols.from_pretrained(symbols) if symbols.is_dir() else SpeechSymbols.of(),
+    )
 
 
 def load_video_vae(folder: Path) -> AutoencoderKLWan:
     """Loads the video autoencoder of a model folder; raises CheckpointError where it is missing or damaged."""
-    _check_component(folder, "vae")
-    with loading_errors(f"{folder / 'vae'} cannot be loaded", "train or copy it again"):
-        vae = AutoencoderKLWan.from_pretrained(folder / "vae")
+    _check_folder(folder, "vae")
+    check_component(folder / "vae", "vae")
+    return _load_video_vae(folder)
+
+
+def _load_video_vae(folder: Path) -> AutoencoderKLWan:
+    vae = load_component(folder / "vae", AutoencoderKLWan.from_pretrained)
     use_frame_convolutions(vae)
     return vae
 
 
-def _check_component(folder: Path, name: str) -> None:
+def _check_folder(folder: Path, name: str) -> None:
     if not (folder / name).is_dir():
         raise CheckpointError(f"{folder} has no folder '{name}'; give a model folder, as train-codec leaves it")
 
 
-def _load_vocoder(folder: Path, device: str) -> NanoVocoder | Qwen2_5OmniToken2WavBigVGANModel | None:
-    """Loads nano's vocoder, the release's, or none."""
-    if not folder.is_dir():
-        return None
-    cls: Any = vocoder_class(read_json(folder / "config.json", CheckpointError, "copy the vocoder again"))
-    return cls.from_pretrained(folder).eval().to(device)
+def _load_vocoder(folder: Path) -> NanoVocoder | Qwen2_5OmniToken2WavBigVGANModel:
+    """Loads nano's vocoder or the release's."""
+    cls: Any = vocoder_class(read_json(folder / "config.json", CheckpointError, COPY_AGAIN))
+    return load_component(folder, cls.from_pretrained)
