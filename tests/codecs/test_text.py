@@ -61,7 +61,7 @@ def test_bad_vocabularies_are_refused(tmp_path: Path):
         SpeechSymbols.of("aa")
     with pytest.raises(CheckpointError, match="nothing at all"):
         SpeechSymbols.of("")
-    with pytest.raises(CheckpointError, match="no speech symbols"):
+    with pytest.raises(CheckpointError, match="cannot be read"):
         SpeechSymbols.from_vocabulary(tmp_path / "none.txt")
 
 

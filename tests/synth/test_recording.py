@@ -48,7 +48,7 @@ def test_recording_refuses_a_folder_of_another_source(tmp_path: Path, speech_fol
     with pytest.raises(DataError, match="another source"):
         list(recorder(tmp_path, speech_folder).record(2))
     (tmp_path / "index.jsonl").write_text("nonsense\n")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="is not JSON"):
         recorder(tmp_path, speech_folder).recorded_ids()
 
 

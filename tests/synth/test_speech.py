@@ -69,7 +69,7 @@ def test_made_speech_errors_say_what_is_wrong(tmp_path: Path, speech_folder: Pat
     with pytest.raises(ConfigError, match="train, val, all"):
         RecordedSpeech(speech_folder, "test")
     (tmp_path / "index.jsonl").write_text("nonsense")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="is not JSON"):
         RecordedSpeech(tmp_path)
     (tmp_path / "index.jsonl").write_text("")
     with pytest.raises(DataError, match="no utterance"):
