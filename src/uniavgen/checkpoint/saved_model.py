@@ -156,7 +156,7 @@ def load_component(folder: Path, load: Callable[[Path], Component]) -> Component
 
 def _check_keys(file: Path, config: Mapping[str, Any]) -> None:
     """Raises CheckpointError for settings that would hide a method: libraries make attributes of all of them."""
-    hiding = sorted(key for key in config if hasattr(dict, key) or "__" in key)
+    hiding = sorted(key for key in config if key in dir(dict) or "__" in key)
     if hiding:
         raise CheckpointError(f"{file} has a setting called {hiding[0]}, which no model has; {COPY_AGAIN}")
 
