@@ -1,4 +1,4 @@
-"""A transformer with random weights and one clip's inputs of any size, on any device: what the benchmarks run on."""
+"""Builds what the benchmarks run on: a transformer with random weights and the inputs of one clip, of any size."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Size:
 
     @classmethod
     def of(cls, text: str) -> "Size":
-        """`WxH`, both multiples of 32."""
+        """Parses `WxH`, both multiples of 32. Exits for anything else."""
         width, _, height = text.partition("x")
         if not (width.isdigit() and height.isdigit()) or int(width) % 32 or int(height) % 32:
             raise SystemExit(f"a size is WIDTHxHEIGHT in multiples of 32, such as 736x736, got '{text}'")
@@ -50,7 +50,8 @@ def transformer(
     kind: type[UniAVGenTransformer] = UniAVGenTransformer,
     overrides: Sequence[str] = (),
 ) -> UniAVGenTransformer:
-    """Random weights of a preset; what the model keeps in float32 stays so."""
+    """Returns a preset's transformer with random weights in `dtype`; parameters that diffusers keeps in float32 stay
+    so."""
     with torch.device(device):
         model = kind.from_settings(load(TransformerConfig, [f"{preset}/model"], overrides)).eval()
     for name, parameter in model.named_parameters():
@@ -63,7 +64,7 @@ def transformer(
 
 
 def clip_velocity(model: UniAVGenTransformer, task: Task, size: Size, timing: ClipTiming, **options) -> ClipVelocity:
-    """The velocity of a clip whose inputs are random; options are those of ClipVelocity."""
+    """Returns the velocity function of a clip with random inputs; options are those of ClipVelocity."""
     device, video, audio = model.device, model.settings.video, model.settings.audio
     spec = TASKS[task]
 
@@ -84,7 +85,7 @@ def clip_velocity(model: UniAVGenTransformer, task: Task, size: Size, timing: Cl
 
 
 def noise(model: UniAVGenTransformer, size: Size, timing: ClipTiming) -> AVPair:
-    """A state at time 1."""
+    """Returns the state at flow time 1, which is noise."""
     latent = (timing.num_latent_frames, size.height // SPATIAL_STRIDE, size.width // SPATIAL_STRIDE)
     settings, device = model.settings, model.device
     return AVPair(

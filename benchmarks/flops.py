@@ -51,7 +51,8 @@ ANALYTIC: dict[str, dict[str, float]] = {
 
 
 class MetaCount(FlopCounterMode):
-    """torch's counter, and the size of the largest tensor that an operation makes (attention's own scratch aside)."""
+    """Counts operations by torch's counter, and the bytes of the largest output of an operation outside of
+    attention."""
 
     def __init__(self) -> None:
         super().__init__(display=False)
@@ -81,7 +82,7 @@ class MetaCount(FlopCounterMode):
 
 
 class _Attention(TorchFunctionMode):
-    """On meta tensors attention falls apart into its products and makes its whole matrix, as no real kernel does."""
+    """Marks the inside of attention, which on meta tensors makes its whole matrix, as no real kernel does."""
 
     inside = False
 
@@ -99,7 +100,7 @@ class _Tensors(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         if func is torch.ops.aten._local_scalar_dense.default:
-            return True  # The one question that the model asks of values: whether all texts fill their length.
+            return True  # The only value that the model reads: whether all texts fill their length.
         out = func(*args, **(kwargs or {}))
         if isinstance(out, torch.Tensor) and not self.of.inside and not func.is_view:
             self.largest_bytes = max(self.largest_bytes, out.nelement() * out.element_size())
@@ -108,16 +109,16 @@ class _Tensors(TorchDispatchMode):
 
 @dataclass(frozen=True, kw_only=True)
 class Code:
-    """Which version is counted: the real one, or the plain one with some of its short cuts taken."""
+    """Which version is counted: the real one, or the plain one with some of the shortcuts."""
 
     plain: bool = False
     time_per_token: bool = True
     v2a_per_token: bool = True
     closed_gates: bool = True
     reuse: bool = False
-    """Whether a given branch is run once; the real one can do without."""
+    """Whether a given branch is run once; an option of the real version."""
     cache_text_kv: bool = False
-    """Whether a text's keys and values are made once; the real one can do without."""
+    """Whether keys and values of a text are projected once; an option of the real version."""
 
     def model(self) -> UniAVGenTransformer:
         return _plain(self) if self.plain else _ours()
@@ -141,12 +142,15 @@ def _plain(code: Code) -> UniAVGenTransformer:
 
 
 class Counted:
-    """A velocity that counts. A pass is run twice, since the first time also makes what is kept, and then known."""
+    """Counts the operations of a velocity function.
+
+    A pass is run twice, since its first run also fills the caches; later runs cost what the second did.
+    """
 
     def __init__(self, velocity: VelocityFunction) -> None:
         self.velocity, self.total = velocity, 0
         self.costs: dict[Pass, list[int]] = {}
-        """What each pass takes the first time, and again."""
+        """Operations of the first and of the second run of each pass."""
 
     def __call__(self, state: AVPair, sigma: torch.Tensor, runs: tuple[Pass, ...]) -> list[AVPair]:
         for run in runs:
@@ -164,7 +168,7 @@ class Counted:
 def count_clip(
     model: UniAVGenTransformer, task: Task, size: Size, timing: ClipTiming, config: SamplingConfig, **options: bool
 ) -> Counted:
-    """The operations of a whole sampling with a model on the meta device; options are those of ClipVelocity."""
+    """Counts a whole sampling with a model on the meta device; options are those of ClipVelocity."""
     counted = Counted(clip_velocity(model, task, size, timing, **options))
     times = sigmas(config.steps, config.schedule)
     sample(counted, noise(model, size, timing), times, config.plan(task), make_solver(config.solver, times))
@@ -173,16 +177,16 @@ def count_clip(
 
 @cache
 def clip_flops(code: Code, task: Task, size: str, guidance: str, steps: int = STEPS) -> int:
-    """Operations of one clip of the tables."""
+    """Returns the operations of one clip of the tables."""
     config = SamplingConfig(steps=steps, guidance=guidance)
-    short_cuts = {"reuse": code.reuse, "cache_text_kv": code.cache_text_kv}
-    counted = count_clip(code.model(), task, Size.of(size), TIMING, config, **short_cuts)
+    shortcuts = {"reuse": code.reuse, "cache_text_kv": code.cache_text_kv}
+    counted = count_clip(code.model(), task, Size.of(size), TIMING, config, **shortcuts)
     print(f"counted {task} at {size}, {guidance}, {'plain' if code.plain else 'ours'}", file=sys.stderr)
     return counted.total
 
 
 def forward_count(code: Code, size: str, gate: Gate) -> MetaCount:
-    """One forward pass of the joint task."""
+    """Counts one forward pass of the joint task."""
     model, dimensions = code.model(), Size.of(size)
     velocity = clip_velocity(model, Task.JOINT, dimensions, TIMING, reuse=False, cache_text_kv=False)
     with MetaCount() as counter, torch.no_grad():
@@ -191,7 +195,7 @@ def forward_count(code: Code, size: str, gate: Gate) -> MetaCount:
 
 
 def pass_flops(size: str) -> dict[str, int]:
-    """One forward pass, taken apart: both branches alone and each direction of interaction."""
+    """Returns the operations of one forward pass: of both branches alone and of each direction of interaction."""
     a2v, v2a, plain = Gate(v2a=False), Gate(a2v=False), Code(plain=True, closed_gates=False)
     ours, ours_apart = forward_count(OURS, size, OPEN), forward_count(OURS, size, CLOSED)
     straight, straight_apart = forward_count(plain, size, OPEN), forward_count(plain, size, CLOSED)
@@ -208,7 +212,7 @@ def pass_flops(size: str) -> dict[str, int]:
 
 
 def codec_flops(size: str) -> dict[str, int]:
-    """The video autoencoder of the release, both ways, and one caption through umT5-XXL."""
+    """Returns the operations of the release's video autoencoder, both ways, and of one caption in umT5-XXL."""
     from transformers import UMT5Config, UMT5EncoderModel
 
     from uniavgen.codecs.frame_convolution import use_frame_convolutions
@@ -240,7 +244,7 @@ def codec_flops(size: str) -> dict[str, int]:
 
 
 def saved(size: str) -> list[dict[str, Any]]:
-    """What each short cut alone saves a clip: the whole clip without it, against the whole clip."""
+    """Returns what each shortcut alone saves: the operations of a whole clip without it, and with it."""
     none = Code(plain=True, time_per_token=False, v2a_per_token=False, closed_gates=False)
     one = {
         "v2a in closed form": (replace(none, v2a_per_token=True), none, Task.JOINT),

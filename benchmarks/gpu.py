@@ -1,4 +1,4 @@
-"""Everything that waits for a GPU, in one call: one card of 80 GB, about an hour (estimated, not measured).
+"""Runs all benchmarks that need a GPU: one card of 80 GB, about an hour (estimated, not measured).
 
 Random full-size weights, so nothing is downloaded. Each part is a script of this folder in a process of its own, so
 that one that fails (no memory, a kernel that is not installed) costs no other: it becomes a row with its reason.
@@ -24,7 +24,7 @@ from timing import best_device
 from uniavgen.models.kernels import AttentionKernel
 
 _KERNELS = [kernel for kernel in AttentionKernel if kernel is not AttentionKernel.SDPA]
-"""The others are measured with torch's own choice."""
+"""Kernels that are measured beside torch's own choice."""
 _BIG = "--size 1280x736"
 FULL: dict[str, str] = {
     "memory": f"memory.py {_BIG} --frames 81",
@@ -86,16 +86,16 @@ def main(words: Sequence[str] | None = None) -> None:
         print(f"== {part}", flush=True)
         script, *more = parts[part].split()
         file = options.out / f"{part}-{name}.json"
-        kept = ["--preset", preset, *more, "--name", file.stem, "--out", str(file)]
-        result["parts"].append({"part": part, **_ran(script, kept, file)})
+        arguments = ["--preset", preset, *more, "--name", file.stem, "--out", str(file)]
+        result["parts"].append({"part": part, **_run_part(script, arguments, file)})
         rows = [[line["part"], line["result"], line["seconds"], line["reason"]] for line in result["parts"]]
         print(table(["part", "result", "s", "reason"], rows))
-        # Written anew each time: what is there stays, whatever happens to the machine.
+        # Written after every part, so that a failing machine loses only the last one.
         keep(name, result, str(options.out / f"{name}.json"))
 
 
-def _ran(script: str, words: Sequence[str], file: Path) -> dict[str, Any]:
-    """Run a script; what came of it, with the last line of what it said where it failed."""
+def _run_part(script: str, words: Sequence[str], file: Path) -> dict[str, Any]:
+    """Runs a script and returns its result file, seconds, and the last line of stderr where it failed."""
     began = time.monotonic()
     command = [sys.executable, str(Path(__file__).with_name(script)), *words]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
@@ -103,8 +103,8 @@ def _ran(script: str, words: Sequence[str], file: Path) -> dict[str, Any]:
     print(done.stderr, end="", file=sys.stderr, flush=True)
     if done.returncode == 0:
         return {"result": file.name, "seconds": seconds, "reason": ""}
-    said = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
-    return {"result": "none", "seconds": seconds, "reason": said[-1][:500]}
+    lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
+    return {"result": "none", "seconds": seconds, "reason": lines[-1][:500]}
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What does one interaction take by itself, and what do its short cuts save?
+"""What does one interaction cost by itself, and how much do its shortcuts save?
 
 v2a in closed form against the straightforward form that projects a blend for every audio token (tests/models/plain.py);
-a2v over gathered windows against one attention over all audio tokens with a mask; plans made once against made again.
+a2v over gathered windows against one attention over all audio tokens with a mask; cached plans against new ones.
 
     python benchmarks/interaction.py                                   # nano's widths on this machine
     python benchmarks/interaction.py --preset base --size 1280x736 --name interaction-gpu
@@ -38,7 +38,7 @@ def main(words: Sequence[str] | None = None) -> None:
     peak = matmul_peak(device, dtype)
     lines = []
     for name in forms(options, META, dtype):
-        # Counted first: the numbers of a form that does not fit are still of interest.
+        # Counted first, since the numbers of a form that does not fit are still of interest.
         with MetaCount() as counter, torch.no_grad():
             forms(options, META, dtype)[name]()
         run = forms(options, device, dtype)[name]
@@ -67,13 +67,13 @@ def grid_of(options: argparse.Namespace) -> ClipGrid:
 
 
 def forms(options: argparse.Namespace, device: torch.device, dtype: torch.dtype) -> dict[str, Callable[[], Tensor]]:
-    """Each form as a function of nothing, on random weights and features."""
+    """Returns each form by name, as a function without arguments, on random weights and features."""
     settings, grid = load(TransformerConfig, [f"{options.preset}/model"]), grid_of(options)
     base, heads = settings.timebase, settings.video.num_heads
     with device:
         layer = Interaction(settings).to(dtype).eval()
-        picture = torch.randn(1, grid.frames, grid.tokens_per_frame, settings.video.width, dtype=dtype)
-        sound = torch.randn(1, grid.tokens, settings.audio.width, dtype=dtype)
+        video = torch.randn(1, grid.frames, grid.tokens_per_frame, settings.video.width, dtype=dtype)
+        audio = torch.randn(1, grid.tokens, settings.audio.width, dtype=dtype)
     windows = plan_windows(settings.interaction.a2v, grid, settings.video.head_dim, base, device)
     blend = plan_interpolation(settings.interaction.v2a, grid, settings.audio.head_dim, base, device)
     with META:
@@ -81,24 +81,24 @@ def forms(options: argparse.Namespace, device: torch.device, dtype: torch.dtype)
     plain.grid = (grid.frames, grid.height, grid.width)
 
     def over_windows(attend: Callable[..., Tensor]) -> Tensor:
-        heard = layer.a2v.project_kv(sound)
-        key = layer.a2v.norm_k(heard.key).unflatten(-1, (heads, -1))
-        value = heard.value.unflatten(-1, (heads, -1))
-        return layer.a2v.to_out(attend(layer.a2v.project_query(picture), key, value, windows).flatten(-2))
+        kv = layer.a2v.project_kv(audio)
+        key = layer.a2v.norm_k(kv.key).unflatten(-1, (heads, -1))
+        value = kv.value.unflatten(-1, (heads, -1))
+        return layer.a2v.to_out(attend(layer.a2v.project_query(video), key, value, windows).flatten(-2))
 
     return {
-        "v2a, closed form": lambda: layer._v2a_update(sound, layer.v2a.project_kv(picture), blend),
-        "v2a, a blend for every audio token": lambda: plain._see(layer.v2a, picture.flatten(1, 2), sound),
+        "v2a, closed form": lambda: layer._v2a_update(audio, layer.v2a.project_kv(video), blend),
+        "v2a, a blend for every audio token": lambda: plain._see(layer.v2a, video.flatten(1, 2), audio),
         "a2v, gathered windows": lambda: over_windows(attend_windows),
         "a2v, all audio tokens and a mask": lambda: over_windows(attend_masked),
     }
 
 
 def attend_masked(query: Tensor, key: Tensor, value: Tensor, plan: WindowPlan) -> Tensor:
-    """The same windows as a mask: `b f n heads d` over `b l heads d`.
+    """Attends over the same windows by a mask: queries `b f n heads d`, keys and values `b l heads d`.
 
-    Turning queries back by where their window begins makes absolute places relative. Windows that repeat a token at
-    the clip's edges cannot be said by a mask, so those frames differ.
+    Queries are rotated by the start of their window, so that absolute positions become relative ones. Windows that
+    repeat a token at the ends of the clip cannot be expressed by a mask, so those frames differ.
     """
     f, n = query.shape[1:3]
     tokens = torch.arange(key.shape[1], device=key.device)
@@ -113,7 +113,7 @@ def attend_masked(query: Tensor, key: Tensor, value: Tensor, plan: WindowPlan) -
 
 
 def plan_lines(options: argparse.Namespace, device: torch.device) -> list[dict[str, Any]]:
-    """Alignment and rotary angles: made for every pass, or once for a clip."""
+    """Times alignment and rotary angles: computed once per clip (cached), or for every pass."""
     settings, grid = load(TransformerConfig, [f"{options.preset}/model"]), grid_of(options)
     base = settings.timebase
 
@@ -123,14 +123,14 @@ def plan_lines(options: argparse.Namespace, device: torch.device) -> list[dict[s
         rotary.rotary_3d(1 + grid.frames, grid.height, grid.width, settings.video.head_dim, device)
         rotary.rotary_1d(grid.tokens, settings.audio.head_dim, device)
 
-    def anew() -> None:
-        for kept in (plan_windows, plan_interpolation, rotary._cached_rotary):
-            kept.cache_clear()
+    def without_cache() -> None:
+        for cached in (plan_windows, plan_interpolation, rotary._cached_rotary):
+            cached.cache_clear()
         plans()
 
     return [
         {"form": name, **timed(run, device, options.repeats).rounded()}
-        for name, run in (("plans and angles, kept", plans), ("plans and angles, made anew", anew))
+        for name, run in (("plans and angles, kept", plans), ("plans and angles, made anew", without_cache))
     ]
 
 

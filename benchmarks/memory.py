@@ -1,4 +1,4 @@
-"""How well does `uniavgen plan` foretell the memory of a clip? Predicted and measured, phase by phase.
+"""How well does `uniavgen plan` predict the memory of a clip? Predicted and measured bytes, phase by phase.
 
 On a CUDA GPU the peak of PyTorch's allocator is measured, weights included, in every mode asked for. On a CPU, where
 weights lie in the same memory as everything else, only activations are: the tensors that are given and made, and beside
@@ -50,7 +50,7 @@ CAPTION, SPEECH = "a woman speaks at a window", "It is late."
 
 
 def small_parts(preset: str) -> MetaModel:
-    """Nano's transformer, or a wider one, in which tensors and not their number decide; small encoders."""
+    """Builds nano's transformer, or a wider one whose memory is that of large tensors, with small encoders."""
     settings = load(TransformerConfig, ["nano/model"])
     autoencoder = VideoVaeShape(width=24, decoder_width=32)
     latent_channels = autoencoder.latent_channels
@@ -73,7 +73,7 @@ def small_parts(preset: str) -> MetaModel:
 
 
 def cut_parts() -> MetaModel:
-    """The base model in float32 with two blocks and two layers of umT5, which are what its activations depend on."""
+    """Builds the base model in float32 with two blocks and two layers of umT5; activations need no more of them."""
     settings = replace(load(TransformerConfig, ["base/model"]), num_layers=2)
     text = UMT5_XXL | {"vocab_size": 4096, "num_layers": 2}
     return MetaModel(
@@ -88,7 +88,7 @@ def cut_parts() -> MetaModel:
 
 
 def parts_of(preset: str) -> MetaModel:
-    """The networks of a preset, without weights."""
+    """Returns the networks of a preset, without weights."""
     with META:
         match preset:
             case "base":
@@ -100,7 +100,7 @@ def parts_of(preset: str) -> MetaModel:
 
 
 def filled(parts: MetaModel) -> MetaModel:
-    """The same with weights, all of one value: memory does not depend on it, and random ones take minutes.
+    """Returns the networks with weights, all of one value: memory does not depend on it, and random ones take minutes.
 
     It is not zero, since convolutions whose earlier taps are zero are run in another way (`codecs.frame_convolution`).
     """
@@ -114,7 +114,7 @@ def filled(parts: MetaModel) -> MetaModel:
 
 
 def pipeline_of(parts: MetaModel, size: Size) -> UniAVGenPipeline:
-    """A pipeline for pictures of one size."""
+    """Returns a pipeline for images of one size."""
     symbols = "".join(chr(0x20 + i) for i in range(parts.transformer.settings.audio.speech.num_symbols))
     pipeline = UniAVGenPipeline(
         transformer=parts.transformer,
@@ -132,7 +132,7 @@ def pipeline_of(parts: MetaModel, size: Size) -> UniAVGenPipeline:
 
 
 def request_of(task: Task, size: Size, num_frames: int) -> Request:
-    """A clip whose inputs are noise."""
+    """Returns a request whose inputs are noise."""
     random = np.random.default_rng(0)
     frames = random.integers(0, 256, (num_frames, size.height, size.width, 3), np.uint8)
     sound = (random.standard_normal(num_frames * 1500) * 0.1).astype(np.float32)
@@ -145,18 +145,18 @@ def request_of(task: Task, size: Size, num_frames: int) -> Request:
 
 
 Peaks = dict[str, int]
-"""By how they were measured."""
+"""Peak bytes, by the way of measuring."""
 WHOLE = "whole clip"
 
 
 def measured(pipeline: UniAVGenPipeline, request: Request, peak_of: Callable[..., Peaks]) -> dict[Phase, Peaks]:
-    """Peaks of each phase, done as the pipeline does it."""
+    """Returns the peaks of each phase, run as the pipeline runs it."""
     peaks: dict[Phase, Peaks] = {}
 
     def phase(name: Phase, run: Callable[[], Any], *given: Any) -> Any:
-        made: list[Any] = []
-        peaks[name] = peak_of(lambda: made.append(run()), given)
-        return made[0]
+        results: list[Any] = []
+        peaks[name] = peak_of(lambda: results.append(run()), given)
+        return results[0]
 
     prepared = pipeline.prepare(request)
     phase(Phase.ENCODE_TEXT, lambda: pipeline.encode_texts(prepared))
@@ -177,8 +177,8 @@ def measured(pipeline: UniAVGenPipeline, request: Request, peak_of: Callable[...
 
     def decode() -> None:
         with on_device(pipeline.offload, vae=pipeline.vae):
-            for shown in pipeline.video_codec.decode_frames(latents.video, tile_px=pipeline.offload.decode_tile_px):
-                to_frames(shown).cpu()
+            for pixels in pipeline.video_codec.decode_frames(latents.video, tile_px=pipeline.offload.decode_tile_px):
+                to_frames(pixels).cpu()
 
     if request.task is not Task.DUBBING:
         phase(Phase.DECODE_VIDEO, decode, latents.video)
@@ -188,7 +188,7 @@ def measured(pipeline: UniAVGenPipeline, request: Request, peak_of: Callable[...
 
 
 def size_of(given: Any) -> int:
-    """Bytes of tensors, each counted once, however deep in settings and sequences."""
+    """Returns the bytes of tensors in nested dataclasses and tuples, each storage counted once."""
     storages: set[torch.UntypedStorage] = set()
 
     def look(value: Any) -> None:
@@ -207,10 +207,10 @@ def size_of(given: Any) -> int:
 
 
 def taken_on_cpu(run: Callable[[], Any], given: Any) -> Peaks:
-    """Most bytes at a time of tensors, and of what PyTorch allocates, while `run` works on what is given."""
+    """Returns peak bytes while `run` works on `given`: of tensors, and of all that PyTorch allocates."""
     with (
         profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded,
-        TensorMemoryCounter("cpu", ignoring=_there_already()) as counter,
+        TensorMemoryCounter("cpu", ignoring=_existing_tensors()) as counter,
     ):
         run()
     events = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]
@@ -218,12 +218,12 @@ def taken_on_cpu(run: Callable[[], Any], given: Any) -> Peaks:
     for event in sorted(events, key=lambda event: event.start_ns()):
         live += event.nbytes()
         peak = max(peak, live)
-    there = size_of(given)
-    return {"measured": there + counter.peak_bytes, "with_scratch": there + peak}
+    inputs = size_of(given)
+    return {"measured": inputs + counter.peak_bytes, "with_scratch": inputs + peak}
 
 
 def taken_on_gpu(run: Callable[[], Any], _given: Any) -> Peaks:
-    """Most bytes at a time that PyTorch's allocator hands out while `run` runs, weights included."""
+    """Returns the peak bytes that PyTorch's allocator hands out while `run` runs, weights included."""
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     run()
@@ -232,7 +232,7 @@ def taken_on_gpu(run: Callable[[], Any], _given: Any) -> Peaks:
 
 
 def compared(plan: MemoryPlan, peaks: dict[Phase, Peaks], with_weights: bool) -> list[dict[str, Any]]:
-    """A line a phase, and one for the whole clip, whose peak has weights in it whether or not they were measured."""
+    """Returns one line per phase and one for the whole clip, whose peak includes weights, measured or not."""
     lines = []
     for memory in plan.phases:
         predicted = memory.peak if with_weights else memory.activations
@@ -243,8 +243,8 @@ def compared(plan: MemoryPlan, peaks: dict[Phase, Peaks], with_weights: bool) ->
     return [*lines, {"phase": WHOLE, "predicted": max(memory.peak for memory in plan.phases), **clip}]
 
 
-def _there_already() -> list[torch.Tensor]:
-    return [found for found in gc.get_objects() if isinstance(found, torch.Tensor) and found.device.type == "cpu"]
+def _existing_tensors() -> list[torch.Tensor]:
+    return [item for item in gc.get_objects() if isinstance(item, torch.Tensor) and item.device.type == "cpu"]
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -259,33 +259,35 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--name", default="memory")
     parser.add_argument("--out", type=Path)
-    asked = parser.parse_args(words)
-    device = torch.device(asked.device)
+    options = parser.parse_args(words)
+    device = torch.device(options.device)
     on_gpu = device.type == "cuda"
-    modes = (asked.mode or [name for name in OFFLOAD_MODES if name != "streamed-int8"]) if on_gpu else ["resident"]
-    tasks = [Task(name) for name in asked.task or ("joint", "dubbing", "animation")]
+    modes = (options.mode or [name for name in OFFLOAD_MODES if name != "streamed-int8"]) if on_gpu else ["resident"]
+    tasks = [Task(name) for name in options.task or ("joint", "dubbing", "animation")]
     lines: list[dict[str, Any]] = []
     with torch.no_grad():
         for task in tasks:
             for mode in modes:
-                lines += clip_lines(asked.preset, request_of(task, asked.size, asked.frames), asked.size, mode, device)
+                lines += clip_lines(
+                    options.preset, request_of(task, options.size, options.frames), options.size, mode, device
+                )
     on_cpu = (
         "tensors counted, without weights but for the whole clip, to which they are added; with_scratch: all that "
         "torch's allocator gives, by torch.profiler"
     )
     result = {
-        "question": "How well is the memory of a clip foretold?",
-        "settings": {"preset": asked.preset, "size": str(asked.size), "frames": asked.frames},
+        "question": "How well is the memory of a clip predicted?",
+        "settings": {"preset": options.preset, "size": str(options.size), "frames": options.frames},
         "measured_by": "torch.cuda.max_memory_allocated, weights included" if on_gpu else on_cpu,
         **circumstances(device_name(device)),
         "phases": lines,
     }
     print(tables.memory(result))
-    keep(asked.name, result, asked.out)
+    keep(options.name, result, options.out)
 
 
 def clip_lines(preset: str, request: Request, size: Size, mode: str, device: torch.device) -> list[dict[str, Any]]:
-    """A line a phase of one clip in one mode; none where it does not fit."""
+    """Returns one line per phase of a clip in one mode; none where it does not fit."""
     on_gpu = device.type == "cuda"
     parts = parts_of(preset)
     pipeline = pipeline_of(filled(parts), size)

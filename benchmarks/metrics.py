@@ -1,4 +1,4 @@
-"""Do the metrics measure? Clips that are as they should be, corrupted in known ways, and what every score says of them.
+"""Do the metrics measure? Scores of true clips and of the same clips corrupted in known ways.
 
 Truth clips of the built-in prompts (`uniavgen prompts world`) know who speaks and how; of any other clips only what
 needs no truth is corrupted. For every corruption: mean of each score, and how often the truth has
@@ -70,13 +70,13 @@ def _corrupted(prompts: Sequence[Prompt], files: Mapping[str, Path]) -> Iterator
     for index, prompt in enumerate(prompts):
         clip = read_clip(files[prompt.id])
         others = {name: partner for name, of_all in partners.items() if (partner := of_all[index]) is not None}
-        sounds = {name: _fitted_sound(files[prompts[partner].id], clip) for name, partner in others.items()}
+        sounds = {name: _fitted_waveform(files[prompts[partner].id], clip) for name, partner in others.items()}
         for corruption in corruptions(clip, sounds):
             yield prompt, corruption
 
 
-def _fitted_sound(file: Path, clip: DecodedClip) -> np.ndarray:
-    """The sound of another clip at the length of that of `clip`."""
+def _fitted_waveform(file: Path, clip: DecodedClip) -> np.ndarray:
+    """Returns the waveform of another clip, cut or padded to the length of `clip`."""
     waveform = read_clip(file).waveform
     assert waveform is not None
     assert clip.waveform is not None
@@ -84,7 +84,7 @@ def _fitted_sound(file: Path, clip: DecodedClip) -> np.ndarray:
 
 
 def _attributes(prompt: Prompt) -> ClipAttributes:
-    """What stands beside the truth of a rendered clip."""
+    """Returns the attributes that are stored beside the truth of a rendered clip."""
     facts = prompt.truth.with_suffix(".json") if prompt.truth else None
     if facts is None or not facts.is_file():
         return ClipAttributes()
@@ -123,7 +123,7 @@ def _row(
 
 
 def _page(rows: Mapping[str, Mapping[str, Mapping[str, float]]], columns: Sequence[Column]) -> str:
-    """Mean (AUC) of every column; for offsets the share within 40 ms and the median error."""
+    """Renders mean (AUC) of every column; for offsets the share within 40 ms and the median error."""
     names = [column.name for column in columns if column.name in rows["truth"]]
     return table(
         ["", *names], [[corruption, *(_cell(row.get(name)) for name in names)] for corruption, row in rows.items()]

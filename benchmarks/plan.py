@@ -1,4 +1,4 @@
-"""What will a clip of the paper's model take of a card? Predicted by `uniavgen plan`, not measured.
+"""How much memory of a card does a clip of the paper's model need? Predicted by `uniavgen plan`, not measured.
 
 python benchmarks/plan.py        # minutes; writes benchmarks/results/plan.json
 """

@@ -1,4 +1,4 @@
-"""What every benchmark says about itself, and how it is kept: versions, device, commit, a table, one JSON line."""
+"""Records the circumstances of a benchmark (versions, device, commit) and writes its result as JSON."""
 
 import json
 import os
@@ -18,7 +18,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 
 def circumstances(device: str) -> dict[str, Any]:
-    """Where and with what a result was made."""
+    """Returns the versions, the device, the load and the commit with which a result was measured."""
     import diffusers
     import transformers
 
@@ -37,7 +37,7 @@ def circumstances(device: str) -> dict[str, Any]:
 
 
 def device_name(device: torch.device) -> str:
-    """What hardware a torch device is."""
+    """Returns the hardware of a torch device."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type == "meta":
@@ -46,7 +46,7 @@ def device_name(device: torch.device) -> str:
 
 
 def commit() -> str:
-    """The commit of this checkout, with a mark where sources have changed since."""
+    """Returns the commit of this checkout, marked where sources have changed since."""
     try:
         name = _git("rev-parse", "--short=12", "HEAD")
         changed = _git("status", "--porcelain", "--", "src", "benchmarks/*.py", "tests/models/plain.py")

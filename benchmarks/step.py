@@ -81,7 +81,7 @@ def measured(
     flops: dict[Any, int],
     peak: float,
 ) -> dict[str, Any]:
-    """One variant at one size: every kind of step, and the clip."""
+    """Measures one variant at one size: every kind of step, and the clip."""
     device, plan = model.device, config.plan(options.task)
     velocity = clip_velocity(model, options.task, size, timing, batch_passes="batch" in variant)
     state, sigma = noise(model, size, timing), torch.full((1,), 0.5, device=device)
@@ -117,8 +117,8 @@ def measured(
 
 
 def settings(options: argparse.Namespace, dtype: torch.dtype) -> dict[str, Any]:
-    asked = {name: value for name, value in vars(options).items() if name not in ("device", "name", "out")}
-    return {**asked, "task": options.task.value, "dtype": str(dtype).removeprefix("torch.")}
+    chosen = {name: value for name, value in vars(options).items() if name not in ("device", "name", "out")}
+    return {**chosen, "task": options.task.value, "dtype": str(dtype).removeprefix("torch.")}
 
 
 def named(term: WeightedPass) -> str:

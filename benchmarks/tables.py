@@ -15,7 +15,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def flops_of_clips(result: Line) -> str:
-    """Operations of a whole clip for every size and task, beside the count by hand and the plain version."""
+    """Renders the operations of a whole clip for every size and task, beside the count by hand and the plain
+    version."""
     clips = {(c["size"], c["task"], c["code"]): c["flops"] for c in result["clips"]}
     whole = {(c["size"], c["task"], c["code"]): c["flops"] for c in result["clips_all_blocks"]}
     head = ["size", "task", "ours", "by hand", "ours, all blocks", "plain", "plain / ours"]
@@ -30,7 +31,7 @@ def flops_of_clips(result: Line) -> str:
 
 
 def flops_of_passes(result: Line) -> str:
-    """Operations of one forward pass and its largest tensor."""
+    """Renders the operations of one forward pass and its largest tensor."""
     parts = ("both_branches", "a2v", "v2a", "joint", "v2a_plain")
     rows = [
         [p["size"], *(f"{p[name] / 1e12:.1f}" for name in parts),
@@ -41,7 +42,7 @@ def flops_of_passes(result: Line) -> str:
 
 
 def flops_saved(result: Line) -> str:
-    """What each shortcut alone saves."""
+    """Renders what each shortcut alone saves."""
     rows = [
         [s["measure"], s["task"], peta(s["flops_without"]), peta(s["flops"]), f"{s['saved_share']:.1%}"]
         for s in result["saved"]
@@ -50,7 +51,7 @@ def flops_saved(result: Line) -> str:
 
 
 def flops_of_codecs(result: Line) -> str:
-    """Operations of the codecs for one clip."""
+    """Renders the operations of the codecs for one clip."""
     rows = [
         [c["size"], peta(c["decode"]), peta(result["analytic"][c["size"]]["decode"]), peta(c["encode"]),
          f"{c['encode_image'] / 1e12:.1f} T", f"{c['caption'] / 1e12:.1f} T"]
@@ -81,7 +82,7 @@ def traffic_compiled(result: Line) -> str:
 
 
 def interaction(result: Line) -> str:
-    """Time and operations of each form of one interaction."""
+    """Renders time and operations of each form of one interaction."""
     rows = []
     for line in result["lines"]:
         counted = "flops" in line
@@ -94,7 +95,7 @@ def interaction(result: Line) -> str:
 
 
 def vae_decode(result: Line) -> str:
-    """Time and memory of decoding a clip."""
+    """Renders time and memory of decoding a clip."""
     rows = [
         [line["size"], line["tile_px"] or "whole", f"{line['median_s']:.3g}", line["frames_per_s"],
          f"{line['flops'] / 1e12:.3g} T", f"{line['share_of_peak']:.1%}", f"{line['peak_bytes'] / 2**30:.2f} GiB"]
@@ -104,7 +105,7 @@ def vae_decode(result: Line) -> str:
 
 
 def step(result: Line) -> str:
-    """Time and memory of the steps of a clip."""
+    """Renders time and memory of the steps of a clip."""
     rows = []
     for line in result["lines"]:
         steps = " / ".join(f"{kind['median_s']:.3g}" for kind in line["steps"])
@@ -115,7 +116,7 @@ def step(result: Line) -> str:
 
 
 def train(result: Line) -> str:
-    """Speed of the stages of training."""
+    """Renders the speed of the stages of training."""
     rows = [
         [line["stage"], line["frames"], line["batch_size"], f"{line['median_s']:.3g}", f"{line['clips_per_s']:.3g}",
          f"{line['flops_per_clip'] / 1e9:.3g}", f"{line['share_of_peak']:.1%}"]
@@ -125,7 +126,7 @@ def train(result: Line) -> str:
 
 
 def memory(result: Line) -> str:
-    """Predicted and measured memory of each phase."""
+    """Renders predicted and measured memory of each phase."""
     rows = []
     for line in result["phases"]:
         scratch = f"{line['with_scratch'] / 2**20:.1f}" if "with_scratch" in line else ""
@@ -136,7 +137,7 @@ def memory(result: Line) -> str:
 
 
 def plans(result: Line) -> str:
-    """Predicted memory of clips on cards of several sizes."""
+    """Renders the predicted memory of clips on cards of several sizes."""
     rows = []
     for plan in result["plans"]:
         tiles = f"{plan['decode_tile_px']} px tiles" if plan["decode_tile_px"] else "whole"
@@ -152,5 +153,5 @@ def plans(result: Line) -> str:
 
 
 def peta(flops: float | None) -> str:
-    """10^15 operations, or nothing where there is no figure."""
+    """Formats operations in units of 10^15; empty where there is no figure."""
     return "" if flops is None else f"{flops / 1e15:.2f} P"

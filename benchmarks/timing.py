@@ -24,7 +24,7 @@ class Timed:
 
 
 def timed(run: Callable[[], Any], device: torch.device, repeats: int, warm_up: int = 1) -> Timed:
-    """Time a function after `warm_up` runs that do not count."""
+    """Times `repeats` runs of a function, after `warm_up` runs that do not count."""
     for _ in range(warm_up):
         run()
     seconds = []
@@ -38,21 +38,21 @@ def timed(run: Callable[[], Any], device: torch.device, repeats: int, warm_up: i
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations a second of one large matrix product, the best of some: what every fraction here refers to."""
+    """Returns operations per second of one large matrix product, the best of several; fractions of peak refer to it."""
     side, repeats = (8192, 20) if device.type == "cuda" else (1024, 5)
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     return 2 * side**3 / timed(lambda: a @ b, device, repeats, warm_up=3).least_s
 
 
 def forget_peak(device: torch.device) -> None:
-    """The peak of memory counts from here on; a CPU's counts from the start of the process."""
+    """Resets the peak memory of a GPU; that of a CPU counts from the start of the process."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Of tensors on a GPU; of the whole process on a CPU."""
+    """Returns the peak bytes of tensors on a GPU, or of the whole process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -63,7 +63,7 @@ def best_device() -> torch.device:
 
 
 def best_dtype(device: torch.device) -> torch.dtype:
-    """What one computes in there: bfloat16 on a GPU, float32 on a CPU."""
+    """Returns bfloat16 for a GPU, float32 for a CPU."""
     return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 

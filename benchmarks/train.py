@@ -101,7 +101,7 @@ def measured(
 
 
 def counted(config: TrainConfig, folder: Path, options: argparse.Namespace) -> dict[str, int]:
-    """Task to the operations of one step of it, forward and backward, for the tasks of the measured steps."""
+    """Returns the operations of one step, forward and backward, of each task among the measured steps."""
     run = build_run(config, folder, torch.device("cpu"))
     run.state.model.train()
     work: dict[str, int] = {}

@@ -70,8 +70,8 @@ class TextInputs:
     """Symbols of each text. On the CPU whatever the device of the rest, so that nobody has to wait for the device to
     learn whether a batch is padded."""
     symbol_timestamps: Float[Tensor, "b p"] | None = None
-    """Audio token, reference counted, at which each symbol is spoken, where that is known; NaN where it is not. A model
-    that counts symbols [release] does not look; one with a pace foretells what is unknown. [ours]"""
+    """Audio token, reference counted, at which each symbol is spoken; NaN where that is unknown. A model that counts
+    symbols [release] ignores it; one with a duration predictor predicts what is unknown. [ours]"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,4 +106,5 @@ class Prediction:
     face_masks: Float[Tensor, "b layers f_clip n"] | None
     """Face-aware modulation's masks in (0, 1), one per interaction [paper eq. (8)]; None without any."""
     symbol_durations: Float[Tensor, "texts p"] | None = None
-    """Audio tokens from one symbol to the next, as each text alone foretells; None of a model that counts symbols."""
+    """Audio tokens from one symbol to the next, as predicted for each text alone; None for a model that counts
+    symbols."""

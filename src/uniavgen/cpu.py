@@ -51,7 +51,7 @@ def _quota(cgroup: Path) -> float | None:
 
 
 def _groups(cgroup: Path) -> list[Path]:
-    """The folders of this process's control group and of all above it, in both layouts of /sys/fs/cgroup."""
+    """Returns the folders of this process's control group and of all above it, in both layouts of /sys/fs/cgroup."""
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:

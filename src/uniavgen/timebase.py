@@ -43,7 +43,7 @@ class Timebase(Config):
     """Audio samples per mel frame; one mel frame is one audio token. [release]"""
 
     def clip(self, num_frames: int) -> "ClipTiming":
-        """Timing of a clip of `num_frames` pixel frames; raises ConfigError unless it is 1 + 4n."""
+        """Returns the timing of a clip of `num_frames` pixel frames; raises ConfigError unless it is 1 + 4n."""
         return ClipTiming(base=self, num_frames=num_frames)
 
     @property
@@ -51,15 +51,15 @@ class Timebase(Config):
         return Fraction(self.sample_rate_hz, self.hop)
 
     def tokens(self, num_samples: int) -> int:
-        """Whole audio tokens in `num_samples` samples."""
+        """Returns the number of whole audio tokens in `num_samples` samples."""
         return num_samples // self.hop
 
     def latent_frames(self, num_frames: int) -> int:
-        """Latent frames that hold the first `num_frames` pixel frames completely or in part."""
+        """Returns the number of latent frames that hold the first `num_frames` pixel frames completely or in part."""
         return -(-(num_frames - 1) // self.temporal_stride) + 1 if num_frames > 0 else 0
 
     def frames_in(self, num_latent_frames: int) -> int:
-        """Pixel frames that `num_latent_frames` leading latent frames decode to."""
+        """Returns the number of pixel frames that `num_latent_frames` leading latent frames decode to."""
         return 1 + (num_latent_frames - 1) * self.temporal_stride if num_latent_frames > 0 else 0
 
 
@@ -96,11 +96,13 @@ class ClipTiming:
         return self.num_audio_tokens * self.base.hop
 
     def frame_span(self, latent: int) -> tuple[int, int]:
-        """Pixel frames [start, stop) of a latent frame: one for the first, `temporal_stride` for the others."""
+        """Returns the pixel frames [start, stop) of a latent frame: one for the first, `temporal_stride` for the
+        others."""
         return self.base.frames_in(latent), self.base.frames_in(latent + 1)
 
     def tokens_before(self, num_latent_frames: int) -> int:
-        """Audio tokens that end within the first `num_latent_frames` latent frames (a continuation's given part)."""
+        """Returns how many audio tokens end within the first `num_latent_frames` latent frames, the given part of a
+        continuation."""
         return math.floor(self.base.frames_in(num_latent_frames) / self.base.fps * self.base.tokens_per_second)
 
 
@@ -111,7 +113,7 @@ def audio_windows(
     stride: int = 4,
     source: Source = Source.RELEASE,
 ) -> list[list[int]]:
-    """Audio-to-video windows: for each latent frame the audio tokens it attends to, all of one length.
+    """Returns the audio-to-video windows: for each latent frame the audio tokens it attends to, all of one length.
 
     A window is the latent frame's own tokens plus `side_frames` pixel frames on either side: 12 + 13 tokens at the
     default 2, the paper's w = 12 [paper 3.3, eq. (3); supplement 6.1]. Windows shorter than the longest one grow
@@ -155,7 +157,7 @@ def interpolation_weights(
     ramp: InterpolationRamp = InterpolationRamp.LAST_FRAME,
     source: Source = Source.RELEASE,
 ) -> list[tuple[int, float, float]]:
-    """Video-to-audio weights: for each audio token `(i, w_i, w_next)` over latent frames i and i + 1.
+    """Returns the video-to-audio weights: for each audio token `(i, w_i, w_next)` over latent frames i and i + 1.
 
     Where i is the last latent frame, `w_next` is 0. `Ramp.LAST_FRAME` repeats every latent frame over its pixel
     frames and interpolates between neighbouring pixel frames; the release gives the tokens at or past the last pixel

@@ -38,7 +38,7 @@ def test_set_of_rendered_clips_has_everything_a_task_may_need(prompts):
     assert (first.voice, second.voice) == (second.audio, first.audio)
 
 
-def test_making_a_set_again_touches_nothing(shards, prompts):
+def test_prompt_set_rendered_again_changes_nothing(shards, prompts):
     before = {path: path.stat().st_mtime_ns for path in prompts.parent.rglob("*.*") if path != prompts}
     text = prompts.read_text()
     assert main(["prompts", "shards", "--data", str(shards), "--out", str(prompts.parent)]) == 0
@@ -46,19 +46,19 @@ def test_making_a_set_again_touches_nothing(shards, prompts):
     assert prompts.read_text() == text
 
 
-def test_model_is_generated_measured_resumed_and_the_same_twice(model, prompts, tmp_path, capsys):
+def test_evaluate_generates_measures_resumes_and_is_deterministic(model, prompts, tmp_path, capsys):
     sampling = "--steps 1 --guidance none --num-frames 17 --device cpu --chance"
     command = f"evaluate --prompts {prompts} --generate {model} --metrics truth,sync {sampling}"
     command += " --task joint,animation,reconstruction"
     assert main([*command.split(), "--out", str(tmp_path / "a")]) == 0
     data = json.loads((tmp_path / "a" / "report.json").read_text())
-    made = [f"{model.name}/{kind}" for kind in ("joint", "animation", "reconstruction")]
-    assert [*data["systems"]] == [*made, *(f"{name} (chance)" for name in made)]
-    assert {*data["systems"][made[1]]["metrics"]["face_mask_iou"]} == {"mean", "low", "high", "n"}
-    assert data["systems"][made[1]]["metrics"]["face_mask_iou"]["n"] == 2
-    settings = data["systems"][made[1]]["settings"]
+    generated = [f"{model.name}/{kind}" for kind in ("joint", "animation", "reconstruction")]
+    assert [*data["systems"]] == [*generated, *(f"{name} (chance)" for name in generated)]
+    assert {*data["systems"][generated[1]]["metrics"]["face_mask_iou"]} == {"mean", "low", "high", "n"}
+    assert data["systems"][generated[1]]["metrics"]["face_mask_iou"]["n"] == 2
+    settings = data["systems"][generated[1]]["settings"]
     assert (settings["kind"], settings["steps"], len(settings["weights"])) == ("animation", 1, 64)
-    assert "no predicted face mask" in data["systems"][made[2]]["clips"][0]["not_measured"]["face_mask_iou"]
+    assert "no predicted face mask" in data["systems"][generated[2]]["clips"][0]["not_measured"]["face_mask_iou"]
     assert "12 clips measured, 0 rows with a problem" in capsys.readouterr().out
 
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "a" / "clips").rglob("*.mp4")}
@@ -85,7 +85,7 @@ def _line(prompts: Path, **changes) -> str:
     return json.dumps({key: value for key, value in moved.items() if value}) + "\n"
 
 
-def test_generation_of_all_five_tasks(model, prompts, tmp_path):
+def test_evaluate_generates_all_five_tasks(model, prompts, tmp_path):
     file = tmp_path / "prompts.jsonl"
     file.write_text(_line(prompts))
     sampling = "--steps 1 --guidance none --num-frames 17 --device cpu"
@@ -107,7 +107,7 @@ def test_prompt_that_lacks_what_a_task_needs_is_a_row_with_its_reason(model, pro
     assert "it could not be made: the prompt has no image, which 'animation' needs" in system["clips"][1]["problem"]
 
 
-def test_clips_of_anybody_are_measured_beside_each_other(prompts, tmp_path, capsys):
+def test_evaluate_measures_clips_of_several_systems(prompts, tmp_path, capsys):
     truth = prompts.parent / "truth"
     other = tmp_path / "other"
     other.mkdir()

@@ -15,8 +15,10 @@ GENERATING = ("generate", "continue", "dub", "animate", "evaluate")
 def _options(command: str) -> dict[str, str]:
     """Returns help texts by option."""
     group = typer.main.get_command(app)
-    found = group.get_command(typer.Context(group), command)
-    return {name: parameter.help for parameter in found.params for name in parameter.opts if name.startswith("--")}
+    click_command = group.get_command(typer.Context(group), command)
+    return {
+        name: parameter.help for parameter in click_command.params for name in parameter.opts if name.startswith("--")
+    }
 
 
 @pytest.mark.parametrize("command", GENERATING)
@@ -35,6 +37,6 @@ def test_options_hold_all_sampling_settings_and_load_settings(command):
 @pytest.mark.parametrize("command", GENERATING)
 def test_options_are_declared_once(command):
     group = typer.main.get_command(app)
-    found = group.get_command(typer.Context(group), command)
-    names = [name for parameter in found.params for name in parameter.opts]
+    click_command = group.get_command(typer.Context(group), command)
+    names = [name for parameter in click_command.params for name in parameter.opts]
     assert len(names) == len({*names})

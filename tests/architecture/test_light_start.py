@@ -45,7 +45,7 @@ UNUSED_BY_A_CLIP = (
 """What diffusers and the packages below it would import, and no clip of nano needs."""
 
 
-def test_making_a_clip_loads_only_what_it_uses(tmp_path):
+def test_generating_a_clip_loads_only_what_it_uses(tmp_path):
     arguments = ["generate", "--device", "cpu", "--image", "examples/person.png", "--speech", "Hello there."]
     arguments += ["--steps", "1", "--guidance", "none", "--num-frames", "17", "--out", str(tmp_path / "clip.mp4")]
     program = f"from uniavgen.apps.cli import main\nassert main({arguments}) == 0"

@@ -39,7 +39,7 @@ def test_imports_point_down():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_no_file_is_above_500_lines():
+def test_files_have_at_most_500_lines():
     long = {_name(path): lines for path in EVERYTHING if (lines := len(path.read_text().splitlines())) > 500}
     assert not long
 
@@ -61,12 +61,12 @@ def test_pyproject_has_the_only_time_limit_of_a_test():
     assert not limits
 
 
-def test_no_folder_or_file_is_a_drawer_for_anything():
+def test_names_of_folders_and_files_say_what_they_hold():
     drawers = {"utils", "util", "common", "helpers", "misc"}
     assert not [_name(path) for path in EVERYTHING if drawers & {*path.parent.relative_to(ROOT).parts, path.stem}]
 
 
-def test_the_library_neither_prints_nor_exits_nor_seeds_globally():
+def test_library_neither_prints_nor_exits_nor_seeds_globally():
     forbidden = {"print", "exit", "sys.exit", "input", "torch.manual_seed", "np.random.seed", "random.seed", "hasattr"}
     found = {_name(path): sorted(forbidden & {*_calls(path)}) for path in LIBRARY}
     assert not {name: calls for name, calls in found.items() if calls}
@@ -81,12 +81,12 @@ def test_comments_are_ascii():
     assert not {name: comments for name, comments in found.items() if comments}
 
 
-def test_every_module_with_content_says_what_it_is():
+def test_modules_have_docstrings():
     silent = [_name(p) for p in SOURCES if p.read_text().strip() and not ast.get_docstring(ast.parse(p.read_text()))]
     assert not silent
 
 
-def test_nothing_pulls_packages_with_cuda_linked_wheels():
+def test_dependencies_pull_no_cuda_linked_wheels():
     forbidden = {"torchaudio", "torchvision", "torchcodec", "librosa"}
     imported = {
         name.split(".")[0]
@@ -103,7 +103,7 @@ def test_nothing_pulls_packages_with_cuda_linked_wheels():
     assert not forbidden & imported
 
 
-def test_no_class_name_is_used_twice():
+def test_class_names_are_unique():
     """A name that a reader greps for leads to one class."""
     places: dict[str, list[str]] = defaultdict(list)
     for path in SOURCES:
@@ -113,7 +113,7 @@ def test_no_class_name_is_used_twice():
     assert not {name: found for name, found in places.items() if len(found) > 1}
 
 
-def test_no_files_import_each_other_in_a_circle():
+def test_imports_have_no_circle():
     """Imports under TYPE_CHECKING and inside functions count too."""
     modules = {_module(path): path for path in SOURCES}
     graph = {module: _imported_modules(path, modules) - {module} for module, path in modules.items()}
@@ -135,7 +135,7 @@ def test_folders_that_only_join_parts_stay_small(folder, limit):
     assert sum(len(path.read_text().splitlines()) for path in paths) <= limit
 
 
-def test_no_function_has_more_than_50_statements():
+def test_functions_have_at_most_50_statements():
     long = {
         f"{_name(path)}:{node.lineno}": count
         for path in EVERYTHING

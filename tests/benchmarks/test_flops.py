@@ -16,7 +16,7 @@ def near(counted: float, by_hand: float) -> bool:
     return abs(counted / by_hand - 1) < 0.03
 
 
-def test_every_task_at_every_size_in_both_versions():
+def test_recorded_flops_cover_every_task_size_and_version():
     assert set(CLIPS) == {
         (task.value, size, code) for task in Task for size in flops.SIZES for code in ("ours", "plain")
     }
@@ -24,7 +24,7 @@ def test_every_task_at_every_size_in_both_versions():
 
 
 @pytest.mark.parametrize("size", flops.SIZES)
-def test_counts_are_near_those_by_hand(size: str):
+def test_flop_counts_are_near_those_by_hand(size: str):
     by_hand = flops.ANALYTIC[size]
     assert near(CLIPS["joint", size, "ours"], by_hand["joint"])
     assert near(CLIPS["joint", size, "plain"], by_hand["plain"])
@@ -38,19 +38,19 @@ def test_counts_are_near_those_by_hand(size: str):
         assert near(whole["joint"], 34.8e15)
 
 
-def test_the_difference_to_the_figure_by_hand_is_what_is_made_once():
+def test_flop_difference_to_the_count_by_hand_is_what_is_computed_once():
     """By hand a pass embeds the time of every token and projects its texts, as the release does."""
     saved = {line["measure"]: line["saved"] for line in RESULT["saved"]}
     anew = saved["time embedded once per distinct time"] + saved["keys and values of texts kept"]
     assert abs((CLIPS["joint", "1280x736", "ours"] + anew) / 34.2e15 - 1) < 0.002
 
 
-def test_short_cuts_save():
+def test_shortcuts_save_flops():
     assert len(RESULT["saved"]) == 6
     assert all(line["saved"] == line["flops_without"] - line["flops"] > 0 for line in RESULT["saved"])
 
 
-def test_counted_again():
+def test_flop_counts_equal_the_recorded_ones():
     """One forward pass and one whole clip, with what is made once, made always and left out."""
     counted = next(line for line in RESULT["passes"] if line["size"] == "832x480")
     again = flops.forward_count(flops.OURS, "832x480", flops.OPEN)

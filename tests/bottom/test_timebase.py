@@ -12,7 +12,7 @@ CLIP = Timebase().clip(81)
 LENGTHS = [5, 9, 41, 81, 161]
 
 
-def test_geometry_of_the_papers_clip():
+def test_timing_of_the_papers_clip():
     assert (CLIP.num_latent_frames, CLIP.num_audio_tokens, CLIP.num_samples) == (21, 506, 121_440)
     assert CLIP.duration_s == Fraction(81, 16)
 
@@ -38,7 +38,7 @@ def test_continuation_of_the_authors_is_given_11_latents_and_two_and_a_half_seco
     assert CLIP.tokens_before(21) == CLIP.num_audio_tokens
 
 
-def test_a2v_windows_named_in_the_text():
+def test_a2v_windows_equal_the_papers_examples():
     """51 tokens: two segments of about 25; latents 0, 1, 2 and 20 as the release computes them."""
     windows = audio_windows(CLIP.num_latent_frames, CLIP.num_audio_tokens)
     assert {len(window) for window in windows} == {51}
@@ -55,8 +55,8 @@ def test_a2v_windows_hold_the_latents_own_sound_and_two_frames_on_either_side(nu
         start, stop = clip.frame_span(latent)
         if source is Source.RELEASE and latent == 0:
             stop = Fraction(1, math.ceil(rate))  # the release ends it one token, not one frame, after its start
-        wanted = range(math.floor((start - 2) * rate + 1), math.floor((stop + 2) * rate))
-        assert {*wanted} & {*range(clip.num_audio_tokens)} <= {*window}
+        expected = range(math.floor((start - 2) * rate + 1), math.floor((stop + 2) * rate))
+        assert {*expected} & {*range(clip.num_audio_tokens)} <= {*window}
         assert window == sorted(window)
         assert {*window} <= {*range(clip.num_audio_tokens)}
 
@@ -85,21 +85,21 @@ def test_v2a_weights_are_interpolation_over_repeated_latents(num_frames):
     clip = Timebase().clip(num_frames)
     expected = _weights_by_repetition(clip.num_audio_tokens, clip.num_latent_frames)
     weights = interpolation_weights(clip.num_audio_tokens, clip.num_latent_frames, source=Source.PAPER)
-    for (latent, own, following), row in zip(weights, expected, strict=True):
-        got = {place: weight for place, weight in ((latent, own), (latent + 1, following)) if weight > 0}
-        assert got == pytest.approx(row)
+    for (latent, weight, next_weight), row in zip(weights, expected, strict=True):
+        weights_by_frame = {frame: share for frame, share in ((latent, weight), (latent + 1, next_weight)) if share > 0}
+        assert weights_by_frame == pytest.approx(row)
 
 
 @pytest.mark.parametrize("ramp", InterpolationRamp)
 def test_v2a_weights_sum_to_one_and_move_forward(ramp):
     rows = interpolation_weights(506, 21, ramp=ramp, source=Source.PAPER)
-    assert all(own + following == pytest.approx(1) for _, own, following in rows)
-    centres = [latent + following for latent, _, following in rows]
+    assert all(weight + next_weight == pytest.approx(1) for _, weight, next_weight in rows)
+    centres = [latent + next_weight for latent, _, next_weight in rows]
     assert centres == sorted(centres)
     assert rows[-1] == (20, 1.0, 0.0)
 
 
-def test_v2a_of_the_release_doubles_the_tokens_past_the_last_pixel_frame():
+def test_v2a_weights_of_the_release_double_tokens_past_the_last_pixel_frame():
     paper, release = (interpolation_weights(506, 21, source=source) for source in (Source.PAPER, Source.RELEASE))
     different = [token for token in range(506) if paper[token] != release[token]]
     assert different == list(range(500, 506))
@@ -108,8 +108,8 @@ def test_v2a_of_the_release_doubles_the_tokens_past_the_last_pixel_frame():
 
 def test_full_ramp_is_equation_4():
     k = Fraction(506, 21)
-    for token, (latent, own, following) in enumerate(interpolation_weights(506, 21, ramp=InterpolationRamp.FULL)):
+    for token, (latent, weight, next_weight) in enumerate(interpolation_weights(506, 21, ramp=InterpolationRamp.FULL)):
         i = token // k
         alpha = float((token - i * k) / k)
         assert latent == i
-        assert (own, following) == pytest.approx((1 - alpha, alpha) if i < 20 else (1, 0))
+        assert (weight, next_weight) == pytest.approx((1 - alpha, alpha) if i < 20 else (1, 0))

@@ -59,10 +59,10 @@ def test_manifest_holds_length_and_checksum_of_every_other_file(conversion, tmp_
     counted = []
     assert conversion.run(tmp_path / "out", counted.append) == 0
     manifest = json.loads((tmp_path / "out" / MANIFEST).read_text())
-    found = content(tmp_path / "out")
-    assert manifest["files"].keys() == found.keys() - {MANIFEST} == {file.path for file in conversion.files}
+    files = content(tmp_path / "out")
+    assert manifest["files"].keys() == files.keys() - {MANIFEST} == {file.path for file in conversion.files}
     for path, entry in manifest["files"].items():
-        assert entry == {"bytes": len(found[path]), "sha256": checksum(tmp_path / "out" / path)}
+        assert entry == {"bytes": len(files[path]), "sha256": checksum(tmp_path / "out" / path)}
     assert manifest["kind"] == "toy"
     assert sum(counted) == conversion.num_bytes
     assert not partial_path(tmp_path / "out").exists()
@@ -106,7 +106,7 @@ def test_changed_source_begins_anew(conversion, tmp_path) -> None:
     assert later.run(out, lambda _: None) == 0
 
 
-def test_lack_of_space_is_an_error_before_the_first_byte(tmp_path) -> None:
+def test_conversion_without_space_fails_before_the_first_byte(tmp_path) -> None:
     # One number that is said to be repeated: a small file of 16 TB.
     source = tmp_path / "source.pth"
     torch.save({"t": torch.zeros(1).expand(4 * 10**12)}, source)
@@ -117,7 +117,7 @@ def test_lack_of_space_is_an_error_before_the_first_byte(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 60, 150, 400])
-def test_disk_that_fills_up_leaves_nothing(conversion, tmp_path, limit) -> None:
+def test_conversion_on_a_full_disk_leaves_nothing(conversion, tmp_path, limit) -> None:
     out, limits = tmp_path / "out", resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
@@ -130,7 +130,7 @@ def test_disk_that_fills_up_leaves_nothing(conversion, tmp_path, limit) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["source.safetensors"]
 
 
-def test_bad_values_leave_nothing(tmp_path) -> None:
+def test_conversion_of_values_that_are_no_numbers_leaves_nothing(tmp_path) -> None:
     save_file({"a": torch.ones(3), "b": torch.tensor([float("nan")])}, tmp_path / "source.safetensors")
     weights = read_weights(tmp_path / "source.safetensors")
     tensors = [ConvertedTensor(name=name, source=source, dtype=source.dtype) for name, source in weights.items()]
@@ -139,7 +139,7 @@ def test_bad_values_leave_nothing(tmp_path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["source.safetensors"]
 
 
-def test_loser_of_two_processes_is_told_that_the_other_one_writes(tmp_path) -> None:
+def test_conversion_is_refused_while_another_process_writes(tmp_path) -> None:
     write_release(tmp_path / "source", joint(wide(ffn_width=20_000)))
     argv = ["convert", str(tmp_path / "source"), "--vocab", str(tmp_path / "vocab.txt"), "--shard-mb", "1"]
     program = "import sys; from uniavgen.apps.cli import main; sys.exit(main())"
@@ -171,10 +171,10 @@ def test_killed_conversion_goes_on_to_the_same_bytes(tmp_path) -> None:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["uniavgen.apps.cli.convert", "uniavgen.checkpoint.published"])
     reached = []
-    for wanted in (0, 5, 10):
+    for expected in (0, 5, 10):
         process = context.Process(target=main, args=([*argv, "--out", str(out)],))
         process.start()
-        while process.is_alive() and _files(partial_path(out)) < wanted:
+        while process.is_alive() and _files(partial_path(out)) < expected:
             time.sleep(0.002)
         time.sleep(draw.uniform(0, 0.02))
         os.kill(process.pid, signal.SIGKILL)

@@ -130,12 +130,12 @@ def test_converted_golden_weights_give_the_releases_numbers(name, tmp_path) -> N
     for case in numbers.cases:
         inputs = numbers.case_inputs(case)
         with torch.no_grad():
-            made = pipeline.transformer(
+            converted = pipeline.transformer(
                 inputs.video, inputs.audio, inputs.text, inputs.gate, inputs.skip_layers, return_face_masks=True
             )
         expected = numbers.output(case)
-        assert relative_error(made.velocity.video, expected["video"]) < TOLERANCE
-        assert relative_error(made.velocity.audio, expected["audio"]) < TOLERANCE
+        assert relative_error(converted.velocity.video, expected["video"]) < TOLERANCE
+        assert relative_error(converted.velocity.audio, expected["audio"]) < TOLERANCE
 
 
 def written(part: Component, out: Path) -> Path:
@@ -172,12 +172,12 @@ def test_dtype_changes_transformer_and_text_encoder_only(tmp_path, dtype) -> Non
     source = write_release(tmp_path / "source", joint(dtype=torch.float32))
     out = convert(source, tmp_path / "model", "--vocab", str(tmp_path / "vocab.txt"), "--dtype", dtype)
     states = {file.parent.name: load_file(file) for file in out.rglob("*.safetensors")}
-    wanted = getattr(torch, dtype)
-    assert {value.dtype for value in states["text_encoder"].values()} == {wanted}
+    expected = getattr(torch, dtype)
+    assert {value.dtype for value in states["text_encoder"].values()} == {expected}
     assert {value.dtype for part in ("vae", "vocoder") for value in states[part].values()} == {torch.float32}
     for name, value in states["transformer"].items():
         exact = set(name.split(".")) & set(UniAVGenTransformer._keep_in_fp32_modules)
-        assert value.dtype == (torch.float32 if exact else wanted), name
+        assert value.dtype == (torch.float32 if exact else expected), name
 
 
 def write_sparse(folder_: Path, shapes: dict[str, tuple[int, ...]], number: int) -> None:
@@ -209,11 +209,11 @@ def test_dry_run_places_every_name_of_the_full_size_release(tmp_path, capsys) ->
         torch.save({name: one.expand(shape) for name, shape in published_shapes(part).items()}, source / file)
     before = sorted(tmp_path.rglob("*"))
     assert main(["convert", str(source), "--vocab", str(folder() / "release_vocab.txt"), "--dry-run"]) == 0
-    told = capsys.readouterr().out
-    assert re.search(r"transformer  2036 tensors, 7056\.\d\dM parameters, 14\.11 GB, bfloat16", told), told
-    assert re.search(r"text_encoder  242 tensors, 5680\.91M parameters, 11\.36 GB, bfloat16", told), told
-    assert re.search(r"vae  196 tensors, \d+\.\d\dM parameters, 2\.8\d GB, float32", told), told
-    assert "every name has its place" in told
+    printed = capsys.readouterr().out
+    assert re.search(r"transformer  2036 tensors, 7056\.\d\dM parameters, 14\.11 GB, bfloat16", printed), printed
+    assert re.search(r"text_encoder  242 tensors, 5680\.91M parameters, 11\.36 GB, bfloat16", printed), printed
+    assert re.search(r"vae  196 tensors, \d+\.\d\dM parameters, 2\.8\d GB, float32", printed), printed
+    assert "every name has its place" in printed
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -246,7 +246,7 @@ def wan_video(layout: str, source: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("layout", ["original", "diffusers"])
-def test_a_wan_model_begins_the_video_branch(tmp_path, layout) -> None:
+def test_wan_model_initialises_the_video_branch(tmp_path, layout) -> None:
     values = wan_video(layout, tmp_path / "source")
     out = convert(tmp_path / "source", tmp_path / "start", "--kind", "wan2.2-ti2v-5b", "--shard-mb", "1")
     model = UniAVGenTransformer.from_settings(SETTINGS)
@@ -259,7 +259,7 @@ def test_a_wan_model_begins_the_video_branch(tmp_path, layout) -> None:
         assert load_codecs(out).vae.config.z_dim == 48
 
 
-def test_a_small_wan_model_begins_the_audio_branch(tmp_path) -> None:
+def test_small_wan_model_initialises_the_audio_branch(tmp_path) -> None:
     torch.manual_seed(2)
     donor = UniAVGenTransformer.from_settings(SETTINGS)
     wan = {WAN_SMALL_ORIGINAL.to_source(name): value for name, value in donor.state_dict().items()}

@@ -1,4 +1,4 @@
-"""Names on the hub: what the cache holds is found, what cannot be had is told. Nothing here leaves this machine."""
+"""Repositories of the hub: cached ones are used, unavailable ones are errors. No request leaves this machine."""
 
 import hashlib
 import http.server
@@ -80,21 +80,21 @@ def test_cached_repository_is_converted_without_a_network(cache, tmp_path, relea
 )
 def test_unavailable_repository_is_an_error(cache, tmp_path, release, capsys, more, words) -> None:
     code = main([*argv(release, *more), "--out", str(tmp_path / "model")])
-    said = capsys.readouterr().err.splitlines()
+    message = capsys.readouterr().err.splitlines()
     assert code == 2
-    assert said[-1].startswith("uniavgen: ")
-    assert re.search(words, said[-1]), said
+    assert message[-1].startswith("uniavgen: ")
+    assert re.search(words, message[-1]), message
     assert not (tmp_path / "model").exists()
 
 
-def test_a_cache_without_a_shard_is_told(cache, tmp_path, release, capsys) -> None:
+def test_cached_repository_without_a_shard_is_an_error(cache, tmp_path, release, capsys) -> None:
     snapshot = lay_out(cache, release)
     (snapshot / "diffusion_pytorch_model-00002-of-00003.safetensors").unlink()
     assert main([*argv(release, "--offline"), "--out", str(tmp_path / "model")]) == 2
     assert "1 of the 3 shards" in capsys.readouterr().err
 
 
-def test_names_of_the_hub() -> None:
+def test_hub_names_have_an_owner_and_a_name() -> None:
     assert is_hub_name("MCG-NJU/UniAVGen")
     assert not any(is_hub_name(text) for text in ("folder", "a/b/c", "../x", "/a/b", "a b/c", ""))
 
@@ -137,8 +137,8 @@ class _Repository(http.server.BaseHTTPRequestHandler):
         if not self.path.startswith(prefix):
             return self._answer(404, b"", {"X-Error-Code": "EntryNotFound"})
         name = self.path.removeprefix(prefix)
-        data, asked = (self.folder / name).read_bytes(), self.headers.get("Range")
-        start = int(asked.removeprefix("bytes=").partition("-")[0]) if asked else 0
+        data, byte_range = (self.folder / name).read_bytes(), self.headers.get("Range")
+        start = int(byte_range.removeprefix("bytes=").partition("-")[0]) if byte_range else 0
         headers = {
             "ETag": f'"{hashlib.sha1(data).hexdigest()}"',
             "X-Repo-Commit": COMMIT,
@@ -215,5 +215,5 @@ def test_download_is_complete_although_every_connection_breaks_once(served, rele
 
 
 def test_missing_repository_is_an_error(served, tmp_path) -> None:
-    told = fetched(served, tmp_path, "someone/else").stdout
-    assert told.startswith("there is no someone/else on the hub, or it is private; check the name")
+    message = fetched(served, tmp_path, "someone/else").stdout
+    assert message.startswith("there is no someone/else on the hub, or it is private; check the name")

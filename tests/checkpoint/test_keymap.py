@@ -36,7 +36,7 @@ def base() -> dict[str, Shape]:
 
 def check_both_ways(keymap: KeyMap, theirs: dict[str, Shape], ours: dict[str, Shape]) -> dict[str, str]:
     places = keymap.match(theirs, ours)
-    assert all(keymap.to_source(name) == there for name, there in places.items())
+    assert all(keymap.to_source(name) == source for name, source in places.items())
     assert all(keymap.to_target(there) == name for name, there in places.items())
     return places
 
@@ -112,13 +112,13 @@ def test_interactions_stand_after_the_blocks_of_the_list() -> None:
         keymap.to_target("a2v_blocks.2.q.weight")
 
 
-def test_a_name_must_match_one_row() -> None:
+def test_keymap_row_must_be_unique_for_a_name() -> None:
     keymap = KeyMap("two ways", (KeyRule("a.{rest}", "b.{rest}"), KeyRule("a.c", "d")))
     with pytest.raises(CheckpointError, match="matches 2 rows"):
         keymap.to_target("a.c")
 
 
-def test_error_lists_unknown_missing_and_misshapen_names() -> None:
+def test_keymap_error_lists_unknown_missing_and_misshapen_names() -> None:
     keymap = KeyMap("a toy", (KeyRule("theirs.{i}", "ours.{i}"),))
     with pytest.raises(CheckpointError) as error:
         keymap.match(

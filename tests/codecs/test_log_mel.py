@@ -15,18 +15,18 @@ def tone(hz: float, seconds: float = 0.5) -> torch.Tensor:
     return 0.5 * torch.sin(2 * math.pi * hz * time_s)[None]
 
 
-def test_one_mel_frame_per_audio_token():
+def test_mel_has_one_frame_per_audio_token():
     timing = Timebase().clip(81)
     assert mel.log_mel(torch.zeros(2, timing.num_samples)).shape == (2, 506, 80)
     assert mel.log_mel(torch.zeros(1, 24_000 + 239)).shape == (1, 100, 80)
 
 
-def test_silence_is_the_floor():
+def test_log_mel_of_silence_is_the_floor():
     # The floor under the root alone gives about sqrt(1e-9) times the filters' sum, below the floor of the logarithm.
     assert torch.allclose(mel.log_mel(torch.zeros(1, 2400)), torch.full((1, 10, 80), math.log(1e-5)))
 
 
-def test_a_tone_is_loudest_in_the_band_that_holds_it():
+def test_log_mel_of_a_tone_is_largest_in_its_band():
     loudest = mel.log_mel(tone(1000.0))[0, 20].argmax()
     centre = mel.filter_bank()[:, loudest].argmax() * MEL.sample_rate_hz / MEL.num_fft
     assert abs(float(centre) - 1000.0) < 40.0
@@ -53,7 +53,7 @@ def test_gradients_reach_the_waveform():
     assert waveform.grad.abs().min() > 0
 
 
-def test_too_short_a_sound_is_refused():
+def test_waveform_that_is_too_short_is_refused():
     with pytest.raises(MediaError, match="more than 392 samples"):
         mel.log_mel(torch.zeros(1, 392))
     with pytest.raises(ConfigError, match="even"):
@@ -61,7 +61,7 @@ def test_too_short_a_sound_is_refused():
 
 
 @pytest.mark.parametrize(("num_fft", "hop"), [(1024, 240), (960, 240), (64, 16)])
-def test_spectrum_and_back_is_identity(num_fft: int, hop: int):
+def test_stft_round_trip_is_identity(num_fft: int, hop: int):
     waveform = torch.randn(2, 12 * hop, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     if waveform.shape[1] <= (num_fft - hop) // 2:
         waveform = waveform.repeat(1, 4)

@@ -119,9 +119,9 @@ SENTENCES = [
 ]
 
 
-@pytest.mark.parametrize(("written", "said"), SENTENCES)
-def test_spoken_english_writes_what_is_said(written, said):
-    assert spoken_english(written) == said
+@pytest.mark.parametrize(("written", "spoken"), SENTENCES)
+def test_spoken_english_writes_what_is_said(written, spoken):
+    assert spoken_english(written) == spoken
 
 
 @pytest.mark.parametrize("text", ["There is no coffee left.", "Well, that's it - nearly!", "(A man's voice.)", ""])
@@ -131,6 +131,6 @@ def test_spoken_english_leaves_plain_sentences_alone(text):
 
 @pytest.mark.parametrize("written", [written for written, _ in SENTENCES])
 def test_spoken_english_is_idempotent_and_free_of_figures(written):
-    said = spoken_english(written)
-    assert not any(character.isdigit() for character in said)
-    assert spoken_english(said) == said
+    spoken = spoken_english(written)
+    assert not any(character.isdigit() for character in spoken)
+    assert spoken_english(spoken) == spoken

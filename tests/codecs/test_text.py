@@ -40,7 +40,7 @@ def test_unknown_characters_are_named_once_and_become_the_first_symbol(tmp_path:
     assert SpeechSymbols.of("xyz").encode("ay") == [1, 2]
 
 
-def test_no_text_holds_the_filler():
+def test_filler_is_no_symbol_of_a_text():
     symbols = SpeechSymbols.of()
     assert len(symbols.encode("<filler>")) == len("<filler>")
     assert SpeechSymbols.of("fiz").unknown_characters("<fi>") == ["<", ">"]
@@ -87,15 +87,15 @@ def test_features_are_zero_past_the_end(encoder: CaptionEncoder):
     assert features[1, 1:].abs().max() == 0
 
 
-def test_a_caption_does_not_depend_on_its_neighbours(encoder: CaptionEncoder):
+def test_caption_does_not_depend_on_its_neighbours(encoder: CaptionEncoder):
     torch.testing.assert_close(encoder.encode([CAPTIONS[0], "joy"])[1], encoder.encode(["joy"])[0])
 
 
-def test_long_captions_are_cut(encoder: CaptionEncoder):
+def test_captions_that_are_long_are_cut(encoder: CaptionEncoder):
     assert encoder.encode(["red hair " * 20]).shape == (1, 13, 8)
 
 
-def test_words_are_tokens_and_others_fall_apart(tmp_path: Path, encoder: CaptionEncoder):
+def test_tokenizer_has_known_words_as_tokens_and_splits_others(tmp_path: Path, encoder: CaptionEncoder):
     tokenizer = encoder.tokenizer
     assert tokenizer.tokenize("A YOUNG woman") == ["a", "young", "woman"]
     assert tokenizer.tokenize("zebra") == ["z", "##e", "##b", "##r", "##a"]
@@ -106,5 +106,5 @@ def test_words_are_tokens_and_others_fall_apart(tmp_path: Path, encoder: Caption
     assert again.model_max_length == 13
 
 
-def test_text_is_cleaned_as_wan_does():
+def test_caption_is_cleaned_as_wan_does():
     assert clean_text("  a &amp;amp; b\n\tcaf\u00c3\u00a9 ") == "a & b caf\u00e9"

@@ -30,9 +30,9 @@ def test_plain_typography_replaces_what_the_vocabulary_lacks(written, plain):
     assert plain_typography(written, ASCII) == plain
 
 
-def test_plain_typography_keeps_what_the_vocabulary_has():
-    known = ASCII | {"\u2026", "\u2014", "\u201c"}
-    assert plain_typography("a\u2026 b \u2014 \u201cc", known) == "a\u2026 b \u2014 \u201cc"
+def test_plain_typography_leaves_what_the_vocabulary_has():
+    vocabulary = ASCII | {"\u2026", "\u2014", "\u201c"}
+    assert plain_typography("a\u2026 b \u2014 \u201cc", vocabulary) == "a\u2026 b \u2014 \u201cc"
 
 
 def test_plain_typography_leaves_letters_without_a_plain_form():

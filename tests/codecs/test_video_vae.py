@@ -24,14 +24,14 @@ def pixels() -> torch.Tensor:
     return torch.rand(2, 3, 9, 32, 48, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
-def test_shapes_follow_the_strides(codec: VideoCodec, pixels: torch.Tensor):
+def test_latents_have_shapes_of_the_strides(codec: VideoCodec, pixels: torch.Tensor):
     assert (codec.latent_channels, codec.spatial_stride, codec.temporal_stride) == (5, 16, 4)
     latents = codec.encode(pixels)
     assert latents.shape == (2, 5, 3, 2, 3)
     assert codec.decode(latents).shape == pixels.shape
 
 
-def test_nano_has_the_latents_of_the_design():
+def test_nano_vae_has_the_latents_of_the_design():
     shape = load(VideoVAETrainConfig, ["nano/video_vae"]).model
     with torch.device("meta"):
         vae = shape.build()
@@ -39,11 +39,11 @@ def test_nano_has_the_latents_of_the_design():
     assert (vae.config.z_dim, vae.config.scale_factor_spatial, vae.config.scale_factor_temporal) == (16, 8, 4)
 
 
-def test_an_images_latent_is_the_first_of_its_clip(codec: VideoCodec, pixels: torch.Tensor):
+def test_latent_of_an_image_is_the_first_of_its_clip(codec: VideoCodec, pixels: torch.Tensor):
     torch.testing.assert_close(codec.encode(pixels[:, :, :1]), codec.encode(pixels)[:, :, :1], rtol=1e-4, atol=1e-5)
 
 
-def test_a_prefix_of_frames_has_a_prefix_of_latents(codec: VideoCodec, pixels: torch.Tensor):
+def test_prefix_of_frames_has_a_prefix_of_latents(codec: VideoCodec, pixels: torch.Tensor):
     torch.testing.assert_close(codec.encode(pixels[:, :, :5]), codec.encode(pixels)[:, :, :2], rtol=1e-4, atol=1e-5)
 
 
@@ -61,7 +61,7 @@ def test_progress_counts_latent_frames(codec: VideoCodec, pixels: torch.Tensor):
 
 
 @torch.no_grad()
-def test_frame_by_frame_is_what_the_autoencoder_does_itself(codec: VideoCodec, pixels: torch.Tensor):
+def test_decoding_frame_by_frame_equals_the_autoencoders_own(codec: VideoCodec, pixels: torch.Tensor):
     # Bit for bit: this holds the private workings of diffusers' class that `VideoCodec` relies on.
     ours, theirs = codec.encode(pixels), codec.normalise(codec.vae.encode(pixels).latent_dist.mode())
     assert torch.equal(ours, theirs)
@@ -71,7 +71,7 @@ def test_frame_by_frame_is_what_the_autoencoder_does_itself(codec: VideoCodec, p
     assert torch.equal(torch.cat(frames, dim=2), whole)
 
 
-def test_decoding_keeps_nothing_of_earlier_frames_but_its_cache(codec: VideoCodec):
+def test_decoding_frees_earlier_frames_but_for_its_cache(codec: VideoCodec):
     latents = torch.randn(1, 5, 12, 2, 2, generator=torch.Generator().manual_seed(2))
     peaks = []
     for count in (3, 12):
@@ -83,7 +83,7 @@ def test_decoding_keeps_nothing_of_earlier_frames_but_its_cache(codec: VideoCode
     assert peaks[1] - peaks[0] == 2 * (latents.nbytes - latents[:, :, :3].nbytes)
 
 
-def test_decoding_in_tiles(codec: VideoCodec, pixels: torch.Tensor):
+def test_decoding_in_tiles_gives_whole_frames_and_reports_progress(codec: VideoCodec, pixels: torch.Tensor):
     reported: list[tuple[int, int]] = []
     latents = codec.encode(pixels)
     frames = list(codec.decode_frames(latents, lambda done, total: reported.append((done, total)), tile_px=32))
@@ -95,7 +95,7 @@ def test_decoding_in_tiles(codec: VideoCodec, pixels: torch.Tensor):
     torch.testing.assert_close(torch.cat(frames, dim=2)[..., :8], left[..., :8])
 
 
-def test_a_tile_as_large_as_the_picture_is_the_picture(codec: VideoCodec, pixels: torch.Tensor):
+def test_tile_as_large_as_the_frame_changes_nothing(codec: VideoCodec, pixels: torch.Tensor):
     latents = codec.encode(pixels)
     assert torch.equal(codec.encode(pixels, tile_px=64), latents)
     assert torch.equal(codec.decode(latents, tile_px=64), codec.decode(latents))
@@ -121,12 +121,12 @@ def test_unclamped_pixels_clamp_to_the_decoded_ones(codec: VideoCodec, pixels: t
     torch.testing.assert_close(wide.clamp(-1, 1), codec.decode(latents))
 
 
-def test_bytes_survive_pixels():
+def test_uint8_frames_survive_the_conversion_to_pixels():
     frames = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16, 1).expand(1, 1, 16, 16, 3)
     assert torch.equal(to_frames(to_pixels(frames)), frames)
 
 
-def test_clips_that_do_not_fit_are_refused(codec: VideoCodec):
+def test_frames_that_do_not_fit_are_refused(codec: VideoCodec):
     with pytest.raises(ConfigError, match="got 4; use 1 or 5"):
         codec.encode(torch.zeros(1, 3, 4, 32, 32))
     with pytest.raises(MediaError, match="multiples of 16"):

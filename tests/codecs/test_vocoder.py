@@ -24,30 +24,30 @@ def bigvgan() -> Qwen2_5OmniToken2WavBigVGANModel:
     return Qwen2_5OmniToken2WavBigVGANModel(config).eval()
 
 
-def test_griffin_lim_gives_a_tone_its_pitch_back():
+def test_griffin_lim_restores_the_pitch_of_a_tone():
     hz = 440.0
     time_s = torch.arange(24_000) / 24_000
-    made = GriffinLimVocoder().decode(mel.log_mel(0.4 * torch.sin(2 * math.pi * hz * time_s)[None]))[0]
-    spectrum = torch.fft.rfft(made[6000:18000] * torch.hann_window(12_000)).abs()
+    waveform = GriffinLimVocoder().decode(mel.log_mel(0.4 * torch.sin(2 * math.pi * hz * time_s)[None]))[0]
+    spectrum = torch.fft.rfft(waveform[6000:18000] * torch.hann_window(12_000)).abs()
     assert abs(float(spectrum.argmax()) * 2 - hz) < 12.0
 
 
-def test_griffin_lim_keeps_the_mel_and_its_own_word():
+def test_griffin_lim_reproduces_the_mel_and_is_deterministic():
     noise = torch.randn(1, 9600, generator=torch.Generator().manual_seed(0)) * 0.1
-    wanted = mel.log_mel(noise)
-    made = GriffinLimVocoder().decode(wanted)
-    assert float((mel.log_mel(made) - wanted).abs().mean()) < 0.35
-    assert torch.equal(made, GriffinLimVocoder().decode(wanted))
+    log_mel = mel.log_mel(noise)
+    waveform = GriffinLimVocoder().decode(log_mel)
+    assert float((mel.log_mel(waveform) - log_mel).abs().mean()) < 0.35
+    assert torch.equal(waveform, GriffinLimVocoder().decode(log_mel))
 
 
 @pytest.mark.parametrize("num_frames", [1, 2, 17])
 @pytest.mark.parametrize("make", [GriffinLimVocoder, small, lambda: BigVGANVocoder(bigvgan())])
-def test_a_mel_frame_becomes_a_hop_of_samples(make, num_frames: int):
+def test_mel_frame_becomes_a_hop_of_samples(make, num_frames: int):
     vocoder: Vocoder = make()
-    made = vocoder.decode(torch.zeros(2, num_frames, 80))
-    assert made.shape == (2, num_frames * HOP)
-    assert made.isfinite().all()
-    assert made.abs().max() <= 1
+    waveform = vocoder.decode(torch.zeros(2, num_frames, 80))
+    assert waveform.shape == (2, num_frames * HOP)
+    assert waveform.isfinite().all()
+    assert waveform.abs().max() <= 1
 
 
 def test_bigvgan_decodes_each_clip_of_a_batch_as_if_alone():
@@ -57,7 +57,7 @@ def test_bigvgan_decodes_each_clip_of_a_batch_as_if_alone():
     torch.testing.assert_close(vocoder.decode(batch), alone)
 
 
-def test_nano_vocoder_comes_back_from_disk(tmp_path: Path):
+def test_nano_vocoder_is_the_same_after_saving_and_loading(tmp_path: Path):
     vocoder = small().eval()
     vocoder.save_pretrained(tmp_path)
     log_mel = torch.randn(1, 4, 80)

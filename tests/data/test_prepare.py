@@ -240,7 +240,7 @@ def test_options_out_of_range_are_refused(tmp_path, option):
 
 
 @pytest.mark.parametrize("name", ["gzip", "link", "pipe", "outside"])
-def test_tars_of_other_kinds(tmp_path, name):
+def test_tar_of_another_kind_is_read_or_refused(tmp_path, name):
     import gzip
     import os
     import tarfile

@@ -20,7 +20,7 @@ def phones(*groups):
     return listed
 
 
-def test_a_group_a_word_is_exact():
+def test_word_times_are_exact_with_one_group_per_word():
     words = word_times("hi there, you", phones("hI", "DE", "ju"))
     assert [(w.text, w.start_s, w.end_s) for w in words] == [
         ("hi", 0.2, 0.4),
@@ -29,7 +29,7 @@ def test_a_group_a_word_is_exact():
     ]
 
 
-def test_words_run_together_share_their_own_group_only():
+def test_words_spoken_without_a_pause_share_only_their_group():
     words = word_times("mouse in the office", phones("maUs", "InDE", "QfIs"))
     assert [w.text for w in words] == ["mouse", "in", "the", "office"]
     assert (words[0].start_s, words[0].end_s) == (0.2, 0.6)
@@ -39,7 +39,7 @@ def test_words_run_together_share_their_own_group_only():
     assert (words[3].start_s, words[3].end_s) == (1.1, 1.5)
 
 
-def test_far_fewer_groups_than_words_still_cover_the_spoken_time():
+def test_word_times_cover_the_speech_with_far_fewer_groups_than_words():
     text = "one two three four five six seven"
     words = word_times(text, phones("abcdefghij"))
     assert " ".join(w.text for w in words) == text
@@ -48,11 +48,11 @@ def test_far_fewer_groups_than_words_still_cover_the_spoken_time():
 
 
 @pytest.mark.parametrize(("text", "listed"), [("", [("a", 0.0, 1.0)]), ("hello", []), ("hello", [(".", 0.0, 1.0)])])
-def test_without_words_or_phones_there_are_no_times(text, listed):
+def test_word_times_of_no_words_or_no_phones_are_empty(text, listed):
     assert word_times(text, listed) == ()
 
 
-def test_symbols_share_the_time_of_their_word_and_blanks_stand_between():
+def test_symbols_share_the_time_of_their_word_and_blanks_lie_between():
     words = (Word(text="hi,", start_s=0.1, end_s=0.4), Word(text="you", start_s=0.5, end_s=0.8))
     times = (symbol_times(words, tokens_per_second=20.0) + 0.5) / 20.0
     assert times.tolist() == pytest.approx([0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75])

@@ -1,4 +1,4 @@
-"""Clips spoilt in known ways, by which metrics are measured."""
+"""Clips corrupted in known ways, by which metrics are measured."""
 
 from fractions import Fraction
 from pathlib import Path

@@ -62,13 +62,13 @@ def test_distance_does_not_depend_on_rotation_or_order_and_is_nothing_for_the_sa
     assert frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
 
 
-def test_fewer_features_than_numbers_are_no_obstacle():
+def test_distance_allows_fewer_clips_than_features():
     rng = np.random.default_rng(2)
     few = rng.normal(size=(3, 20))
     assert frechet_distance(few, few + 0.5) == pytest.approx(20 * 0.25)
 
 
-def test_system_gets_one_number_and_the_truth_has_distance_0(tmp_path):
+def test_frechet_metric_gives_one_number_per_system_and_0_for_the_truth(tmp_path):
     for folder in ("true", "made"):
         for seed, name in enumerate("ab"):
             shifted = seed + 10 * (folder == "made")
@@ -84,7 +84,7 @@ def test_system_gets_one_number_and_the_truth_has_distance_0(tmp_path):
         assert all(not row.details for row in generated.rows)
 
 
-def test_fvd_takes_stretches_of_16_frames(tmp_path):
+def test_fvd_takes_windows_of_16_frames(tmp_path):
     metric = FrechetVideoDistance(_context("i3d", tmp_path / "stretches.pt", _Stretches()))
     video = write_noise(tmp_path / "a.mp4", seconds=3)
     prompt = Prompt(id="a", video=video)

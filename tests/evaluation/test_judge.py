@@ -82,7 +82,7 @@ def _grades(a: float, b: float) -> str:
     return json.dumps({"score": [a, b], "reason": "so"})
 
 
-def test_three_answers_are_averaged_and_the_request_holds_rubric_video_and_sound(served, tmp_path):
+def test_judge_averages_three_answers_and_sends_rubric_video_and_audio(served, tmp_path):
     server, endpoint = served(_grades(1, 0), "```json\n" + _grades(0.5, 0.25) + "\n```", _grades(0.75, 0.5))
     path = write_noise(tmp_path / "a.mp4")
     clip = plain_clip(path=path)

@@ -89,7 +89,7 @@ def test_large_clips_lie_beside_the_page(report, tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
-def test_browser_shows_the_worst_clip_first(report, tmp_path):
+def test_page_shows_the_worst_clip_first(report, tmp_path):
     write_page(report, tmp_path)
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
     options += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=3000", "--dump-dom"]

@@ -54,7 +54,7 @@ def test_clip_is_decoded_once_for_its_own_and_its_control_measurement(clips, tmp
     assert len(decoded) == 3
 
 
-def test_second_run_measures_nothing_and_says_the_same(clips, tmp_path):
+def test_second_run_measures_nothing_and_reports_the_same(clips, tmp_path):
     first, second = Loudness(), Loudness()
     systems = [System(name="s", folder=clips)]
     before = run(systems, prompt_set(*"abc"), [first], ScoreStore(tmp_path), {})
@@ -62,7 +62,7 @@ def test_second_run_measures_nothing_and_says_the_same(clips, tmp_path):
     assert (len(first.measured), len(second.measured)) == (3, 0)
 
 
-def test_run_that_was_stopped_goes_on_where_it_was(clips, tmp_path):
+def test_interrupted_run_resumes(clips, tmp_path):
     run([System(name="s", folder=clips)], prompt_set("a"), [Loudness()], ScoreStore(tmp_path), {})
     later, steps = Loudness(), list[ClipMeasured]()
     run([System(name="s", folder=clips)], prompt_set(*"abc"), [later], ScoreStore(tmp_path), {}, steps.append)
@@ -138,7 +138,7 @@ def test_clip_without_sound_is_measured_by_metrics_that_need_none(clips, tmp_pat
     assert row.scores == {"own": 1}
 
 
-def test_strangers_and_twins_are_rows_too(clips, tmp_path):
+def test_unknown_and_duplicate_clips_are_rows(clips, tmp_path):
     folder = tmp_path / "clips"
     shutil.copytree(clips, folder)
     shutil.copy(folder / "a.mp4", folder / "a.mov")
@@ -161,7 +161,7 @@ def test_lines_that_are_no_prompt_are_rows_of_every_system(clips, tmp_path):
     assert (system_rows.num_measured, system_rows.num_problems) == (2, 3)
 
 
-def test_nothing_to_measure_is_an_error(clips, tmp_path):
+def test_run_without_clips_is_an_error(clips, tmp_path):
     with pytest.raises(DataError, match="nothing to measure"):
         _rows(clips, tmp_path, "x", "y")
     with pytest.raises(DataError, match="no folder"):

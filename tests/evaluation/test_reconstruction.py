@@ -18,8 +18,8 @@ def prompt(tmp_path) -> Prompt:
     """With a video of its own beside the truth."""
     truth = truth_clip()
     write_clip(tmp_path / "a.mp4", truth.frames, FPS, truth.sample.waveform, 24_000, {})
-    known = prompt_of(truth, tmp_path)
-    return Prompt(id=known.id, truth=known.truth, video=tmp_path / "a.mp4")
+    base = prompt_of(truth, tmp_path)
+    return Prompt(id=base.id, truth=base.truth, video=tmp_path / "a.mp4")
 
 
 def test_noise_of_one_power_has_its_ratio_everywhere(prompt):

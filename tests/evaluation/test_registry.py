@@ -60,7 +60,7 @@ def test_hub_name_is_taken_only_where_the_hub_has_the_network(tmp_path, monkeypa
         WeightResolver(weights={"dino": "owner/name"}).resolve("dino")
 
 
-def test_asking_for_a_metric_by_name_asks_the_hub_for_its_usual_weights(tmp_path, monkeypatch):
+def test_metric_requested_by_name_takes_its_usual_weights_from_the_hub(tmp_path, monkeypatch):
     requested = []
 
     def snapshot(name, **_):

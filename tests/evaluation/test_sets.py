@@ -52,7 +52,7 @@ def test_folder_that_is_no_grid_is_one_sentence(tmp_path):
         grid_prompts(tmp_path)
 
 
-def test_emtd_gives_first_frames_and_sounds(tmp_path):
+def test_emtd_gives_first_frames_and_audio(tmp_path):
     source, out = tmp_path / "emtd", tmp_path / "set"
     source.mkdir()
     write_noise(source / "one.mp4", seconds=1.5)

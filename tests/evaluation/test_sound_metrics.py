@@ -93,7 +93,7 @@ def test_clips_of_a_person_are_compared_with_each_other():
     assert across["e"] == "the prompt does not say whose person it is"
 
 
-def test_dnsmos_hears_windows_of_nine_seconds():
+def test_dnsmos_scores_windows_of_nine_seconds():
     short = np.arange(5 * 16_000, dtype=np.float32)
     (repeated,) = dnsmos_windows(short)
     np.testing.assert_array_equal(repeated, np.tile(short, 2)[:WINDOW_SAMPLES])
@@ -130,7 +130,7 @@ def test_dnsmos_answers_are_brought_to_its_scale(tmp_path):
         SpeechQuality(context_with("dnsmos", tmp_path / "text.onnx", "dnsmos")).measure(clip, PROMPT)
 
 
-def test_sound_is_heard_in_stretches_of_ten_seconds():
+def test_aesthetics_score_windows_of_ten_seconds():
     parts, mask = split_parts(torch.arange(25 * 16_000).float())
     assert parts.shape == mask.shape == (3, 1, 160_000)
     assert mask.sum(dim=(1, 2)).tolist() == [160_000, 160_000, 80_000]

@@ -20,7 +20,7 @@ def test_interval_holds_the_mean_and_shrinks_to_it_for_equal_values():
     assert estimate([]).mean is None
 
 
-def test_interval_is_normals_for_many_values():
+def test_interval_is_that_of_the_normal_for_many_values():
     values = np.random.default_rng(5).normal(3, 2, 2000)
     spread = estimate(values.tolist())
     error = 1.95996 * values.std() / math.sqrt(len(values))
@@ -46,7 +46,7 @@ def test_sign_flip_equals_counting_all_signs():
     assert sign_flip_p(differences) == pytest.approx(np.mean([value >= observed - 1e-12 for value in reached]))
 
 
-def test_many_clips_are_sampled_and_never_certain():
+def test_permutation_test_of_many_clips_is_sampled_and_never_certain():
     gains = [1.0] * (42)
     assert sign_flip_p(gains) == pytest.approx(1 / 10_001)
     noise = np.random.default_rng(1).normal(size=200)

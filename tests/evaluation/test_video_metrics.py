@@ -110,7 +110,7 @@ def test_still_clip_is_not_dynamic_and_foreign_weights_are_named(raft, tmp_path)
         ([13.0] * 15, 4, 256, True),
     ],
 )
-def test_vbenchs_rule(speeds, fps, side, dynamic):
+def test_dynamic_degree_follows_vbenchs_rule(speeds, fps, side, dynamic):
     assert is_dynamic(speeds, Fraction(fps), side) is dynamic
 
 
@@ -121,7 +121,7 @@ def test_consistency_is_the_mean_of_both_cosines():
     assert consistency(np.array([[1.0, 0], [1, 1], [5, 0]])) == pytest.approx((np.sqrt(0.5) * 3 + 1) / 4)
 
 
-def test_dino_of_random_weights(tmp_path):
+def test_dino_features_of_random_weights_are_deterministic(tmp_path):
     config = ViTConfig(
         hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, patch_size=32, image_size=64
     )
@@ -146,7 +146,7 @@ def test_dino_of_random_weights(tmp_path):
         SubjectConsistency(context_with("dino", tmp_path, "none")).measure(clip, PROMPT)
 
 
-def test_motion_is_the_speed_of_what_moves_told_for_a_width_of_1024():
+def test_motion_is_the_speed_in_pixels_of_a_width_of_1024():
     pytest.importorskip("cv2", reason="opencv-python-headless is not installed (extra eval)")
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (24, 34, 1), np.uint8).repeat(16, axis=0).repeat(16, axis=1).repeat(3, axis=2)

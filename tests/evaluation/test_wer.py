@@ -30,7 +30,7 @@ def test_rate_counts_insertions_deletions_and_substitutions(recognised, expected
     assert word_error_rate(recognised.split(), expected.split()) == pytest.approx(rate)
 
 
-def test_nothing_to_say_is_not_measured():
+def test_wer_of_an_empty_transcript_is_not_measured():
     with pytest.raises(NotMeasured):
         word_error_rate(["a"], [])
 
@@ -44,7 +44,7 @@ def test_nothing_to_say_is_not_measured():
         ("openai/whisper-large-v3-turbo", "wer_whisper_large_v3_turbo"),
     ],
 )
-def test_papers_column_is_filled_by_the_papers_model_alone(model, name):
+def test_paper_column_is_filled_by_the_papers_model_alone(model, name):
     assert wer_columns(model)[0].name == name
 
 
@@ -67,7 +67,7 @@ def test_folder_that_holds_no_model_is_one_sentence(tmp_path):
 
 
 @pytest.mark.parametrize("is_multilingual", [True, False])
-def test_whisper_of_random_weights_says_the_same_twice(is_multilingual, tmp_path):
+def test_whisper_of_random_weights_is_deterministic(is_multilingual, tmp_path):
     pytest.importorskip("whisper_normalizer", reason="whisper-normalizer is not installed (extra eval)")
     _save_whisper(tmp_path / "tiny", is_multilingual)
     prompt = Prompt(id="a", speech="some words to say")

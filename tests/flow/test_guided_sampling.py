@@ -47,7 +47,7 @@ def one_by_one(velocity):
 
 @pytest.mark.parametrize("solver", SolverKind)
 @pytest.mark.parametrize("steps", [1, 2, 6])
-def test_a_straight_path_is_solved_exactly(solver, steps):
+def test_solvers_are_exact_on_a_straight_path(solver, steps):
     noise, clean = pair(0), pair(1)
     out = run(lambda *_: noise - clean, solver=solver, times=sigmas(steps, ScheduleConfig()))
     assert torch.allclose(out.video, clean.video, atol=1e-5)
@@ -55,7 +55,7 @@ def test_a_straight_path_is_solved_exactly(solver, steps):
 
 
 @pytest.mark.parametrize("solver", SolverKind)
-def test_a_gaussian_flow_ends_at_its_mean_and_scale(solver):
+def test_solvers_reach_mean_and_scale_of_a_gaussian_flow(solver):
     # x_0 ~ N(m, d^2): E[eps - x_0 | x_t] is linear in x_t, and the flow maps noise e to m + d e.
     mean, deviation = 0.7, 0.3
 
@@ -93,15 +93,15 @@ def constant(run_pass):
 
 
 def recorded_passes(preset, steps=STEPS, **options):
-    seen = []
+    calls = []
 
     def velocity(state, sigma, run_pass):
-        seen.append((round(float(sigma[0]), 6), run_pass))
+        calls.append((round(float(sigma[0]), 6), run_pass))
         return state * 0.0
 
     run(velocity, preset, times=sigmas(steps, ScheduleConfig()), **options)
     order = [round(float(s), 6) for s in sigmas(steps, ScheduleConfig())[:-1]]
-    return [[p for s, p in seen if s == at] for at in order]
+    return [[p for s, p in calls if s == at] for at in order]
 
 
 @pytest.mark.parametrize(
@@ -119,20 +119,20 @@ def recorded_passes(preset, steps=STEPS, **options):
         ),
     ],
 )
-def test_presets_as_passes(preset, first, second):
+def test_guidance_presets_are_lists_of_passes(preset, first, second):
     passes = recorded_passes(preset)
     assert passes == [first] * 3 + [second] * 3
     odd = recorded_passes(preset, steps=5)
     assert odd == [first] * 2 + [second] * 3
 
 
-def test_scale_one_is_the_conditional_pass_alone():
+def test_guidance_of_scale_one_is_the_conditional_pass_alone():
     assert recorded_passes("ma_cfg", scale=AVPair(video=1.0, audio=1.0)) == [[CONDITIONAL]] * STEPS
     only_video = recorded_passes("ma_cfg", scale=AVPair(video=3.0, audio=1.0))
     assert only_video == [[CONDITIONAL, NO_TEXT_NO_INTERACTION]] * STEPS
 
 
-def test_combination_is_linear_per_modality():
+def test_guidance_combines_passes_linearly_per_modality():
     def velocity(state, sigma, run_pass):
         return AVPair(
             video=torch.full_like(state.video, constant(run_pass)),
@@ -146,7 +146,7 @@ def test_combination_is_linear_per_modality():
     assert torch.allclose(out.audio, noise.audio + (u + 2 * (c - u)), atol=1e-4)
 
 
-def test_a_task_gate_closes_its_direction_in_every_pass():
+def test_gate_of_a_task_closes_its_direction_in_every_pass():
     gate = Gate(a2v=False)
     passes = recorded_passes("ma_cfg_interval", conditional_gate=gate, uncond_gate=gate)
     assert passes[0] == [replace(CONDITIONAL, gate=gate), NO_TEXT_NO_INTERACTION]
@@ -155,23 +155,23 @@ def test_a_task_gate_closes_its_direction_in_every_pass():
     assert release[-1] == [replace(CONDITIONAL, gate=Gate(v2a=False)), NO_TEXT]
 
 
-def test_plan_lists_its_passes_once():
+def test_guidance_plan_lists_its_passes_once():
     plan = GuidancePlan(guidance=GUIDANCE["ma_cfg_interval"], scale=SCALE)
     assert plan.passes(STEPS) == [CONDITIONAL, NO_TEXT_NO_INTERACTION, NO_TEXT]
 
 
-def test_other_skipped_layers():
+def test_skip_layers_replace_those_of_the_preset():
     guidance = with_skip_layers(GUIDANCE["ma_cfg"], (1, 2))
     assert guidance.uncond_pass(0, 2) == Pass(text=False, gate=CLOSED, skip_layers=(1, 2))
 
 
-def test_listener_sees_every_step_and_can_stop():
-    clean, noise, seen = pair(1), pair(0), []
+def test_callback_gets_every_step_and_can_stop():
+    clean, noise, steps = pair(1), pair(0), []
     plan = GuidancePlan(guidance=GUIDANCE["none"], scale=SCALE)
     straight = one_by_one(lambda *_: noise - clean)
-    sample(straight, noise, TIMES, plan, make_solver(SolverKind.EULER, TIMES), seen.append)
-    assert [s.index for s in seen] == list(range(STEPS))
-    assert all(torch.allclose(s.clean.video, clean.video, atol=1e-5) for s in seen)
+    sample(straight, noise, TIMES, plan, make_solver(SolverKind.EULER, TIMES), steps.append)
+    assert [s.index for s in steps] == list(range(STEPS))
+    assert all(torch.allclose(s.clean.video, clean.video, atol=1e-5) for s in steps)
 
     def stop(step):
         raise InterruptedError
@@ -180,21 +180,21 @@ def test_listener_sees_every_step_and_can_stop():
         sample(straight, noise, TIMES, plan, make_solver(SolverKind.EULER, TIMES), stop)
 
 
-def test_states_are_float32_whatever_the_model_says():
+def test_states_are_float32_whatever_the_velocity_is():
     noise = pair(0)
     half = AVPair(video=noise.video.bfloat16(), audio=noise.audio.bfloat16())
-    seen = []
+    dtypes = []
 
     def velocity(state, sigma, _):
-        seen.append((state.video.dtype, sigma.dtype))
+        dtypes.append((state.video.dtype, sigma.dtype))
         return AVPair(video=state.video.bfloat16(), audio=state.audio.bfloat16())
 
     out = run(velocity, noise=half)
-    assert set(seen) == {(torch.float32, torch.float32)}
+    assert set(dtypes) == {(torch.float32, torch.float32)}
     assert out.audio.dtype == torch.float32
 
 
-def test_bad_stretches():
+def test_guidance_interval_that_is_empty_or_outside_is_refused():
     with pytest.raises(ConfigError):
         Guidance(intervals=(GuidanceInterval(end=Fraction(1, 2), uncond=None),))
     with pytest.raises(ConfigError):

@@ -33,7 +33,7 @@ def test_path_ends_derivative_and_round_trip():
     close(predict_clean(interpolate(clean, noise, t), target_velocity(clean, noise), t), clean)
 
 
-def test_schedule_of_the_release():
+def test_sigmas_equal_the_releases_schedule():
     values = sigmas(50, ScheduleConfig())
     assert values.dtype == torch.float32
     assert len(values) == 51
@@ -63,7 +63,7 @@ def test_shift_keeps_the_ends_and_inverts():
     assert torch.equal(shift(t, 1.0), t)
 
 
-def test_one_step_and_bad_settings():
+def test_schedule_of_one_step_and_of_bad_settings():
     for spacing in Spacing:
         assert sigmas(1, ScheduleConfig(spacing=spacing)).tolist() == [1.0, 0.0]
     with pytest.raises(ConfigError):

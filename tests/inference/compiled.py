@@ -18,9 +18,9 @@ from uniavgen.models.transformer import UniAVGenTransformer
 
 
 def model(num_layers: int) -> UniAVGenTransformer:
-    made = UniAVGenTransformer.from_settings(replace(tiny.settings(), num_layers=num_layers)).eval()
-    tiny.randomise(made)
-    return made
+    transformer = UniAVGenTransformer.from_settings(replace(tiny.settings(), num_layers=num_layers)).eval()
+    tiny.randomise(transformer)
+    return transformer
 
 
 def same(ours, expected) -> None:

@@ -32,14 +32,14 @@ def randomise(module: torch.nn.Module, seed: int) -> None:
 
 
 @contextmanager
-def begin() -> Iterator[None]:
+def fixed_initialisation() -> Iterator[None]:
     """Modules that are built inside begin with the same weights whatever ran before."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         yield
 
 
-@begin()
+@fixed_initialisation()
 def tiny_transformer() -> UniAVGenTransformer:
     settings = load(TransformerConfig, ["tiny/model"])
     speech = replace(settings.audio.speech, num_symbols=len(ASCII_SYMBOLS))
@@ -61,7 +61,7 @@ def fresh_pipeline() -> UniAVGenPipeline:
     return tiny_pipeline()
 
 
-@begin()
+@fixed_initialisation()
 def tiny_pipeline() -> UniAVGenPipeline:
     transformer = tiny_transformer()
     video = transformer.settings.video

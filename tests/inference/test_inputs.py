@@ -52,7 +52,7 @@ def requests():
         (Task.ANIMATION, 1, 506, None),
     ],
 )
-def test_inputs_of_each_task(task, frames, tokens, voice_s):
+def test_inputs_have_the_lengths_of_their_task(task, frames, tokens, voice_s):
     inputs = prepare_inputs(requests()[task], BASE, SIZE)
     assert inputs.timing.num_frames == 81
     assert inputs.frames.shape == (frames, 32, 32, 3)
@@ -64,7 +64,7 @@ def test_inputs_of_each_task(task, frames, tokens, voice_s):
         assert not inputs.voice[-round(0.3 * RATE) :].any()
 
 
-def test_short_sound_is_followed_by_silence():
+def test_short_audio_is_padded_with_silence():
     audio = prepare_inputs(requests()[Task.ANIMATION], BASE, SIZE).audio
     assert len(audio) == 506 * 240
     assert np.array_equal(audio[: 2 * RATE], sound(2))
@@ -72,7 +72,7 @@ def test_short_sound_is_followed_by_silence():
 
 
 @pytest.mark.parametrize(("given", "used"), [(81, 81), (80, 77), (50, 49), (5, 5)])
-def test_dubbing_makes_a_clip_as_long_as_whole_latent_frames_of_its_video(given, used):
+def test_dubbed_clip_is_as_long_as_whole_latent_frames_of_its_video(given, used):
     inputs = prepare_inputs(Request(task=Task.DUBBING, video=video(given), speech="hello"), BASE, SIZE)
     assert inputs.timing.num_frames == len(inputs.frames) == used
 
@@ -94,7 +94,7 @@ def test_trimming_cuts_what_is_too_long():
     assert np.array_equal(animate.audio, sound(9)[: 506 * 240])
 
 
-def test_rates_are_brought_to_the_models():
+def test_inputs_are_resampled_to_the_models_rates():
     assert resample_frames(video(50), Fraction(25), Fraction(16))[:4, 0, 0, 0].tolist() == [0, 2, 3, 5]
     assert len(resample_frames(video(50), Fraction(25), Fraction(16))) == 32
     assert np.array_equal(resample_frames(video(7), Fraction(16), Fraction(16)), video(7))
@@ -113,7 +113,7 @@ def test_release_size_has_a_short_side_of_736_and_whole_tokens(height, width, ex
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (90, 60), (60, 90), (17, 33), (500, 499)])
-def test_cover_keeps_the_centre_and_the_shape(height, width):
+def test_crop_keeps_the_centre_and_the_aspect(height, width):
     frames = picture(height, width)[None]
     out = resize(frames, SIZE)
     assert out.shape == (1, 32, 32, 3)
@@ -126,12 +126,12 @@ def test_cover_keeps_the_centre_and_the_shape(height, width):
     assert middle[:2] == pytest.approx([127, 127], abs=9)
 
 
-def test_a_picture_of_the_right_size_is_untouched():
+def test_image_of_the_right_size_is_untouched():
     frames = picture(32, 32)[None]
     assert np.array_equal(resize(frames, SIZE), frames)
 
 
-def test_a_long_picture_needs_a_size():
+def test_long_image_needs_a_size():
     long = picture(40, 160)[None]
     with pytest.raises(MediaError, match="at most 3 times the other; crop it, or give the size"):
         resize(long, ResizeShortSide(short_side_px=32))
@@ -167,7 +167,7 @@ GOOD = {"image": picture(), "speech": "hello"}
         ({"task": Task.ANIMATION, "audio": np.zeros(0, np.float32)}, "empty"),
     ],
 )
-def test_requests_that_cannot_be_made(changes, text):
+def test_request_with_bad_inputs_is_refused(changes, text):
     with pytest.raises(UniAVGenError, match=text):
         Request(**({"task": Task.JOINT} | GOOD | changes))
 
@@ -184,12 +184,12 @@ def test_requests_that_cannot_be_made(changes, text):
         (Task.JOINT, {"image": picture(100, 20)}, "is 20x100 px, of which a clip of 32x32 px shows less than 33%"),
     ],
 )
-def test_inputs_of_impossible_length_or_shape(task, changes, text):
+def test_inputs_of_impossible_length_or_shape_are_refused(task, changes, text):
     with pytest.raises(MediaError, match=text):
         prepare_inputs(replace(requests()[task], **changes), BASE, SIZE)
 
 
-def test_a_voice_may_be_longer_than_the_clip():
+def test_voice_may_be_longer_than_the_clip():
     prepared = prepare_inputs(replace(requests()[Task.REFERENCE_AUDIO], num_frames=17), BASE, SIZE)
     assert len(prepared.voice) == round(2.3 * RATE)
 

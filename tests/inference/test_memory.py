@@ -58,9 +58,9 @@ def planner(base) -> MemoryPlanner:
     return MemoryPlanner(base, largest_workload(Task.JOINT, 736, 1280, Timebase().clip(81), base.sampling))
 
 
-def taken(run, module, *given) -> int:
-    there = [*module.parameters(), *module.buffers(), *given]
-    with torch.no_grad(), TensorMemoryCounter("cpu", ignoring=there) as counter:
+def measured_peak(run, module, *given) -> int:
+    existing = [*module.parameters(), *module.buffers(), *given]
+    with torch.no_grad(), TensorMemoryCounter("cpu", ignoring=existing) as counter:
         run()
     return counter.peak_bytes
 
@@ -86,21 +86,21 @@ def test_predicted_activations_are_those_of_a_real_clip(folder, task, batch_pass
     def sample():
         return pipeline.sample(conditions, noise=noise)
 
-    taken(sample, pipeline.transformer)  # Tables of angles are made once and kept.
+    measured_peak(sample, pipeline.transformer)  # Tables of angles are made once and kept.
     real = {
-        Phase.ENCODE_TEXT: taken(lambda: pipeline.encode_texts(prepared), pipeline.text_encoder),
-        Phase.ENCODE_FRAMES: taken(lambda: codec.encode(pixels), pipeline.vae, pixels),
-        Phase.SAMPLE: taken(sample, pipeline.transformer),
+        Phase.ENCODE_TEXT: measured_peak(lambda: pipeline.encode_texts(prepared), pipeline.text_encoder),
+        Phase.ENCODE_FRAMES: measured_peak(lambda: codec.encode(pixels), pipeline.vae, pixels),
+        Phase.SAMPLE: measured_peak(sample, pipeline.transformer),
     }
     if task is not Task.DUBBING:
-        real[Phase.DECODE_VIDEO] = taken(decode, pipeline.vae)
+        real[Phase.DECODE_VIDEO] = measured_peak(decode, pipeline.vae)
     if task is not Task.ANIMATION:
-        real[Phase.DECODE_AUDIO] = taken(lambda: pipeline.decode_audio(noise.audio), pipeline.vocoder)
+        real[Phase.DECODE_AUDIO] = measured_peak(lambda: pipeline.decode_audio(noise.audio), pipeline.vocoder)
     for phase, peak in real.items():
         assert predicted[phase] == pytest.approx(peak, rel=0.1), phase
 
 
-def test_a_picture_in_tiles_takes_what_a_tile_takes(folder):
+def test_tiled_decoding_needs_the_memory_of_one_tile(folder):
     parts = saved_meta_model(folder, None)
     work = largest_workload(Task.JOINT, 256, 512, Timebase().clip(NUM_FRAMES), parts.sampling)
     whole, tiled = (ActivationCounter(parts, replace(work, width=width)) for width in (512, 256))
@@ -108,15 +108,15 @@ def test_a_picture_in_tiles_takes_what_a_tile_takes(folder):
 
 
 @pytest.mark.parametrize("cache_text_kv", [True, False])
-def test_one_block_of_each_kind_takes_what_all_do(folder, monkeypatch, cache_text_kv):
+def test_activations_of_two_blocks_predict_those_of_all(folder, monkeypatch, cache_text_kv):
     parts = saved_meta_model(folder, None)
     work = largest_workload(Task.JOINT, HEIGHT, WIDTH, Timebase().clip(NUM_FRAMES), parts.sampling)
-    few = ActivationCounter(parts, work)._sample(False, cache_text_kv)
-    monkeypatch.setattr(memory, "_one_of_each_kind", lambda transformer: transformer)
-    assert few == pytest.approx(ActivationCounter(parts, work)._sample(False, cache_text_kv), rel=0.02)
+    predicted = ActivationCounter(parts, work)._sample(False, cache_text_kv)
+    monkeypatch.setattr(memory, "_with_two_blocks", lambda transformer: transformer)
+    assert predicted == pytest.approx(ActivationCounter(parts, work)._sample(False, cache_text_kv), rel=0.02)
 
 
-def test_shapes_and_precisions_come_from_configs_alone(folder):
+def test_meta_model_has_shapes_and_precisions_of_the_loaded_model(folder):
     dtypes = {"transformer": WORKING_DTYPE, "text_encoder": WORKING_DTYPE, "default": torch.float32}
     loaded, parts = UniAVGenPipeline(**load_components(folder, dtypes)), saved_meta_model(folder)
     for name, network in parts.networks.items():
@@ -130,7 +130,7 @@ def test_shapes_and_precisions_come_from_configs_alone(folder):
 
 
 @pytest.mark.parametrize("weights", [WeightStorage.FP8, WeightStorage.INT8])
-def test_stored_bytes_are_foretold(fresh_pipeline, folder, weights):
+def test_quantized_bytes_are_predicted_exactly(fresh_pipeline, folder, weights):
     if weights is WeightStorage.INT8:
         pytest.importorskip("torchao", reason="the extra 'quant' is not installed")
     parts = saved_meta_model(folder, None)
@@ -148,7 +148,7 @@ def test_stored_bytes_are_foretold(fresh_pipeline, folder, weights):
     assert planner._transformer_bytes(weights) == stored < planner._transformer_bytes(WeightStorage.AS_LOADED)
 
 
-def test_sizes_of_the_papers_model(base):
+def test_base_meta_model_has_the_papers_sizes(base):
     count = {name: sum(p.numel() for p in part.parameters()) for name, part in base.networks.items()}
     assert count["transformer"] / 1e9 == pytest.approx(7.056, abs=0.001)
     assert (count["text_encoder"], count["vae"]) == (5_680_910_336, 704_688_668)
@@ -156,14 +156,14 @@ def test_sizes_of_the_papers_model(base):
 
 
 @pytest.mark.skipif(not GOLDEN.exists(), reason="the recorded names of the release are not here")
-def test_encoders_are_as_large_as_the_releases(base):
+def test_base_encoders_are_as_large_as_the_releases(base):
     recorded = json.loads(GOLDEN.read_text())
     sizes = {file: sum(int(np.prod(shape)) for shape in shapes.values()) for file, shapes in recorded.items()}
     ours = [sum(p.numel() for p in base.networks[name].parameters()) for name in ("text_encoder", "vae")]
     assert sorted(ours) == sorted(sizes.values())
 
 
-def test_modes_of_the_papers_model(planner):
+def test_planner_chooses_modes_of_the_papers_model(planner):
     chosen = {vram: planner.choose(vram * GIB) for vram in (80, 24, 12)}
     names = [plan.offload.mode.name for plan in chosen.values()]
     assert names == ["resident", "turns", "streamed-fp8"]
@@ -177,7 +177,7 @@ def test_modes_of_the_papers_model(planner):
     assert sample[12] < sample[24] / 6
 
 
-def test_less_memory_never_takes_more(planner):
+def test_planner_never_needs_more_for_a_smaller_budget(planner):
     plans = [planner.choose(vram * GIB) for vram in (80, 48, 24, 16, 12, 8)]
     ranks = [list(OFFLOAD_MODES).index(plan.offload.mode.name) for plan in plans]
     assert ranks == sorted(ranks)
@@ -204,24 +204,24 @@ def test_plan_for_several_tasks_fits_each_of_them(folder):
         assert all(phase.required <= budget for phase in phases)
 
 
-def test_another_mode_would_fit(planner):
+def test_error_names_the_mode_that_would_fit(planner):
     with pytest.raises(ConfigError, match=r"to sample in mode resident, there are 24\.0; mode turns would fit"):
         planner.choose(24 * GIB, mode="resident")
 
 
-def test_weights_wait_where_there_is_room_for_them(planner):
+def test_planner_respects_host_memory(planner):
     turns, streamed = (planner.choose(vram * GIB).host_bytes for vram in (24, 12))
     assert planner.choose(24 * GIB, host=turns).offload.mode.name == "turns"
     assert planner.choose(24 * GIB, host=turns - 1).offload.mode.name == "streamed-fp8"
-    told = r"in mode streamed-fp8 20\.6 GB of weights wait in this computer's memory, of which 20\.6 GB are free"
-    with pytest.raises(ConfigError, match=f"{told}; close other programs, or use a GPU with 3"):
+    message = r"in mode streamed-fp8 20\.6 GB of weights wait in this computer's memory, of which 20\.6 GB are free"
+    with pytest.raises(ConfigError, match=f"{message}; close other programs, or use a GPU with 3"):
         planner.choose(24 * GIB, host=streamed - 1)
     with pytest.raises(ConfigError, match=r"in mode turns 26\.9 GB .* mode streamed-fp8 would fit"):
         planner.choose(24 * GIB, mode="turns", host=streamed)
     assert planner.choose(80 * GIB, host=0).offload.mode.name == "resident"
 
 
-def test_another_size_would_fit(folder):
+def test_error_names_the_size_that_would_fit(folder):
     parts = saved_meta_model(folder)
     small, large = (
         MemoryPlanner(parts, largest_workload(Task.JOINT, side, side, Timebase().clip(NUM_FRAMES), parts.sampling))
@@ -235,6 +235,6 @@ def test_another_size_would_fit(folder):
         large.choose(GIB // 10)
 
 
-def test_missing_configs_are_an_error(tmp_path):
+def test_meta_model_of_a_folder_without_configs_is_an_error(tmp_path):
     with pytest.raises(CheckpointError, match=r"model_index.json cannot be read: no such file"):
         saved_meta_model(tmp_path)

@@ -24,22 +24,22 @@ WORK = torch.device("cpu", 0)
 """The same memory as HOME under another name, so that moves can be seen."""
 
 
-def placed(pipeline, mode: str, **more):
+def offloaded(pipeline, mode: str, **more):
     return pipeline.configure(offload=OffloadConfig(mode=OFFLOAD_MODES[mode], device=WORK, **more))
 
 
 @pytest.mark.parametrize("mode", ["resident", "turns", "streamed"])
-def test_the_clip_does_not_depend_on_where_parts_wait(fresh_pipeline, mode):
+def test_clip_does_not_depend_on_the_offload_mode(fresh_pipeline, mode):
     before = {task: fresh_pipeline(request) for task, request in REQUESTS.items()}
-    moved = placed(fresh_pipeline, mode)
+    moved = offloaded(fresh_pipeline, mode)
     for task in (*REQUESTS, *REQUESTS):
-        here, there = before[task], moved(REQUESTS[task])
-        assert np.array_equal(here.frames, there.frames)
-        assert np.array_equal(here.waveform, there.waveform)
-        assert np.array_equal(here.face_mask, there.face_mask)
+        resident, clip = before[task], moved(REQUESTS[task])
+        assert np.array_equal(resident.frames, clip.frames)
+        assert np.array_equal(resident.waveform, clip.waveform)
+        assert np.array_equal(resident.face_mask, clip.face_mask)
 
 
-def watched(pipeline) -> list[str]:
+def record_events(pipeline) -> list[str]:
     """Moves and work of the parts, as they happen."""
     events: list[str] = []
 
@@ -61,9 +61,9 @@ def watched(pipeline) -> list[str]:
     return events
 
 
-def test_one_part_after_the_other_is_on_the_device(fresh_pipeline):
-    pipeline = placed(fresh_pipeline, "turns")
-    events = watched(pipeline)
+def test_model_offload_onloads_one_component_at_a_time(fresh_pipeline):
+    pipeline = offloaded(fresh_pipeline, "turns")
+    events = record_events(pipeline)
     pipeline(REQUESTS[Task.JOINT])
     order = ["text_encoder", "vae", "transformer", "vae", "vocoder"]
     assert [event for event, _ in groupby(events)] == [
@@ -71,9 +71,9 @@ def test_one_part_after_the_other_is_on_the_device(fresh_pipeline):
     ]
 
 
-def test_a_part_leaves_when_the_work_is_broken_off(fresh_pipeline):
-    pipeline = placed(fresh_pipeline, "turns")
-    events = watched(pipeline)
+def test_component_is_offloaded_when_generation_is_cancelled(fresh_pipeline):
+    pipeline = offloaded(fresh_pipeline, "turns")
+    events = record_events(pipeline)
 
     def stop(progress):
         if progress.step == 1 and progress.phase == "sample":
@@ -85,7 +85,7 @@ def test_a_part_leaves_when_the_work_is_broken_off(fresh_pipeline):
 
 
 def test_streamed_blocks_are_groups_of_their_own_and_stems_stay(fresh_pipeline):
-    transformer = placed(fresh_pipeline, "streamed").transformer
+    transformer = offloaded(fresh_pipeline, "streamed").transformer
     groups = [block._diffusers_hook.get_hook("group_offloading").group for block in transformer.blocks]
     assert [group.modules for group in groups] == [[block] for block in transformer.blocks]
     rest = transformer._diffusers_hook.get_hook("group_offloading").group
@@ -94,8 +94,8 @@ def test_streamed_blocks_are_groups_of_their_own_and_stems_stay(fresh_pipeline):
     assert all(layer._diffusers_hook.get_hook("group_offloading").group.modules == [layer] for layer in layers)
 
 
-def test_fp8_stores_the_matrices_of_the_blocks_and_nothing_finer(fresh_pipeline):
-    transformer = placed(fresh_pipeline, "streamed-fp8").transformer
+def test_fp8_stores_only_the_large_matrices_of_the_blocks(fresh_pipeline):
+    transformer = offloaded(fresh_pipeline, "streamed-fp8").transformer
     stored = {name: parameter.dtype for name, parameter in transformer.named_parameters()}
     in_fp8 = {name for name, dtype in stored.items() if dtype == torch.float8_e4m3fn}
     assert {"blocks.0.video.attn1.to_q.weight", "blocks.0.audio.ffn.net.2.weight"} <= in_fp8
@@ -109,26 +109,26 @@ def test_fp8_stores_the_matrices_of_the_blocks_and_nothing_finer(fresh_pipeline)
     assert bytes_in_fp8 > 0.8 * rest
 
 
-def difference(here, there) -> float:
+def difference(a, b) -> float:
     """Of two mels, relative."""
-    return float(np.linalg.norm(here.mel - there.mel) / np.linalg.norm(here.mel - here.mel.mean()))
+    return float(np.linalg.norm(a.mel - b.mel) / np.linalg.norm(a.mel - a.mel.mean()))
 
 
 @pytest.mark.parametrize(("mode", "mel_error", "levels"), [("streamed-fp8", 0.06, 2.0), ("streamed-int8", 0.015, 0.5)])
-def test_a_byte_a_weight_changes_the_clip_a_little(fresh_pipeline, mode, mel_error, levels):
+def test_quantized_weights_change_the_clip_a_little(fresh_pipeline, mode, mel_error, levels):
     if mode == "streamed-int8":
         pytest.importorskip("torchao", reason="the extra 'quant' is not installed")
     before = {task: fresh_pipeline(request) for task, request in REQUESTS.items()}
-    moved = placed(fresh_pipeline, mode)
+    moved = offloaded(fresh_pipeline, mode)
     for task, request in REQUESTS.items():
-        here, there = before[task], moved(request)
+        resident, clip = before[task], moved(request)
         if task is not Task.ANIMATION:
-            assert 0 < difference(here, there) < mel_error
+            assert 0 < difference(resident, clip) < mel_error
         if task is not Task.DUBBING:
-            assert 0 < np.abs(here.frames.astype(int) - there.frames).mean() < levels
+            assert 0 < np.abs(resident.frames.astype(int) - clip.frames).mean() < levels
 
 
-def test_modes_that_cannot_be(monkeypatch):
+def test_offload_mode_that_is_unknown_or_lacks_its_package_is_refused(monkeypatch):
     with pytest.raises(ConfigError, match="no mode 'huge'; use one of resident, turns, streamed-fp8"):
         offload_mode("huge")
     monkeypatch.setattr("uniavgen.inference.offload.find_spec", lambda _: None)

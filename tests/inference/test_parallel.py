@@ -32,7 +32,7 @@ def together(command: list[str], count: int = 2) -> list[subprocess.CompletedPro
     ]
 
 
-def test_two_processes_equal_one():
+def test_sampling_in_two_processes_equals_one():
     for done in together([sys.executable, str(HERE / "two_processes.py")]):
         assert done.returncode == 0, done.stderr[-3000:]
         assert done.stdout.splitlines()[-1] == "same"

@@ -59,7 +59,7 @@ def velocity_of(pipeline: UniAVGenPipeline, conditions: Conditions, **options: b
 
 
 @pytest.mark.parametrize("task", Task)
-def test_every_task_gives_a_whole_clip(pipeline, task):
+def test_pipeline_generates_a_whole_clip_in_every_task(pipeline, task):
     reports = []
     clip = pipeline(REQUESTS[task], reports.append)
     assert clip.frames.shape == (FRAMES, 32, 32, 3)
@@ -87,7 +87,7 @@ def test_every_task_gives_a_whole_clip(pipeline, task):
     assert reports[-1].step == reports[-1].total
 
 
-def test_the_seed_decides(pipeline):
+def test_seed_decides(pipeline):
     first, again = pipeline(REQUESTS[Task.JOINT]), pipeline(REQUESTS[Task.JOINT])
     other = pipeline(replace(REQUESTS[Task.JOINT], seed=1))
     assert np.array_equal(first.frames, again.frames)
@@ -95,7 +95,7 @@ def test_the_seed_decides(pipeline):
     assert not np.array_equal(first.mel, other.mel)
 
 
-def test_a_request_chooses_where_the_steps_stand(pipeline):
+def test_request_overrides_spacing_and_shift(pipeline):
     request = REQUESTS[Task.JOINT]
     overrides = ({"steps": 2}, {"steps": 2, "spacing": Spacing.TRAILING}, {"steps": 2, "shift": 2.0})
     clips = [pipeline(replace(request, sampling=sampling)).mel for sampling in overrides]
@@ -105,7 +105,7 @@ def test_a_request_chooses_where_the_steps_stand(pipeline):
 
 @pytest.mark.parametrize("task", Task)
 @torch.no_grad()
-def test_the_reference_image_is_the_first_frame_of_what_is_given(pipeline, task):
+def test_reference_image_is_the_first_given_frame(pipeline, task):
     inputs = pipeline.prepare(REQUESTS[task]).inputs
     first = pipeline.video_codec.encode(to_pixels(torch.from_numpy(inputs.frames[:1])[None]))
     assert torch.allclose(pipeline.encode_inputs(inputs).reference_image, first, atol=1e-5)
@@ -119,15 +119,15 @@ def test_given_latents_reach_the_decoder_unchanged(pipeline):
     assert not np.array_equal(clip.frames[9:], longer.frames[9:])
 
 
-def test_a_continuation_begins_with_what_was_given(pipeline):
+def test_continuation_begins_with_the_given_frames_and_samples(pipeline):
     request = REQUESTS[Task.CONTINUATION]
     clip = pipeline(request)
     assert np.array_equal(clip.frames[:9], request.video)
-    kept = 56 * 240 - FADE_SAMPLES
-    assert np.array_equal(clip.waveform[:kept], request.audio[:kept])
+    unfaded = 56 * 240 - FADE_SAMPLES
+    assert np.array_equal(clip.waveform[:unfaded], request.audio[:unfaded])
 
 
-def test_the_noise_of_a_silent_beginning_is_not_made_loud(pipeline):
+def test_silent_beginning_is_not_normalised(pipeline):
     request = REQUESTS[Task.CONTINUATION]
     silent, noisy, loud = (pipeline(replace(request, audio=request.audio * gain)) for gain in (0.0, 1e-3, 1.0))
     assert np.array_equal(noisy.mel, silent.mel)
@@ -146,7 +146,7 @@ def test_the_noise_of_a_silent_beginning_is_not_made_loud(pipeline):
     ],
 )
 @torch.no_grad()
-def test_a_given_modality_runs_once_and_changes_nothing(pipeline, task, run):
+def test_given_modality_runs_once_and_changes_nothing(pipeline, task, run):
     conditions = encode(pipeline, task)
     run = replace(run, gate=run.gate & TASKS[task].gate)
     once, always = (velocity_of(pipeline, conditions, reuse=reuse) for reuse in (True, False))
@@ -177,8 +177,8 @@ def test_texts_are_projected_once_and_change_nothing(fresh_pipeline, task):
     # Two steps of two passes. A given branch is run once, and only where the other one reads it.
     once = {Task.DUBBING: "video", Task.ANIMATION: "audio"}.get(task)
     for branch in ("video", "audio"):
-        kept, anew = counts[True][branch], counts[False][branch]
-        assert kept == anew <= 2 if branch == once else (kept, anew) == (2, 4)
+        cached, uncached = counts[True][branch], counts[False][branch]
+        assert cached == uncached <= 2 if branch == once else (cached, uncached) == (2, 4)
 
 
 @pytest.mark.parametrize("task", Task)
@@ -229,13 +229,13 @@ def test_texts_and_interaction_matter(pipeline):
 
 @pytest.mark.parametrize("task", Task)
 @torch.no_grad()
-def test_texts_are_heard_in_every_task(pipeline, task):
+def test_texts_matter_in_every_task(pipeline, task):
     conditions = encode(pipeline, task)
     velocity = velocity_of(pipeline, conditions)
     passes = tuple(Pass(text=text, gate=TASKS[task].gate) for text in (True, False))
-    said, silent = velocity(pipeline.initial_noise(conditions), torch.tensor([0.5]), passes)
+    conditional, unconditional = velocity(pipeline.initial_noise(conditions), torch.tensor([0.5]), passes)
     for name, part in (("video", TASKS[task].video), ("audio", TASKS[task].audio)):
-        assert torch.equal(getattr(said, name), getattr(silent, name)) == (part is ModalityRole.GIVEN)
+        assert torch.equal(getattr(conditional, name), getattr(unconditional, name)) == (part is ModalityRole.GIVEN)
 
 
 def test_saving_and_loading_gives_the_same_clip(pipeline, tmp_path):
@@ -253,7 +253,7 @@ def test_saving_and_loading_gives_the_same_clip(pipeline, tmp_path):
     assert '"uniavgen.' not in (tmp_path / "model_index.json").read_text()
 
 
-def test_a_vocoder_is_optional(pipeline, tmp_path):
+def test_vocoder_is_optional(pipeline, tmp_path):
     parts = {name: part for name, part in pipeline.components.items() if name != "vocoder"}
     bare = UniAVGenPipeline(**parts, picture_config=dict(pipeline.config["picture_config"]))
     bare.save_pretrained(tmp_path)
@@ -262,18 +262,18 @@ def test_a_vocoder_is_optional(pipeline, tmp_path):
     assert clip.waveform.shape == (TOKENS * 240,)
 
 
-def test_a_reconstruction_is_what_the_codecs_give_back(pipeline):
+def test_reconstruction_is_the_round_trip_of_the_codecs(pipeline):
     frames, waveform = pipeline.reconstruct(video(11), sound(0.505))
     codec = pipeline.video_codec
     with torch.no_grad():
         expected = codec.decode(codec.encode(to_pixels(torch.from_numpy(video(9)[None]))))
     assert np.array_equal(frames, to_frames(expected)[0].numpy())
-    heard = mel.log_mel(mel.peak_normalise(torch.from_numpy(sound(0.505))[None]))
+    log_mel = mel.log_mel(mel.peak_normalise(torch.from_numpy(sound(0.505))[None]))
     assert waveform.shape == (50 * 240,)
-    np.testing.assert_allclose(waveform, pipeline.vocoder.decode(heard)[0].numpy(), atol=1e-4)
+    np.testing.assert_allclose(waveform, pipeline.vocoder.decode(log_mel)[0].numpy(), atol=1e-4)
 
 
-def test_work_can_be_cancelled(pipeline):
+def test_generation_can_be_cancelled(pipeline):
     def stop(progress):
         if progress.phase is Phase.SAMPLE:
             raise KeyboardInterrupt
@@ -282,7 +282,7 @@ def test_work_can_be_cancelled(pipeline):
         pipeline(REQUESTS[Task.JOINT], stop)
 
 
-def test_other_lengths(pipeline):
+def test_clip_has_the_requested_length(pipeline):
     clip = pipeline(replace(REQUESTS[Task.JOINT], num_frames=9, sampling={"steps": 1}))
     assert clip.frames.shape[0] == 9
     assert clip.waveform.shape == (56 * 240,)
@@ -295,18 +295,18 @@ def test_other_lengths(pipeline):
         ({"sampling": {"guidance": "release"}}, "skips block 11, this model's are 0 to 2"),
     ],
 )
-def test_requests_that_this_model_cannot_serve(pipeline, changes, text):
+def test_request_that_this_model_cannot_serve_is_refused(pipeline, changes, text):
     with pytest.raises(ConfigError, match=text):
         pipeline.prepare(replace(REQUESTS[Task.JOINT], **changes))
 
 
-def test_parts_of_different_models_do_not_make_a_pipeline(pipeline):
+def test_components_of_different_models_are_refused(pipeline):
     parts = pipeline.components | {"speech_tokenizer": SpeechSymbols.of("abc")}
     with pytest.raises(CheckpointError, match="number of speech symbols is 3"):
         UniAVGenPipeline(**parts)
 
 
-def test_the_transcript_of_the_voice_stands_in_front(pipeline):
+def test_transcript_of_the_voice_stands_in_front(pipeline):
     texts = pipeline.encode_texts(pipeline.prepare(REQUESTS[Task.REFERENCE_AUDIO]))
     symbols = pipeline.speech_tokenizer
     assert texts[True].speech[0].tolist() == symbols.encode("Yes Hi there.")
@@ -315,7 +315,7 @@ def test_the_transcript_of_the_voice_stands_in_front(pipeline):
     assert texts[False].caption[0].abs().sum(dim=-1).gt(0).sum() == 1
 
 
-def test_speech_is_prepared_in_words_and_plain_characters(pipeline):
+def test_speech_is_normalised_to_words_and_plain_characters(pipeline):
     request = replace(REQUESTS[Task.JOINT], num_frames=81, speech="It costs $5.20\u2026 no \u2013 really")
     assert pipeline.prepare(request).speech == "It costs five dollars twenty... no, really"
     assert pipeline.prepare(replace(request, verbatim=True)).speech == "It costs $5.20... no, really"

@@ -27,7 +27,7 @@ def test_speech_that_a_fast_speaker_fits_into_the_clip_passes_silently(seconds):
     assert check_speech_fits(text_of(seconds), Task.JOINT, TIMING) is None
 
 
-def test_longer_speech_is_warned_of_with_its_seconds_and_the_frames_that_fit():
+def test_warning_names_the_seconds_of_a_long_speech_and_the_frames_that_fit():
     warning = check_speech_fits(text_of(6.5), Task.JOINT, TIMING)
     assert warning is not None
     assert "takes about 6.5 s, the clip lasts 5.06 s" in warning

@@ -22,7 +22,7 @@ from uniavgen.tasks.table import Task
 REQUEST = Request(
     task=Task.JOINT,
     image=np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8),
-    speech="Hi there.",
+    speech="Hi.",
     num_frames=5,
     sampling={"steps": 4},
 )
@@ -32,7 +32,7 @@ def close(a, b, levels: float = 1.0) -> bool:
     return np.abs(a.frames.astype(int) - b.frames).max() <= levels and np.allclose(a.mel, b.mel, atol=1e-3)
 
 
-def test_another_kernel_of_self_attention_gives_the_same_clip(fresh_pipeline, monkeypatch):
+def test_attention_kernel_gives_the_same_clip(fresh_pipeline, monkeypatch):
     expected = fresh_pipeline(REQUEST)
     math, calls = _AttentionBackendRegistry._backends[AttentionBackendName._NATIVE_MATH], []
 
@@ -52,7 +52,7 @@ def test_another_kernel_of_self_attention_gives_the_same_clip(fresh_pipeline, mo
 @pytest.mark.gpu
 @pytest.mark.parametrize("attention", AttentionKernel)
 @torch.no_grad()
-def test_kernels_agree_on_a_gpu(attention: AttentionKernel):
+def test_attention_kernels_agree_on_a_gpu(attention: AttentionKernel):
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     try:
@@ -73,7 +73,7 @@ def test_kernels_agree_on_a_gpu(attention: AttentionKernel):
     assert (ours - expected.transpose(1, 2)).abs().max() < 0.05
 
 
-def test_what_is_not_there_is_named():
+def test_speed_settings_that_are_impossible_are_refused():
     with pytest.raises(ConfigError, match="runs on CUDA GPUs only, the device is cpu; use sdpa"):
         check_attention(AttentionKernel.FLASH, "cpu")
     with pytest.raises(ConfigError, match=r"between 0 and 1, such as 0\.05, got 2\.0"):
@@ -82,18 +82,18 @@ def test_what_is_not_there_is_named():
         SpeedConfig(block_cache=0.1, compile_blocks=True)
 
 
-def test_each_kind_of_block_is_compiled_once_and_as_a_whole():
-    told = _interpreted("graphs")
+def test_block_of_each_kind_is_compiled_once_and_as_a_whole():
+    printed = run_script("graphs")
     # Blocks with and without interaction; a closed gate makes the first like the second, but for its module.
-    assert told == ["open 2", "closed 3", "batch 4"]
+    assert printed == ["open 2", "closed 3", "batch 4"]
 
 
 @pytest.mark.slow
-def test_compiled_blocks_give_the_same():
-    assert _interpreted("whole") == ["whole"]
+def test_compiled_blocks_give_the_same_velocity():
+    assert run_script("whole") == ["whole"]
 
 
-def test_a_strict_cache_changes_nothing_and_a_loose_one_skips_blocks(fresh_pipeline):
+def test_block_cache_changes_nothing_if_strict_and_skips_blocks_if_loose(fresh_pipeline):
     expected, ran = fresh_pipeline(REQUEST), []
     fresh_pipeline.transformer.blocks[2].video.attn1.to_q.register_forward_hook(lambda *_: ran.append(1))
     counts = {}
@@ -115,7 +115,7 @@ def test_a_strict_cache_changes_nothing_and_a_loose_one_skips_blocks(fresh_pipel
 
 
 @pytest.mark.parametrize("mode", ["streamed", "streamed-fp8", "streamed-int8"])
-def test_a_strict_cache_changes_nothing_where_blocks_are_streamed(fresh_pipeline, mode):
+def test_block_cache_changes_nothing_where_blocks_are_streamed(fresh_pipeline, mode):
     if mode == "streamed-int8":
         pytest.importorskip("torchao", reason="the extra 'quant' is not installed")
     fresh_pipeline.configure(offload=OffloadConfig(mode=OFFLOAD_MODES[mode], device=OFFLOAD_DEVICE))
@@ -125,7 +125,7 @@ def test_a_strict_cache_changes_nothing_where_blocks_are_streamed(fresh_pipeline
         assert np.array_equal(fresh_pipeline(REQUEST).frames, expected.frames)
 
 
-def test_blocks_that_are_streamed_are_not_compiled(fresh_pipeline):
+def test_compiling_is_refused_where_blocks_are_streamed(fresh_pipeline):
     config = SpeedConfig(compile_blocks=True)
     config.check(OFFLOAD_MODES["turns"])
     for mode in ("streamed", "streamed-fp8", "streamed-int8"):
@@ -136,7 +136,7 @@ def test_blocks_that_are_streamed_are_not_compiled(fresh_pipeline):
         fresh_pipeline.configure(speed=config)
 
 
-def test_the_cache_is_refused_where_a_branch_is_given(fresh_pipeline):
+def test_block_cache_is_refused_where_a_branch_is_given(fresh_pipeline):
     fresh_pipeline.configure(speed=SpeedConfig(block_cache=0.1))
     sound = np.ones(5 * 1500, np.float32) * 0.1
     with pytest.raises(ConfigError, match="'animation' runs one branch only once"):
@@ -146,7 +146,7 @@ def test_the_cache_is_refused_where_a_branch_is_given(fresh_pipeline):
 @pytest.mark.parametrize(
     ("size", "num_frames"), [((32, 64), 5), ((96, 32), 9), ((64, 96), 13), ((32, 160), 5), ((32, 32), 33)]
 )
-def test_any_size_of_whole_tokens_and_any_length(fresh_pipeline, size: tuple[int, int], num_frames: int):
+def test_clip_has_any_size_of_whole_tokens_and_any_length(fresh_pipeline, size: tuple[int, int], num_frames: int):
     fresh_pipeline.register_to_config(picture_config=dump(ResizeShortSide(short_side_px=32)))
     width, height = size
     picture = np.resize(REQUEST.image, (height + 8, width, 3))
@@ -160,21 +160,21 @@ def test_any_size_of_whole_tokens_and_any_length(fresh_pipeline, size: tuple[int
     ("size", "words"),
     [
         ((40, 64), "multiples of 32 px, got 40x64; use 32x64"),
-        ((0, 32), "multiples of 32 px, got 0x32; use 32x32"),
+        ((16, 32), "multiples of 32 px, got 16x32; use 32x32"),
     ],
 )
-def test_sizes_that_cannot_be_drawn(fresh_pipeline, size: tuple[int, int], words: str):
+def test_size_of_no_whole_tokens_is_refused(fresh_pipeline, size: tuple[int, int], words: str):
     fresh_pipeline.register_to_config(picture_config=dump(ResizeShortSide(short_side_px=32)))
     with pytest.raises(ConfigError, match=words):
         fresh_pipeline.prepare(replace(REQUEST, size=size))
 
 
-def test_a_model_of_one_size_draws_no_other(pipeline):
+def test_model_of_one_size_refuses_others(pipeline):
     with pytest.raises(ConfigError, match="draws 32x32 px and nothing else"):
         pipeline.prepare(replace(REQUEST, size=(64, 64)))
 
 
-def _interpreted(part: str) -> list[str]:
+def run_script(part: str) -> list[str]:
     script = Path(__file__).with_name("compiled.py")
     done = subprocess.run([sys.executable, str(script), part], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

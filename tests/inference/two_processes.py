@@ -32,23 +32,23 @@ def same(name: str, ours, expected) -> None:
         assert a is None or torch.allclose(a, b, atol=1e-4), f"{name}: {part} differs by {(a - b).abs().max()}"
 
 
-def pictures() -> dict:
+def videos() -> dict:
     """Six tokens a frame, three for each process; and five, which do not share evenly."""
     even = tiny.video(given=2)
     return {"even": even, "uneven": replace(even, values=tiny.normal(2, 5, 1 + tiny.FRAMES, 2, 10, seed=4))}
 
 
-def check_shared_picture() -> None:
+def check_shared_frames() -> None:
     alone, together = tiny.model(), tiny.model()
     apply_sequence_parallel(together, ParallelContext.for_sampling("cpu", cfg_size=1))
     audio, text = tiny.audio(given=9, reference=4), tiny.text()
-    for shape, video in pictures().items():
+    for shape, video in videos().items():
         for gate_name, gate in GATES.items():
             runs = [model(video, audio, text, gate, (2,)) for model in (together, alone)]
             same(f"{shape}, {gate_name}", *runs)
-    video = pictures()["uneven"]
-    kept = together.encode_text(text, cache_kv=("video", "audio"))
-    same("kept text", together(video, audio, kept), alone(video, audio, text))
+    video = videos()["uneven"]
+    cached = together.encode_text(text, cache_kv=("video", "audio"))
+    same("cached text", together(video, audio, cached), alone(video, audio, text))
     same("batch", *(model(video, audio, text, num_interacting=1) for model in (together, alone)))
     clean = TokenTimesteps(unique=torch.zeros(2, 1), index=torch.zeros(2, 5, dtype=torch.long))
     given = replace(video, timesteps=clean, update_mask=torch.zeros(2, tiny.FRAMES))
@@ -66,18 +66,18 @@ def check_shared_passes() -> None:
     state = AVPair(video=video.values[:, :, 1:], audio=audio.values)
     ran = []
 
-    class Told(ClipVelocity):
+    class RecordingVelocity(ClipVelocity):
         def __call__(self, state, sigma, runs):
             ran.extend(runs)
             return super().__call__(state, sigma, runs)
 
-    velocity = Told(transformer=model, task=Task.JOINT, clean=clean, texts=texts)
+    velocity = RecordingVelocity(transformer=model, task=Task.JOINT, clean=clean, texts=texts)
     shared = cfg_parallel(velocity, ParallelContext.for_sampling("cpu"))
     for runs in ((CONDITIONAL, NO_TEXT_NO_INTERACTION), (CONDITIONAL,)):
         ran.clear()
-        got = shared(state, torch.full((2,), 0.6), runs)
+        velocities = shared(state, torch.full((2,), 0.6), runs)
         assert ran == list(runs[dist.get_rank() :: 2]), ran
-        for ours, expected in zip(got, velocity(state, torch.full((2,), 0.6), runs), strict=True):
+        for ours, expected in zip(velocities, velocity(state, torch.full((2,), 0.6), runs), strict=True):
             assert torch.equal(ours.video, expected.video)
             assert torch.equal(ours.audio, expected.audio)
 
@@ -85,6 +85,6 @@ def check_shared_passes() -> None:
 if __name__ == "__main__":
     with process_group() as device, torch.no_grad():
         assert device == "cpu"
-        check_shared_picture()
+        check_shared_frames()
         check_shared_passes()
     print("same")

@@ -70,14 +70,14 @@ def test_muxs_keep_time(tmp_path, name, codec):
     assert centre_s == pytest.approx(0.5 + 100 / rate_hz, abs=0.002)
 
 
-def test_start_and_length_cut_the_same_samples(tmp_path, rng):
+def test_read_audio_cuts_the_same_samples_by_start_and_length(tmp_path, rng):
     waveform = (rng.integers(-9000, 9000, RATE_HZ) / 32768).astype(np.float32)
     write_wav(tmp_path / "a.wav", waveform, RATE_HZ)
     got = read_audio(tmp_path / "a.wav", RATE_HZ, start_s=0.25, max_s=0.5, trim=True)
     np.testing.assert_array_equal(got, waveform[6000:18000])
 
 
-def test_too_long_is_refused_or_trimmed(tmp_path):
+def test_audio_that_is_too_long_is_refused_or_trimmed(tmp_path):
     write_wav(tmp_path / "a.wav", tone(2.0), RATE_HZ)
     with pytest.raises(MediaError, match=r"lasts 2\.00 s, at most 1\.00 s"):
         read_audio(tmp_path / "a.wav", RATE_HZ, max_s=1.0)
@@ -85,7 +85,7 @@ def test_too_long_is_refused_or_trimmed(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3", "a.mkv"])
-def test_cut_off_files_are_read_as_far_as_they_go(tmp_path, caplog, name):
+def test_audio_of_a_truncated_file_is_read_as_far_as_it_goes(tmp_path, caplog, name):
     path = tmp_path / name
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, 3 * 48_000).astype(np.float32)
     if name == "a.wav":
@@ -101,7 +101,7 @@ def test_cut_off_files_are_read_as_far_as_they_go(tmp_path, caplog, name):
     assert name == "a.mp3" or any("incomplete" in text or "damaged" in text for text in caplog.messages)
 
 
-def test_cut_off_file_without_its_index_is_refused(tmp_path):
+def test_audio_file_without_its_index_is_refused(tmp_path):
     path = tmp_path / "a.m4a"
     store(path, "aac", tone(3.0, 48_000), 48_000)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -109,7 +109,7 @@ def test_cut_off_file_without_its_index_is_refused(tmp_path):
         read_audio(path, RATE_HZ)
 
 
-def test_no_sound_in_the_file(tmp_path):
+def test_audio_file_without_samples_is_refused(tmp_path):
     (tmp_path / "a.wav").write_bytes(
         b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0\xc0\x5d\0\0\x80\xbb\0\0\2\0\x10\0data\0\0\0\0"
     )

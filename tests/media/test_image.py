@@ -7,7 +7,7 @@ from uniavgen.media.image import read_image, write_image
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16"])
-def test_every_mode_becomes_rgb(tmp_path, mode):
+def test_image_of_every_mode_becomes_rgb(tmp_path, mode):
     picture = Image.new(mode, (20, 30), 0 if mode in ("1", "L", "P", "I;16") else None)
     path = tmp_path / ("a.tif" if mode in ("CMYK", "YCbCr", "LA") else "a.png")
     picture.save(path)
@@ -21,12 +21,12 @@ def test_alpha_lies_over_white(tmp_path):
     assert abs(int(read_image(tmp_path / "a.png").mean()) - 127) <= 1
 
 
-def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
+def test_sixteen_bit_image_is_scaled_and_not_clipped(tmp_path):
     Image.fromarray(np.full((16, 16), 32768, np.uint16)).save(tmp_path / "a.png")
     assert read_image(tmp_path / "a.png")[0, 0].tolist() == [128, 128, 128]
 
 
-def test_exif_turns_the_picture_upright(tmp_path):
+def test_exif_orientation_turns_the_image_upright(tmp_path):
     upright = np.zeros((40, 20, 3), np.uint8)
     upright[:10] = 255
     exif = Image.Exif()
@@ -51,13 +51,13 @@ def test_truncated_pictures_are_refused(tmp_path, rng):
 
 
 @pytest.mark.parametrize(("size", "words"), [((15, 64), "at least 16"), ((9000, 16), "at most 8192")])
-def test_sizes_out_of_range_are_refused(tmp_path, size, words):
+def test_image_sizes_out_of_range_are_refused(tmp_path, size, words):
     Image.new("L", size).save(tmp_path / "a.png")
     with pytest.raises(MediaError, match=words):
         read_image(tmp_path / "a.png")
 
 
-def test_a_bomb_is_refused_before_it_is_decoded(tmp_path):
+def test_decompression_bomb_is_refused_before_it_is_decoded(tmp_path):
     import struct
     import zlib
 

@@ -39,19 +39,19 @@ def samples(path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
-def test_settings_come_back(tmp_path, suffix):
+def test_settings_are_read_back_from_the_file(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     write_clip(path, moving_bar(5), FPS, tone(5 / 16), RATE_HZ, SETTINGS)
     assert read_metadata(path) == SETTINGS
     assert [f.name for f in tmp_path.iterdir()] == [path.name]
 
 
-def test_a_file_from_elsewhere_has_no_settings(tmp_path):
+def test_file_of_another_program_has_no_settings(tmp_path):
     store_video(tmp_path / "a.mp4", moving_bar(3), 16)
     assert read_metadata(tmp_path / "a.mp4") is None
 
 
-def test_layout_is_what_browsers_play(tmp_path):
+def test_mp4_layout_is_playable_by_browsers(tmp_path):
     path = tmp_path / "a.mp4"
     write_clip(path, moving_bar(9), FPS, tone(9 / 16), RATE_HZ, {})
     data = path.read_bytes()
@@ -75,7 +75,7 @@ def test_colours_survive(tmp_path):
     assert np.abs(got.astype(int) - frames).max() <= 6
 
 
-def test_the_same_frames_make_the_same_file_whatever_lies_in_memory(tmp_path, rng):
+def test_written_file_is_the_same_for_the_same_frames(tmp_path, rng):
     # 160 x 96 pixels, see `REPEATABLE`.
     frames = np.repeat(np.repeat(rng.integers(0, 256, (17, 12, 20, 3), dtype=np.uint8), 8, axis=1), 8, axis=2)
     files = set()
@@ -87,14 +87,14 @@ def test_the_same_frames_make_the_same_file_whatever_lies_in_memory(tmp_path, rn
     assert len(files) == 1
 
 
-def test_odd_sides_are_refused(tmp_path):
+def test_frames_of_odd_sides_are_refused(tmp_path):
     with pytest.raises(MediaError, match="must be even"):
         write_clip(tmp_path / "a.mp4", moving_bar(3, 31, 48), FPS, tone(0.2), RATE_HZ, {})
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.webm", "libvpx-vp9")])
-def test_dubbing_keeps_the_picture_packets(tmp_path, name, codec):
+def test_dubbing_copies_the_video_packets(tmp_path, name, codec):
     source = tmp_path / name
     with av.open(str(source), "w") as out:
         stream = out.add_stream(codec, rate=25)
@@ -114,13 +114,13 @@ def test_dubbing_keeps_the_picture_packets(tmp_path, name, codec):
     assert read_metadata(tmp_path / "out.mp4") == SETTINGS
 
 
-def test_dubbing_keeps_rotation(tmp_path):
+def test_dubbing_preserves_rotation(tmp_path):
     store_video(tmp_path / "a.mp4", moving_bar(5), 16, rotation=-90)
     write_clip_keeping_video(tmp_path / "out.mp4", tmp_path / "a.mp4", tone(0.3), RATE_HZ, {})
     assert read_video(tmp_path / "out.mp4", FPS).frames.shape == (5, 48, 32, 3)
 
 
-def test_dubbing_stops_where_told(tmp_path):
+def test_dubbing_stops_at_the_given_duration(tmp_path):
     store_video(tmp_path / "a.mp4", moving_bar(48), 16)
     write_clip_keeping_video(tmp_path / "out.mp4", tmp_path / "a.mp4", tone(1.0), RATE_HZ, {}, stop_s=1.0)
     whole = read_video(tmp_path / "a.mp4", FPS).frames
@@ -129,7 +129,7 @@ def test_dubbing_stops_where_told(tmp_path):
     np.testing.assert_array_equal(got[:16], whole[:16])
 
 
-def test_a_codec_that_mp4_cannot_hold_goes_into_mkv(tmp_path):
+def test_codec_that_mp4_cannot_hold_goes_into_mkv(tmp_path):
     with av.open(str(tmp_path / "a.webm"), "w") as out:
         stream = out.add_stream("libvpx", rate=16)
         stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
@@ -151,16 +151,16 @@ def test_a_codec_that_mp4_cannot_hold_goes_into_mkv(tmp_path):
         ("a.ogg", "libopus", "mono"),
     ],
 )
-def test_animation_copies_the_sound_packets(tmp_path, name, codec, layout):
+def test_animation_copies_the_audio_packets(tmp_path, name, codec, layout):
     store_audio(tmp_path / name, codec, tone(1.0, 48_000), 48_000, layout)
-    kept = write_clip_keeping_audio(tmp_path / "out.mp4", moving_bar(16), FPS, tmp_path / name, SETTINGS)
-    assert kept is AudioTransfer.COPIED
+    transfer = write_clip_keeping_audio(tmp_path / "out.mp4", moving_bar(16), FPS, tmp_path / name, SETTINGS)
+    assert transfer is AudioTransfer.COPIED
     assert [p for p, _ in packets(tmp_path / "out.mp4", "audio")] == [p for p, _ in packets(tmp_path / name, "audio")]
     assert read_metadata(tmp_path / "out.mp4") == {**SETTINGS, "kept_audio": "copied"}
 
 
 @pytest.mark.parametrize("codec", ["pcm_s16le", "pcm_u8", "pcm_s24le"])
-def test_animation_keeps_the_samples_of_a_wav(tmp_path, codec, rng):
+def test_animation_preserves_the_samples_of_a_wav(tmp_path, codec, rng):
     with av.open(str(tmp_path / "a.wav"), "w") as out:
         stream = out.add_stream(codec, rate=44_100, layout="stereo")
         noise = rng.integers(-(2**15), 2**15, (1, 2 * 44_100)).astype(np.int16)
@@ -168,22 +168,22 @@ def test_animation_keeps_the_samples_of_a_wav(tmp_path, codec, rng):
         frame.sample_rate = 44_100
         out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
-    kept = write_clip_keeping_audio(tmp_path / "out.mp4", moving_bar(16), FPS, tmp_path / "a.wav", {})
-    assert kept is AudioTransfer.LOSSLESS
+    transfer = write_clip_keeping_audio(tmp_path / "out.mp4", moving_bar(16), FPS, tmp_path / "a.wav", {})
+    assert transfer is AudioTransfer.LOSSLESS
     was, now = samples(tmp_path / "a.wav"), samples(tmp_path / "out.mp4")
     if codec == "pcm_u8":
         was = (was.astype(np.int16) - 128) * 256
     np.testing.assert_array_equal(now, was)
 
 
-def test_animation_with_float_samples_says_that_it_rounds(tmp_path):
+def test_animation_notes_that_float_samples_are_rounded(tmp_path):
     store_audio(tmp_path / "a.wav", "pcm_f32le", tone(0.5), RATE_HZ)
-    kept = write_clip_keeping_audio(tmp_path / "out.mp4", moving_bar(8), FPS, tmp_path / "a.wav", {})
-    assert kept is AudioTransfer.ROUNDED
+    transfer = write_clip_keeping_audio(tmp_path / "out.mp4", moving_bar(8), FPS, tmp_path / "a.wav", {})
+    assert transfer is AudioTransfer.ROUNDED
     np.testing.assert_allclose(samples(tmp_path / "out.mp4")[0] / 2**31, samples(tmp_path / "a.wav")[0], atol=2**-23)
 
 
-def test_animation_stops_where_told(tmp_path):
+def test_animation_stops_at_the_given_duration(tmp_path):
     write_wav(tmp_path / "a.wav", tone(2.0), RATE_HZ)
     write_clip_keeping_audio(tmp_path / "out.mp4", moving_bar(16), FPS, tmp_path / "a.wav", {}, stop_s=1.0)
     assert samples(tmp_path / "out.mp4").shape[-1] == RATE_HZ
@@ -199,7 +199,7 @@ def test_sync_survives_a_copied_mp3(tmp_path, seconds):
     assert np.abs(got).argmax() / RATE_HZ == pytest.approx(seconds + 100 / 48_000, abs=0.005)
 
 
-def test_a_failure_leaves_the_old_file(tmp_path):
+def test_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.mp4"
     path.write_bytes(b"old")
     frames = moving_bar(5).astype(np.uint8)
@@ -216,7 +216,7 @@ def test_a_failure_leaves_the_old_file(tmp_path):
     assert [f.name for f in tmp_path.iterdir()] == ["a.mp4"]
 
 
-def test_a_full_disk_leaves_nothing(tmp_path):
+def test_full_disk_leaves_nothing(tmp_path):
     script = """
         import resource, sys
         import numpy as np
@@ -240,7 +240,7 @@ def test_a_full_disk_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_outputs_are_checked_before_anything_is_made(tmp_path):
+def test_output_paths_are_checked_before_anything_is_written(tmp_path):
     (tmp_path / "folder.mp4").mkdir()
     (tmp_path / "file").write_text("x")
     (tmp_path / "in.mp4").write_text("x")
@@ -257,7 +257,7 @@ def test_outputs_are_checked_before_anything_is_made(tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_fractional_rates(tmp_path):
+def test_fractional_frame_rate_is_written(tmp_path):
     fps = Fraction(30000, 1001)
     write_clip(tmp_path / "a.mp4", moving_bar(12), fps, tone(0.4), RATE_HZ, {})
     assert probe(tmp_path / "a.mp4").video.fps == fps

@@ -130,7 +130,7 @@ def test_jitter_of_time_stamps_is_no_gap(tmp_path, rng):
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
 @pytest.mark.parametrize(("name", "codec"), [("a.mkv", "libx264"), ("a.ts", "libx264"), ("a.mp4", "mpeg4")])
-def test_cut_off_film_gives_what_is_there(tmp_path, rng, share, name, codec):
+def test_truncated_video_gives_its_whole_packets(tmp_path, rng, share, name, codec):
     path = tmp_path / name
     options = {"options": {"movflags": "+faststart"}} if name == "a.mp4" else {}
     noise = rng.integers(0, 256, (48, 32, 48, 3), np.uint8)
@@ -212,7 +212,7 @@ def test_name_of_eighty_chinese_characters_is_written(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a:b.wav", "100%d.wav", "pipe:0.wav", "日本.wav", "-i.wav"])
-def test_names_are_no_protocols(tmp_path, name):
+def test_file_names_are_no_protocols(tmp_path, name):
     write_wav(tmp_path / name, tone(0.5), RATE_HZ)
     assert len(read_audio(tmp_path / name, RATE_HZ)) == RATE_HZ // 2
 
@@ -236,7 +236,7 @@ def test_content_in_memory_is_read_as_a_file_is(tmp_path):
         ("a.webm", "libopus", 48_000),
     ],
 )
-def test_seek_reads_what_lies_there(tmp_path, name, codec, rate_hz):
+def test_seek_reads_the_frames_at_its_time(tmp_path, name, codec, rate_hz):
     write_media(tmp_path / name, lambda out: add_audio(out, clicks(60, (49.8, 50.2), rate_hz), rate_hz, codec))
     packets = []
     with open_media(tmp_path / name) as reader:
@@ -258,7 +258,7 @@ class _Recorder:
 
 
 @pytest.mark.slow
-def test_twenty_minutes_are_read_in_linear_time(tmp_path):
+def test_long_video_is_read_in_linear_time(tmp_path):
     seconds = {}
     for minutes in (10, 20):
         write_wav(tmp_path / "a.wav", np.tile(tone(1.0, 8000), 60 * minutes), 8000)

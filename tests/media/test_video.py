@@ -40,7 +40,7 @@ def test_flash_and_click_stay_together(tmp_path, fps):
     assert abs(click_s - 2.0) <= 0.002
 
 
-def test_every_frame_comes_back(tmp_path):
+def test_frames_survive_a_round_trip(tmp_path):
     frames = moving_bar(21)
     write_clip(tmp_path / "a.mp4", frames, FPS, tone(21 / 16), RATE_HZ, {})
     video = read_video(tmp_path / "a.mp4", FPS)
@@ -49,7 +49,7 @@ def test_every_frame_comes_back(tmp_path):
 
 
 @pytest.mark.parametrize("fps", [Fraction(8), Fraction(25), Fraction(30), Fraction(60)])
-def test_resampled_frames_are_those_shown_at_the_time(tmp_path, fps):
+def test_resampled_frames_are_those_shown_at_their_time(tmp_path, fps):
     frames = moving_bar(round(2 * fps), width=128)
     store(tmp_path / "a.mp4", frames, fps)
     video = read_video(tmp_path / "a.mp4", FPS)
@@ -58,7 +58,7 @@ def test_resampled_frames_are_those_shown_at_the_time(tmp_path, fps):
     assert [int(f.sum((0, 2)).argmax()) for f in video.frames] == want
 
 
-def test_a_stretch_equals_the_same_stretch_of_the_whole(tmp_path):
+def test_excerpt_equals_the_same_part_of_the_whole_video(tmp_path):
     frames, waveform = moving_bar(61), tone(61 / 16)
     write_clip(tmp_path / "a.mp4", frames, FPS, waveform, RATE_HZ, {})
     whole = read_video(tmp_path / "a.mp4", FPS, rate_hz=RATE_HZ)
@@ -88,7 +88,7 @@ def test_large_frames_are_scaled_down(tmp_path):
     assert read_video(tmp_path / "a.mp4", FPS, short_side_px=32).frames.shape == (3, 32, 48, 3)
 
 
-def test_too_long_is_refused_or_trimmed(tmp_path):
+def test_video_that_is_too_long_is_refused_or_trimmed(tmp_path):
     store(tmp_path / "a.mp4", moving_bar(40), 16)
     with pytest.raises(MediaError, match=r"lasts 2\.50 s"):
         read_video(tmp_path / "a.mp4", FPS, max_frames=21)
@@ -96,7 +96,7 @@ def test_too_long_is_refused_or_trimmed(tmp_path):
     assert len(read_video(tmp_path / "a.mp4", FPS, max_frames=40).frames) == 40
 
 
-def test_cut_off_files_are_read_as_far_as_they_go(tmp_path, rng, caplog):
+def test_truncated_video_is_read_as_far_as_it_goes(tmp_path, rng, caplog):
     path = tmp_path / "a.mp4"
     frames = rng.integers(0, 256, (41, 64, 64, 3), np.uint8)
     write_clip(path, frames, FPS, tone(41 / 16), RATE_HZ, {})
@@ -108,7 +108,7 @@ def test_cut_off_files_are_read_as_far_as_they_go(tmp_path, rng, caplog):
     assert any("incomplete" in text for text in caplog.messages)
 
 
-def test_what_is_no_video_is_refused(tmp_path):
+def test_file_without_video_is_refused(tmp_path):
     (tmp_path / "a.txt").write_text("A letter, not a film.\n" * 200)
     (tmp_path / "a.mp4").write_text("A letter, not a film.\n" * 200)
     write_wav(tmp_path / "a.wav", tone(1.0), RATE_HZ)

@@ -62,7 +62,7 @@ def centre(latent: int) -> float:
     return (SPANS[latent][0] + SPANS[latent][1]) / 2 * RATE - 0.5
 
 
-def heard_tokens(aligner, latent: int) -> list[int]:
+def attended_tokens(aligner, latent: int) -> list[int]:
     start, stop = SPANS[latent]
     match aligner:
         case GlobalAligner():
@@ -84,7 +84,7 @@ def heard_tokens(aligner, latent: int) -> list[int]:
             return [min(max(token, 0), TOKENS - 1) for token in range(first, first + length)]
 
 
-def seen_frames(aligner, token: int) -> dict[int, float]:
+def attended_frames(aligner, token: int) -> dict[int, float]:
     """Latent frames an audio token blends, with their weights."""
     latent_of = [0] + [1 + (frame - 1) // 4 for frame in range(1, PIXEL_FRAMES)]
     position = token / RATE
@@ -110,7 +110,7 @@ def slow_a2v(layer: Interaction, config: InteractionConfig, picture, sound, mask
     a2v, updates = layer.a2v, []
     everywhere = isinstance(config.a2v, GlobalAligner)
     for latent in range(FRAMES):
-        tokens = heard_tokens(config.a2v, latent)
+        tokens = attended_tokens(config.a2v, latent)
         k = a2v.norm_k(a2v.to_k(sound[tokens])).unflatten(-1, (a2v.heads, -1))
         k = turned(k, [(place, 0, 0) for place in range(len(tokens))])
         v = a2v.to_v(sound[tokens]).unflatten(-1, (a2v.heads, -1))
@@ -131,7 +131,7 @@ def slow_v2a(layer: Interaction, config: InteractionConfig, picture, sound, mask
             context, places = masked.flatten(0, 1), [place for i in range(FRAMES) for place in plane(centre(i))]
             q = turned(q, [(token, 0, 0)])
         else:
-            weights = seen_frames(config.v2a, token)
+            weights = attended_frames(config.v2a, token)
             context, places = sum(weight * masked[latent] for latent, weight in weights.items()), plane(0)
         k = turned(v2a.norm_k(v2a.to_k(context)).unflatten(-1, (v2a.heads, -1)), places)
         out = attended(q, k, v2a.to_v(context).unflatten(-1, (v2a.heads, -1)))[0]
@@ -205,7 +205,7 @@ def test_interaction_equals_the_loops(name: str) -> None:
         assert torch.allclose(new_audio[b], expected, atol=2e-5)
 
 
-def test_paper_clip_has_windows_of_51_and_shares_that_name_the_next_frame() -> None:
+def test_windows_of_the_papers_clip_hold_51_tokens_and_shares_name_the_next_frame() -> None:
     everything = settings()
     grid = ClipGrid(frames=21, height=2, width=3, tokens=506)
     windows = plan_windows(WindowAligner(), grid, 14, everything.timebase, CPU)

@@ -50,7 +50,7 @@ def text():
 
 
 @torch.no_grad()
-def test_no_tensor_of_all_audio_tokens_times_a_frame_and_none_of_six_times_the_video() -> None:
+def test_activations_hold_no_audio_tokens_by_frame_tensor_and_no_sixfold_video() -> None:
     model = tiny.model()
     video_width, audio_width = model.settings.video.width, model.settings.audio.width
     interpolated = tiny.TOKENS * TOKENS_PER_FRAME * audio_width
@@ -71,9 +71,11 @@ def test_time_is_embedded_once_for_each_distinct_value() -> None:
 
 
 @torch.no_grad()
-def test_angles_and_alignment_are_made_once_for_a_clip() -> None:
+def test_angles_and_alignment_are_computed_once_per_clip() -> None:
     model = tiny.model()
     model(picture(), sound(), text(), OPEN)
-    made = [cache.cache_info().misses for cache in (rotary._cached_rotary, plan_windows, plan_interpolation)]
+    computed = [cache.cache_info().misses for cache in (rotary._cached_rotary, plan_windows, plan_interpolation)]
     model(picture(), sound(), text(), OPEN)
-    assert [cache.cache_info().misses for cache in (rotary._cached_rotary, plan_windows, plan_interpolation)] == made
+    assert [
+        cache.cache_info().misses for cache in (rotary._cached_rotary, plan_windows, plan_interpolation)
+    ] == computed

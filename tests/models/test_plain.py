@@ -16,9 +16,9 @@ SHORT_CUTS = ("time_per_token", "v2a_per_token", "closed_gates")
 
 
 def plain(interaction: InteractionConfig | None = None) -> PlainTransformer:
-    made = PlainTransformer.from_settings(tiny.settings(interaction)).eval()
-    tiny.randomise(made)
-    return made
+    model = PlainTransformer.from_settings(tiny.settings(interaction)).eval()
+    tiny.randomise(model)
+    return model
 
 
 @pytest.mark.parametrize("gate", GATES.values(), ids=GATES)
@@ -45,7 +45,7 @@ def test_forward_equals_the_plain_equations_of_the_paper() -> None:
 
 @pytest.mark.parametrize("short_cut", SHORT_CUTS)
 @torch.no_grad()
-def test_each_short_cut_alone_changes_nothing(short_cut: str) -> None:
+def test_shortcuts_change_nothing_one_by_one(short_cut: str) -> None:
     video, audio, text, gate = tiny.video(), tiny.audio(), tiny.text(), Gate(a2v=False)
     model = plain()
     expected = model(video, audio, text, gate)
@@ -56,7 +56,7 @@ def test_each_short_cut_alone_changes_nothing(short_cut: str) -> None:
 
 
 @torch.no_grad()
-def test_a_remembered_branch_equals_the_plain_equations() -> None:
+def test_cached_branch_equals_the_plain_equations() -> None:
     model, text, given = tiny.model(), tiny.text(), tiny.video(given=tiny.FRAMES)
     clean = TokenTimesteps(unique=torch.zeros(2, 1), index=torch.zeros(2, 5, dtype=torch.long))
     given, audio, gate = replace(given, timesteps=clean), tiny.audio(), Gate(a2v=False)

@@ -16,7 +16,7 @@ def test_video_angles_are_wans() -> None:
     assert torch.equal(ours.sin, sin[0, :, 0, 1::2])
 
 
-def test_complex_and_compiled_forms_agree() -> None:
+def test_rotary_of_complex_and_compiled_forms_agree() -> None:
     x, rotary = normal(2, 11, 3, 14), rotary_1d(11, 14, CPU)
     even, odd = x[..., 0::2], x[..., 1::2]
     cos, sin = rotary.cos[:, None], rotary.sin[:, None]
@@ -30,7 +30,7 @@ def test_symbols_turn_like_the_audio_tokens_that_say_them() -> None:
     assert torch.allclose(wide.sin[0], line.sin[::7], atol=1e-5)
 
 
-def test_only_distances_matter() -> None:
+def test_rotary_attention_depends_on_distance_only() -> None:
     q, k, rotary = normal(1, 1, 14, seed=1), normal(1, 1, 14, seed=2), rotary_1d(40, 14, CPU)
 
     def score(i: int, j: int) -> float:
@@ -41,7 +41,7 @@ def test_only_distances_matter() -> None:
     assert abs(score(3, 10) - score(3, 11)) > 1e-3
 
 
-def test_kept_tables_of_inference_serve_training() -> None:
+def test_rotary_tables_cached_in_inference_serve_training() -> None:
     with torch.inference_mode():
         rotary = rotary_1d(12, 14, CPU)
     x = normal(12, 1, 14).requires_grad_()

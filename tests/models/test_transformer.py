@@ -32,7 +32,7 @@ def same(a: Prediction, b: Prediction, part: str) -> bool:
     return torch.equal(getattr(a.velocity, part), getattr(b.velocity, part))
 
 
-def test_paper_size() -> None:
+def test_base_model_has_the_papers_size() -> None:
     with torch.device("meta"):
         model = UniAVGenTransformer.from_settings(load(TransformerConfig, ["base/model"]))
     count = {"video": 0, "audio": 0, "interaction": 0}
@@ -127,7 +127,7 @@ def test_given_parts_send_but_do_not_receive() -> None:
     assert not same(joint, louder, "video")
 
 
-def test_dropping_interaction_for_a_sample_equals_a_closed_gate() -> None:
+def test_dropped_interaction_equals_a_closed_gate() -> None:
     model, video, audio = tiny.model(), tiny.video(), tiny.audio()
     deaf = replace(video, update_mask=video.update_mask * torch.tensor([[0.0], [1.0]]))
     blind = replace(audio, update_mask=audio.update_mask * torch.tensor([[0.0], [1.0]]))
@@ -167,14 +167,14 @@ def test_video_branch_equals_wan() -> None:
     assert alone.velocity.audio == 0.0
 
 
-def test_audio_branch_alone() -> None:
+def test_audio_branch_runs_alone() -> None:
     model, audio = tiny.model(), tiny.audio(reference=4)
     with torch.no_grad():
         alone = model(None, audio, tiny.text())
     assert same(alone, run(model, tiny.video(), audio, CLOSED), "audio")
 
 
-def test_many_times_equal_one_time() -> None:
+def test_timesteps_per_token_equal_one_time() -> None:
     model, video, audio = tiny.model(), tiny.video(), tiny.audio()
     one = TokenTimesteps(unique=torch.full((2, 1), 0.4), index=torch.zeros(2, 81, dtype=torch.long))
     two = TokenTimesteps(unique=torch.full((2, 2), 0.4), index=torch.arange(81).remainder(2).expand(2, 81))
@@ -182,7 +182,7 @@ def test_many_times_equal_one_time() -> None:
     assert torch.allclose(a.velocity.audio, b.velocity.audio, atol=1e-4)
 
 
-def test_a_text_is_the_same_alone_and_in_a_batch() -> None:
+def test_text_is_the_same_alone_and_in_a_batch() -> None:
     model, text = tiny.model(), tiny.text()
     with torch.no_grad():
         both = model.encode_text(text)
@@ -214,10 +214,10 @@ def paced(pace: float, onset: float) -> UniAVGenTransformer:
     return UniAVGenTransformer.from_settings(replace(settings, audio=replace(settings.audio, speech=speech))).eval()
 
 
-def test_symbols_are_read_where_they_are_told_to_be_spoken() -> None:
-    fresh, said = paced(6.0, 9.0), replace(tiny.text(), speech_length=torch.tensor([11, 11]))
+def test_symbols_with_times_are_read_at_their_times() -> None:
+    fresh, text = paced(6.0, 9.0), replace(tiny.text(), speech_length=torch.tensor([11, 11]))
     at = torch.rand(tiny.BATCH, 11).cumsum(dim=1) * 7
-    context = fresh.encode_text(replace(said, symbol_timestamps=at)).speech
+    context = fresh.encode_text(replace(text, symbol_timestamps=at)).speech
     attention = fresh.blocks[1].audio.attn2
     # Fresh queries are almost alike, so what a token reads most is what stands near.
     asking = attention.norm_q(attention.to_q(torch.zeros(1, 40, fresh.settings.audio.width)))
@@ -229,7 +229,7 @@ def test_symbols_are_read_where_they_are_told_to_be_spoken() -> None:
     assert distance.gather(2, read[..., None])[inside].mean() < 0.25 * distance[inside].mean()
 
 
-def test_untold_symbols_follow_at_the_foretold_pace() -> None:
+def test_symbols_without_times_follow_at_the_predicted_pace() -> None:
     pace = torch.tensor([[3.0, 2.0, 4.0, 5.0, 6.0]])
     nan = math.nan
     assert complete_symbol_times(pace, None, 9.0).tolist() == [[9, 11, 15, 20, 26]]
@@ -237,7 +237,7 @@ def test_untold_symbols_follow_at_the_foretold_pace() -> None:
     assert complete_symbol_times(pace, torch.tensor([[nan, 1.0, nan, 7.0, nan]]), 9.0).tolist() == [[9, 1, 5, 7, 13]]
 
 
-def test_a_fresh_pace_is_even_and_a_text_alone_is_paced_as_in_a_batch() -> None:
+def test_duration_predictor_starts_even_and_is_the_same_in_a_batch() -> None:
     model, text = paced(6.0, 9.0), tiny.text()
     assert torch.equal(model.encode_text(text).speech.symbol_durations, torch.full((tiny.BATCH, 11), 6.0))
     torch.nn.init.normal_(model.audio_stem.speech_encoder.pace_head.weight, std=0.1)
@@ -252,45 +252,45 @@ def test_speech_order_and_places_count() -> None:
     turned = replace(text, speech=text.speech.flip(1), speech_length=torch.tensor([11, 11]))
     straight = replace(text, speech_length=torch.tensor([11, 11]))
     with torch.no_grad():
-        a, b = (model(None, tiny.audio(), said).velocity.audio for said in (straight, turned))
+        a, b = (model(None, tiny.audio(), text).velocity.audio for text in (straight, turned))
     assert not torch.allclose(a, b, atol=1e-3)
 
 
 @pytest.mark.parametrize("skip", [(), (2,)])
-def test_memory_equals_the_full_forward(skip: tuple[int, ...]) -> None:
+def test_branch_cache_equals_the_full_forward(skip: tuple[int, ...]) -> None:
     model, text = tiny.model(), tiny.text()
     silent = TokenTimesteps(unique=torch.zeros(2, 1), index=torch.zeros(2, 81, dtype=torch.long))
     driving = replace(tiny.audio(), timesteps=silent, update_mask=torch.zeros(2, 81))
     video = tiny.video()
     with torch.no_grad():
         full = model(video, driving, text, A2V, skip)
-        short = model(video, driving, text, A2V, skip, branch_cache=model.precompute_branch(None, driving, text, skip))
-    assert same(full, short, "video")
-    assert torch.equal(full.face_masks, short.face_masks)
-    assert not short.velocity.audio.any()
+        cached = model(video, driving, text, A2V, skip, branch_cache=model.precompute_branch(None, driving, text, skip))
+    assert same(full, cached, "video")
+    assert torch.equal(full.face_masks, cached.face_masks)
+    assert not cached.velocity.audio.any()
 
     filmed, audio = tiny.video(given=4), tiny.audio(reference=3)
     with torch.no_grad():
         full = model(filmed, audio, text, V2A, skip)
-        memory = model.precompute_branch(filmed, None, text, skip)
-        short = model(filmed, audio, text, V2A, skip, branch_cache=memory)
-        apart = model(filmed, audio, text, CLOSED, skip, branch_cache=memory)
-    assert same(full, short, "audio")
-    assert torch.equal(full.face_masks, short.face_masks)
-    assert short.velocity.video.shape == full.velocity.video.shape
+        cache = model.precompute_branch(filmed, None, text, skip)
+        cached = model(filmed, audio, text, V2A, skip, branch_cache=cache)
+        apart = model(filmed, audio, text, CLOSED, skip, branch_cache=cache)
+    assert same(full, cached, "audio")
+    assert torch.equal(full.face_masks, cached.face_masks)
+    assert cached.velocity.video.shape == full.velocity.video.shape
     assert same(apart, run(model, filmed, audio, CLOSED, skip_layers=skip), "audio")
 
 
 @pytest.mark.parametrize("gate", [OPEN, CLOSED])
 @pytest.mark.parametrize("keep", [("video", "audio"), ("audio",)])
 @torch.no_grad()
-def test_kept_keys_and_values_of_the_texts_change_nothing(gate: Gate, keep: tuple[str, ...]) -> None:
+def test_cached_keys_and_values_of_texts_change_nothing(gate: Gate, keep: tuple[str, ...]) -> None:
     model, video, audio, text = tiny.model(), tiny.video(), tiny.audio(reference=3), tiny.text()
-    kept, projected = model.encode_text(text, keep), []
+    cached, projected = model.encode_text(text, keep), []
     for block in model.blocks:
         for name in keep:
             getattr(block, name).attn2.to_k.register_forward_hook(lambda *_: projected.append(1))
-    passes = [model(video, audio, kept, gate, skip) for skip in ((), (2,))]
+    passes = [model(video, audio, cached, gate, skip) for skip in ((), (2,))]
     assert not projected
     for ours, skip in zip(passes, ((), (2,)), strict=True):
         expected = model(video, audio, text, gate, skip)
@@ -299,18 +299,18 @@ def test_kept_keys_and_values_of_the_texts_change_nothing(gate: Gate, keep: tupl
     assert projected
 
 
-def test_memory_is_refused_where_it_does_not_hold() -> None:
+def test_branch_cache_is_refused_where_it_does_not_apply() -> None:
     model, text, video, audio = tiny.model(), tiny.text(), tiny.video(), tiny.audio()
-    memory = model.precompute_branch(None, audio, text)
+    cache = model.precompute_branch(None, audio, text)
     with pytest.raises(ConfigError, match="gate must be closed"):
-        model(video, audio, text, OPEN, branch_cache=memory)
+        model(video, audio, text, OPEN, branch_cache=cache)
     with pytest.raises(ConfigError, match="without layers"):
-        model(video, audio, text, A2V, (1,), branch_cache=memory)
+        model(video, audio, text, A2V, (1,), branch_cache=cache)
     with pytest.raises(ConfigError, match="one branch is precomputed"):
         model.precompute_branch(video, audio, text)
 
 
-def test_a_skipped_layer_is_an_identity_in_both_branches() -> None:
+def test_skipped_layer_is_an_identity_in_both_branches() -> None:
     model, video, audio = tiny.model(), tiny.video(), tiny.audio()
     skipped = run(model, video, audio, skip_layers=(2,))
     assert skipped.face_masks.shape[1] == 1
@@ -322,7 +322,7 @@ def test_a_skipped_layer_is_an_identity_in_both_branches() -> None:
 
 @pytest.mark.parametrize("position", ["before_self_attention", "before_cross_attention", "before_ffn"])
 @torch.no_grad()
-def test_position_of_the_interaction_in_a_block(position: str) -> None:
+def test_interaction_stands_at_its_position_in_a_block(position: str) -> None:
     model = tiny.model(InteractionConfig(position=position, layers=(0,)))
     inputs = model._block_inputs(tiny.video(), tiny.audio(), model.encode_text(tiny.text()), OPEN)
     block, interaction = model.blocks[0], inputs.interaction
@@ -349,14 +349,14 @@ def test_position_of_the_interaction_in_a_block(position: str) -> None:
         ((), ()),
     ],
 )
-def test_layers_with_interaction(layers: str | tuple[int, ...], expected: tuple[int, ...]) -> None:
+def test_interaction_layers_are_those_of_their_name(layers: str | tuple[int, ...], expected: tuple[int, ...]) -> None:
     settings = replace(tiny.settings(), num_layers=6, interaction=InteractionConfig(layers=layers))
     with torch.device("meta"):
         model = UniAVGenTransformer.from_settings(settings)
     assert tuple(block.layer for block in model.blocks if block.interaction is not None) == expected
 
 
-def test_wrong_settings_are_named() -> None:
+def test_settings_that_are_wrong_are_named() -> None:
     with pytest.raises(ConfigError, match="interaction layers are different numbers from 0 to 2"):
         tiny.settings(InteractionConfig(layers=(1, 3)))
     with pytest.raises(ConfigError, match="bogus"):
@@ -365,7 +365,7 @@ def test_wrong_settings_are_named() -> None:
         parse(TransformerConfig, {"audio": {"head_dim": 7}})
 
 
-def test_saved_and_loaded_again(tmp_path) -> None:
+def test_transformer_is_the_same_after_saving_and_loading(tmp_path) -> None:
     model, video, audio = tiny.model(InteractionConfig(layers=(1, 2), inner_residual=True)), tiny.video(), tiny.audio()
     model.save_pretrained(tmp_path)
     loaded = UniAVGenTransformer.from_pretrained(tmp_path)
@@ -375,14 +375,14 @@ def test_saved_and_loaded_again(tmp_path) -> None:
     assert same(before, after, "audio")
 
 
-def test_half_precision_keeps_time_and_masks_in_float32(tmp_path) -> None:
+def test_half_precision_leaves_time_and_masks_in_float32(tmp_path) -> None:
     model, video, audio = tiny.model(), tiny.video(), tiny.audio()
     model.save_pretrained(tmp_path)
     half = UniAVGenTransformer.from_pretrained(tmp_path, dtype=torch.bfloat16)
-    kept = {name for name, parameter in half.named_parameters() if parameter.dtype == torch.float32}
-    assert "video_stem.condition_embedder.time_proj.weight" in kept
-    assert "blocks.0.interaction.face_mask.proj.weight" in kept
-    assert "blocks.0.video.attn1.to_q.weight" not in kept
+    in_float32 = {name for name, parameter in half.named_parameters() if parameter.dtype == torch.float32}
+    assert "video_stem.condition_embedder.time_proj.weight" in in_float32
+    assert "blocks.0.interaction.face_mask.proj.weight" in in_float32
+    assert "blocks.0.video.attn1.to_q.weight" not in in_float32
     full, rounded = run(model, video, audio), run(half, video, audio)
     assert rounded.velocity.video.dtype == rounded.face_masks.dtype == torch.float32
     scale = full.velocity.video.abs().max()

@@ -22,9 +22,9 @@ def settings(interaction: InteractionConfig | None = None) -> TransformerConfig:
 
 
 def model(interaction: InteractionConfig | None = None, seed: int = 0) -> UniAVGenTransformer:
-    made = UniAVGenTransformer.from_settings(settings(interaction)).eval()
-    randomise(made, seed)
-    return made
+    transformer = UniAVGenTransformer.from_settings(settings(interaction)).eval()
+    randomise(transformer, seed)
+    return transformer
 
 
 def randomise(module: torch.nn.Module, seed: int = 0) -> None:

@@ -154,7 +154,7 @@ class GoldenSet:
         ours = {name: tuple(value.shape) for name, value in model.state_dict().items()}
         places = release_map(self.settings.interaction.layer_list(self.settings.num_layers)).match(self._shapes, ours)
         weights = self._weights()
-        model.load_state_dict({name: weights[there].float() for name, there in places.items()}, strict=True)
+        model.load_state_dict({name: weights[source].float() for name, source in places.items()}, strict=True)
         return model
 
     def _weights(self) -> dict[str, Tensor]:

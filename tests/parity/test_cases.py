@@ -27,6 +27,6 @@ def test_forward_equals_the_release(name: str, case: str) -> None:
 
 
 @pytest.mark.parametrize("name", or_skip(set_names(), "sets of the joint model"))
-def test_every_case_is_a_forward_of_the_same_weights(name: str) -> None:
+def test_golden_cases_share_their_weights(name: str) -> None:
     numbers = golden_set(name)
     assert {key.split(".")[1] for key in numbers.io if key.startswith("cases.")} == set(numbers.cases)

@@ -26,19 +26,19 @@ def read(name: str, part: str) -> tuple[dict, dict[str, Tensor], Path]:
     """Configuration and numbers of a part, and where its weights are."""
     numbers = load_file(folder() / f"{name}_codecs_io.safetensors")
     config = json.loads((folder() / f"{name}_codecs.json").read_text())[part]
-    wanted = {key.removeprefix(f"{part}."): value for key, value in numbers.items() if key.startswith(f"{part}.")}
-    return config, wanted, folder() / f"{name}_{part}_weights.safetensors"
+    expected = {key.removeprefix(f"{part}."): value for key, value in numbers.items() if key.startswith(f"{part}.")}
+    return config, expected, folder() / f"{name}_{part}_weights.safetensors"
 
 
 def fill(module: nn.Module, weights: dict[str, Tensor], keymap: KeyMap) -> None:
     ours = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     places = keymap.match({name: tuple(value.shape) for name, value in weights.items()}, ours)
     tied = {name: weights["token_embedding.weight"].float() for name in keymap.tied if name in ours}
-    module.load_state_dict({name: weights[there].float() for name, there in places.items()} | tied)
+    module.load_state_dict({name: weights[source].float() for name, source in places.items()} | tied)
 
 
 @pytest.mark.parametrize("name", or_skip(sets_with("umt5"), "sets of umT5"))
-def test_umt5(name: str) -> None:
+def test_umt5_equals_the_recorded_features(name: str) -> None:
     config, numbers, path = read(name, "umt5")
     weights = load_file(path)
     model = UMT5EncoderModel(umt5_config({key: tuple(value.shape) for key, value in weights.items()})).eval()
@@ -51,7 +51,7 @@ def test_umt5(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", or_skip(sets_with("vae"), "sets of the video autoencoder"))
-def test_video_autoencoder(name: str) -> None:
+def test_video_autoencoder_equals_the_recorded_values(name: str) -> None:
     config, numbers, path = read(name, "vae")
     weights = load_file(path)
     shape = vae_shape({key: tuple(value.shape) for key, value in weights.items()})

@@ -40,31 +40,31 @@ def forward_errors(numbers: GoldenSet, case: str) -> dict[str, float]:
     """Of one pass's velocities, where they are not given."""
     inputs = numbers.case_inputs(case)
     with torch.no_grad():
-        made = narrow(numbers)(inputs.video, inputs.audio, inputs.text, inputs.gate, inputs.skip_layers)
-    wanted = numbers.output(case)
-    assert made.velocity.video.dtype == made.velocity.audio.dtype == torch.float32
-    return {name: error(getattr(made.velocity, name), wanted[name]) for name in ("video", "audio")}
+        prediction = narrow(numbers)(inputs.video, inputs.audio, inputs.text, inputs.gate, inputs.skip_layers)
+    expected = numbers.output(case)
+    assert prediction.velocity.video.dtype == prediction.velocity.audio.dtype == torch.float32
+    return {name: error(getattr(prediction.velocity, name), expected[name]) for name in ("video", "audio")}
 
 
 def trajectory_errors(numbers: GoldenSet, case: str, preset: str) -> dict[str, float]:
     """Of what a guided sampling ends in."""
-    made = sampled(numbers, case, preset, reuse=False, model=narrow(numbers))
+    trajectory = sampled(numbers, case, preset, reuse=False, model=narrow(numbers))
     prefix = f"sampling.{case}.{preset}"
-    return {name: error(getattr(made, name), numbers.io[f"{prefix}.{name}"][None]) for name in ("video", "audio")}
+    return {name: error(getattr(trajectory, name), numbers.io[f"{prefix}.{name}"][None]) for name in ("video", "audio")}
 
 
 FORWARDS = [pytest.param(name, case, id=f"{name}-{case}") for name in set_names() for case in golden_set(name).cases]
 
 
 @pytest.mark.parametrize(("name", "case"), or_skip(FORWARDS, "sets of the joint model", 2))
-def test_a_pass_in_bfloat16_stays_near(name: str, case: str) -> None:
+def test_forward_in_bfloat16_stays_near(name: str, case: str) -> None:
     errors = forward_errors(golden_set(name), case)
     # Not zero either: something was computed in bfloat16.
     assert all(1e-4 < value < FORWARD for value in errors.values()), errors
 
 
 @pytest.mark.parametrize(("name", "case", "preset"), or_skip(CASES, "sets with sampled trajectories", 3))
-def test_a_trajectory_in_bfloat16_stays_near(name: str, case: str, preset: str) -> None:
+def test_trajectory_in_bfloat16_stays_near(name: str, case: str, preset: str) -> None:
     errors = trajectory_errors(golden_set(name), case, preset)
     assert all(value < TRAJECTORY for value in errors.values()), errors
 

@@ -106,7 +106,7 @@ def test_sampling_equals_the_release(name: str, case: str, preset: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "case", "preset"), or_skip(CASES, "sets with sampled trajectories", 3))
-def test_passes_in_one_batch_change_nothing(name: str, case: str, preset: str) -> None:
+def test_batched_passes_change_nothing(name: str, case: str, preset: str) -> None:
     numbers = golden_set(name)
     ours, together = (sampled(numbers, case, preset, batch_passes=batched) for batched in (False, True))
     assert relative_error(together.video, ours.video) < TOLERANCE
@@ -114,7 +114,7 @@ def test_passes_in_one_batch_change_nothing(name: str, case: str, preset: str) -
 
 
 @pytest.mark.parametrize(("name", "case", "preset"), or_skip(GIVEN_CASES, "sets with a given modality", 3))
-def test_running_a_given_modality_once_changes_nothing(name: str, case: str, preset: str) -> None:
+def test_given_modality_that_runs_once_changes_nothing(name: str, case: str, preset: str) -> None:
     numbers, spec = golden_set(name), TASKS[NAMES[case]]
     ours = sampled(numbers, case, preset)
     if spec.video is not ModalityRole.GIVEN:

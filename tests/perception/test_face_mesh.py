@@ -58,7 +58,7 @@ def test_mouth_opening_is_a_share_of_the_faces_height():
         (_track([True] * 5, num_faces=3), "3 faces are seen"),
     ],
 )
-def test_missing_and_several_faces_are_reasons(track, words):
+def test_clip_with_no_or_several_faces_has_a_reason(track, words):
     with pytest.raises(NotMeasured, match=words):
         track.check()
 
@@ -69,12 +69,12 @@ def test_detector_has_896_candidates_two_or_six_a_place():
     np.testing.assert_allclose(_ANCHORS[512:519], [[1 / 16, 1 / 16]] * 6 + [[3 / 16, 1 / 16]])
 
 
-def test_overlap_is_intersection_over_union():
+def test_box_overlap_is_intersection_over_union():
     assert _iou((0.0, 0.0, 2.0, 2.0), (1.0, 0.0, 3.0, 2.0)) == pytest.approx(1 / 3)
     assert _iou((0.0, 0.0, 1.0, 1.0), (2.0, 2.0, 3.0, 3.0)) == 0
 
 
-def test_frame_is_fitted_into_the_middle_and_comes_back():
+def test_letterbox_round_trip_is_identity():
     pytest.importorskip("cv2", reason="opencv-python-headless is not installed (extra eval)")
     frame = np.full((50, 100, 3), 255, np.uint8)
     square, scale, offset = _letterboxed(frame, 200)
@@ -101,7 +101,7 @@ def weights() -> dict[str, ResolvedWeights]:
     return {name: ResolvedWeights(label=name, path=path) for name, path in paths.items()}
 
 
-def test_face_is_found_where_it_is_and_follows_when_the_picture_moves(weights):
+def test_face_tracker_follows_a_face_when_the_frames_move(weights):
     picture = read_image(PICTURE)
     frames = np.stack([np.roll(picture, 4 * k, axis=1) for k in range(5)])
     clip = plain_clip(frames=frames)
@@ -118,7 +118,7 @@ def test_face_is_found_where_it_is_and_follows_when_the_picture_moves(weights):
     assert scores["identity_reference"] > 0.95
 
 
-def test_two_faces_beside_each_other_and_none_are_reasons(weights):
+def test_face_tracker_gives_a_reason_for_two_faces_and_for_none(weights):
     picture = read_image(PICTURE)
     both = np.concatenate([picture, picture], axis=1)
     with pytest.raises(NotMeasured, match="2 faces are seen"):

@@ -24,14 +24,14 @@ def streams(count: int = 200, shift: int = 0, seed: int = 0) -> tuple[np.ndarray
 
 
 @pytest.mark.parametrize("shift", [-20, -1, 0, 7, 24])
-def test_planted_shift_is_found(shift):  # later sound has a negative offset
+def test_offset_equals_the_planted_shift(shift):  # later sound has a negative offset
     result = compare_streams(*streams(shift=shift))
     assert result.offset_ms == pytest.approx(-20 * shift, abs=3)
     assert result.distance == pytest.approx(0, abs=1e-6)
     assert result.confidence > 0.5
 
 
-def test_streams_of_different_things_agree_less():
+def test_confidence_is_lower_for_streams_of_different_content():
     own, (_, other) = compare_streams(*streams()), streams(seed=1)
     strange = compare_streams(streams()[0], other)
     assert strange.confidence < 0.5 * own.confidence
@@ -39,7 +39,7 @@ def test_streams_of_different_things_agree_less():
     assert strange.confidence_unshifted < own.confidence_unshifted == pytest.approx(own.confidence)
 
 
-def test_shift_is_finer_than_a_step():
+def test_offset_is_finer_than_a_step():
     # Between two steps: the mean of neighbours, so half of 20 ms.
     lip_features, sound_features = streams(count=400)
     between = (sound_features[1:] + sound_features[:-1]) / 2
@@ -47,13 +47,13 @@ def test_shift_is_finer_than_a_step():
     assert compare_streams(lip_features[: len(between)], between).offset_ms == pytest.approx(10, abs=4)
 
 
-def test_too_little_to_compare_is_a_reason():
+def test_clip_too_short_to_compare_has_a_reason():
     with pytest.raises(NotMeasured, match="sync needs 1 s"):
         compare_streams(*streams(count=40))
 
 
 @pytest.mark.parametrize("fps", [16.0, 25.0, 30.0])
-def test_features_stand_at_their_time_whatever_the_rate(fps):
+def test_features_have_their_time_at_any_rate(fps):
     middles = (torch.arange(round(4 * fps)) + 0.5) / fps
     stepped = resample_lips((3 * torch.sin(2 * torch.pi * middles))[:, None].expand(-1, FEATURES), fps)
     assert stepped.shape == (FEATURES, 200)
@@ -66,7 +66,7 @@ def test_face_that_never_moves_stays_at_zero():
     assert resample_lips(torch.full((32, FEATURES), 5.0), 16.0).abs().max() == 0
 
 
-def test_later_sound_is_shifted_later():
+def test_offset_is_positive_for_later_audio():
     sound = np.arange(1, SPEECH_RATE_HZ + 1, dtype=np.float32)
     later, earlier = shifted(sound, 100.0), shifted(sound, -100.0)
     assert len(later) == len(earlier) == len(sound)
@@ -80,7 +80,7 @@ def test_auc_is_how_often_better_is_above_worse():
     assert auc([1.0, 2.0], [1.0, 2.0]) == 0.5
 
 
-def test_reader_gives_unit_vectors_of_one_rate_and_is_stored_whole(tmp_path):
+def test_lip_sync_encoder_gives_unit_vectors_of_one_rate_and_is_stored_whole(tmp_path):
     reader = LipSyncEncoder().eval()
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (32, 40, 40, 3), np.uint8)
@@ -96,7 +96,7 @@ def test_reader_gives_unit_vectors_of_one_rate_and_is_stored_whole(tmp_path):
     )
 
 
-def test_missing_or_foreign_file_is_named(tmp_path):
+def test_weights_file_that_is_missing_or_foreign_is_named(tmp_path):
     with pytest.raises(CheckpointError, match=r"no sync reader at .*train-reader sync"):
         LipSyncEncoder.load(tmp_path / "none.safetensors")
     (tmp_path / "text.safetensors").write_text("this is no checkpoint, only some words")

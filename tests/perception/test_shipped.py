@@ -35,41 +35,41 @@ def clip(frames: np.ndarray, waveform: np.ndarray | None) -> DecodedClip:
     return DecodedClip(path=Path("a.mp4"), frames=frames, fps=Fraction(FPS), waveform=waveform)
 
 
-def test_package_stays_small():
+def test_shipped_weights_are_small():
     names = ("face_locator", "face_reader", "sync_reader", "voice_reader")
     assert sum(shipped_weights(name).stat().st_size for name in names) < 3_000_000
 
 
-def test_planted_offset_is_found(frames):
+def test_shipped_lip_sync_encoder_measures_a_planted_offset(frames):
     metric = OwnLipSync(MetricContext())
     for late_ms in (-200, 0, 200):
-        found = metric.measure(clip(frames, voice(late_s=late_ms / 1000)), PROMPT).scores
-        assert found["lips_offset_ms"] == pytest.approx(-late_ms, abs=80)
-        assert found["lips_error_ms"] == abs(found["lips_offset_ms"])
+        scores = metric.measure(clip(frames, voice(late_s=late_ms / 1000)), PROMPT).scores
+        assert scores["lips_offset_ms"] == pytest.approx(-late_ms, abs=80)
+        assert scores["lips_error_ms"] == abs(scores["lips_offset_ms"])
 
 
-def test_strange_voice_is_less_sure(frames):
+def test_lip_sync_confidence_drops_for_another_voice(frames):
     metric = OwnLipSync(MetricContext())
     own, strange = (metric.measure(clip(frames, voice(seed=seed)), PROMPT).scores for seed in (0, 5))
     assert own["lips_confidence"] > strange["lips_confidence"]
     assert own["lips_distance"] < strange["lips_distance"]
 
 
-def test_same_clip_gives_the_same_numbers(frames, traits):
+def test_readers_are_deterministic(frames, traits):
     for metric in (OwnLipSync(MetricContext()), traits):
-        found, again = (metric.measure(clip(frames, voice()), PROMPT) for _ in range(2))
-        assert found == again
-        assert {*found.scores, *found.reasons} == {column.name for column in metric.columns}
+        measured, again = (metric.measure(clip(frames, voice()), PROMPT) for _ in range(2))
+        assert measured == again
+        assert {*measured.scores, *measured.reasons} == {column.name for column in metric.columns}
 
 
-def test_voice_is_read_without_a_face():
-    found = VoiceTraitClassifier.load().predict(voice())
-    assert 0 <= found.male <= 1
-    assert found.ages.sum() == pytest.approx(1)
-    assert found.emotions.sum() == pytest.approx(1)
+def test_voice_traits_need_no_face():
+    traits = VoiceTraitClassifier.load().predict(voice())
+    assert 0 <= traits.male <= 1
+    assert traits.ages.sum() == pytest.approx(1)
+    assert traits.emotions.sum() == pytest.approx(1)
 
 
-def test_face_is_looked_for_once_a_clip(frames):
+def test_face_tracker_runs_once_per_clip(frames):
     tracker = FaceTracker()
     assert tracker.track(frames, float(FPS)) is tracker.track(frames, float(FPS))
 

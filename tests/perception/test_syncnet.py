@@ -27,7 +27,7 @@ def network() -> SyncNet:
         return SyncNet().eval()
 
 
-def test_names_and_shapes_are_those_of_the_published_weights(network):
+def test_syncnet_has_names_and_shapes_of_the_published_weights(network):
     stored = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     shapes = {
         "netcnnaud.0.weight": (64, 1, 3, 3),
@@ -57,7 +57,7 @@ def test_syncnet_towers_give_1024_numbers_whatever_the_batch(network):
     assert sound.shape == (3, 1024)
 
 
-def test_distances_equal_a_loop_over_frames_and_shifts():
+def test_syncnet_distances_equal_a_loop_over_frames_and_shifts():
     rng = torch.Generator().manual_seed(2)
     lips, sound = (torch.randn(7, 4, generator=rng) for _ in range(2))
     result = shift_distances(lips, sound, max_shift=3)
@@ -68,7 +68,7 @@ def test_distances_equal_a_loop_over_frames_and_shifts():
 
 
 @pytest.mark.parametrize("late", [-4, 0, 3])
-def test_sound_that_is_shifted_is_found_where_it_is(late):
+def test_syncnet_offset_equals_the_shift_of_the_audio(late):
     rng = torch.Generator().manual_seed(3)
     lips = torch.randn(60, 16, generator=rng)
     # Sound that comes `late` frames after the lips: its window i belongs to lips i - late.
@@ -79,7 +79,7 @@ def test_sound_that_is_shifted_is_found_where_it_is(late):
     assert confidence > 3
 
 
-def test_verdict_takes_the_lower_median():
+def test_syncnet_verdict_takes_the_lower_median():
     assert scores_from_distances(np.array([5.0, 1.0, 4.0, 3.0])) == (2.0, 1.0, 1)
 
 
@@ -95,14 +95,14 @@ def test_crops_follow_the_published_square():
     assert (cut[0, 80, 38, 0], cut[0, 80, 24, 0]) == (200, 0)
 
 
-def test_cepstra_come_a_hundred_a_second():
+def test_cepstra_have_a_hundred_frames_per_second():
     pytest.importorskip("python_speech_features", reason="python_speech_features is not installed (extra eval)")
     result = mel_cepstra(plain_clip(seconds=1.0).waveform)
     assert result.shape[0] == 13
     assert abs(result.shape[1] - 100) <= 1
 
 
-def test_metric_measures_a_clip_the_same_twice_and_says_what_is_too_short(network, tmp_path, monkeypatch):
+def test_syncnet_metric_is_deterministic_and_names_what_is_too_short(network, tmp_path, monkeypatch):
     for package in ("cv2", "python_speech_features"):
         pytest.importorskip(package, reason=f"{package} is not installed (extra eval)")
     torch.save(network.state_dict(), tmp_path / "syncnet.model")

@@ -79,7 +79,7 @@ def test_sync_reader_is_trained_in_two_parts_and_reproducibly(clips):
     assert same(one, train_lip_sync(mouths, steps(2), steps(3)))
 
 
-def test_contrast_is_least_where_streams_belong_together():
+def test_contrastive_loss_is_least_for_matching_streams():
     rng = torch.Generator().manual_seed(0)
     seen = torch.nn.functional.normalize(torch.randn(3, 8, 4 * MAX_SHIFT, generator=rng), dim=1)
     logit_scale = torch.tensor(20.0, requires_grad=True)
@@ -103,14 +103,14 @@ def test_face_and_voice_readers_learn_who_it_is(clips):
     assert losses[-1] < losses[0]
 
 
-def test_childs_gender_does_not_count_for_a_voice():
+def test_gender_of_a_child_does_not_count_for_a_voice():
     labels = TraitLabels.of([("male", 10.0, "sad", 1.0), ("male", 40.0, "sad", 1.0)])
     answers = torch.zeros(2, 11)
     answers[0, 0] = -9
     assert labels.loss(answers, children_have_gender=False) < labels.loss(answers, children_have_gender=True) - 2
 
 
-def test_clips_that_do_not_say_who_it_is_are_refused(clips):
+def test_clips_without_an_identity_are_refused(clips):
     nobody = RenderedSample(
         sample=Sample(
             key="x", text="", caption="", speaker="", waveform=np.zeros(9, np.float32), frames=clips[0].frames

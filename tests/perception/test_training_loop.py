@@ -81,6 +81,6 @@ def test_learning_rate_rises_over_a_twentieth_of_the_steps_and_falls_as_half_a_c
         assert schedule.at(step) == pytest.approx(0.5 * expected)
 
 
-def test_training_without_steps_is_refused():
+def test_train_network_without_steps_is_refused():
     with pytest.raises(ConfigError, match="steps"):
         parse(PerceptionTrainConfig, {"steps": 0})

@@ -64,31 +64,31 @@ def test_strength_does_not_change_the_emotion():
 
 
 @pytest.mark.parametrize(("years", "age"), [(9.0, "child"), (17.0, "grown"), (61.0, "grown"), (70.0, "old")])
-def test_ages_of_the_world(years, age):
+def test_age_groups_cover_the_synthetic_ages(years, age):
     assert AGES[age_class(years)] == age
 
 
-def test_moods_of_the_world_have_an_emotion_each():
+def test_moods_of_the_synthetic_world_have_an_emotion_each():
     from uniavgen.synth.moods import MOODS, STRENGTHS
 
     assert {mood.name for mood in MOODS} == set(EMOTIONS)
-    found = {mood_class(mood.name, strength) for mood in MOODS for strength in (STRENGTHS if mood.face else (0.0,))}
-    assert found == set(range(len(MOOD_CLASSES)))
+    emotions = {mood_class(mood.name, strength) for mood in MOODS for strength in (STRENGTHS if mood.face else (0.0,))}
+    assert emotions == set(range(len(MOOD_CLASSES)))
 
 
 @pytest.mark.parametrize("hz", [95.0, 140.0, 233.3, 380.0])
-def test_pitch_of_a_tone(hz):
-    found = PitchStatistics.of(tone(hz))
-    assert 200 * 2**found.octave == pytest.approx(hz, rel=0.005)
-    assert found.range < 0.01
+def test_pitch_equals_that_of_a_tone(hz):
+    pitch = PitchStatistics.of(tone(hz))
+    assert 200 * 2**pitch.octave == pytest.approx(hz, rel=0.005)
+    assert pitch.range < 0.01
 
 
-def test_silence_has_no_pitch():
+def test_pitch_of_silence_is_missing():
     assert PitchStatistics.of(np.zeros(8000, np.float32)).octave == 0
     assert PitchStatistics.of(np.zeros(100, np.float32)).octave == 0
 
 
-def test_readers_give_probabilities_and_the_same_again():
+def test_trait_readers_give_probabilities_and_are_deterministic():
     torch.manual_seed(0)
     frames = np.random.default_rng(0).integers(0, 256, (20, 40, 40, 3), np.uint8)
     where = FaceTrack(centres=np.full((20, 2), 0.5), sizes=np.full(20, 0.6))
@@ -103,20 +103,20 @@ def test_readers_give_probabilities_and_the_same_again():
     assert FaceTraitClassifier().eval().predict(frames, 16.0, where).moods.shape == (10, len(MOOD_CLASSES))
 
 
-def test_faces_frames_share_gender_and_age():
+def test_face_traits_share_gender_and_age_over_frames():
     answers = torch.zeros(4, NUM_LOGITS)
     answers[:2, 0] = 8
     assert Traits.from_logits(answers).male == pytest.approx(torch.tensor(4.0).sigmoid().item())
 
 
-def test_level_changes_nothing_that_is_heard_of_a_voice():
+def test_voice_traits_do_not_depend_on_level():
     reader, voice = VoiceTraitClassifier.load(), hissing(tone(150, 2))
     soft, loud = (reader.predict(voice * np.float32(gain)) for gain in (0.5, 2.0))
     np.testing.assert_allclose(soft.moods, loud.moods, atol=1e-3)
     assert soft.male == pytest.approx(loud.male, abs=1e-3)
 
 
-def test_voice_in_doubt_is_no_mismatch():
+def test_voice_with_uncertain_traits_is_no_mismatch():
     kinds = np.zeros(len(MOOD_CLASSES))
     kinds[[mood_class("happy", 1.0), mood_class("angry", 0.55)]] = 0.6, 0.4
     voice = Traits(male=1.0, ages=np.array([0.0, 0.6, 0.4]), moods=kinds)
@@ -125,7 +125,7 @@ def test_voice_in_doubt_is_no_mismatch():
     assert [timbre_consistency(voice, person(1.0, age, "sad")) for age in AGES] == [0.0, 1.0, 1.0]
 
 
-def test_face_in_doubt_is_no_mismatch():
+def test_face_with_uncertain_traits_is_no_mismatch():
     def face(child: float, male: float) -> Traits:
         return replace(person(male, "grown", "sad", "sad"), ages=np.array([child, 1 - child, 0.0]))
 
@@ -140,7 +140,7 @@ def test_face_in_doubt_is_no_mismatch():
     assert [emotion_consistency(person(1.0, "grown", mood), torn) for mood in ("happy", "angry", "sad")] == [1, 0.5, 0]
 
 
-def test_silence_around_a_voice_does_not_change_what_is_heard():
+def test_voice_traits_do_not_depend_on_surrounding_silence():
     reader = VoiceTraitClassifier.load()
     voice, silence = hissing(tone(150, 3)), np.zeros(SPEECH_RATE_HZ, np.float32)
     alone, around = reader.predict(voice), reader.predict(np.concatenate([silence, voice, silence]))

@@ -155,20 +155,20 @@ def damaged_pickle(rng: random.Random, data: bytes) -> Bytes:
         return damaged_bytes(rng, data)
     if draw < 0.6:
         return "a pickle that runs code", pickle.dumps(_Code())
-    stored, kept = io.BytesIO(), torch.load(io.BytesIO(data), weights_only=True)
+    stored, content = io.BytesIO(), torch.load(io.BytesIO(data), weights_only=True)
     what, value = rng.choice(
         (
             ("code", _Code()),
             ("a list", []),
             ("a number", 5),
             ("nothing", None),
-            ("no groups", {**kept, "param_groups": []}) if isinstance(kept, dict) else ("a text", "x"),
-            ("no state", {**kept, "state": {}}) if isinstance(kept, dict) else ("a text", "x"),
-            ("lists for tensors", _mapped(kept, lambda tensor: tensor.tolist())),
-            ("no numbers", _mapped(kept, lambda tensor: tensor * float("nan"))),
-            ("other shapes", _mapped(kept, lambda tensor: tensor[None])),
-            ("half the precision", _mapped(kept, lambda tensor: tensor.half())),
-            ("half of the tensors' keys", dict(list(kept.items())[::2]) if isinstance(kept, dict) else []),
+            ("no groups", {**content, "param_groups": []}) if isinstance(content, dict) else ("a text", "x"),
+            ("no state", {**content, "state": {}}) if isinstance(content, dict) else ("a text", "x"),
+            ("lists for tensors", _mapped(content, lambda tensor: tensor.tolist())),
+            ("no numbers", _mapped(content, lambda tensor: tensor * float("nan"))),
+            ("other shapes", _mapped(content, lambda tensor: tensor[None])),
+            ("half the precision", _mapped(content, lambda tensor: tensor.half())),
+            ("half of the tensors' keys", dict(list(content.items())[::2]) if isinstance(content, dict) else []),
         )
     )
     torch.save(value, stored)

@@ -314,11 +314,11 @@ def check(outcome: Outcome, case: Case, before: dict[str, str], after: dict[str,
     if "Traceback" in outcome.output:
         wrong.append("a traceback")
     if outcome.code == 2:
-        told = sentences(outcome.output)
-        if len(told) != 1:
-            wrong.append(f"{len(told)} sentences")
-        elif len(told[0]) > MAX_SENTENCE:
-            wrong.append(f"a sentence of {len(told[0])} letters")
+        printed = sentences(outcome.output)
+        if len(printed) != 1:
+            wrong.append(f"{len(printed)} sentences")
+        elif len(printed[0]) > MAX_SENTENCE:
+            wrong.append(f"a sentence of {len(printed[0])} letters")
     if outcome.peak_bytes > MEMORY_BYTES:
         wrong.append(f"{outcome.peak_bytes / 2**30:.1f} GB of memory")
     new = sorted({*after} - {*before})

@@ -44,11 +44,11 @@ def fill_and_run_again(command: LongCommand, size: int, place: Path) -> list[str
         if outcome.code == 0:
             # It fits: what an undisturbed run leaves may be smaller than the blocks of its files, or rounded.
             return command.differences(place)
-        told = sentences(outcome.output)
-        if outcome.code != 2 or len(told) != 1 or "Traceback" in outcome.output:
-            wrong.append(f"exit code {outcome.code}, {len(told)} sentences: {outcome.output[-600:]}")
-        elif not any(words in told[0] for words in ("space", "could not be written", "cannot be written")):
-            wrong.append(f"another sentence: {told[0]}")
+        printed = sentences(outcome.output)
+        if outcome.code != 2 or len(printed) != 1 or "Traceback" in outcome.output:
+            wrong.append(f"exit code {outcome.code}, {len(printed)} sentences: {outcome.output[-600:]}")
+        elif not any(words in printed[0] for words in ("space", "could not be written", "cannot be written")):
+            wrong.append(f"another sentence: {printed[0]}")
         if command.name not in RESUMED and (left := temporary_files(place)):
             wrong.append(f"left: {', '.join(left[:3])}")
         subprocess.run(["mount", "-o", "remount,size=1G", str(place)], check=True)

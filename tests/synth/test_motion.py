@@ -19,7 +19,7 @@ def at(shapes: np.ndarray, name: str, second: float) -> float:
     return float(shapes[int(second * FPS), INDEX[name]])
 
 
-def test_there_are_52_shapes() -> None:
+def test_arkit_has_52_shapes() -> None:
     assert len(ARKIT) == len(set(ARKIT)) == 52
     assert list(ARKIT) == sorted(ARKIT)
 
@@ -54,7 +54,7 @@ def test_silence_is_a_closed_mouth() -> None:
     assert not speech_shapes([], 10, FPS).any()
 
 
-def test_every_symbol_of_the_sources_has_a_shape() -> None:
+def test_phone_symbols_of_all_sources_have_a_shape() -> None:
     for symbol in "pbmfvθðtdnszɾlʃʒʧʤkɡŋhjɹwuʊoɔɒɑaæʌəᵊᵻɜɛiɪ":
         assert symbol in VISEMES
 
@@ -79,7 +79,7 @@ def test_performances_are_fixed_by_their_generator_and_stay_in_bounds() -> None:
     assert np.abs(first.rotation).max() < 0.8
 
 
-def test_everyone_blinks_with_both_eyes() -> None:
+def test_blinks_close_both_eyes() -> None:
     for seed in range(5):
         arkit = perform([], NEUTRAL, 0.0, 81, FPS, np.random.default_rng(seed)).arkit
         left, right = arkit[:, INDEX["eyeBlinkLeft"]], arkit[:, INDEX["eyeBlinkRight"]]

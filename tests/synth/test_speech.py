@@ -41,11 +41,11 @@ def test_sentences_in_the_manner_of_harvard_are_plain_statements_of_about_five_k
     ("one", "many"),
     [("box", "boxes"), ("mouse", "mice"), ("pony", "ponies"), ("key", "keys"), ("wife", "wives"), ("man", "men")],
 )
-def test_plurals(one: str, many: str) -> None:
+def test_plural_follows_english_spelling(one: str, many: str) -> None:
     assert plural(one) == many
 
 
-def test_no_sentence_is_in_two_splits(speech_folder: Path) -> None:
+def test_splits_share_no_sentence(speech_folder: Path) -> None:
     texts = {
         split: {RecordedSpeech(speech_folder, split).line(3, i).text for i in range(80)}
         for split in ("train", "val", "all")
@@ -57,7 +57,7 @@ def test_no_sentence_is_in_two_splits(speech_folder: Path) -> None:
     assert split_of("Some words.") == split_of("SOME WORDS.")
 
 
-def test_every_utterance_comes_once_before_any_comes_again(speech_folder: Path) -> None:
+def test_utterances_repeat_only_after_all_others(speech_folder: Path) -> None:
     source = RecordedSpeech(speech_folder)
     first = [source.line(5, i).utterance for i in range(40)]
     assert len(set(first)) == 40
@@ -65,7 +65,7 @@ def test_every_utterance_comes_once_before_any_comes_again(speech_folder: Path) 
     assert {source.line(5, 40 + i).utterance for i in range(40)} == set(first)
 
 
-def test_made_speech_errors_say_what_is_wrong(tmp_path: Path, speech_folder: Path) -> None:
+def test_recorded_speech_errors_name_what_is_wrong(tmp_path: Path, speech_folder: Path) -> None:
     with pytest.raises(ConfigError, match="train, val, all"):
         RecordedSpeech(speech_folder, "test")
     (tmp_path / "index.jsonl").write_text("nonsense")
@@ -76,7 +76,7 @@ def test_made_speech_errors_say_what_is_wrong(tmp_path: Path, speech_folder: Pat
         RecordedSpeech(tmp_path)
 
 
-def test_missing_material_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_material_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("UNIAVGEN_VOICES", "UNIAVGEN_SPEECH"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(DataError, match=r"no mpfb2/3dobjs/base.obj"):
@@ -87,7 +87,7 @@ def test_missing_material_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         find_speech()
 
 
-def test_tuning_up_shortens_everything_alike() -> None:
+def test_pitch_shift_up_shortens_waveform_and_phones_alike() -> None:
     tone = np.sin(2 * np.pi * 200 * np.arange(SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ).astype(np.float32)
     tuned = resample_pitch(Speech(waveform=tone, phones=(("a", 0.2, 0.8),)), 1.25)
     assert tuned.duration_s == pytest.approx(0.8, abs=1e-3)
@@ -96,7 +96,7 @@ def test_tuning_up_shortens_everything_alike() -> None:
     assert np.argmax(spectrum) / tuned.duration_s == pytest.approx(250, abs=3)
 
 
-def test_placing_keeps_length_and_cuts_phones() -> None:
+def test_padding_gives_the_length_and_cuts_phones() -> None:
     speech = Speech(waveform=np.ones(1000, np.float32), phones=(("a", 0.0, 0.01), ("b", 0.01, 0.04), ("c", 0.1, 0.2)))
     placed = pad_to_length(speech, 0.01, 720)
     assert placed.waveform.shape == (720,)
@@ -113,7 +113,7 @@ def test_moods_change_loudness() -> None:
     assert np.abs(soft).max() == pytest.approx(0.55 / 2, rel=0.01)
 
 
-def test_moods_change_tone_by_as_much_as_they_say_and_no_times() -> None:
+def test_moods_change_the_spectrum_by_their_gains_and_no_times() -> None:
     """Gain at a frequency against that at 1 kHz, since the peak is kept."""
     click = np.zeros(SAMPLE_RATE_HZ, np.float32)
     click[SAMPLE_RATE_HZ // 2] = 1

@@ -14,7 +14,7 @@ from uniavgen.media.video import read_video
 from uniavgen.timebase import Timebase
 
 
-def test_clips_have_the_length_that_is_asked_for(
+def test_synth_command_renders_clips_of_the_given_length(
     tmp_path: Path, heads_folder: Path, speech_folder: Path, offscreen: None
 ) -> None:
     synth(clips=1, out=tmp_path, size=32, num_frames=5, heads=heads_folder, speech=speech_folder)

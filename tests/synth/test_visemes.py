@@ -31,7 +31,7 @@ def babble(rng: np.random.Generator) -> list[Phone]:
 @pytest.fixture(scope="module")
 def openings(head_data: HeadData) -> dict[str, np.ndarray]:
     """Mouth opening at phones of each kind: where it is smallest in a closure, its mean elsewhere."""
-    found: dict[str, list[float]] = {SHUT: [], NARROW: [], WIDE: []}
+    by_kind: dict[str, list[float]] = {SHUT: [], NARROW: [], WIDE: []}
     people = [("female", 9.0), ("male", 30.0), ("female", 50.0), ("male", 75.0)]
     for number, ((gender, age), mood) in enumerate(product(people, MOODS)):
         rng = np.random.default_rng(number)
@@ -39,12 +39,12 @@ def openings(head_data: HeadData) -> dict[str, np.ndarray]:
         opening = head.mouth_opening(perform(phones, mood, 1.0, 81, FPS, rng).arkit)
         middle = (np.arange(81) + 0.5) / FPS
         for symbol, start, end in phones:
-            kind = next((kind for kind in found if symbol in kind), None)
+            kind = next((kind for kind in by_kind if symbol in kind), None)
             # A frame shows a closure whose middle it holds.
             inside = np.abs(middle - (start + end) / 2) <= max((end - start) / 2, 0.5 / FPS)
             if kind is not None:
-                found[kind].append(float((np.min if kind is SHUT else np.mean)(opening[inside])))
-    return {kind: np.array(values) for kind, values in found.items()}
+                by_kind[kind].append(float((np.min if kind is SHUT else np.mean)(opening[inside])))
+    return {kind: np.array(values) for kind, values in by_kind.items()}
 
 
 def test_lips_meet_for_p_b_and_m(openings: dict[str, np.ndarray]) -> None:

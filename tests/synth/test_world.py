@@ -38,7 +38,7 @@ def clips(settings: WorldSettings) -> list[RenderedClip]:
     return list(generate(11, range(3), settings))
 
 
-def test_the_same_clip_whoever_asks_and_in_any_order(settings: WorldSettings, clips: list[RenderedClip]) -> None:
+def test_clips_do_not_depend_on_the_order_of_requests(settings: WorldSettings, clips: list[RenderedClip]) -> None:
     again = next(generate(11, [2], settings))
     np.testing.assert_array_equal(again.frames, clips[2].frames)
     np.testing.assert_array_equal(again.face_masks, clips[2].face_masks)
@@ -47,7 +47,7 @@ def test_the_same_clip_whoever_asks_and_in_any_order(settings: WorldSettings, cl
     assert not np.array_equal(clips[0].frames, clips[1].frames)
 
 
-def test_clips_have_the_shapes_they_promise(clips: list[RenderedClip]) -> None:
+def test_clips_have_the_declared_shapes(clips: list[RenderedClip]) -> None:
     for clip in clips:
         assert clip.frames.shape == (21, 64, 64, 3)
         assert clip.face_masks.shape == (21, 64, 64)
@@ -74,19 +74,19 @@ def test_masked_pixels_are_skin(clips: list[RenderedClip]) -> None:
         assert np.mean((red >= green) & (green >= blue - 8)) > 0.8
 
 
-def test_mouths_open_when_it_is_loud(clips: list[RenderedClip]) -> None:
+def test_mouths_open_where_the_audio_is_loud(clips: list[RenderedClip]) -> None:
     for clip in clips:
         loud = np.sqrt(np.square(clip.waveform.reshape(21, 1500)).mean(1))
         assert np.corrcoef(loud, clip.truth.mouth_opening)[0, 1] > 0.5
 
 
 @pytest.mark.slow
-def test_processes_do_not_change_clips(settings: WorldSettings, clips: list[RenderedClip]) -> None:
+def test_clips_do_not_depend_on_the_number_of_processes(settings: WorldSettings, clips: list[RenderedClip]) -> None:
     for parallel, alone in zip(generate(11, range(2), settings, jobs=2), clips, strict=False):
         np.testing.assert_array_equal(parallel.frames, alone.frames)
 
 
-def test_packed_clips_read_back(tmp_path: Path, clips: list[RenderedClip], settings: WorldSettings) -> None:
+def test_packed_clips_are_read_back(tmp_path: Path, clips: list[RenderedClip], settings: WorldSettings) -> None:
     options = {"heads": settings.heads, "speech": settings.speech, "size": 64, "seed": 11}
     synth(clips=1, out=tmp_path / "a", **options)
     shards = ShardSet(tmp_path / "a")
@@ -111,7 +111,7 @@ def test_packed_clips_read_back(tmp_path: Path, clips: list[RenderedClip], setti
         synth(clips=1, out=tmp_path / "a", sound_only=True, **options)
 
 
-def test_sound_alone_is_that_of_the_drawn_clips(tmp_path: Path, settings: WorldSettings) -> None:
+def test_audio_alone_equals_that_of_rendered_clips(tmp_path: Path, settings: WorldSettings) -> None:
     options = {"seed": 11, "speech": settings.speech, "heads": settings.heads}
     synth(clips=1, out=tmp_path / "drawn", size=32, **options)
     synth(clips=2, out=tmp_path / "sound", sound_only=True, **options)
@@ -123,7 +123,7 @@ def test_sound_alone_is_that_of_the_drawn_clips(tmp_path: Path, settings: WorldS
     assert len(sound) == 2
 
 
-def test_without_movement_only_faces_move(settings: WorldSettings, clips: list[RenderedClip]) -> None:
+def test_clips_without_movement_move_only_faces(settings: WorldSettings, clips: list[RenderedClip]) -> None:
     still = next(generate(11, [0], replace(settings, movement=0.0)))
     assert np.ptp(still.truth.head_pose, axis=0).max() == 0
     assert np.ptp(still.frames[:, :6].astype(int), axis=0).max() == 0
@@ -133,7 +133,7 @@ def test_without_movement_only_faces_move(settings: WorldSettings, clips: list[R
     np.testing.assert_array_equal(still.waveform, clips[0].waveform)
 
 
-def test_a_drawing_shows_the_same_scene_in_flat_tones(settings: WorldSettings, clips: list[RenderedClip]) -> None:
+def test_drawn_clip_shows_the_same_scene_in_flat_tones(settings: WorldSettings, clips: list[RenderedClip]) -> None:
     drawn = next(generate(11, [0], replace(settings, art=Art.DRAWN)))
     # Outlines take a pixel here and there from the face.
     both, either = drawn.face_masks & clips[0].face_masks, drawn.face_masks | clips[0].face_masks
@@ -150,14 +150,14 @@ def test_a_drawing_shows_the_same_scene_in_flat_tones(settings: WorldSettings, c
     assert np.mean(edges(drawn) < 0.5) > 1.3 * np.mean(edges(clips[0]) < 0.5)
 
 
-def test_settings_are_checked() -> None:
+def test_world_settings_that_are_impossible_are_refused() -> None:
     for wrong in ({"split": "test"}, {"size": 65}, {"size": 8}, {"source": "radio"}, {"movement": -1.0}):
         with pytest.raises(ConfigError):
             replace(WorldSettings(), **wrong)
 
 
 @pytest.mark.parametrize(("gender", "age"), [("female", 9.0), ("male", 30.0), ("female", 78.0)])
-def test_the_mesh_opens_by_the_jaw(head_data: HeadData, gender: str, age: float) -> None:
+def test_mesh_opens_by_the_jaw(head_data: HeadData, gender: str, age: float) -> None:
     rng = np.random.default_rng(5)
     identity = sample_identity(head_data, rng, gender, age)
     head = HeadMesh(head_data, identity, build_attachments(head_data, identity, sample_style(identity, rng)))
@@ -171,7 +171,7 @@ def test_the_mesh_opens_by_the_jaw(head_data: HeadData, gender: str, age: float)
     np.testing.assert_allclose(still.positions[0], head.neutral, atol=1e-4)
 
 
-def test_turning_moves_the_skull_and_leaves_the_shoulders(head_data: HeadData) -> None:
+def test_head_rotation_moves_the_skull_and_leaves_the_shoulders(head_data: HeadData) -> None:
     head = HeadMesh(head_data, sample_identity(head_data, np.random.default_rng(1), "male", 40.0))
     angles, still = np.array([[0.4, -0.2, 0.1]], np.float32), np.zeros((1, 3), np.float32)
     turned = head.pose(np.zeros((1, 52), np.float32), angles, still)
@@ -182,7 +182,7 @@ def test_turning_moves_the_skull_and_leaves_the_shoulders(head_data: HeadData) -
     np.testing.assert_allclose(matrix @ matrix.T, np.eye(3), atol=1e-6)
 
 
-def test_moods_are_heard_by_their_strength(head_data: HeadData, speech_folder: Path) -> None:
+def test_moods_change_the_voice_by_their_strength(head_data: HeadData, speech_folder: Path) -> None:
     """The fixture speaks at 180 Hz; what a person adds to it is taken out again."""
     world = SyntheticWorld(head_data, RecordedSpeech(speech_folder), people_per_voice=1)
     pitch: dict[tuple[str, float], float] = {}

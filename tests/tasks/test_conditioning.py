@@ -49,7 +49,7 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("task", Task)
-def test_table_of_times_masks_and_loss(task):
+def test_condition_follows_the_table_of_times_masks_and_loss(task):
     frames, tokens, reference, gate = EXPECTED[task]
     clean, noisy = conditions(task), state()
     video, audio = condition(task, noisy, clean, SIGMA)
@@ -99,7 +99,7 @@ def test_given_parts_replace_the_leading_part_of_the_clip(task):
     assert torch.equal(replace_given(imposed, clean).video, imposed.video)
 
 
-def test_what_stands_in_given_places_does_not_matter():
+def test_noisy_values_in_given_places_do_not_matter():
     clean, noisy = conditions(Task.CONTINUATION), state()
     other = replace_given(noisy, clean)
     pairs = [condition(Task.CONTINUATION, each, clean, SIGMA) for each in (noisy, other)]
@@ -107,7 +107,7 @@ def test_what_stands_in_given_places_does_not_matter():
         assert torch.equal(ours.values, theirs.values)
 
 
-def test_the_picture_is_the_first_latent_frame_when_no_video_is_given():
+def test_reference_image_is_the_first_latent_frame_where_no_video_is_given():
     image = noise(BATCH, CHANNELS, 1, HEIGHT, WIDTH)
     short = condition(Task.JOINT, state(), ClipConditions(reference_image=image), SIGMA)
     full = condition(Task.JOINT, state(), ClipConditions(reference_image=image, given_video=image), SIGMA)
@@ -151,6 +151,6 @@ def test_release_closes_v2a_in_the_conditional_pass_with_reference_audio_only():
         (Task.JOINT, Task.REFERENCE_AUDIO, "does not take"),
     ],
 )
-def test_conditions_that_do_not_fit_the_task(task, conditions_of, text):
+def test_conditions_that_do_not_fit_the_task_are_refused(task, conditions_of, text):
     with pytest.raises(ConfigError, match=text):
         condition(task, state(), conditions(conditions_of), SIGMA)

@@ -37,7 +37,7 @@ def test_tasks_come_in_the_papers_ratio():
         assert counts[task] / 1200 == pytest.approx(TASKS[task].ratio / 10, abs=0.05)
 
 
-def test_draws_depend_on_seed_and_step_only():
+def test_mixture_depends_on_seed_and_step_only():
     assert draws(MixtureConfig(), 50) == draws(MixtureConfig(), 50)
     assert draws(MixtureConfig(), 50) != draws(MixtureConfig(), 50, seed=6)
 
@@ -67,7 +67,7 @@ def test_continuation_never_takes_all_or_nothing():
             assert 1 <= continuation_frames(MixtureConfig(), clip, uniform) < clip.num_latent_frames
 
 
-def test_only_named_tasks_are_drawn():
+def test_mixture_draws_only_named_tasks():
     config = parse(MixtureConfig, {"ratios": {"joint": 1, "dubbing": 0}})
     assert {d.task for d in draws(config, 100)} == {Task.JOINT}
     assert parse(MixtureConfig, dump(config)) == config
@@ -84,12 +84,12 @@ def test_only_named_tasks_are_drawn():
         {"allowed_reference": 2},
     ],
 )
-def test_bad_mixtures(bad):
+def test_mixture_of_impossible_ratios_is_refused(bad):
     with pytest.raises(ConfigError):
         parse(MixtureConfig, bad)
 
 
-def test_words_and_silence():
+def test_speech_prompt_of_both_passes():
     assert cond_text("hello") == "hello"
     assert cond_text("hello", "I am") == "I am hello"
     assert uncond_text() == ""

@@ -24,18 +24,18 @@ READS = {"aten::_local_scalar_dense", "aten::is_nonzero", "aten::nonzero", "aten
 
 
 class Line(Objective[torch.Tensor]):
-    """A line; the loss of the steps in `spoilt` is not a number."""
+    """A line; the loss of the steps in `nan_steps` is NaN."""
 
-    def __init__(self, spoilt: tuple[int, ...] = ()) -> None:
+    def __init__(self, nan_steps: tuple[int, ...] = ()) -> None:
         self.model = nn.Linear(2, 1)
-        self.spoilt = spoilt
+        self.nan_steps = nan_steps
 
     def batch(self, step: int) -> torch.Tensor:
         return torch.randn(4, 2, generator=torch.Generator().manual_seed(step))
 
     def losses(self, batch: torch.Tensor, step: int) -> dict[str, torch.Tensor]:
         loss = (self.model(batch) - batch.sum(dim=1, keepdim=True)).square().mean()
-        return {"square": loss, "total": loss * float("nan") if step in self.spoilt else loss}
+        return {"square": loss, "total": loss * float("nan") if step in self.nan_steps else loss}
 
 
 def state_of(objective: Line) -> TrainState:
@@ -59,7 +59,7 @@ class CountReads(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("log_every", [1, 4, 100])
-def test_values_are_read_once_a_logged_step_and_never_otherwise(log_every: int):
+def test_losses_are_read_once_per_logged_step_and_never_otherwise(log_every: int):
     objective, numbers = Line(), []
 
     def log(record, state) -> None:
@@ -88,7 +88,7 @@ def test_record_converts_its_tensors_once(monkeypatch: pytest.MonkeyPatch):
 
 def test_step_without_a_finite_gradient_changes_nothing_but_the_count(caplog: pytest.LogCaptureFixture):
     torch.manual_seed(0)
-    objective = Line(spoilt=(2, 3))
+    objective = Line(nan_steps=(2, 3))
     weights, skipped = [objective.model.weight.detach().clone()], []
 
     def note(record, state) -> None:

@@ -51,45 +51,45 @@ def reader() -> LinearMouthProbe:
     return LinearMouthProbe.fit((talking(i) for i in range(120)), BASE)
 
 
-def test_it_reads_the_openings_of_clips_it_was_not_fitted_on(reader):
-    seen, opened = [], []
+def test_mouth_probe_predicts_openings_of_unseen_clips(reader):
+    predicted, opened = [], []
     for i in range(200, 230):
         clip = talking(i)
         read = reader.read(mouth_crops(clip.latents[None], clip.face_mask[None]))[0, 1:]
-        seen.append(read - read.mean())
+        predicted.append(read - read.mean())
         opened.append(clip.mouth_opening[1::4] - clip.mouth_opening[1::4].mean())
-    assert torch.corrcoef(torch.stack([torch.cat(seen), torch.cat(opened)]))[0, 1] > 0.85
+    assert torch.corrcoef(torch.stack([torch.cat(predicted), torch.cat(opened)]))[0, 1] > 0.85
 
 
-def test_a_face_that_moves_takes_its_mouth_along():
+def test_mouth_crops_follow_the_face():
     picture = torch.randn(1, CHANNELS, FRAMES, 2 * ROWS, 2 * COLUMNS)
     moved = picture.roll((2, -4), dims=(3, 4))
-    here, there = mouth_crops(picture, face(2, 3)[None]), mouth_crops(moved, face(3, 1)[None])
-    assert here.shape == (1, FRAMES, CHANNELS * 36)
-    assert torch.allclose(here, there, atol=1e-5)
+    original, shifted = mouth_crops(picture, face(2, 3)[None]), mouth_crops(moved, face(3, 1)[None])
+    assert original.shape == (1, FRAMES, CHANNELS * 36)
+    assert torch.allclose(original, shifted, atol=1e-5)
 
 
-def guide(reader: LinearMouthProbe, error: torch.Tensor, truth: torch.Tensor | None = None) -> float | None:
+def motion_loss(reader: LinearMouthProbe, error: torch.Tensor, truth: torch.Tensor | None = None) -> float | None:
     """The loss of two clips, the first latent frame given."""
     clips = [talking(i) for i in (300, 301)]
     carries = torch.ones(FRAMES)
     carries[0] = 0
     faces = torch.stack([clip.face_mask for clip in clips]) if truth is None else truth
     clean = torch.stack([clip.latents for clip in clips])
-    found = lip_motion_loss(error.expand_as(clean), clean, carries, faces, reader)
-    return float(found.sum) / float(found.count) if found.count else None
+    term = lip_motion_loss(error.expand_as(clean), clean, carries, faces, reader)
+    return float(term.sum) / float(term.count) if term.count else None
 
 
-def test_the_guide_is_1_for_mouths_that_keep_still_and_0_for_those_that_move_as_they_should(reader):
+def test_lip_motion_loss_is_1_for_still_mouths_and_0_for_correct_motion(reader):
     clean = torch.stack([talking(i).latents for i in (300, 301)])
-    assert guide(reader, -clean) == pytest.approx(1)
-    assert guide(reader, -0.5 * clean) == pytest.approx(0.25)
-    assert guide(reader, torch.zeros(1)) == 0
+    assert motion_loss(reader, -clean) == pytest.approx(1)
+    assert motion_loss(reader, -0.5 * clean) == pytest.approx(0.25)
+    assert motion_loss(reader, torch.zeros(1)) == 0
     still = torch.randn(2, CHANNELS, 1, 2 * ROWS, 2 * COLUMNS)
-    assert guide(reader, still) == pytest.approx(0, abs=1e-9)
+    assert motion_loss(reader, still) == pytest.approx(0, abs=1e-9)
 
 
-def test_the_guide_follows_each_faces_own_way_to_open(reader):
+def test_lip_motion_loss_follows_the_opening_direction_of_each_face(reader):
     """The mouth opens in channel 1, and what else moves there moves in channel 0 as well."""
     clips = [talking(i) for i in (300, 301)]
     error = torch.zeros(2, CHANNELS, FRAMES, 2 * ROWS, 2 * COLUMNS, requires_grad=True)
@@ -99,15 +99,15 @@ def test_the_guide_follows_each_faces_own_way_to_open(reader):
     assert by_channel[1] > 2 * by_channel[0]
 
 
-def test_the_guide_counts_known_faces_only(reader):
+def test_lip_motion_loss_counts_known_faces_only(reader):
     unknown = torch.full((2, FRAMES, ROWS * COLUMNS), torch.nan)
-    assert guide(reader, torch.ones(1), unknown) is None
+    assert motion_loss(reader, torch.ones(1), unknown) is None
     one = torch.stack([talking(300).face_mask, unknown[0]])
     error = torch.zeros(2, CHANNELS, FRAMES, 2 * ROWS, 2 * COLUMNS)
     error[1] = torch.randn(error[1].shape)
-    assert guide(reader, error, one) == 0
+    assert motion_loss(reader, error, one) == 0
 
 
-def test_data_without_faces_is_told():
+def test_mouth_probe_refuses_data_without_faces():
     with pytest.raises(DataError, match="mouth openings"):
         LinearMouthProbe.fit([talking(0, mask=False)], BASE)

@@ -82,7 +82,7 @@ EXTREMES = [
 
 
 @pytest.mark.parametrize("override", EXTREMES)
-def test_extreme_settings_train_finite_weights_or_end_with_an_error(folder: str, tmp_path, override: str):
+def test_settings_at_their_limits_train_finite_weights_or_end_with_an_error(folder: str, tmp_path, override: str):
     try:
         one = run(folder, tmp_path, config("train.steps=3", override))
         one.train([NonFiniteGuard(every=1, max_in_a_row=2), one.checkpoint_callback])

@@ -64,7 +64,7 @@ def test_velocity_loss_is_the_mean_over_noisy_tokens():
     assert velocity_loss(predicted, target, torch.zeros(5), dim=1) is None
 
 
-def test_faces_weigh_more_where_asked():
+def test_velocity_loss_weighs_faces_more_where_configured():
     truth = torch.tensor([[[1.0, 0.0, 0.5, 0.0]], [[float("nan")] * 4]])
     weights = face_weights(truth, LossWeights(face_focus=4.0), rows=4, columns=4)
     assert weights.shape == (2, 1, 1, 4, 4)
@@ -93,7 +93,7 @@ def test_face_mask_loss_sums_layers_and_leaves_out_unknown_faces():
 
 
 @pytest.mark.parametrize("task", list(Task))
-def test_given_parts_carry_no_loss(folder, task):
+def test_velocity_loss_leaves_out_given_parts(folder, task):
     """The loss equals a loop over noisy places of the model's own prediction."""
     from uniavgen.batch import AVPair
     from uniavgen.flow.path import interpolate
@@ -124,8 +124,8 @@ def test_given_parts_carry_no_loss(folder, task):
     if tokens < TIMING.num_audio_tokens:
         difference = (prediction.audio - (noise.audio - clean.audio))[:, tokens:]
         parts["audio"] = difference.square().mean().item()
-    found = {name: mean(term) for name, term in losses.named().items() if name != "face_mask" and term.count}
-    assert found == pytest.approx(parts, rel=1e-5)
+    values = {name: mean(term) for name, term in losses.named().items() if name != "face_mask" and term.count}
+    assert values == pytest.approx(parts, rel=1e-5)
 
 
 @pytest.mark.parametrize("task", list(Task))
@@ -139,7 +139,7 @@ def test_training_step_reads_no_value_from_the_device_of_the_model(folder, task)
     assert all(parameter.grad.is_meta for parameter in on_device.blocks[0].video.parameters())
 
 
-def test_one_step_is_a_pure_function(folder):
+def test_training_step_is_a_pure_function(folder):
     clips, tiny, settings = batch(folder, Task.JOINT), model(), config().stage
     first = step_losses(tiny, clips, randomness_of(1), settings)
     again = step_losses(tiny, clips, randomness_of(1), settings)
@@ -150,7 +150,7 @@ def test_one_step_is_a_pure_function(folder):
 
 
 @pytest.mark.parametrize("task", [Task.JOINT, Task.REFERENCE_AUDIO, Task.CONTINUATION])
-def test_audio_branch_alone_learns_what_it_would_beside_a_closed_gate(folder, task):
+def test_audio_branch_alone_has_the_gradients_of_a_closed_gate(folder, task):
     dropout = "stage.dropout={alone: 1.0, no_text: 0.0}"
     no_given_part = "stage.tasks.ratios={dubbing: 0, animation: 0}"
     alone, both = config(dropout, no_given_part, "stage.branches=audio").stage, config(dropout).stage
@@ -162,7 +162,7 @@ def test_audio_branch_alone_learns_what_it_would_beside_a_closed_gate(folder, ta
     assert mean(losses.audio) == pytest.approx(mean(expected), rel=1e-5)
 
 
-def test_dropped_texts_are_not_heard(folder):
+def test_dropped_texts_do_not_matter(folder):
     """With texts dropped, what the clip's own texts say makes no difference."""
     settings = config("stage.dropout={alone: 0.0, no_text: 1.0}").stage
     clips, tiny, randomness = batch(folder, Task.JOINT), model(), randomness_of(0)
@@ -179,13 +179,13 @@ def test_mask_weight_falls_linearly_to_nothing():
     assert [ramp.at(step, 4) for step in range(5)] == pytest.approx([0.1, 0.075, 0.05, 0.025, 0.0])
 
 
-def test_total_is_the_weighted_sum_of_the_parts():
+def test_total_loss_is_the_weighted_sum_of_its_parts():
     losses = Losses(video=LossTerm(torch.tensor(8.0), 4), audio=None, face_mask=LossTerm(torch.tensor(5.0), 1))
     weights = LossWeights(video=0.5, face_mask=LinearSchedule(start=0.2, end=0.0))
     assert float(total(losses, weights, 5, 10)) == pytest.approx(0.5 * 2 + 0.1 * 5)
 
 
-def test_the_branches_are_both_trained_by_every_two_way_task(folder):
+def test_branches_are_both_trained_by_every_two_way_task(folder):
     tiny = model()
     losses = step_losses(tiny, batch(folder, Task.JOINT), randomness_of(0), config().stage)
     total(losses, config().stage.losses, 0, 10).backward()
@@ -194,28 +194,28 @@ def test_the_branches_are_both_trained_by_every_two_way_task(folder):
     assert SETTINGS.num_layers == 3
 
 
-def test_pace_is_judged_between_symbols_whose_times_are_known():
+def test_duration_loss_compares_symbols_of_known_times_only():
     pace = torch.tensor([[9.0, 4.0, 5.0, 6.0]])
     assert mean(duration_loss(pace, torch.tensor([[1.0, 4.0, 11.0, math.nan]]))) == pytest.approx((1 + 4) / 2)
     assert duration_loss(pace, torch.tensor([[1.0, math.nan, 11.0, math.nan]])).count == 0
 
 
-def test_the_pace_of_a_text_is_learned_from_its_times_alone(folder):
+def test_duration_predictor_learns_from_symbol_times_alone(folder):
     paced = config("stage.losses.pace=1.0", "stage.losses.video=0", "stage.losses.audio=0").stage
     paced = replace(paced, dropout=Dropout(alone=0.0, no_text=0.0))
     speech = replace(SETTINGS.audio.speech, initial_symbol_duration=20.0, leading_silence=2.0)
-    made = UniAVGenTransformer.from_settings(replace(SETTINGS, audio=replace(SETTINGS.audio, speech=speech)))
+    transformer = UniAVGenTransformer.from_settings(replace(SETTINGS, audio=replace(SETTINGS.audio, speech=speech)))
     clips, randomness = batch(folder, Task.REFERENCE_AUDIO), randomness_of(0)
-    optimizer = torch.optim.Adam(made.parameters(), lr=0.02)
+    optimizer = torch.optim.Adam(transformer.parameters(), lr=0.02)
     values = []
     for _ in range(30):
-        losses = step_losses(made, clips, randomness, paced)
+        losses = step_losses(transformer, clips, randomness, paced)
         optimizer.zero_grad()
         total(losses, paced.losses, 0, 1).backward()
         optimizer.step()
         values.append(mean(losses.duration))
     assert values[-1] < 0.1 * values[0]
-    assert step_losses(made, batch(folder, Task.ANIMATION), randomness, paced).duration.count == 0
+    assert step_losses(transformer, batch(folder, Task.ANIMATION), randomness, paced).duration.count == 0
     assert step_losses(model(), clips, randomness, paced).duration is None
 
 

@@ -67,12 +67,12 @@ def config(*overrides: str) -> TrainConfig:
 
 def model(seed: int = 0, settings: TransformerConfig = SETTINGS) -> UniAVGenTransformer:
     torch.manual_seed(seed)
-    made = UniAVGenTransformer.from_settings(settings)
+    transformer = UniAVGenTransformer.from_settings(settings)
     # Zero-initialised layers hide what stands before them.
     with torch.no_grad():
-        for parameter in made.parameters():
+        for parameter in transformer.parameters():
             parameter.add_(0.02 * torch.randn(parameter.shape))
-    return made
+    return transformer
 
 
 def run(folder: str, out: Path, settings: TrainConfig | None = None, seed: int = 0) -> StageRun:

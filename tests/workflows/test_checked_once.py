@@ -62,7 +62,7 @@ def _generate(folder: Path, *more: str) -> Counter[str]:
     return calls
 
 
-def test_one_generate_run_checks_and_converts_everything_once(tmp_path):
+def test_generate_checks_and_converts_everything_once(tmp_path):
     calls = _generate(tmp_path)
     assert {name: calls[name] for name in ONCE} == dict.fromkeys(ONCE, 1)
     assert calls["artifacts.outputs.check_writable"] == 1
@@ -72,7 +72,7 @@ def test_one_generate_run_checks_and_converts_everything_once(tmp_path):
     assert calls["inference.sampling_config.SamplingConfig.__post_init__"] == 2
 
 
-def test_every_output_is_checked_once(tmp_path):
+def test_output_is_checked_once(tmp_path):
     calls = _generate(tmp_path, "--preview")
     assert calls["artifacts.outputs.check_writable"] == 2
     assert (tmp_path / "a.png").is_file()

@@ -198,7 +198,7 @@ def image(tmp_path_factory) -> Path:
     return path
 
 
-def test_table_has_many_damages():
+def test_damage_table_has_many_rows():
     assert len(DAMAGES) >= 72
 
 

@@ -52,7 +52,7 @@ def test_prompt_without_a_needed_input_is_named(prompts):
         build_request(prompts.prompts[0], Task.DUBBING, CONFIG, 0)
 
 
-def test_kinds_are_parsed_by_name():
+def test_prompt_kinds_are_parsed_by_name():
     assert parse_kinds("joint, reconstruction") == ["joint", "reconstruction"]
     assert parse_kinds("all") == [str(task) for task in Task]
     with pytest.raises(ConfigError, match="no task 'sing'"):

@@ -27,12 +27,12 @@ def exclusive_output(path: Path) -> Iterator[None]:
     if lock in _held_locks:
         yield
         return
-    made = [folder for folder in lock.parents if not folder.exists()]
+    created = [folder for folder in lock.parents if not folder.exists()]
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _locked(lock, path)
     except OSError as error:
-        _remove_empty(made)
+        _remove_empty(created)
         raise not_written(path, error) from error
     _held_locks[lock] = descriptor
     try:
@@ -42,7 +42,7 @@ def exclusive_output(path: Path) -> Iterator[None]:
         # While it is still locked: whoever has opened it meanwhile finds that the name is gone and makes a new file.
         lock.unlink(missing_ok=True)
         os.close(descriptor)
-        _remove_empty(made)
+        _remove_empty(created)
 
 
 def lock_descriptor(path: Path) -> int:

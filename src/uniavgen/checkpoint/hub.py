@@ -29,8 +29,10 @@ def fetch(
     definite = (errors.RepositoryNotFoundError, errors.RevisionNotFoundError)
     for pause in (*_PAUSES_S, None):
         try:
-            found = snapshot_download(name, revision=revision, allow_patterns=list(patterns), local_files_only=offline)
-            return Path(found)
+            snapshot = snapshot_download(
+                name, revision=revision, allow_patterns=list(patterns), local_files_only=offline
+            )
+            return Path(snapshot)
         except (errors.HFValidationError, *definite) as error:
             raise CheckpointError(_refused(name, revision, error)) from error
         except OSError as error:

@@ -141,9 +141,9 @@ def _wan_map(weights: Weights, kind: str) -> KeyMap:
 
 
 def _check_vocabulary(symbols: SpeechSymbols, settings: TransformerConfig) -> None:
-    given, known = len(symbols.symbols()), settings.audio.speech.num_symbols
-    if given != known:
+    given, expected = len(symbols.symbols()), settings.audio.speech.num_symbols
+    if given != expected:
         raise CheckpointError(
-            f"the vocabulary has {given} symbols, the model's speech embedding has {known + 1} rows for {known} and a "
-            "filler; give the vocab.txt that came with these weights"
+            f"the vocabulary has {given} symbols, the model's speech embedding has {expected + 1} rows for {expected} "
+            "and a filler; give the vocab.txt that came with these weights"
         )

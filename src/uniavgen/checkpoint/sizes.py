@@ -37,8 +37,8 @@ class SourceConfig(Config):
     def of(cls, settings: Mapping[str, Any], origin: str) -> "SourceConfig":
         """Parses a `config.json`, whose other keys do not matter. Raises ConfigError for a value of another type."""
         # diffusers has another name for it.
-        known = {"num_heads": settings.get("num_attention_heads")} | dict(settings)
-        return parse(cls, {field.name: known[field.name] for field in fields(cls) if field.name in known}, origin)
+        values = {"num_heads": settings.get("num_attention_heads")} | dict(settings)
+        return parse(cls, {field.name: values[field.name] for field in fields(cls) if field.name in values}, origin)
 
 
 class SourceShapes:

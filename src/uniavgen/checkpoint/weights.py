@@ -60,12 +60,12 @@ def find_weights(folder: Path, what: str, published: str, others: Iterable[str] 
     """
     stem = published.rpartition(".")[0]
     for pattern in (stem, *others):
-        found = [path for path in _weight_files(folder, pattern) if not re.search(exclude, path.name)]
-        if len(found) > 1 and pattern != stem:
-            names = ", ".join(path.name for path in found[:4])
-            raise CheckpointError(f"{folder} has {len(found)} files that could be {what}: {names}; leave one of them")
-        if found:
-            return read_weights(found[0])
+        files = [path for path in _weight_files(folder, pattern) if not re.search(exclude, path.name)]
+        if len(files) > 1 and pattern != stem:
+            names = ", ".join(path.name for path in files[:4])
+            raise CheckpointError(f"{folder} has {len(files)} files that could be {what}: {names}; leave one of them")
+        if files:
+            return read_weights(files[0])
     shards = sum(_SHARD.search(path.name) is not None for path in folder.glob(f"{stem}-*"))
     is_sharded = published.endswith(".safetensors")
     names = f"{published} or {published}{INDEX_ENDING} with its shards" if is_sharded else published
@@ -134,8 +134,8 @@ def check_finite(named: Iterable[tuple[str, Tensor]], where: object) -> None:
 def _weight_files(folder: Path, pattern: str) -> list[Path]:
     """Returns files and indices of weights; of the endings that a pattern matches, those of the first."""
     for ending in _ENDINGS:
-        if found := sorted(path for path in folder.glob(pattern + ending) if not _SHARD.search(path.name)):
-            return found
+        if files := sorted(path for path in folder.glob(pattern + ending) if not _SHARD.search(path.name)):
+            return files
     return []
 
 

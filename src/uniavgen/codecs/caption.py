@@ -32,7 +32,8 @@ class CaptionEncoder:
     """A tokenizer and a umT5 encoder as the rest of the project sees them."""
 
     def __init__(self, tokenizer: Any, model: Any) -> None:
-        """tokenizer, model: a `CaptionTokenizer` and a `UMT5Encoder`, or transformers' own, which training uses."""
+        """Takes a tokenizer and a model: a `CaptionTokenizer` and a `UMT5Encoder`, or transformers' own, which training
+        uses."""
         self.tokenizer = tokenizer
         self.model = model
 
@@ -62,12 +63,14 @@ class CaptionEncoder:
 
 
 def clean_text(text: str) -> str:
-    """Text as Wan feeds it to umT5: broken Unicode mended, HTML entities resolved, white space runs made one blank."""
+    """Cleans text as Wan does for umT5: broken Unicode mended, HTML entities resolved, white space runs made one
+    blank."""
     return re.sub(r"\s+", " ", html.unescape(html.unescape(ftfy.fix_text(text)))).strip()
 
 
 def word_tokenizer(captions: Iterable[str], max_tokens: int = NANO_MAX_TOKENS) -> Any:
-    """A tokenizer whose tokens are the words of `captions`; other words fall apart into known pieces or characters.
+    """Returns a tokenizer whose tokens are the words of `captions`; other words fall apart into known pieces or
+    characters.
 
     Case does not count. Only a character that is no printable ASCII makes its word unknown.
     """

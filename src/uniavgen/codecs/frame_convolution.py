@@ -45,7 +45,7 @@ class FrameConvolution(WanCausalConv3d):
 
 
 def use_frame_convolutions(vae: AutoencoderKLWan) -> None:
-    """Exchange the convolutions; values and state dict stay what they were.
+    """Exchanges the convolutions; values and state dict stay what they were.
 
     Those that change the frame rate are left alone: they are there to mix frames, whatever their weights are now.
     """

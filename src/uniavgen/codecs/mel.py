@@ -63,11 +63,11 @@ class MelNormalisation:
     std: float
 
     def normalise(self, log_mel: Float[Tensor, "*b l mel"]) -> Float[Tensor, "*b l mel"]:
-        """Raw log-mel to the model's scale."""
+        """Converts raw log-mel to the model's scale."""
         return (log_mel - self.mean) / self.std
 
     def denormalise(self, values: Float[Tensor, "*b l mel"]) -> Float[Tensor, "*b l mel"]:
-        """The model's scale to raw log-mel."""
+        """Converts mel at the model's scale to raw log-mel."""
         return values * self.std + self.mean
 
 
@@ -94,12 +94,12 @@ def _filters(config: MelConfig) -> Tensor:
 
 
 def filter_bank(config: MelConfig = MEL) -> Float[Tensor, "bins mel"]:
-    """Slaney mel filters, float32; `bins = num_fft / 2 + 1`."""
+    """Returns Slaney mel filters, float32; `bins = num_fft / 2 + 1`."""
     return _filters(config)
 
 
 def log_mel(waveform: Float[Tensor, "b samples"], config: MelConfig = MEL) -> Float[Tensor, "b l mel"]:
-    """Raw log-mel of 24 kHz waveforms in [-1, 1]; `l = samples // hop`.
+    """Returns the raw log-mel of 24 kHz waveforms in [-1, 1]; `l = samples // hop`.
 
     Differentiable; runs in the waveform's precision, at least float32. Raises MediaError for waveforms shorter than
     the reflected border (392 samples).
@@ -116,12 +116,13 @@ def log_mel(waveform: Float[Tensor, "b samples"], config: MelConfig = MEL) -> Fl
 
 
 def peak_normalise(waveform: Float[Tensor, "*b samples"], peak: float = PEAK) -> Float[Tensor, "*b samples"]:
-    """Scale each waveform so that its largest magnitude is `peak` [release]; silence stays silence."""
+    """Scales each waveform so that its largest magnitude is `peak` [release]; silence stays silence."""
     loudest = waveform.abs().amax(dim=-1, keepdim=True)
     return waveform * torch.where(loudest > 0, peak / loudest.clamp(min=1e-12), torch.ones_like(loudest))
 
 
 def magnitudes(log_mel: Float[Tensor, "b l mel"], config: MelConfig = MEL) -> Float[Tensor, "b bins l"]:
-    """Least-squares linear magnitudes, not below zero, whose mel projection is `exp(log_mel)`; for Griffin-Lim."""
+    """Returns least-squares linear magnitudes, not below zero, whose mel projection is `exp(log_mel)`; for
+    Griffin-Lim."""
     inverse = torch.linalg.pinv(filter_bank(config).double()).to(log_mel)
     return einsum(log_mel.exp(), inverse, "b l mel, mel bins -> b bins l").clamp(min=0)

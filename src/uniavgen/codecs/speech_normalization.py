@@ -11,10 +11,10 @@ def normalize_speech(text: str, symbols: SpeechSymbols, verbatim: bool = False) 
 
     verbatim: leaves figures, signs and abbreviations as they are written.
     """
-    known = symbols.get_vocab()
-    text = plain_typography(" ".join(text.split()), known)
+    vocabulary = symbols.get_vocab()
+    text = plain_typography(" ".join(text.split()), vocabulary)
     if not verbatim and is_latin(text):
-        text = plain_typography(spoken_english(text), known)
+        text = plain_typography(spoken_english(text), vocabulary)
     return " ".join(text.split())
 
 

@@ -40,7 +40,7 @@ class SpeechSymbols(TokenizerFile):
 
     @classmethod
     def of(cls, symbols: Iterable[str] = ASCII_SYMBOLS) -> Any:
-        """A tokenizer of these symbols, in order of their ids from 1; the default is nano's."""
+        """Returns a tokenizer of these symbols, in order of their ids from 1; the default is nano's."""
         symbols = list(symbols)
         if not symbols or len(set(symbols)) < len(symbols) or "" in symbols or FILLER in symbols:
             raise CheckpointError("speech symbols must differ from each other, from the filler and from nothing at all")
@@ -55,7 +55,8 @@ class SpeechSymbols(TokenizerFile):
 
     @classmethod
     def from_vocabulary(cls, path: str | Path) -> "SpeechSymbols":
-        """A tokenizer of the symbols of a file, one a line, as the release's `vocab.txt`. Raises CheckpointError."""
+        """Reads a tokenizer of the symbols of a file, one a line, as the release's `vocab.txt`. Raises
+        CheckpointError."""
         text = read_text(Path(path), CheckpointError, "give a text file with one speech symbol a line")
         return cls.of(text.removesuffix("\n").split("\n"))
 
@@ -64,15 +65,15 @@ class SpeechSymbols(TokenizerFile):
         return self.backend_tokenizer.encode(text).ids
 
     def symbols(self) -> list[str]:
-        """The symbols in order of their ids from 1: the lines of the vocabulary file."""
+        """Returns the symbols in order of their ids from 1: the lines of the vocabulary file."""
         ids = self.get_vocab()
         return sorted((symbol for symbol in ids if symbol != FILLER), key=ids.__getitem__)
 
     def unknown_characters(self, text: str) -> list[str]:
         """Characters of `text` that the vocabulary lacks, each once, in order."""
-        known = self.get_vocab()
-        return [symbol for symbol in dict.fromkeys(self._normalised(text)) if symbol not in known]
+        vocabulary = self.get_vocab()
+        return [symbol for symbol in dict.fromkeys(self._normalised(text)) if symbol not in vocabulary]
 
     def _normalised(self, text: str) -> str:
-        """The characters that are looked up, one by one."""
+        """Returns the characters that are looked up, one by one."""
         return self.backend_tokenizer.normalizer.normalize_str(text)

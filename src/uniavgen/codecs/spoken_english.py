@@ -112,7 +112,7 @@ def spoken_english(text: str) -> str:
 
 
 def _begin_sentence(replace: Callable[[re.Match[str]], str], match: re.Match[str]) -> str:
-    """The words of a match, with a capital where they begin a sentence."""
+    """Returns the words of a match, with a capital where they begin a sentence."""
     words = replace(match)
     starts = not match.string[: match.start()].strip(" \"'(") or re.search(r"[.!?]\s+$", match.string[: match.start()])
     return words[:1].upper() + words[1:] if starts and words != match[0] else words
@@ -154,7 +154,7 @@ def _amount(number: str, scale: str | None) -> str:
 
 
 def _plural(unit: str, number: str) -> str:
-    """The unit after a number: singular after 1 alone, `feet`, `inches` and `hertz` as English has them."""
+    """Returns the unit after a number: singular after 1 alone, `feet`, `inches` and `hertz` as English has them."""
     if number in ("1", "-1") or unit in _SAME_PLURAL:
         return unit
     head, per, rest = unit.partition(" per ")
@@ -213,7 +213,7 @@ def _date_words(day: int, month: int, number: int | None) -> str:
 
 
 def _numeric_date(match: re.Match[str]) -> str:
-    """Month first as in America, unless that cannot be."""
+    """Reads a date with the month first as in America, unless that cannot be."""
     first, second, number = int(match[1]), int(match[3]), int(match[4])
     month, day = (second, first) if first > 12 or match[2] == "." else (first, second)
     if not (1 <= month <= 12 and 1 <= day <= 31):
@@ -304,7 +304,7 @@ def _abbreviation(match: re.Match[str]) -> str:
 
 
 def _like(written: str, words: str) -> str:
-    """`words` with a capital where `written` begins with one."""
+    """Returns `words` with a capital where `written` begins with one."""
     return words[:1].upper() + words[1:] if written[:1].isupper() else words
 
 
@@ -316,7 +316,7 @@ def _saint_or_street(match: re.Match[str]) -> str:
 
 
 def _bare_number(match: re.Match[str]) -> str:
-    """A number that no other rule took: four digits without a separator are read as a year."""
+    """Spells out a number that no other rule took: four digits without a separator are read as a year."""
     minus = "minus " if match["minus"] else ""
     number = match["number"]
     if re.fullmatch(r"1[1-9]\d\d|20[1-9]\d", number) and not minus:
@@ -326,7 +326,7 @@ def _bare_number(match: re.Match[str]) -> str:
 
 @cache
 def _rules() -> tuple[Rule, ...]:
-    """The rules in their order: the more a pattern asks for, the earlier it comes."""
+    """Returns the rules in their order: the more a pattern asks for, the earlier it comes."""
     flags = re.UNICODE
     number, signs = _NUMBER, "|".join(re.escape(sign) for sign in sorted(_CURRENCIES, key=len, reverse=True))
     scale = r"(?:\s?(?P<scale>k|K|mn|bn|tn|thousand|million|billion|trillion|M|B)\b)?"

@@ -13,7 +13,8 @@ from torch import Tensor
 
 
 def stft(waveform: Float[Tensor, "b samples"], num_fft: int, hop: int) -> Complex[Tensor, "b bins l"]:
-    """Hann-windowed spectrum with `l = samples // hop` frames; needs more than `(num_fft - hop) / 2` samples."""
+    """Returns the Hann-windowed spectrum with `l = samples // hop` frames; needs more than `(num_fft - hop) / 2`
+    samples."""
     pad = (num_fft - hop) // 2
     padded = F.pad(waveform[:, None], (pad, pad), mode="reflect")[:, 0]
     window = torch.hann_window(num_fft, device=waveform.device, dtype=waveform.dtype)
@@ -21,7 +22,8 @@ def stft(waveform: Float[Tensor, "b samples"], num_fft: int, hop: int) -> Comple
 
 
 def inverse_stft(spectrum: Complex[Tensor, "b bins l"], num_fft: int, hop: int) -> Float[Tensor, "b samples"]:
-    """Least-squares waveform of a spectrum: windowed overlap-add over the sum of squared windows; `l * hop` samples."""
+    """Returns the least-squares waveform of a spectrum: windowed overlap-add over the sum of squared windows; `l * hop`
+    samples."""
     pad = (num_fft - hop) // 2
     num_frames = spectrum.shape[-1]
     window = torch.hann_window(num_fft, device=spectrum.device, dtype=spectrum.real.dtype)

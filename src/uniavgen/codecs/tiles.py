@@ -23,7 +23,7 @@ class Tile:
     columns: slice
 
     def scaled(self, factor: int) -> "Tile":
-        """The same area in cells that are `factor` times finer."""
+        """Returns the same area in cells that are `factor` times finer."""
         rows, columns = (slice(side.start * factor, side.stop * factor) for side in (self.rows, self.columns))
         return Tile(rows=rows, columns=columns)
 
@@ -44,19 +44,19 @@ class TileBlender:
     """Values of overlapping tiles, faded into each other where they overlap; kept in float32 on the CPU."""
 
     def __init__(self, shape: tuple[int, int, int, int, int]) -> None:
-        """`shape` is that of the whole: b c F h w."""
+        """Starts an empty canvas of `shape`, that of all frames: b c F h w."""
         self._sum = torch.zeros(shape)
         self._weight = torch.zeros(shape[-2:])
 
     def add(self, tile: Tile, frames: slice, values: Float[Tensor, "b c F tile_h tile_w"]) -> None:
-        """A tile's values of some frames."""
+        """Adds the values of a tile for some frames."""
         weight = self._fade(tile)
         self._sum[:, :, frames, tile.rows, tile.columns] += values.float().cpu() * weight
         if frames.start == 0:
             self._weight[tile.rows, tile.columns] += weight
 
     def frames(self, frames: slice) -> Float[Tensor, "b c F h w"]:
-        """The whole picture of some frames, when all tiles were added."""
+        """Returns some frames as a whole, after all tiles were added."""
         return self._sum[:, :, frames] / self._weight
 
     def _fade(self, tile: Tile) -> Float[Tensor, "tile_h tile_w"]:
@@ -73,7 +73,7 @@ def _tile_spans(length: int, side: int) -> list[slice]:
 
 
 def _fade_ramp(span: slice, length: int) -> Float[Tensor, " s"]:
-    """1 in the middle, falling towards neighbours; at the picture's own border it stays 1."""
+    """Returns weights of 1 in the middle that fall towards neighbours; at the border of the frame they stay 1."""
     size = span.stop - span.start
     places, fade = torch.arange(size) + 0.5, max(size // OVERLAP, 1)
     ramp = torch.ones(size)

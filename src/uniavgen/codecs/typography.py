@@ -21,20 +21,20 @@ _INVISIBLE = {"Cf", "Mn"}
 """Categories of characters without a shape of their own: joiners, marks of direction, variation selectors."""
 
 
-def plain_typography(text: str, known: Container[str]) -> str:
-    """Returns `text` with every typographic character that `known` lacks replaced by a plain one.
+def plain_typography(text: str, vocabulary: Container[str]) -> str:
+    """Returns `text` with every typographic character that `vocabulary` lacks replaced by a plain one.
 
     Exotic blanks become blanks, dashes hyphens (an em dash between words a comma), ellipses three periods, quotes
     straight ones, ligatures and full-width letters their letters; invisible characters vanish. Letters, accents and
     everything without a plain form stay, so that the caller can name them as unknown.
     """
     text = unicodedata.normalize("NFC", text)
-    if not any(dash in known for dash in _LONG_DASHES):
+    if not any(dash in vocabulary for dash in _LONG_DASHES):
         text = re.sub(rf"(?<=\w)\s*[{_LONG_DASHES}]+\s*(?=\w)", ", ", text)
-    if "\u2013" not in known:
+    if "\u2013" not in vocabulary:
         # An en dash between blanks is a pause, one between figures or words a hyphen.
         text = re.sub(r"(?<=\w)\s+\u2013\s+(?=[^\W\d])", ", ", text)
-    return "".join(character if character in known else _plain(character) for character in text)
+    return "".join(character if character in vocabulary else _plain(character) for character in text)
 
 
 def is_latin(text: str) -> bool:

@@ -57,7 +57,7 @@ class VideoVaeShape(Config):
         return 2 ** sum(self.temporal_levels)
 
     def build(self) -> AutoencoderKLWan:
-        """A new autoencoder with random weights; latents are not normalised until their statistics are known."""
+        """Builds an autoencoder with random weights; latents are not normalised until their statistics are known."""
         return AutoencoderKLWan(
             base_dim=self.width,
             decoder_base_dim=self.decoder_width,
@@ -104,13 +104,13 @@ class VideoCodec:
         return self.vae.config.scale_factor_temporal
 
     def normalise(self, latents: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b c f h w"]:
-        """The autoencoder's own latents to mean 0 and deviation 1 per channel."""
+        """Normalises the autoencoder's latents to mean 0 and deviation 1 per channel."""
         return (latents - self._statistic(self.vae.config.latents_mean, latents)) / self._statistic(
             self.vae.config.latents_std, latents
         )
 
     def denormalise(self, latents: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b c f h w"]:
-        """Normalised latents to the autoencoder's own."""
+        """Converts normalised latents to the autoencoder's own."""
         std = self._statistic(self.vae.config.latents_std, latents)
         return latents * std + self._statistic(self.vae.config.latents_mean, latents)
 
@@ -187,7 +187,7 @@ class VideoCodec:
         return tiles_covering(height, width, None if tile_px is None else tile_px // stride)
 
     def _encoded(self, pixels: Float[Tensor, "b 3 F H W"]) -> Float[Tensor, "b c f h w"]:
-        """The autoencoder's own latents."""
+        """Returns the autoencoder's own latents, not normalised."""
         vae, cache = self.vae, _empty_cache(self.vae.encoder)
         count = self._timebase.latent_frames(pixels.shape[2])
         encoded = []
@@ -217,7 +217,7 @@ class VideoCodec:
 
 
 def _empty_cache(half: nn.Module) -> list[Tensor | str | None]:
-    """What the causal convolutions of an encoder or decoder remember of the frames before: nothing yet."""
+    """Returns the empty cache of the causal convolutions of an encoder or decoder, before the first frame."""
     return [None] * sum(isinstance(module, WanCausalConv3d) for module in half.modules())
 
 
@@ -235,11 +235,11 @@ def decode_unclamped(vae: AutoencoderKLWan, latents: Float[Tensor, "b c f h w"])
 
 
 def to_pixels(frames: Tensor) -> Float[Tensor, "b 3 F H W"]:
-    """uint8 frames `b F H W 3` to [-1, 1]."""
+    """Converts uint8 frames `b F H W 3` to pixels in [-1, 1]."""
     return rearrange(frames, "b F H W rgb -> b rgb F H W").float() / 127.5 - 1
 
 
 def to_frames(pixels: Float[Tensor, "b 3 F H W"]) -> Tensor:
-    """[-1, 1] to uint8 frames `b F H W 3`, rounded."""
+    """Converts pixels in [-1, 1] to uint8 frames `b F H W 3`, rounded."""
     levels = ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     return rearrange(levels, "b rgb F H W -> b F H W rgb")

@@ -100,7 +100,7 @@ class NanoVocoder(ModelMixin, ConfigMixin):
                 nn.init.zeros_(module.bias)
 
     def forward(self, log_mel: Float[Tensor, "b l mel"]) -> Float[Tensor, "b samples"]:
-        """Differentiable waveforms of raw log-mel, not clipped; `samples = l * hop`."""
+        """Returns differentiable waveforms of raw log-mel, not clipped; `samples = l * hop`."""
         x = rearrange(mel.normalise(log_mel), "b l mel -> b mel l")
         x = self.norm_in(rearrange(self.embed(x), "b d l -> b l d"))
         for block in self.blocks:
@@ -144,7 +144,7 @@ class BigVGANVocoder:
 
 
 def as_vocoder(component: Any) -> Vocoder:
-    """The vocoder that a pipeline's stored component is; CheckpointError for anything else."""
+    """Returns the vocoder for a pipeline's stored component. Raises CheckpointError for anything else."""
     if isinstance(component, Vocoder):
         return component
     from transformers import Qwen2_5OmniToken2WavBigVGANModel

@@ -56,8 +56,8 @@ class ShardIndex:
 
     def parts(self, row: int) -> dict[str, PartLocation]:
         """Returns the parts of the sample in a row."""
-        found = zip(self.names, self.locations[row].tolist(), strict=True)
-        return {name: PartLocation(*location) for name, location in found if location[0] >= 0}
+        locations = zip(self.names, self.locations[row].tolist(), strict=True)
+        return {name: PartLocation(*location) for name, location in locations if location[0] >= 0}
 
     @property
     def end(self) -> int:

@@ -61,7 +61,7 @@ class Prompt(Config):
             raise ConfigError("voice and voice_text belong together; give both or neither")
 
     def files(self) -> dict[str, Path]:
-        """Field to file, of those that are named."""
+        """Returns the files that are named, by field."""
         return {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Path)}
 
     @cached_property

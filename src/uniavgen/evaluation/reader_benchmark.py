@@ -150,31 +150,31 @@ def benchmark_traits(
         voice = voices.predict(clip.speech_waveform)
         face = faces.predict(clip.frames, RENDERED_FPS, track)
         people.append(_Prediction(truth=_TruePerson.of(clip), face=face, voice=voice))
-    own = [(person, person) for person in people]
+    matching = [(person, person) for person in people]
     pairs = [(a, b) for a in people for b in people]
     other_people = [(a, b) for a, b in pairs if a.truth.plainly_differs_from(b.truth)]
     other_emotions = [(a, b) for a, b in pairs if a.truth.emotion != b.truth.emotion]
     truths = [person.truth for person in people]
     return {
-        "timbre": _grade_row(own, other_people, lambda a, b: timbre_consistency(a.voice, b.face)),
-        "emotion": _grade_row(own, other_emotions, lambda a, b: emotion_consistency(a.voice, b.face)),
+        "timbre": _grade_row(matching, other_people, lambda a, b: timbre_consistency(a.voice, b.face)),
+        "emotion": _grade_row(matching, other_emotions, lambda a, b: emotion_consistency(a.voice, b.face)),
         "face is right": _accuracies([person.face for person in people], truths),
         "voice is right": _accuracies([person.voice for person in people], truths),
     }
 
 
 def _grade_row(
-    own: Sequence[tuple[_Prediction, _Prediction]],
+    matching: Sequence[tuple[_Prediction, _Prediction]],
     mismatched: Sequence[tuple[_Prediction, _Prediction]],
     grade: Callable[[_Prediction, _Prediction], float],
 ) -> Numbers:
-    own_grades, mismatched_grades = ([grade(a, b) for a, b in pairs] for pairs in (own, mismatched))
+    grades, mismatched_grades = ([grade(a, b) for a, b in pairs] for pairs in (matching, mismatched))
     return {
-        "clips": len(own_grades),
-        "truth": float(np.mean(own_grades)),
+        "clips": len(grades),
+        "truth": float(np.mean(grades)),
         "mismatched": float(np.mean(mismatched_grades)),
         "pairs": len(mismatched_grades),
-        "auc": auc(own_grades, mismatched_grades),
+        "auc": auc(grades, mismatched_grades),
     }
 
 

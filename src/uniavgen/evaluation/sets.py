@@ -96,21 +96,21 @@ def _write_mismatched(folder: Path, key: str, other: str) -> None:
 
 
 def _rendered(folder: Path, key: str, facts: Mapping[str, Mapping[str, Any]]) -> Prompt:
-    keys, own = list(facts), facts[key]
+    keys, clip_facts = list(facts), facts[key]
     place = keys.index(key)
-    others = [other for other in keys[place + 1 :] + keys[:place] if facts[other]["speaker"] == own["speaker"]]
+    others = [other for other in keys[place + 1 :] + keys[:place] if facts[other]["speaker"] == clip_facts["speaker"]]
     voice = {"voice": folder / "truth" / f"{others[0]}.wav", "voice_text": facts[others[0]]["text"]} if others else {}
     return Prompt(
         id=key,
-        caption=own["caption"],
-        speech=own["text"],
+        caption=clip_facts["caption"],
+        speech=clip_facts["text"],
         image=folder / "images" / f"{key}.png",
         audio=folder / "truth" / f"{key}.wav",
         video=folder / "truth" / f"{key}.mp4",
         truth=folder / "truth" / f"{key}.npz",
-        person=own["speaker"],
-        emotion=own.get("mood", ""),
-        split=own.get("art", SHADED),
+        person=clip_facts["speaker"],
+        emotion=clip_facts.get("mood", ""),
+        split=clip_facts.get("art", SHADED),
         **voice,
     )
 

@@ -10,7 +10,7 @@ from uniavgen.batch import AVPair
 
 
 def interpolate(clean: AVPair, noise: AVPair, t: Float[Tensor, " b"]) -> AVPair:
-    """The state at time t, one time for both modalities of a sample. 1 is noise."""
+    """Returns the state at time t, one time for both modalities of a sample. 1 is noise."""
     return AVPair(
         video=_mix(clean.video, noise.video, t),
         audio=_mix(clean.audio, noise.audio, t),
@@ -18,12 +18,12 @@ def interpolate(clean: AVPair, noise: AVPair, t: Float[Tensor, " b"]) -> AVPair:
 
 
 def target_velocity(clean: AVPair, noise: AVPair) -> AVPair:
-    """What the transformer learns to say, the same at every t."""
+    """Returns the velocity that the transformer learns, the same at every t."""
     return noise - clean
 
 
 def predict_clean(state: AVPair, velocity: AVPair, t: Float[Tensor, " b"]) -> AVPair:
-    """The clip that a velocity at t points to: x_0 = x_t - t v."""
+    """Returns the clip to which a velocity at t points: x_0 = x_t - t v."""
     return AVPair(
         video=state.video - expand_like(t, state.video) * velocity.video,
         audio=state.audio - expand_like(t, state.audio) * velocity.audio,

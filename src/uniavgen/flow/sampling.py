@@ -39,7 +39,7 @@ def sample(
     solver: Solver,
     on_step: OnStep | None = None,
 ) -> AVPair:
-    """Integrate from `noise` at sigmas[0] to sigmas[-1]; states are float32 whatever the velocities are.
+    """Integrates from `noise` at sigmas[0] to sigmas[-1]; states are float32 whatever the velocities are.
 
     Given parts evolve with their velocity like everything else; the layout of each pass puts the clean values in
     their place (`tasks.conditioning.condition`), and the caller imposes them on the result. An exception that
@@ -60,7 +60,7 @@ def sample(
 def guided_velocity(
     velocity: VelocityFunction, state: AVPair, sigma: Float[Tensor, " b"], plan: GuidancePlan, step: int, num_steps: int
 ) -> AVPair:
-    """The weighted sum of a step's passes."""
+    """Returns the weighted sum of a step's passes."""
     terms = plan.weighted_passes(step, num_steps)
     velocities = velocity(state, sigma, tuple(term.pass_ for term in terms))
     first, *others = (_float32(v) * term.weight for v, term in zip(velocities, terms, strict=True))

@@ -24,17 +24,17 @@ class ScheduleConfig(Config):
 
 
 def shift(t: Float[Tensor, "..."], amount: float) -> Float[Tensor, "..."]:
-    """sigma = s t / (1 + (s - 1) t). Keeps 0 and 1; above 1 it moves times towards noise."""
+    """Returns sigma = s t / (1 + (s - 1) t). Keeps 0 and 1; above 1 it moves times towards noise."""
     return amount * t / (1 + (amount - 1) * t)
 
 
 def unshift(sigma: Float[Tensor, "..."], amount: float) -> Float[Tensor, "..."]:
-    """The t whose shift is sigma."""
+    """Returns the t whose shift is sigma."""
     return shift(sigma, 1 / amount)
 
 
 def sigmas(num_steps: int, config: ScheduleConfig) -> Float[Tensor, " n"]:
-    """`num_steps` + 1 falling float32 times from 1 to 0; step k goes from the k-th to the next."""
+    """Returns `num_steps` + 1 falling float32 times from 1 to 0; step k goes from the k-th to the next."""
     if num_steps < 1:
         raise ConfigError(f"sampling takes at least one step, got {num_steps}")
     last = LAST_T if config.spacing is Spacing.LINSPACE else 1 / num_steps

@@ -17,7 +17,7 @@ class Solver(Protocol):
 
 
 def make_solver(kind: SolverKind, sigmas: Float[Tensor, " n"]) -> Solver:
-    """A fresh solver for falling times that end at 0."""
+    """Returns a new solver for falling times that end at 0."""
     match kind:
         case SolverKind.EULER:
             return Euler(sigmas)

@@ -41,7 +41,10 @@ class ModelInputs:
 
 
 def prepare_inputs(request: Request, base: Timebase, size: ResizeRule) -> ModelInputs:
-    """Resizes, resamples, cuts and pads. Raises MediaError for inputs that are too long or too short."""
+    """Converts the inputs of a request: frames resized and at the model's rate, audio resampled, cut and padded.
+
+    Raises MediaError for inputs that are too long or too short, ConfigError where there is no image and no video.
+    """
     timing = base.clip(request.num_frames)
     spec = TASKS[request.task]
     if request.image is not None:
@@ -75,28 +78,35 @@ def resample(
     return resample_poly(waveform, ratio.numerator, ratio.denominator).astype(np.float32)
 
 
-def _video_length(request: Request, available: int, timing: ClipTiming, part: ModalityRole) -> int:
-    """Frames of the given video that are used: the largest 1 + 4n that there are and may be."""
+def _video_length(request: Request, available: int, timing: ClipTiming, role: ModalityRole) -> int:
+    """Returns how many frames of the given video are used: the largest 1 + 4n that is available and allowed.
+
+    Raises MediaError for a video that is too short, or too long to be given without `trim`.
+    """
     stride = timing.base.temporal_stride
-    most = timing.num_frames if part is ModalityRole.GIVEN else timing.num_frames - stride
-    least = MIN_FRAMES if part is ModalityRole.GIVEN else 1
-    seconds, most_s = float(available / timing.base.fps), float(most / timing.base.fps)
-    if available < least:
-        least_s = float(least / timing.base.fps)
-        raise MediaError(f"the video lasts {seconds:.2f} s, it needs {least_s:.2f} s or more; use a longer one")
-    if available > most and not request.trim:
+    max_frames = timing.num_frames if role is ModalityRole.GIVEN else timing.num_frames - stride
+    min_frames = MIN_FRAMES if role is ModalityRole.GIVEN else 1
+    seconds, max_s = float(available / timing.base.fps), float(max_frames / timing.base.fps)
+    if available < min_frames:
+        min_s = float(min_frames / timing.base.fps)
+        raise MediaError(f"the video lasts {seconds:.2f} s, it needs {min_s:.2f} s or more; use a longer one")
+    if available > max_frames and not request.trim:
         raise MediaError(
-            f"the video lasts {seconds:.2f} s, at most {most_s:.2f} s can be given; cut it or ask to trim it"
+            f"the video lasts {seconds:.2f} s, at most {max_s:.2f} s can be given; cut it or ask to trim it"
         )
-    if available > most and part is ModalityRole.PREFIX:
-        most = timing.base.frames_in(half_of_clip(timing))
-    used = min(available, most)
+    if available > max_frames and role is ModalityRole.PREFIX:
+        max_frames = timing.base.frames_in(half_of_clip(timing))
+    used = min(available, max_frames)
     return used - (used - 1) % stride
 
 
 def _given_audio(
     request: Request, audio: Float32[np.ndarray, " samples"], timing: ClipTiming, given_tokens: int
 ) -> Float32[np.ndarray, " samples2"]:
+    """Returns the given waveform, cut or padded to the clip where all of the clip's audio is given.
+
+    Raises MediaError where it is shorter than the given video, or longer than the clip without `trim`.
+    """
     base = timing.base
     seconds, needed = len(audio) / base.sample_rate_hz, given_tokens * base.hop
     if given_tokens < timing.num_audio_tokens:
@@ -116,13 +126,17 @@ def _given_audio(
 
 
 def _voice(
-    request: Request, recorded: Float32[np.ndarray, " samples"], base: Timebase
+    request: Request, recording: Float32[np.ndarray, " samples"], base: Timebase
 ) -> Float32[np.ndarray, " voice_samples"]:
-    voice = resample(recorded, request.voice_rate_hz, base.sample_rate_hz)
-    most = int(MAX_VOICE_S * base.sample_rate_hz)
-    if len(voice) > most and not request.trim:
+    """Returns the reference voice at the model's rate, with the silence behind it that separates it from the clip.
+
+    Raises MediaError where it is longer than MAX_VOICE_S without `trim`.
+    """
+    voice = resample(recording, request.voice_rate_hz, base.sample_rate_hz)
+    max_samples = int(MAX_VOICE_S * base.sample_rate_hz)
+    if len(voice) > max_samples and not request.trim:
         raise MediaError(
             f"the voice lasts {len(voice) / base.sample_rate_hz:.2f} s, at most {float(MAX_VOICE_S):.2f} s "
             "are used; cut it together with its text, or ask to trim it"
         )
-    return np.pad(voice[:most], (0, reference_silence_samples(base)))
+    return np.pad(voice[:max_samples], (0, reference_silence_samples(base)))

@@ -1,4 +1,4 @@
-"""What a clip takes of a device's memory, phase by phase, and the mode that fits: predicted before weights are read.
+"""Predicts how much memory of a device a clip needs in each phase, and the mode that fits, before weights are read.
 
 Weights are counted from the configs. Activations are counted by running the very code of each phase on meta tensors
 (`tensor_memory`), so that the prediction changes with the code.
@@ -22,7 +22,7 @@ from uniavgen.flow.sampling import sample
 from uniavgen.flow.schedule import sigmas
 from uniavgen.flow.solver import make_solver
 from uniavgen.inference.clip import Phase
-from uniavgen.inference.meta_model import META, MetaModel, in_working_precision
+from uniavgen.inference.meta_model import META, MetaModel, cast_like_diffusers
 from uniavgen.inference.offload import (
     OFFLOAD_MODES,
     OffloadConfig,
@@ -42,13 +42,14 @@ from uniavgen.tasks.table import TASKS, ModalityRole, ReferenceAudio, Task
 from uniavgen.timebase import ClipTiming
 
 GIB = 2**30
-"""As graphics cards are sold."""
+"""The unit in which the memory of graphics cards is sold."""
 RESERVE = 3 * GIB // 4
-"""What a CUDA context and its libraries take beside tensors. [ours, not measured]"""
+"""Bytes that a CUDA context and its libraries take beside tensors. [ours, not measured]"""
 WEIGHTS_SLACK, ACTIVATIONS_SLACK = 0.02, 0.1
-"""Shares that are lost between tensors, and that kernels take as scratch. [ours, not measured]"""
+"""Shares that fragmentation takes beside weights, and scratch memory of kernels beside activations.
+[ours, not measured]"""
 MAX_SYMBOLS_PER_S = 40
-"""Of the speech for which `largest_workload` leaves room; English has at most 24 (`speech_length`)."""
+"""Symbols per second of speech for which `largest_workload` leaves room; English has at most 24 (`speech_length`)."""
 TILES_PX = (None, 768, 512, 384, 256)
 """Sides of the squares that the autoencoder may work in, the best first."""
 STREAMED_BLOCKS = 3
@@ -64,7 +65,7 @@ PHASE_OPTIONS: dict[Phase, tuple[dict[str, Any], ...]] = {
     Phase.DECODE_VIDEO: tuple({"decode_tile_px": side} for side in TILES_PX),
     Phase.DECODE_AUDIO: ({},),
 }
-"""Options of each phase, as fields of `OffloadConfig`: the fastest first, the smallest last."""
+"""Options of each phase, as fields of `OffloadConfig`: the fastest first, the one with the least memory last."""
 WORKS_IN: dict[str, tuple[Phase, ...]] = {
     "text_encoder": (Phase.ENCODE_TEXT,),
     "transformer": (Phase.SAMPLE,),
@@ -75,7 +76,7 @@ WORKS_IN: dict[str, tuple[Phase, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """One clip, as far as memory depends on it."""
+    """Everything about a clip that its memory depends on."""
 
     task: Task
     height: int
@@ -83,22 +84,22 @@ class Workload:
     timing: ClipTiming
     sampling: SamplingConfig
     given_frames: int
-    """Pixel frames that are encoded: the picture alone, or a given video."""
+    """Pixel frames that are encoded: those of a given video, or 1 for an image."""
     voice_tokens: int
     """Audio tokens of the reference voice."""
     symbols: int
-    """Of the text to be spoken."""
+    """Symbols of the text to be spoken, the transcript of the voice included."""
 
     @property
     def phases(self) -> tuple[Phase, ...]:
         """Phases of the task: what is given is not decoded."""
         spec = TASKS[self.task]
-        left_out = {Phase.DECODE_VIDEO: spec.video, Phase.DECODE_AUDIO: spec.audio}
-        return tuple(phase for phase in Phase if left_out.get(phase) is not ModalityRole.GIVEN)
+        decoded_role = {Phase.DECODE_VIDEO: spec.video, Phase.DECODE_AUDIO: spec.audio}
+        return tuple(phase for phase in Phase if decoded_role.get(phase) is not ModalityRole.GIVEN)
 
 
 def largest_workload(task: Task, height: int, width: int, timing: ClipTiming, sampling: SamplingConfig) -> Workload:
-    """Returns the workload of the clip of this size that takes most."""
+    """Returns the workload of the clip of this task and size that needs the most memory."""
     spec, base = TASKS[task], timing.base
     given = given_lengths(spec, timing, prefix_frames=half_of_clip(timing))
     has_voice = spec.reference_audio is ReferenceAudio.NEEDED
@@ -135,27 +136,28 @@ class PhaseMemory:
 
     phase: Phase
     resident: dict[str, int]
-    """Weights of the parts that lie there, by part."""
+    """Bytes of weights on the device, by component."""
     activations: int
 
     @property
     def peak(self) -> int:
-        """What PyTorch's allocator hands out at most (`torch.cuda.max_memory_allocated`)."""
+        """Peak bytes that PyTorch's allocator hands out (`torch.cuda.max_memory_allocated`)."""
         return self.weights + self.activations
 
     @property
     def weights(self) -> int:
+        """Bytes of all weights on the device."""
         return sum(self.resident.values())
 
     @property
     def required(self) -> float:
-        """What the device must have for it."""
+        """Bytes that the device must have: (1 + 0.02) weights + (1 + 0.1) activations + RESERVE."""
         return self.weights * (1 + WEIGHTS_SLACK) + self.activations * (1 + ACTIVATIONS_SLACK) + RESERVE
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryPlan:
-    """A placement and what it takes."""
+    """An offload config with the memory that it needs."""
 
     offload: OffloadConfig
     phases: tuple[PhaseMemory, ...]
@@ -164,7 +166,7 @@ class MemoryPlan:
 
     @property
     def peak(self) -> PhaseMemory:
-        """The phase that takes most."""
+        """The phase that needs the most memory."""
         return max(self.phases, key=lambda phase: phase.required)
 
 
@@ -179,16 +181,16 @@ class ActivationCounter:
         """Returns the peak bytes of a phase, 0 for one that the task does not have."""
         if phase not in self.workload.phases:
             return 0
-        run, *way = {
+        run, *options = {
             Phase.ENCODE_TEXT: (self._encode_text,),
-            Phase.ENCODE_FRAMES: (self._encode_picture, placement.encode_tile_px),
+            Phase.ENCODE_FRAMES: (self._encode_frames, placement.encode_tile_px),
             Phase.SAMPLE: (self._sample, placement.batch_passes, placement.cache_text_kv),
             Phase.DECODE_VIDEO: (self._decode_video, placement.decode_tile_px),
             Phase.DECODE_AUDIO: (self._decode_audio,),
         }[phase]
-        if (phase, *way) not in self._counts:
-            self._counts[phase, *way] = run(*way)
-        return self._counts[phase, *way]
+        if (phase, *options) not in self._counts:
+            self._counts[phase, *options] = run(*options)
+        return self._counts[phase, *options]
 
     def _count(self, run: Callable[[], object], *parts: nn.Module | None) -> int:
         modules = [part for part in parts if isinstance(part, nn.Module)]
@@ -203,12 +205,12 @@ class ActivationCounter:
         return self._count(run, self.components.text_encoder)
 
     def _tile(self, side_px: int | None) -> tuple[int, int]:
-        """Pixels that the autoencoder sees at a time."""
+        """Returns height and width in pixels of what the autoencoder works on at a time."""
         first = tiles_covering(self.workload.height, self.workload.width, side_px)[0]
         return first.rows.stop, first.columns.stop
 
-    def _encode_picture(self, side_px: int | None) -> int:
-        # From the third latent frame on every one takes the same.
+    def _encode_frames(self, side_px: int | None) -> int:
+        # From the third latent frame on, each needs the same memory.
         frames = min(self.workload.given_frames, self.workload.timing.base.frames_in(3))
         pixels = torch.empty(1, 3, frames, *self._tile(side_px), device="meta")
         return peak_bytes_on_meta(
@@ -244,18 +246,18 @@ class ActivationCounter:
         # One block of each kind is enough, with the cached text keys and values of the others added; but where the
         # branch of a given modality is cached, every block adds to that cache.
         caches_branch = ModalityRole.GIVEN in (spec.video, spec.audio)
-        transformer = self.components.transformer if caches_branch else _one_of_each_kind(self.components.transformer)
+        transformer = self.components.transformer if caches_branch else _with_two_blocks(self.components.transformer)
         plan = sampling.plan(self.workload.task)
         passes = set(plan.passes(sampling.steps))
-        steps = next(few for few in range(1, sampling.steps + 1) if set(plan.passes(few)) == passes)
-        # One more, so that a step has one before it.
+        # The fewest steps that have all of these passes, and one more, so that a step has one before it.
+        steps = next(count for count in range(1, sampling.steps + 1) if set(plan.passes(count)) == passes)
         times = sigmas(min(steps + 1, sampling.steps), sampling.schedule)
 
-        others = len(self.components.transformer.blocks) - len(transformer.blocks)
-        kept_by_others = 0
+        num_left_out = len(self.components.transformer.blocks) - len(transformer.blocks)
+        text_kv_left_out = 0
 
         def run() -> None:
-            nonlocal kept_by_others
+            nonlocal text_kv_left_out
             clean, noise = self._clean(), self._state()
             velocity = ClipVelocity(
                 transformer=transformer,
@@ -268,9 +270,9 @@ class ActivationCounter:
             )
             state = sample(velocity, noise, times, plan, make_solver(sampling.solver, times), lambda _: None)
             replace_given(state, clean)
-            kept_by_others = others * velocity.text_kv_bytes // len(transformer.blocks)
+            text_kv_left_out = num_left_out * velocity.text_kv_bytes // len(transformer.blocks)
 
-        return self._count(run, transformer) + kept_by_others
+        return self._count(run, transformer) + text_kv_left_out
 
     def _grid(self) -> tuple[int, int]:
         stride = self.components.vae.config["scale_factor_spatial"]
@@ -312,7 +314,7 @@ class MemoryPlanner:
 
     @cached_property
     def phases(self) -> list[Phase]:
-        """Phases that any of the clips has, in order."""
+        """The phases that any of the clips has, in order."""
         return [phase for phase in Phase if any(phase in workload.phases for workload in self.workloads)]
 
     def choose(
@@ -320,8 +322,9 @@ class MemoryPlanner:
     ) -> MemoryPlan:
         """Returns the fastest plan, of one mode where it is named, whose phases all fit into `budget` bytes.
 
-        host: bytes of the computer's memory for weights that are not on the device; None is any number. Raises
-        ConfigError with what would fit, where nothing does.
+        host: bytes of the computer's memory for weights that are not on the device; None is unlimited.
+
+        Raises ConfigError with the shortage and what would fit, where nothing does.
         """
         candidates = [offload_mode(mode)] if mode else [row for row in OFFLOAD_MODES.values() if row.is_automatic]
         plan = None
@@ -331,13 +334,13 @@ class MemoryPlanner:
                 return plan
         if mode:
             instead = self.choose(budget, device, host=host).offload.mode.name
-            missing = self._missing(candidates[-1], budget) if plan is None else _cannot_wait(plan, host)
-            raise ConfigError(f"{missing}; mode {instead} would fit")
+            shortage = self._shortage(candidates[-1], budget) if plan is None else _host_shortage(plan, host)
+            raise ConfigError(f"{shortage}; mode {instead} would fit")
         if plan is None:
-            raise ConfigError(self._does_not_fit(candidates[-1], budget))
-        everything = max(phase.required for phase in self._smallest(OFFLOAD_MODES["resident"]))
+            raise ConfigError(self._shortage_and_advice(candidates[-1], budget))
+        resident = max(phase.required for phase in self._smallest(OFFLOAD_MODES["resident"]))
         raise ConfigError(
-            f"{_cannot_wait(plan, host)}; close other programs, or use a GPU with {everything / GIB:.1f} GB, where "
+            f"{_host_shortage(plan, host)}; close other programs, or use a GPU with {resident / GIB:.1f} GB, where "
             "everything stays"
         )
 
@@ -351,17 +354,17 @@ class MemoryPlanner:
             return None
         placement = OffloadConfig(mode=mode, device=device)
         for phase in self.phases:
-            ways = (replace(placement, **way) for way in PHASE_OPTIONS[phase])
-            fitting = next((way for way in ways if self._phase(way, phase).required <= budget), None)
+            choices = (replace(placement, **options) for options in PHASE_OPTIONS[phase])
+            fitting = next((choice for choice in choices if self._phase(choice, phase).required <= budget), None)
             if fitting is None:
                 return None
             placement = fitting
         return self._plan(placement)
 
     def _weights_exceed(self, mode: OffloadMode, budget: int) -> bool:
-        """Whether weights alone are too large, so that no activations need be counted."""
-        bare = (PhaseMemory(phase=p, resident=self._resident(mode, p), activations=0) for p in self.phases)
-        return any(phase.required > budget for phase in bare)
+        """Whether weights alone exceed the budget, so that no activations need be counted."""
+        weights = (PhaseMemory(phase=p, resident=self._resident(mode, p), activations=0) for p in self.phases)
+        return any(phase.required > budget for phase in weights)
 
     def _plan(self, placement: OffloadConfig) -> MemoryPlan:
         waits = placement.mode.strategy is not OffloadStrategy.NONE
@@ -371,30 +374,31 @@ class MemoryPlanner:
             host_bytes=sum(self._stored(placement.mode).values()) if waits else 0,
         )
 
-    def _missing(self, mode: OffloadMode, budget: int) -> str:
-        worst = max(self._smallest(mode), key=lambda phase: phase.required)
-        work = max(self.workloads, key=lambda each: each.width * each.height * each.timing.num_frames)
+    def _shortage(self, mode: OffloadMode, budget: int) -> str:
+        """Returns a sentence on how much memory is missing in a mode, and in which phase."""
+        largest = max(self._smallest(mode), key=lambda phase: phase.required)
+        work = max(self.workloads, key=lambda clip: clip.width * clip.height * clip.timing.num_frames)
         return (
-            f"{work.width}x{work.height} px and {work.timing.num_frames} frames need {worst.required / GIB:.1f} GB to "
-            f"{worst.phase} in mode {mode.name}, there are {budget / GIB:.1f}"
+            f"{work.width}x{work.height} px and {work.timing.num_frames} frames need "
+            f"{largest.required / GIB:.1f} GB to {largest.phase} in mode {mode.name}, there are {budget / GIB:.1f}"
         )
 
-    def _does_not_fit(self, mode: OffloadMode, budget: int) -> str:
+    def _shortage_and_advice(self, mode: OffloadMode, budget: int) -> str:
         """Returns a sentence on how much is missing, and the largest smaller size that would fit."""
-        missing, cell, work = self._missing(mode, budget), self.components.pixels_of_token, self.workloads[0]
+        shortage, cell, work = self._shortage(mode, budget), self.components.pixels_of_token, self.workloads[0]
         for share in (0.75, 0.5, 0.25):
             height, width = (max(int(side * share) // cell, 1) * cell for side in (work.height, work.width))
             smaller = MemoryPlanner(
-                self.components, *(replace(each, height=height, width=width) for each in self.workloads)
+                self.components, *(replace(clip, height=height, width=width) for clip in self.workloads)
             )
             if not self._weights_exceed(mode, budget) and all(
                 phase.required <= budget for phase in smaller._smallest(mode)
             ):
-                return f"{missing}; {width}x{height} would fit, or a device with more memory"
-        return f"{missing}; no smaller picture fits either, so use a device with more memory"
+                return f"{shortage}; {width}x{height} would fit, or a device with more memory"
+        return f"{shortage}; no smaller picture fits either, so use a device with more memory"
 
     def _smallest(self, mode: OffloadMode) -> list[PhaseMemory]:
-        """Returns each phase with the options that take least."""
+        """Returns each phase with its options of least memory."""
         return [self._phase(OffloadConfig(mode=mode, **PHASE_OPTIONS[phase][-1]), phase) for phase in self.phases]
 
     def _phase(self, placement: OffloadConfig, phase: Phase) -> PhaseMemory:
@@ -407,14 +411,16 @@ class MemoryPlanner:
         return {name: _size(part) for name, part in self.components.networks.items()}
 
     def _stored(self, mode: OffloadMode) -> dict[str, int]:
-        """Bytes of every part as it waits."""
+        """Returns the bytes of every component in the precision in which a mode stores it."""
         return {**self._bytes, "transformer": self._transformer_bytes(mode.weights)}
 
     def _transformer_bytes(self, weights: WeightStorage) -> int:
-        return self._bytes["transformer"] - sum(_saved(block, weights) for block in self.components.transformer.blocks)
+        return self._bytes["transformer"] - sum(
+            _storage_savings(block, weights) for block in self.components.transformer.blocks
+        )
 
     def _resident(self, mode: OffloadMode, phase: Phase) -> dict[str, int]:
-        """Weights on the device by part."""
+        """Returns the bytes of weights on the device in a phase, by component."""
         stored = self._stored(mode)
         working = {name: size for name, size in stored.items() if phase in WORKS_IN[name]}
         match mode.strategy:
@@ -426,7 +432,7 @@ class MemoryPlanner:
                 return {**working, **self._streamed(mode, phase)}
 
     def _streamed(self, mode: OffloadMode, phase: Phase) -> dict[str, int]:
-        """Of the parts whose blocks come and go."""
+        """Returns the bytes on the device of the components whose blocks are streamed."""
         transformer, encoder = self.components.transformer, self.components.text_encoder.encoder
         stems = _size(transformer.video_stem) + _size(transformer.audio_stem)
         if phase is Phase.ENCODE_TEXT:
@@ -435,47 +441,53 @@ class MemoryPlanner:
             return {"transformer": stems, "text_encoder": rest + sum(blocks[:STREAMED_BLOCKS])}
         if phase is not Phase.SAMPLE:
             return {"transformer": stems}
-        blocks = sorted((_size(block) - _saved(block, mode.weights) for block in transformer.blocks), reverse=True)
-        # A matrix that is stored in a byte a weight is also held in working precision while it is used.
-        opened = 0
+        blocks = sorted(
+            (_size(block) - _storage_savings(block, mode.weights) for block in transformer.blocks), reverse=True
+        )
+        # A matrix that is stored with one byte per weight is also held in working precision while it is used.
+        dequantized = 0
         if mode.weights is not WeightStorage.AS_LOADED:
-            opened = max(layer.weight.nbytes for layer in transformer.blocks.modules() if isinstance(layer, nn.Linear))
-        return {"transformer": stems + sum(blocks[:STREAMED_BLOCKS]) + opened}
+            dequantized = max(
+                layer.weight.nbytes for layer in transformer.blocks.modules() if isinstance(layer, nn.Linear)
+            )
+        return {"transformer": stems + sum(blocks[:STREAMED_BLOCKS]) + dequantized}
 
 
-_KEPT_FINE = ("norm", "face_mask", "v2a.to_k", "v2a.to_v")
+_NOT_IN_FP8 = ("norm", "face_mask", "v2a.to_k", "v2a.to_v")
 """Layers of a block that fp8 leaves as they are (`UniAVGenTransformer._skip_layerwise_casting_patterns`)."""
 
 
 def _size(module: nn.Module) -> int:
+    """Returns the bytes of a module's parameters and buffers."""
     return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
 
 
-def _cannot_wait(plan: MemoryPlan, host: int | None) -> str:
+def _host_shortage(plan: MemoryPlan, host: int | None) -> str:
+    """Returns a sentence on how little of the computer's memory there is for a plan."""
     return (
         f"in mode {plan.offload.mode.name} {plan.host_bytes / GIB:.1f} GB of weights wait in this computer's memory, "
         f"of which {(host or 0) / GIB:.1f} GB are free"
     )
 
 
-def _saved(block: nn.Module, weights: WeightStorage) -> int:
-    """Bytes that storing a block's matrices in a byte a weight saves."""
+def _storage_savings(block: nn.Module, weights: WeightStorage) -> int:
+    """Returns the bytes that are saved by storing a block's matrices with one byte per weight."""
     if weights is WeightStorage.AS_LOADED:
         return 0
     linear = [(name, layer) for name, layer in block.named_modules() if isinstance(layer, nn.Linear)]
     if weights is WeightStorage.INT8:
-        # A byte a weight, and for each row a scale in working precision.
+        # One byte per weight, and for each row a scale in working precision.
         return sum(layer.weight.nbytes - layer.weight.numel() - layer.weight[:, 0].nbytes for _, layer in linear)
-    stored = [layer for name, layer in linear if not any(word in name for word in _KEPT_FINE)]
+    stored = [layer for name, layer in linear if not any(word in name for word in _NOT_IN_FP8)]
     return sum(tensor.nbytes - tensor.numel() for layer in stored for tensor in layer.parameters())
 
 
-def _one_of_each_kind(transformer: UniAVGenTransformer) -> UniAVGenTransformer:
+def _with_two_blocks(transformer: UniAVGenTransformer) -> UniAVGenTransformer:
     """Returns the same transformer with two blocks, of which the second interacts if any does."""
     settings = transformer.settings
     interacts = settings.interaction.layer_list(settings.num_layers)
     layers = replace(settings.interaction, layers=(1,) if interacts else ())
     with META:
-        few = UniAVGenTransformer.from_settings(replace(settings, num_layers=2, interaction=layers))
-    in_working_precision(few, transformer.blocks[0].video.attn1.to_q.weight.dtype)
-    return few
+        shallow = UniAVGenTransformer.from_settings(replace(settings, num_layers=2, interaction=layers))
+    cast_like_diffusers(shallow, transformer.blocks[0].video.attn1.to_q.weight.dtype)
+    return shallow

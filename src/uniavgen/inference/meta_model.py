@@ -31,12 +31,13 @@ WAN_VAE = VideoVaeShape(width=160, decoder_width=256, latent_channels=48, blocks
 UMT5_XXL = {"vocab_size": 256_384, "d_model": 4096, "d_kv": 64, "d_ff": 10_240, "num_layers": 24, "num_heads": 64}
 """The base model's caption encoder. [release]"""
 WORKING_DTYPE = torch.bfloat16
-"""Of transformer and caption encoder on a GPU; the autoencoder and the vocoder keep float32. [Wan, release]"""
+"""Precision of transformer and caption encoder on a GPU; the autoencoder and the vocoder keep float32.
+[Wan, release]"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetaModel:
-    """Meta tensors all over, in evaluation; `transformer` and `text_encoder` in the precision that they work in."""
+    """The networks of a model on meta tensors, in evaluation; `transformer` and `text_encoder` in working precision."""
 
     transformer: UniAVGenTransformer
     vae: AutoencoderKLWan
@@ -53,18 +54,18 @@ class MetaModel:
 
     @property
     def networks(self) -> dict[str, nn.Module]:
-        """Those that have weights, by component name."""
+        """The components that have weights, by name."""
         named = {name: getattr(self, name) for name in ("text_encoder", "transformer", "vae", "vocoder")}
         return {name: part for name, part in named.items() if isinstance(part, nn.Module)}
 
     @property
     def pixels_of_token(self) -> int:
-        """Side of a video token; both sides of a picture are multiples of it."""
+        """Side of a video token in pixels; height and width of a clip are multiples of it."""
         return self.vae.config["scale_factor_spatial"] * max(self.transformer.settings.video.patch[1:])
 
 
 def base_meta_model(dtype: torch.dtype | None = WORKING_DTYPE) -> MetaModel:
-    """The paper's model. [release]"""
+    """Returns the networks of the paper's model; `dtype` as in `from_pretrained`, None is float32. [release]"""
     with META:
         parts = MetaModel(
             transformer=UniAVGenTransformer.from_settings(load(TransformerConfig, ["base/model"])),
@@ -75,7 +76,7 @@ def base_meta_model(dtype: torch.dtype | None = WORKING_DTYPE) -> MetaModel:
             resize_rule=ResizeShortSide(),
             sampling=SamplingConfig(),
         )
-    return _at_work(parts, dtype)
+    return _in_dtype(parts, dtype)
 
 
 def saved_meta_model(folder: Path, dtype: torch.dtype | None = WORKING_DTYPE) -> MetaModel:
@@ -100,7 +101,7 @@ def saved_meta_model(folder: Path, dtype: torch.dtype | None = WORKING_DTYPE) ->
         raise CheckpointError(
             f"the configs of {folder} are damaged ({first_line(error)}); copy or download it again"
         ) from error
-    return _at_work(parts, dtype)
+    return _in_dtype(parts, dtype)
 
 
 def _vocoder(folder: Path) -> nn.Module:
@@ -125,16 +126,19 @@ def _text_encoder(folder: Path) -> UMT5Encoder:
     return nn.Module.to(UMT5Encoder.of_settings(settings), saved_dtype(settings))
 
 
-def _at_work(parts: MetaModel, dtype: torch.dtype | None) -> MetaModel:
-    """As `from_pretrained(dtype=...)` loads them; None is float32, and the caption encoder is as it was built."""
+def _in_dtype(parts: MetaModel, dtype: torch.dtype | None) -> MetaModel:
+    """Returns networks in the precision in which `from_pretrained(dtype=...)` loads them.
+
+    None is float32 for the transformer, and leaves the caption encoder as it was built.
+    """
     if dtype is not None:
         nn.Module.to(parts.text_encoder, dtype)
-    in_working_precision(parts.transformer, dtype or torch.float32)
+    cast_like_diffusers(parts.transformer, dtype or torch.float32)
     return parts
 
 
-def in_working_precision(transformer: UniAVGenTransformer, dtype: torch.dtype) -> None:
-    """What diffusers makes of a model that is loaded in `dtype`."""
+def cast_like_diffusers(transformer: UniAVGenTransformer, dtype: torch.dtype) -> None:
+    """Casts a transformer in place as diffusers does on loading in `dtype`: some parameters stay in float32."""
     for name, parameter in transformer.named_parameters():
         if not is_kept_in_float32(UniAVGenTransformer, name):
             parameter.data = parameter.data.to(dtype)

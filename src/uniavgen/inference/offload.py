@@ -1,6 +1,6 @@
-"""Where the parts of a model lie while a clip is made, and in what precision: a few modes as a table.
+"""Where the components of a model lie while a clip is generated, and in what precision: a table of modes.
 
-What a mode takes is predicted by `memory`; here it is applied, with diffusers' own means.
+`memory` predicts how much memory a mode needs; this module applies it, with the hooks of diffusers.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,38 +18,38 @@ from uniavgen.models.diffusers_compat import cancel_offloading_outside_blocks
 from uniavgen.models.transformer import UniAVGenTransformer
 
 OFFLOAD_DEVICE = torch.device("cpu")
-"""Where parts wait."""
+"""Where components are that do not work."""
 
 
 class OffloadStrategy(StrEnum):
-    """Which parts lie on the device."""
+    """Which components lie on the computing device."""
 
     NONE = "all"
     MODEL_OFFLOAD = "turns"
-    """One part at a time, the others wait on the CPU."""
+    """One component at a time; the others wait on the CPU."""
     GROUP_OFFLOAD = "streamed"
-    """As in turns, and of the transformer and the text encoder only the block that works and the one after it."""
+    """As MODEL_OFFLOAD, and of transformer and text encoder only the block that works and the next one."""
 
 
 class WeightStorage(StrEnum):
-    """How the transformer's large matrices are stored; they compute in the precision that they were loaded in."""
+    """How the transformer's large matrices are stored; they compute in the precision in which they were loaded."""
 
     AS_LOADED = "as loaded"
     FP8 = "fp8"
-    """float8 e4m3, cast layer by layer."""
+    """float8 e4m3, cast to the working precision layer by layer."""
     INT8 = "int8"
-    """A byte a weight and a scale a row; needs torchao."""
+    """One byte per weight and one scale per row; needs torchao."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OffloadMode:
-    """One row of the table."""
+    """One row of OFFLOAD_MODES."""
 
     name: str
     strategy: OffloadStrategy
     weights: WeightStorage = WeightStorage.AS_LOADED
     is_automatic: bool = True
-    """Whether it may be chosen by what fits; else it is taken where it is asked for."""
+    """Whether `MemoryPlanner` may choose it; else it is used only where it is named."""
     summary: str
 
 
@@ -83,33 +83,35 @@ OFFLOAD_MODES: dict[str, OffloadMode] = {
         ),
     )
 }
-"""Those that are chosen by themselves stand in the order in which they are tried."""
+"""Automatic modes stand in the order in which they are tried."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OffloadConfig:
-    """All that memory decides about a pipeline. The default leaves the parts where they are."""
+    """Settings of a pipeline that depend on memory. The default leaves the components where they are."""
 
     mode: OffloadMode = OFFLOAD_MODES["resident"]
     device: torch.device | None = None
-    """Where the work is done; None is where the parts lie."""
+    """The device that computes; None is where the components lie."""
     batch_passes: bool = False
     """Whether both guidance passes of a step run as one batch (`ClipVelocity`). On a CPU it gains nothing."""
     text_kv_fits: bool = True
-    """Whether the device has room for the keys and values that every block makes of both texts."""
+    """Whether the device has room for the keys and values of both texts in every block."""
     encode_tile_px: int | None = None
     decode_tile_px: int | None = None
-    """Side of the squares in which the autoencoder works (`VideoCodec`); None is the whole picture."""
+    """Side in pixels of the square tiles in which the autoencoder works (`VideoCodec`); None is the whole frame."""
 
     @property
     def cache_text_kv(self) -> bool:
-        """Whether blocks project a text once and not in every pass (`ClipVelocity`). Streamed blocks cannot, since
-        their weights are there only while they run."""
+        """Whether blocks project a text once instead of in every pass (`ClipVelocity`).
+
+        Streamed blocks cannot, since their weights are on the device only while they run.
+        """
         return self.text_kv_fits and self.mode.strategy is not OffloadStrategy.GROUP_OFFLOAD
 
 
 def offload_mode(name: str) -> OffloadMode:
-    """A mode that can be used here; ConfigError for another name or where its package is missing."""
+    """Returns the mode of a name. Raises ConfigError for an unknown name or where its package is missing."""
     if name not in OFFLOAD_MODES:
         raise ConfigError(f"there is no mode '{name}'; use one of {', '.join(OFFLOAD_MODES)}")
     if OFFLOAD_MODES[name].weights is WeightStorage.INT8 and find_spec("torchao") is None:
@@ -120,10 +122,9 @@ def offload_mode(name: str) -> OffloadMode:
 
 
 def apply_offload(components: Mapping[str, Any], offload: OffloadConfig) -> None:
-    """Moves the components of a pipeline that was loaded on the CPU to where `offload` wants them, in place.
+    """Applies a mode to the components of a pipeline that was loaded on the CPU, in place, once per pipeline.
 
-    Components that are no modules (tokenizers) are left alone. A pipeline is brought into one mode only, once. Raises
-    ConfigError for a config without a device.
+    Components that are no modules (tokenizers) are left alone. Raises ConfigError for a config without a device.
     """
     device = offload.device
     if device is None:
@@ -141,13 +142,13 @@ def apply_offload(components: Mapping[str, Any], offload: OffloadConfig) -> None
 
 
 def quantize(transformer: UniAVGenTransformer, weights: WeightStorage) -> None:
-    """Store the matrices of the blocks in less, where they lie."""
+    """Stores the matrices of the blocks in fewer bytes, in place."""
     match weights:
         case WeightStorage.AS_LOADED:
             pass
         case WeightStorage.FP8:
-            computed_in = transformer.blocks[0].video.attn1.to_q.weight.dtype
-            transformer.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=computed_in)
+            compute_dtype = transformer.blocks[0].video.attn1.to_q.weight.dtype
+            transformer.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=compute_dtype)
         case WeightStorage.INT8:
             from torchao.quantization import Int8WeightOnlyConfig, quantize_  # pyright: ignore[reportMissingImports]
 
@@ -158,7 +159,7 @@ def quantize(transformer: UniAVGenTransformer, weights: WeightStorage) -> None:
 def on_device(offload: OffloadConfig, **components: Any) -> Iterator[None]:
     """Keeps whole components, given by name, on the computing device while the context is open.
 
-    Where the mode keeps them there anyway, or moves their blocks by itself, nothing is moved.
+    Nothing is moved where the mode leaves them there anyway, or streams their blocks.
     """
     moved = [part for name, part in components.items() if name in _ONLOADED_AS_A_WHOLE[offload.mode.strategy]]
     _move(moved, offload.device)

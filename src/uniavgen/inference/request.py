@@ -1,4 +1,4 @@
-"""The inputs of one clip, checked as far as that needs no model; `prepared_request` checks the rest against one."""
+"""The inputs of one clip, checked as far as possible without a model; `prepared_request` checks the rest."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,22 +13,22 @@ from uniavgen.timebase import Timebase
 
 MIN_SIDE_PX = 16
 MAX_SIDE_PX = 4096
-"""Of a clip; what is really generated is far smaller. [ours]"""
+"""Largest side of a clip; models generate far smaller ones. [ours]"""
 MIN_FRAMES, MAX_FRAMES = 5, 1025
 """Clip lengths that make sense to a model trained on 81. [ours]"""
 MIN_VOICE_S = 0.5
 MAX_VOICE_S = 81 / Timebase.fps
-"""As long as the paper's clip, however long the clip to be made is. [release]"""
+"""The duration of the paper's clip, whatever the duration of the generated one. [release]"""
 MAX_VIDEO_FPS = 1000
 MIN_AUDIO_RATE_HZ, MAX_AUDIO_RATE_HZ = 1000, 768_000
-"""Of sound files that exist. [ours]"""
+"""Sample rates of sound files that exist. [ours]"""
 MAX_CHARACTERS = 4000
-"""Of each text; what fits into a clip is checked by `speech_length`. [ours]"""
+"""Longest text; `speech_length` checks how much of it a clip can hold. [ours]"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """The inputs of one clip. Which of them a task takes follows from `tasks.TASKS`:
+    """The inputs of one clip. Which of them a task takes follows from `tasks.table.TASKS`:
 
     | task | needs | takes |
     |---|---|---|
@@ -117,11 +117,11 @@ class Request:
             "audio": (spec.audio is not ModalityRole.GENERATED, spec.audio is not ModalityRole.GENERATED),
             "voice": (voice_needed, spec.reference_audio is not ReferenceAudio.NONE),
         }
-        for name, (needed, taken) in rules.items():
+        for name, (needed, allowed) in rules.items():
             given, article = getattr(self, name) is not None, "an" if name in ("audio", "image") else "a"
             if needed and not given:
                 raise ConfigError(f"the task '{self.task}' needs {article} {name}; give one")
-            if given and not taken:
+            if given and not allowed:
                 raise ConfigError(f"the task '{self.task}' takes no {name}; leave it out or choose another task")
 
     def _check_texts(self) -> None:
@@ -144,13 +144,13 @@ def check_num_frames(num_frames: int) -> None:
 
 
 def check_size(size: tuple[int, int]) -> None:
-    """Raises ConfigError for what is no size of a clip, whatever the model is."""
+    """Raises ConfigError for a size that no model can generate."""
     if not isinstance(size, tuple) or len(size) != 2 or not all(_is_integer(side, 1, MAX_SIDE_PX) for side in size):
         raise ConfigError(f"the size is a width and a height of 1 to {MAX_SIDE_PX} px, got {size}")
 
 
-def _is_integer(value: object, least: int, most: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+def _is_integer(value: object, minimum: int, maximum: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and minimum <= value <= maximum
 
 
 def _check_text(name: str, text: str) -> None:

@@ -1,4 +1,4 @@
-"""What makes sampling faster and may be chosen: the attention kernel, compiled blocks, a cache over steps.
+"""Optional means to sample faster: the attention kernel, compiled blocks, a cache over steps.
 
 The first two give the same clip but for rounding (kernels that quantise, such as sage, round more). The cache skips
 work that the clip may need.
@@ -67,11 +67,11 @@ def apply_speed(transformer: UniAVGenTransformer, config: SpeedConfig, mode: Off
 
 @contextmanager
 def first_block_cache(transformer: UniAVGenTransformer, threshold: float | None) -> Iterator[None]:
-    """FirstBlockCache for one clip: where the first block changes a pass by less than `threshold` (relative to the
-    step before), the other blocks are not run and their last updates are added again. None is no cache.
+    """Enables diffusers' FirstBlockCache for one clip, while the context is open; None enables nothing.
 
-    What it does to lips and voice is unmeasured. It compares video, so a branch that is not run (dubbing, animation)
-    has none. The pass of a step that it belongs to is told by `cache_context`.
+    Where the first block changes a pass by less than `threshold` (relative to the step before), the other blocks are
+    not run and their last updates are added again. Its effect on lips and voice is not measured. It compares video,
+    so it cannot be used where the video branch is not run (dubbing, animation). `cache_context` names the pass.
     """
     if threshold is None:
         yield

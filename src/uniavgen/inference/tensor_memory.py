@@ -1,4 +1,4 @@
-"""How much memory tensors take, counted exactly: on real tensors to measure, on meta tensors to predict.
+"""Counts exactly how much memory tensors take: on real tensors to measure, on meta tensors to predict.
 
 A forward pass over meta tensors computes shapes only, so the memory that the full-size model would take is counted
 from the very code that runs it, in seconds and without weights.
@@ -17,13 +17,14 @@ from uniavgen.models.diffusers_compat import TorchDispatchMode
 
 
 class TensorMemoryCounter(TorchDispatchMode):
-    """Bytes of the tensors that operations inside make on a kind of device: now (`live`) and at most (`peak`).
+    """Counts the bytes of tensors that operations inside create on one type of device.
 
-    What a kernel takes and gives back inside one operation is not seen.
+    `live_bytes` is the current sum, `peak_bytes` the largest so far. Scratch memory that a kernel allocates and frees
+    inside one operation is not counted.
     """
 
     def __init__(self, device_type: str, ignoring: Iterable[Tensor] = ()) -> None:
-        """`ignoring`: tensors that were there before; views of them count nothing."""
+        """Starts at zero bytes. `ignoring`: existing tensors, which with their views are not counted."""
         super().__init__()
         self.device_type = device_type
         self.live_bytes = self.peak_bytes = 0
@@ -77,7 +78,10 @@ class MetaTensorMode(TorchFunctionMode):
 
 
 def peak_bytes_on_meta(run: Callable[[], Any], ignoring: Iterable[Tensor]) -> int:
-    """Peak bytes of what `run` makes on the meta device, which is `ignoring` its weights; nothing is computed."""
+    """Returns the peak bytes of tensors that `run` creates on the meta device, where nothing is computed.
+
+    ignoring: existing tensors that are not counted, such as the weights.
+    """
     with torch.no_grad(), MetaTensorMode(), TensorMemoryCounter("meta", ignoring) as counter:
         run()
     return counter.peak_bytes

@@ -171,18 +171,18 @@ def _output(path: Path, settings: Mapping[str, Any]) -> Iterator[_Output]:
 
 
 def _check_whole(path: Path, sizes: Mapping[int, list[int]]) -> None:
-    """FFmpeg may swallow a late write error; what was muxed must be there.
+    """Raises OSError where a file lacks packets that were muxed, since FFmpeg may swallow a late write error.
 
     Packets are counted in bytes too, because those of PCM are joined.
     """
-    found: dict[int, list[int]] = {index: [] for index in sizes}
+    arrived_sizes: dict[int, list[int]] = {index: [] for index in sizes}
     with av.open(str(path.absolute())) as written:
         for packet in written.demux():
             if packet.size:
-                found[packet.stream_index].append(packet.size)
+                arrived_sizes[packet.stream_index].append(packet.size)
     for index, written_sizes in sizes.items():
-        if len(found[index]) < len(written_sizes) and sum(found[index]) < sum(written_sizes):
-            raise OSError(f"{len(written_sizes)} packets were written, {len(found[index])} arrived")
+        if len(arrived_sizes[index]) < len(written_sizes) and sum(arrived_sizes[index]) < sum(written_sizes):
+            raise OSError(f"{len(written_sizes)} packets were written, {len(arrived_sizes[index])} arrived")
 
 
 class _VideoTrack:

@@ -72,7 +72,7 @@ class FrameSink(Protocol):
         ...
 
     def finish(self) -> None:
-        """Is called when the track has ended."""
+        """Gets called when the track has ended."""
         ...
 
 

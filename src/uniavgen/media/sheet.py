@@ -33,7 +33,7 @@ def contact_sheet(
     *,
     title: str = "",
 ) -> UInt8[np.ndarray, "sheet_height sheet_width 3"]:
-    """A picture that shows a clip at one glance.
+    """Returns an image that shows a clip at one glance.
 
     Frames stand in steps of equal time over the waveform and the log-mel (any scale). A face mask in [0, 1] at any
     grid and rate tints a second row of the same frames where it is high.
@@ -86,7 +86,7 @@ def _strip(cells: list[np.ndarray]) -> np.ndarray:
 
 
 def _mask_index(frame: int, num_frames: int, num_masks: int) -> int:
-    """The mask nearest in time; the first and last belong to the first and last frame."""
+    """Returns the index of the mask nearest in time; the first and last belong to the first and last frame."""
     return round(frame * (num_masks - 1) / max(num_frames - 1, 1))
 
 
@@ -99,7 +99,7 @@ def _tinted(cell: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _waveform(waveform: np.ndarray, width: int, seconds: float, rate_hz: int) -> np.ndarray:
-    """Span of the samples in each column; sound that is shorter than the clip ends early."""
+    """Draws the span of the samples in each column; audio that is shorter than the clip ends early."""
     picture = np.full((WAVEFORM_PX, width, 3), 255, np.uint8)
     picture[WAVEFORM_PX // 2] = (228, 230, 234)
     edges = np.linspace(0, seconds * rate_hz, width + 1).astype(int)

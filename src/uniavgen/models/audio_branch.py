@@ -35,13 +35,13 @@ class AudioStem(nn.Module):
     def encode_speech(
         self, symbols: Int[Tensor, "b p"], length: Int[Tensor, " b"]
     ) -> tuple[Float[Tensor, "b p d"], Float[Tensor, "b p"] | None]:
-        """Speech text at the branch's width, and its pace (`SpeechTextEncoder.pace`)."""
+        """Encodes speech at the branch's width, and its pace (`SpeechTextEncoder.pace`)."""
         features = self.speech_encoder(symbols, length)
         return self.speech_proj(features), self.speech_encoder.predict_durations(features)
 
     def head(
         self, tokens: Float[Tensor, "b l d"], embedding: Float[Tensor, "b k d"], time_rows: Int[Tensor, "b l"] | None
     ) -> Float[Tensor, "b l mel"]:
-        """Float32 mel frames."""
+        """Returns float32 mel frames."""
         shift, scale = shift_and_scale(self.scale_shift_table, embedding, time_rows)
         return self.proj_out((self.norm_out(tokens.float()) * (1 + scale) + shift).type_as(tokens)).float()

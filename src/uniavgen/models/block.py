@@ -103,13 +103,14 @@ class BranchBlock(WanTransformerBlock):
                 return self.feed_forward(hidden_states, context)
 
     def self_attention(self, hidden: Float[Tensor, "b s_n d"], context: BranchContext) -> Float[Tensor, "b s_n d"]:
-        """Self-attention over the whole sequence, reference included."""
+        """Applies self-attention over the whole sequence, reference included."""
         shift, scale, gate = self._modulation(context, 0)
         attended = self.attn1(_modulate(self.norm1, hidden, shift, scale), rotary_emb=context.rotary)
         return _add_gated(hidden, attended, gate)
 
     def text_attention(self, hidden: Float[Tensor, "b s_n d"], context: BranchContext) -> Float[Tensor, "b s_n d"]:
-        """Cross-attention to the caption (video) or the speech (audio); it does not depend on the flow time. [Wan]"""
+        """Applies cross-attention to the caption (video) or the speech (audio); it does not depend on the flow time.
+        [Wan]"""
         text = context.text
         kv = self.project_text(text) if context.text_kv is None else context.text_kv
         # Queries are rotated only where the text has positions: not for the caption. [release]
@@ -121,16 +122,16 @@ class BranchBlock(WanTransformerBlock):
         return project_kv(self.attn2, text.features, text.rotary)
 
     def feed_forward(self, hidden: Float[Tensor, "b s_n d"], context: BranchContext) -> Float[Tensor, "b s_n d"]:
-        """Feed-forward network on every token."""
+        """Applies the feed-forward network to every token."""
         shift, scale, gate = self._modulation(context, 3)
         return _add_gated(hidden, self.ffn(_modulate(self.norm3, hidden, shift, scale)), gate)
 
     def _text_query(self, hidden: Float[Tensor, "b s_n d"]) -> Float[Tensor, "b s_n d"]:
-        """LN(x) in float32, the input of text attention."""
+        """Returns LN(x) in float32, the input of text attention."""
         return self.norm2(hidden.float()).type_as(hidden)
 
     def _modulation(self, context: BranchContext, first: int) -> list[Float[Tensor, "b s1 1 d"]]:
-        """Shift, scale and gate of the sub-layer whose three rows of the table begin at `first`."""
+        """Returns shift, scale and gate of the sub-layer whose three rows of the table begin at `first`."""
         rows = self.scale_shift_table.float()[:, None] + context.modulation
         return [expand_modulation(rows[:, :, i], context.timestep_index)[:, :, None] for i in range(first, first + 3)]
 
@@ -184,13 +185,13 @@ class UniAVGenBlock(nn.Module):
 
 
 def _modulate(norm: nn.Module, hidden: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """(1 + scale) * LN(x) + shift in float32, one shift and scale a latent frame or audio token."""
+    """Returns (1 + scale) * LN(x) + shift in float32, one shift and scale a latent frame or audio token."""
     normalised = _per_latent_frame(norm(hidden.float()), shift)
     return torch.addcmul(shift, normalised, 1 + scale).flatten(1, 2).type_as(hidden)
 
 
 def _add_gated(hidden: Tensor, update: Tensor, gate: Tensor) -> Tensor:
-    """x + gate * update in float32."""
+    """Returns x + gate * update in float32."""
     # One kernel that reads both in their own precision: written out, casts and products move more than twice the bytes.
     tokens, update = _per_latent_frame(hidden, gate), _per_latent_frame(update, gate)
     return torch.addcmul(tokens, update, gate).flatten(1, 2).type_as(hidden)

@@ -61,6 +61,7 @@ def _xavier(layer: nn.Linear | nn.Conv3d) -> None:
 
 @torch.no_grad()
 def _attend_by_position(projection: nn.Linear) -> None:
-    """The same vector for every input but for a small share, its channel pairs all at angle 0."""
+    """Initialises a projection to the same vector for every input but for a small share, its channel pairs all at angle
+    0."""
     projection.weight *= CONTENT_SHARE
     projection.bias[0::2] = 1.0

@@ -27,7 +27,7 @@ class TimeEmbedding(nn.Module):
         self.time_proj = nn.Linear(width, 6 * width)
 
     def forward(self, time: Float[Tensor, "b k"]) -> tuple[Float[Tensor, "b k d"], Float[Tensor, "b k six d"]]:
-        """Embedding and modulation of every distinct time in [0, 1]."""
+        """Returns embedding and modulation of every distinct time in [0, 1]."""
         with without_autocast(time):
             sinusoid = self.sinusoid(time.float().flatten() * NUM_TRAIN_TIMESTEPS).unflatten(0, time.shape)
             embedding = self.time_embedder(sinusoid.to(self.time_proj.weight.dtype))
@@ -41,7 +41,8 @@ def without_autocast(like: Tensor) -> AbstractContextManager:
 
 
 def timestep_index(times: TokenTimesteps) -> Int[Tensor, "b s"] | None:
-    """For every token the row of its time in the flattened `b k` times; None where there is one time for all."""
+    """Returns for every token the row of its time in the flattened `b k` times; None where there is one time for
+    all."""
     batch, distinct = times.unique.shape
     if distinct == 1:
         return None
@@ -49,13 +50,14 @@ def timestep_index(times: TokenTimesteps) -> Int[Tensor, "b s"] | None:
 
 
 def expand_modulation(per_time: Float[Tensor, "b k d"], rows: Int[Tensor, "b s"] | None) -> Float[Tensor, "b s1 d"]:
-    """A value a distinct time becomes one a latent frame or audio token; a single time (no rows) broadcasts."""
+    """Expands one value per distinct time to one per latent frame or audio token; a single time (no rows)
+    broadcasts."""
     return per_time if rows is None else F.embedding(rows, per_time.flatten(0, 1))
 
 
 def shift_and_scale(
     table: Float[Tensor, "1 2 d"], embedding: Float[Tensor, "b k d"], rows: Int[Tensor, "b s"] | None
 ) -> tuple[Float[Tensor, "b s1 d"], Float[Tensor, "b s1 d"]]:
-    """Modulation of a head: a learned pair plus the time embedding. [Wan]"""
+    """Returns the modulation of a head: a learned pair plus the time embedding. [Wan]"""
     shift, scale = (table.float()[:, None] + embedding[:, :, None]).unbind(2)
     return expand_modulation(shift, rows), expand_modulation(scale, rows)

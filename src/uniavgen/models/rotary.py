@@ -27,7 +27,7 @@ class Rotary:
 
 
 def apply_rotary(x: Float[Tensor, "*b s heads d"], rotary: Rotary) -> Float[Tensor, "*b s heads d"]:
-    """Turn neighbouring channels (2i, 2i + 1) of every head by the angles of their position."""
+    """Rotates neighbouring channels (2i, 2i + 1) of every head by the angles of their position."""
     cos, sin = rotary.cos.unsqueeze(-2), rotary.sin.unsqueeze(-2)
     if torch.compiler.is_compiling():  # Inductor fuses this and not complex numbers.
         even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
@@ -38,31 +38,34 @@ def apply_rotary(x: Float[Tensor, "*b s heads d"], rotary: Rotary) -> Float[Tens
 
 
 def axis_pairs(head_dim: int) -> tuple[int, int, int]:
-    """Channel pairs turned by time, row and column. [Wan]"""
+    """Returns how many channel pairs are rotated by time, row and column. [Wan]"""
     side = head_dim // 6
     return head_dim // 2 - 2 * side, side, side
 
 
 def rotary_1d(length: int, head_dim: int, device: torch.device) -> Rotary:
-    """One index over the whole head: audio tokens, and speech symbols where they are counted. [release]"""
+    """Returns angles of one index over the whole head: audio tokens, and speech symbols where they are counted.
+    [release]"""
     return _cached_rotary(_angles, device, length, head_dim)
 
 
 def rotary_at_times(times: Float[Tensor, "b s"], head_dim: int) -> Rotary:
-    """`b s r`: symbols at the audio tokens `times`, which differ from text to text, at the speeds of `line_rotary`."""
+    """Returns angles `b s r` of symbols at the audio tokens `times`, which differ from text to text, at the speeds of
+    `line_rotary`."""
     angles = times.float()[..., None] * _frequencies(head_dim).float().to(times.device)
     return Rotary(angles.cos(), angles.sin())
 
 
 def rotary_3d(frames: int, height: int, width: int, head_dim: int, device: torch.device) -> Rotary:
-    """Latent frame, row and column; frame 0 is the reference image. [Wan, release]"""
+    """Returns angles of latent frame, row and column; frame 0 is the reference image. [Wan, release]"""
     return _cached_rotary(_angles_3d, device, frames, height, width, head_dim)
 
 
 def interaction_video_rotary(
     height: int, width: int, head_dim: int, device: torch.device, times: tuple[float, ...] = (0.0,)
 ) -> Rotary:
-    """`times n r`: row and column as in video, time in audio tokens; one time for all tokens of a latent frame.
+    """Returns angles `times n r`: row and column as in video, time in audio tokens; one time for all tokens of a latent
+    frame.
 
     Time 0 leaves the time pairs as they are, which is how interaction sees the picture. [release]
     """
@@ -70,7 +73,8 @@ def interaction_video_rotary(
 
 
 def interaction_audio_rotary(times: tuple[float, ...], head_dim: int, device: torch.device) -> Rotary:
-    """`s r`: audio tokens as interaction sees them: only time pairs turn, at the audio branch's speeds. [release]"""
+    """Returns angles `s r` of audio tokens as interaction sees them: only time pairs turn, at the audio branch's
+    speeds. [release]"""
     return _cached_rotary(_interaction_audio_angles, device, times, head_dim)
 
 

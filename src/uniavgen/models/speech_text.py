@@ -67,7 +67,8 @@ class SpeechTextEncoder(nn.Module):
         return x
 
     def predict_durations(self, features: Float[Tensor, "b p d"]) -> Float[Tensor, "b p"] | None:
-        """Audio tokens from one symbol to the next, of `forward`'s features; None where they are counted. [ours]"""
+        """Predicts the audio tokens from one symbol to the next, of `forward`'s features; None where they are counted.
+        [ours]"""
         if self.pace_head is None or self.config.initial_symbol_duration is None:
             return None
         return self.config.initial_symbol_duration * self.pace_head(features)[..., 0].float().exp()
@@ -76,20 +77,23 @@ class SpeechTextEncoder(nn.Module):
 def complete_symbol_times(
     durations: Float[Tensor, "b p"], given_times: Float[Tensor, "b p"] | None, leading_silence: float
 ) -> Float[Tensor, "b p"]:
-    """The audio token at which each symbol is spoken: as told, and where that is NaN, behind the known symbol before it
-    at the foretold pace. Without any before it, the first symbol stands at `onset`. [ours]"""
+    """Returns the audio token at which each symbol is spoken: the given time, and where that is NaN, the time of the
+    last symbol with a given time plus the predicted durations between. [ours]
+
+    Without a given time before it, the first symbol stands at `leading_silence`.
+    """
     passed = durations.cumsum(dim=1)
     if given_times is None:
         return leading_silence + passed - passed[:, :1]
     index = torch.arange(durations.shape[1], device=durations.device).expand_as(durations)
-    known = ~given_times.isnan()
-    last = torch.where(known, index, -1).cummax(dim=1).values
+    is_given = ~given_times.isnan()
+    last = torch.where(is_given, index, -1).cummax(dim=1).values
     start = torch.where(last < 0, leading_silence - passed[:, :1], (given_times - passed).gather(1, last.clamp(min=0)))
-    return torch.where(known, given_times, start + passed)
+    return torch.where(is_given, given_times, start + passed)
 
 
 def _positions(length: int, width: int, device: torch.device) -> Float[Tensor, "p d"]:
-    """Absolute positions, cosines in the first half, sines in the second. [F5-TTS]"""
+    """Returns absolute positions, cosines in the first half, sines in the second. [F5-TTS]"""
     speeds = 1.0 / THETA ** (torch.arange(0, width, 2, device=device)[: width // 2].float() / width)
     angles = torch.outer(torch.arange(length, device=device).float(), speeds)
     return torch.cat([angles.cos(), angles.sin()], dim=-1)

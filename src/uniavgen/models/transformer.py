@@ -204,8 +204,8 @@ class UniAVGenTransformer(
             video, audio, text, gate, branch_cache, return_face_masks, num_interacting=num_interacting
         )
         if branch_cache is not None and branch_cache.skip_layers != tuple(skip_layers):
-            made = branch_cache.skip_layers
-            raise ConfigError(f"the branch cache was computed without layers {made}, not {tuple(skip_layers)}")
+            skipped = branch_cache.skip_layers
+            raise ConfigError(f"the branch cache was computed without layers {skipped}, not {tuple(skip_layers)}")
         video_tokens, audio_tokens, outputs = self._run_blocks(inputs, skip_layers)
         masks = [output.face_mask for output in outputs.values() if output.face_mask is not None]
         return Prediction(

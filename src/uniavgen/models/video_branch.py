@@ -51,7 +51,8 @@ class VideoStem(nn.Module):
         return rearrange(tokens, "b d f h w -> b (f h w) d").contiguous()
 
     def project_caption(self, caption: Float[Tensor, "b m width"]) -> Float[Tensor, "b m_padded d"]:
-        """Caption features, padded with zeros, at the branch's width; raises ConfigError if there are too many."""
+        """Projects caption features, padded with zeros, at the branch's width; raises ConfigError if there are too
+        many."""
         missing = self.config.caption_tokens - caption.shape[1]
         if missing < 0:
             raise ConfigError(f"a caption has at most {self.config.caption_tokens} tokens, got {caption.shape[1]}")
@@ -66,7 +67,7 @@ class VideoStem(nn.Module):
         frames: int,
         height: int,
     ) -> Float[Tensor, "b c f h w"]:
-        """Float32 latents of `frames` latent frames, `height` tokens high."""
+        """Returns float32 latents of `frames` latent frames, `height` tokens high."""
         _, p, q = self.config.patch
         shift, scale = shift_and_scale(self.scale_shift_table, embedding, time_rows)
         hidden = rearrange(self.norm_out(tokens.float()), "b (f n) d -> b f n d", f=frames)

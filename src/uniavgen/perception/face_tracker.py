@@ -29,7 +29,7 @@ class FaceTracker:
     """Follows the face of a clip. The results of the last clip are kept, since several metrics ask for them."""
 
     def __init__(self, weights: Mapping[str, ResolvedWeights] | None = None) -> None:
-        """`weights`: the networks at hand by name; those of the mesh are used if both are among them."""
+        """Takes the weights of networks by name; those of the mesh are used if both are among them."""
         weights = weights or {}
         has_mesh = weights.keys() >= {*MESH_NETWORKS} and not any(map(is_missing, MESH_PACKAGES))
         self._mesh = FaceMesh(weights) if has_mesh else None

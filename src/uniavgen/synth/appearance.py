@@ -93,12 +93,12 @@ class Look:
 
 
 def sample_style(identity: Identity, rng: np.random.Generator) -> Style:
-    """Skin, hair, eyes and glasses that fit an identity."""
+    """Draws skin, hair, eyes and glasses that fit an identity."""
     skin = sum(share * np.array(_SKIN[name]) for name, share in zip(ANCESTRIES, identity.ancestry, strict=True))
     skin = skin * rng.uniform(0.85, 1.08) * rng.normal(1, [0.02, 0.015, 0.03])
-    made_up = identity.gender == "female" and identity.age > 16 and rng.random() < 0.5
+    wears_makeup = identity.gender == "female" and identity.age > 16 and rng.random() < 0.5
     lips = skin * [0.92, 0.62, 0.62]
-    if made_up:
+    if wears_makeup:
         lips = 0.35 * lips + 0.65 * rng.uniform([0.5, 0.08, 0.12], [0.78, 0.3, 0.35])
     main = str(rng.choice(ANCESTRIES, p=identity.ancestry / identity.ancestry.sum()))
     chances = _HAIR_CHANCE[main]

@@ -27,7 +27,7 @@ _PLACES = {
 
 
 def person_words(identity: Identity) -> str:
-    """'girl', 'young man', 'woman', 'old man', ... with the article."""
+    """Returns 'a girl', 'a young man', 'a woman', 'an old man', ... by gender and age."""
     female = identity.gender == "female"
     if identity.age < 17:
         return "a girl" if female else "a boy"

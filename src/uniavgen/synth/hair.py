@@ -34,15 +34,15 @@ def hair_height(rest: Float[np.ndarray, "p 3"], fringe: float, parting: float) -
 def build_attachments(data: HeadData, identity: Identity, style: Style) -> tuple[Attachment, ...]:
     """Returns all parts of a person."""
     parts: list[Attachment] = []
-    own = neutral(data, identity)
+    vertices = neutral(data, identity)
     if style.hair_style != "bald":
-        parts.append(_cap(data, own, style))
+        parts.append(_cap(data, vertices, style))
     if style.hair_style in _CURTAIN:
-        parts.append(_curtain(data, own, style))
+        parts.append(_curtain(data, vertices, style))
     if style.hair_style == "bun":
-        parts.append(_bun(data, own, style))
+        parts.append(_bun(data, vertices, style))
     if style.glasses != "none":
-        parts.append(_glasses(data, own, style))
+        parts.append(_glasses(data, vertices, style))
     return tuple(parts)
 
 
@@ -53,7 +53,7 @@ def _scalp(data: HeadData, fringe: float, parting: float) -> Bool[np.ndarray, " 
     return (data.material == SKIN) & high & (ears < 0.3) & (hair_height(data.positions, fringe, parting) > -0.12)
 
 
-def _cap(data: HeadData, own: Float[np.ndarray, "v 3"], style: Style) -> Attachment:
+def _cap(data: HeadData, vertices: Float[np.ndarray, "v 3"], style: Style) -> Attachment:
     fringe, parting = (style.fringe, style.parting) if style.hair_style != "receding" else (-0.8, 0.0)
     scalp = _scalp(data, fringe, parting)
     triangles = data.triangles[scalp[data.triangles].all(1)]
@@ -69,17 +69,17 @@ def _cap(data: HeadData, own: Float[np.ndarray, "v 3"], style: Style) -> Attachm
         thickness = thickness * (1 + 0.35 * bumps)
     side = np.tanh((rest[:, 0] - 0.35 * style.parting) * 6)
     thickness = thickness * (1 + 0.25 * top * side * np.sign(style.parting))
-    normals = _normals(own, data)[used]
+    normals = _normals(vertices, data)[used]
     return Attachment(
-        positions=(own[used] + normals * (rise * thickness)[:, None]).astype(np.float32),
+        positions=(vertices[used] + normals * (rise * thickness)[:, None]).astype(np.float32),
         triangles=local.reshape(-1, 3),
         rest=rest,
         material=HAIR,
     )
 
 
-def _curtain(data: HeadData, own: Float[np.ndarray, "v 3"], style: Style) -> Attachment:
-    """Hair that hangs from the crown around the sides and the back, in front of or behind the ears."""
+def _curtain(data: HeadData, vertices: Float[np.ndarray, "v 3"], style: Style) -> Attachment:
+    """Returns hair that hangs from the crown around the sides and the back, in front of or behind the ears."""
     shortest, longest = _CURTAIN[style.hair_style]
     end = shortest + (longest - shortest) * style.hair_length
     columns, rows = 49, 14
@@ -97,22 +97,22 @@ def _curtain(data: HeadData, own: Float[np.ndarray, "v 3"], style: Style) -> Att
     grid = np.arange(rows * columns).reshape(rows, columns)
     a, b, c, d = (g.reshape(-1) for g in (grid[:-1, :-1], grid[:-1, 1:], grid[1:, :-1], grid[1:, 1:]))
     return Attachment(
-        positions=_fit(data, own, rest),
+        positions=_fit(data, vertices, rest),
         triangles=np.concatenate([np.stack([a, c, b], 1), np.stack([b, c, d], 1)]),
         rest=rest,
         material=HAIR,
     )
 
 
-def _bun(data: HeadData, own: Float[np.ndarray, "v 3"], style: Style) -> Attachment:
+def _bun(data: HeadData, vertices: Float[np.ndarray, "v 3"], style: Style) -> Attachment:
     size = 0.28 + 0.14 * style.hair_length
     positions, triangles = _ball(14, 10)
     centre = np.array([0.0, 8.45, -0.15], np.float32)
     rest = (centre + size * positions).astype(np.float32)
-    return Attachment(positions=_fit(data, own, rest), triangles=triangles, rest=rest, material=HAIR)
+    return Attachment(positions=_fit(data, vertices, rest), triangles=triangles, rest=rest, material=HAIR)
 
 
-def _glasses(data: HeadData, own: Float[np.ndarray, "v 3"], style: Style) -> Attachment:
+def _glasses(data: HeadData, vertices: Float[np.ndarray, "v 3"], style: Style) -> Attachment:
     pieces: list[np.ndarray] = []
     angle = np.linspace(0, 2 * np.pi, 25)
     power = 1.0 if style.glasses == "round" else 0.55
@@ -133,14 +133,18 @@ def _glasses(data: HeadData, own: Float[np.ndarray, "v 3"], style: Style) -> Att
         triangles.append(faces + count)
         count += len(tube)
     rest = np.concatenate(points).astype(np.float32)
-    return Attachment(positions=_fit(data, own, rest), triangles=np.concatenate(triangles), rest=rest, material=GLASSES)
+    return Attachment(
+        positions=_fit(data, vertices, rest), triangles=np.concatenate(triangles), rest=rest, material=GLASSES
+    )
 
 
-def _fit(data: HeadData, own: Float[np.ndarray, "v 3"], rest: Float[np.ndarray, "p 3"]) -> Float[np.ndarray, "p 3"]:
+def _fit(
+    data: HeadData, vertices: Float[np.ndarray, "v 3"], rest: Float[np.ndarray, "p 3"]
+) -> Float[np.ndarray, "p 3"]:
     """Carries points from the head at rest to a person's: the affine map that fits the skull and ears best."""
     skull = (data.material == SKIN) & (data.positions[:, 1] > 7.0)
     source = np.column_stack([data.positions[skull], np.ones(skull.sum())])
-    matrix, *_ = np.linalg.lstsq(source, own[skull], rcond=None)
+    matrix, *_ = np.linalg.lstsq(source, vertices[skull], rcond=None)
     return (np.column_stack([rest, np.ones(len(rest))]) @ matrix).astype(np.float32)
 
 

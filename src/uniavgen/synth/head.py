@@ -44,9 +44,9 @@ class HeadMesh:
 
     def __init__(self, data: HeadData, identity: Identity, parts: tuple[Attachment, ...] = ()) -> None:
         self.data = data
-        own = neutral(data, identity)
-        self.num_own = len(own)
-        self.neutral = np.concatenate([own, *(p.positions for p in parts)])
+        vertices = neutral(data, identity)
+        self.num_own = len(vertices)
+        self.neutral = np.concatenate([vertices, *(p.positions for p in parts)])
         self.rest = np.concatenate([data.positions, *(p.rest for p in parts)])
         self.material = np.concatenate([data.material, *(np.full(len(p.positions), p.material) for p in parts)])
         starts = np.cumsum([self.num_own, *(len(p.positions) for p in parts)])

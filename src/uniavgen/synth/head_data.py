@@ -111,16 +111,16 @@ def _target_files(folder: Path) -> dict[str, Path]:
 def _parse(folder: Path) -> HeadData:
     base = folder / "mpfb2"
     vertices, uvs, faces = _read_obj(base / "3dobjs" / "base.obj")
-    kept = []
+    triangles = []
     for material, face in faces:
         centre = vertices[[v for v, _ in face]].mean(0)
         if centre[1] > _LOWEST and abs(centre[0]) < _WIDEST:
-            kept += [(material, (face[0], face[i], face[i + 1])) for i in range(1, len(face) - 1)]
-    flat = np.array([corner for _, triangle in kept for corner in triangle])
+            triangles += [(material, (face[0], face[i], face[i + 1])) for i in range(1, len(face) - 1)]
+    flat = np.array([corner for _, triangle in triangles for corner in triangle])
     used, local = np.unique(flat[:, 0], return_inverse=True)
     corner_keys, corners = np.unique(np.stack([local, flat[:, 1]], 1), axis=0, return_inverse=True)
     material = np.zeros(len(used), np.int64)
-    material[local] = np.repeat([m for m, _ in kept], 3)
+    material[local] = np.repeat([m for m, _ in triangles], 3)
 
     uv = uvs[corner_keys[:, 1]]
     areas = []
@@ -157,28 +157,28 @@ def _parse(folder: Path) -> HeadData:
 
 
 def load_head_data(folder: Path, cache: Path | None = None) -> HeadData:
-    """Returns head data of a folder as `find_heads` gives it; with `cache`, parsed once and kept there.
+    """Returns head data of a folder as `find_heads` gives it; with `cache`, parsed once and stored there.
 
     Raises DataError when a file is missing or damaged.
     """
     mesh = folder / "mpfb2" / "3dobjs" / "base.obj"
     try:
         stamp = f"{_FORMAT} {mesh.stat().st_size} {len(_target_files(folder))}"
-        kept = None if cache is None else cache / f"heads-{hashlib.sha256(stamp.encode()).hexdigest()[:16]}.npz"
-        if kept is not None and kept.exists():
-            with np.load(kept) as stored:
+        cache_file = None if cache is None else cache / f"heads-{hashlib.sha256(stamp.encode()).hexdigest()[:16]}.npz"
+        if cache_file is not None and cache_file.exists():
+            with np.load(cache_file) as stored:
                 values = {f.name: stored[f.name] for f in fields(HeadData)}
             values["target_names"] = tuple(str(n) for n in values["target_names"])
             return HeadData(**values)
         data = _parse(folder)
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"the head data in {folder} cannot be read ({error}); install it anew") from error
-    if kept is not None:
-        _keep(data, kept)
+    if cache_file is not None:
+        _save(data, cache_file)
     return data
 
 
-def _keep(data: HeadData, path: Path) -> None:
+def _save(data: HeadData, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
         arrays: dict[str, Any] = {f.name: np.asarray(getattr(data, f.name)) for f in fields(HeadData)}

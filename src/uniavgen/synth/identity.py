@@ -52,8 +52,11 @@ class Identity:
 
 @lru_cache(maxsize=4)
 def _features(names: tuple[str, ...]) -> tuple[tuple[float, tuple[str, ...], tuple[str, ...]], ...]:
-    """(spread, targets of the positive side, targets of the negative side) of each feature; both sides of a face."""
-    known, found = set(names), []
+    """Returns (spread, targets of positive weights, targets of negative weights) of each feature of a face.
+
+    Targets of the left half are joined with those of the right, so that faces stay symmetric.
+    """
+    available, features = set(names), []
     for name in names:
         area, _, rest = name.partition("/")
         if area not in _SPREAD or rest.startswith("r-") or any(word in rest for word in _LEFT_ALONE):
@@ -65,10 +68,10 @@ def _features(names: tuple[str, ...]) -> tuple[tuple[float, tuple[str, ...], tup
         sides = [(name, negative if pair else None)]
         if rest.startswith("l-"):
             sides.append((name.replace("/l-", "/r-"), negative.replace("/l-", "/r-") if pair else None))
-        plus = tuple(p for p, _ in sides if p in known)
-        minus = tuple(m for _, m in sides if m is not None and m in known)
-        found.append((_SPREAD[area], plus, minus))
-    return tuple(found)
+        plus = tuple(p for p, _ in sides if p in available)
+        minus = tuple(m for _, m in sides if m is not None and m in available)
+        features.append((_SPREAD[area], plus, minus))
+    return tuple(features)
 
 
 def _age_shares(age: float) -> tuple[tuple[str, float], ...]:

@@ -39,7 +39,10 @@ def perform(
     rng: np.random.Generator,
     movement: float = 1.0,
 ) -> Performance:
-    """Face and head of a speaker in a mood; `rng` draws what speech does not fix. `movement` scales the head's."""
+    """Returns face shapes and head pose of a speaker in a mood, frame by frame.
+
+    Everything that the speech does not fix is drawn from `rng`. `movement` scales the movement of the head.
+    """
     time = (np.arange(num_frames) + 0.5) / fps
     energy = 1 + strength * (mood.energy - 1)
     speech = speech_shapes(phones, num_frames, fps, openness=rng.uniform(1.45, 1.7) * (0.85 + 0.15 * energy))

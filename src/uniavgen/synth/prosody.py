@@ -30,7 +30,10 @@ def resample_pitch(speech: Speech, pitch: float) -> Speech:
 def apply_tone(
     waveform: Float32[np.ndarray, " samples"], gain_db: float, tone_db: Mapping[float, float]
 ) -> Float32[np.ndarray, " samples"]:
-    """Louder or softer, and with another spectrum: `tone_db` as in `Mood`; 0 dB is a peak of NEUTRAL_PEAK."""
+    """Returns the waveform at another level and with another spectrum.
+
+    gain_db: 0 dB is a peak of NEUTRAL_PEAK. tone_db: gains in dB by frequency in Hz, as in `Mood`.
+    """
     shaped = signal.oaconvolve(waveform, _tone_filter(tone_db), mode="same") if tone_db else waveform
     gain = 10 ** (max(gain_db, _QUIETEST_DB) / 20)
     peak = max(float(np.abs(shaped).max(initial=0)), 1e-6)
@@ -40,8 +43,8 @@ def apply_tone(
 def _tone_filter(tone_db: Mapping[float, float]) -> Float32[np.ndarray, " taps"]:
     """Returns a filter of no delay when convolved in mode "same"."""
     grid = np.linspace(0, SAMPLE_RATE_HZ / 2, 257)
-    known = np.log(sorted(tone_db))
-    gains_db = np.interp(np.log(np.maximum(grid, 1.0)), known, [tone_db[hz] for hz in sorted(tone_db)])
+    log_hz = np.log(sorted(tone_db))
+    gains_db = np.interp(np.log(np.maximum(grid, 1.0)), log_hz, [tone_db[hz] for hz in sorted(tone_db)])
     return signal.firwin2(_TONE_TAPS, grid, 10 ** (gains_db / 20), fs=SAMPLE_RATE_HZ).astype(np.float32)
 
 

@@ -158,8 +158,9 @@ class Renderer:
 
 
 def _static_attributes(head: HeadMesh) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Vertex of each corner, its fixed attributes (rest 3, material 1, areas 4), the triangles over corners, and how
-    many of their indices, all in front, belong to closed surfaces.
+    """Returns what does not change over a clip: the vertex of each corner, the fixed attributes of each corner (rest
+    position 3, material 1, areas 4), the triangles as indices of corners, and how many of these indices, all at the
+    front, belong to closed surfaces.
     """
     data = head.data
     extra = np.arange(head.num_own, len(head.neutral))
@@ -171,8 +172,8 @@ def _static_attributes(head: HeadMesh) -> tuple[np.ndarray, np.ndarray, np.ndarr
     indices = np.concatenate([data.corners, *(t + offset for t in head.part_triangles)])
     material = static[indices[:, 0], 3]
     closed = np.isin(material, (SKIN, EYE, TONGUE))
-    kept = np.concatenate([indices[closed], indices[~closed & (material != LONG_HAIR)]])
-    return vertex, static, kept, 3 * int(closed.sum())
+    triangles = np.concatenate([indices[closed], indices[~closed & (material != LONG_HAIR)]])
+    return vertex, static, triangles, 3 * int(closed.sum())
 
 
 def _plain(value: object) -> object:

@@ -180,7 +180,7 @@ _PAINTERS = {"studio": _studio, "wall": _wall, "room": _room, "street": _street,
 
 
 def _passer(rng: np.random.Generator) -> np.ndarray:
-    """Something that goes by: a ball, a box, or the soft shape of a walker."""
+    """Draws something that passes behind the speaker: a ball, a box, or the blurred shape of a walker."""
     image = Image.new("RGBA", (96, 96), (0, 0, 0, 0))
     draw, fill = ImageDraw.Draw(image), (*_colour(rng, 20, 230), 255)
     match int(rng.integers(3)):

@@ -61,7 +61,7 @@ class SpeechSource(Protocol):
 
 
 def split_of(text: str) -> str:
-    """`train` or `val`, by the sentence alone, so that no sentence is in both."""
+    """Returns `train` or `val`, by the sentence alone, so that no sentence is in both."""
     return "val" if zlib.crc32(text.lower().encode()) % _HELD_OUT == _HELD_OUT - 1 else "train"
 
 

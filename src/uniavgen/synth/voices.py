@@ -138,8 +138,8 @@ class KokoroSpeech:
         except ImportError as error:
             raise ConfigError("Kokoro needs onnx and onnxruntime: pip install 'uniavgen[synth]'") from error
         model = onnx.load(next(iter(sorted(self._folder.glob("*.onnx")))))
-        known = {name for node in model.graph.node for name in node.output}
-        if _DURATIONS not in known:
+        outputs = {name for node in model.graph.node for name in node.output}
+        if _DURATIONS not in outputs:
             raise DataError(f"the ONNX file in {self._folder} has no output {_DURATIONS}; use Kokoro-82M v1.0")
         model.graph.output.append(onnx.helper.make_empty_tensor_value_info(_DURATIONS))
         options = onnxruntime.SessionOptions()
@@ -160,8 +160,8 @@ def phonemes(text: str, *, british: bool = False) -> str:
     program = _program("espeak-ng")
     pieces = []
     for clause, stop in re.findall(r"([^,.!?]+)([,.!?]*)", text):
-        said = _run([program, "-q", "--ipa=3", "--tie=^", "-v", "en-gb" if british else "en-us", clause.strip()])
-        symbols = " ".join(said.split())
+        ipa = _run([program, "-q", "--ipa=3", "--tie=^", "-v", "en-gb" if british else "en-us", clause.strip()])
+        symbols = " ".join(ipa.split())
         for old, new in _TO_KOKORO:
             symbols = symbols.replace(old, new)
         pieces.append(symbols + stop[:1])

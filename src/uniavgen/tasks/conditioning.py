@@ -76,7 +76,7 @@ def condition(
     interaction_mask: Float[Tensor, " b"] | None = None,
     reference_time: ReferenceTime = ReferenceTime.NOISY,
 ) -> tuple[Stream, Stream]:
-    """The video and the audio stream of one forward pass.
+    """Returns the video and the audio stream of one forward pass.
 
     `noisy` is the state at `sigma` of the whole clip; what it holds in given places is ignored. `interact` is 0 for
     samples whose interaction is dropped in training. Raises ConfigError where `clean` does not fit the task.
@@ -93,7 +93,7 @@ def video_stream(
     sigma: Float[Tensor, " b"],
     interaction_mask: Float[Tensor, " b"] | None = None,
 ) -> Stream:
-    """The video half of `condition`. The reference image has time 0. [release]"""
+    """Returns the video half of `condition`. The reference image has time 0. [release]"""
     num_frames = noisy.shape[2]
     given = _leading(num_frames, clean.num_given_frames, sigma)
     return Stream(
@@ -111,7 +111,7 @@ def audio_stream(
     interaction_mask: Float[Tensor, " b"] | None = None,
     reference_time: ReferenceTime = ReferenceTime.NOISY,
 ) -> Stream:
-    """The audio half of `condition`, also for training the audio branch alone."""
+    """Returns the audio half of `condition`, also for training the audio branch alone."""
     values = _replace_leading(noisy, clean.given_audio, dim=1)
     given = _leading(noisy.shape[1], clean.num_given_tokens, sigma)
     receives = _update_mask(given, sigma, interaction_mask)
@@ -128,7 +128,7 @@ def audio_stream(
 
 
 def replace_given(state: AVPair, clean: ClipConditions) -> AVPair:
-    """`state` with the given parts in place, as every forward pass sees it and as it is decoded. [release]"""
+    """Returns `state` with the given parts in place, as every forward pass sees it and as it is decoded. [release]"""
     return AVPair(
         video=_replace_leading(state.video, clean.leading_video, dim=2),
         audio=_replace_leading(state.audio, clean.given_audio, dim=1),
@@ -145,7 +145,7 @@ def loss_mask(clean: ClipConditions, state: AVPair) -> AVPair:
 
 
 def check(task: Task, clean: ClipConditions, num_frames: int, num_tokens: int) -> None:
-    """Raise ConfigError unless `clean` gives what the task's row of the table says."""
+    """Raises ConfigError unless `clean` gives what the task's row of the table says."""
     spec = TASKS[task]
     _check_part(f"{task}: given video latent frames", spec.video, clean.num_given_frames, num_frames, least=1)
     _check_part(f"{task}: given audio tokens", spec.audio, clean.num_given_tokens, num_tokens, least=0)
@@ -175,7 +175,7 @@ def _replace_leading(values: Tensor, leading: Tensor | None, dim: int) -> Tensor
 
 
 def _leading(length: int, count: int, like: Tensor) -> Float[Tensor, " s"]:
-    """1 for the first `count` of `length` places."""
+    """Returns 1 for the first `count` of `length` places."""
     return (torch.arange(length, device=like.device) < count).to(torch.float32)
 
 

@@ -49,12 +49,14 @@ class StepSpec:
 
 
 def step_generator(seed: int, step: int, stream: int = 0) -> np.random.Generator:
-    """The generator of one step: equal on all ranks, and the same after a resume. `stream` separates purposes."""
+    """Returns the generator of one step: equal on all ranks, and the same after a resume. `stream` separates
+    purposes."""
     return np.random.default_rng((seed, step, stream))
 
 
 def sample_step(config: MixtureConfig, timing: ClipTiming, rng: np.random.Generator) -> StepSpec:
-    """Task by ratio, then the lengths that it needs. Draws the same count of numbers whatever the task."""
+    """Draws the task by its ratio, then the lengths that it needs. Draws the same count of numbers whatever the
+    task."""
     uniform_task, uniform_given, uniform_allowed, uniform_reference = rng.random(4)
     task = _by_ratio(config.ratios, uniform_task)
     spec = TASKS[task]
@@ -72,14 +74,15 @@ def sample_step(config: MixtureConfig, timing: ClipTiming, rng: np.random.Genera
 
 
 def continuation_frames(config: MixtureConfig, timing: ClipTiming, uniform: float) -> int:
-    """Whole latent frames given to a continuation, at least one and not all, `uniform` in [0, 1)."""
+    """Returns how many whole latent frames are given to a continuation, at least one and not all, `uniform` in [0,
+    1)."""
     low, high = config.continuation
     frames = round((low + (high - low) * uniform) * timing.num_latent_frames)
     return min(max(frames, 1), timing.num_latent_frames - 1)
 
 
 def reference_tokens(config: MixtureConfig, timing: ClipTiming, uniform: float) -> int:
-    """Audio tokens of reference audio, `uniform` in [0, 1)."""
+    """Returns the number of audio tokens of reference audio, `uniform` in [0, 1)."""
     low, high = config.reference_s
     return max(round((low + (high - low) * uniform) * timing.base.tokens_per_second), 1)
 

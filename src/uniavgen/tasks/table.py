@@ -61,7 +61,7 @@ class TaskSpec:
     """Share of training steps. [paper 4.1: 4:1:1:2:2]"""
 
     def conditional_gate(self, source: Source) -> Gate:
-        """Gate of the pass that knows the texts; the passes it is guided against keep `gate`."""
+        """Returns the gate of the pass that knows the texts; the passes it is guided against keep `gate`."""
         if source is Source.RELEASE and self.release_gate is not None:
             return self.release_gate
         return self.gate

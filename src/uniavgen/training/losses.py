@@ -162,8 +162,8 @@ def face_mask_loss(masks: Float[Tensor, "b layers f n"], truth: Float[Tensor, "b
     clips = None if truth is None else (truth.flatten(1).sum(dim=1) > 0).nonzero()[:, 0]
     if truth is None or clips is None or len(clips) == 0:
         return LossTerm.absent(masks)
-    known = _beside(truth.float().index_select(0, clips), masks)
-    difference = masks.float().index_select(0, _beside(clips, masks)) - known.unsqueeze(1)
+    expected = _beside(truth.float().index_select(0, clips), masks)
+    difference = masks.float().index_select(0, _beside(clips, masks)) - expected.unsqueeze(1)
     return LossTerm(difference.square().mean(dim=(2, 3)).sum(), float(len(clips)))
 
 
@@ -201,11 +201,11 @@ def lip_motion_loss(
     """
     if truth is None:
         return LossTerm.absent(error)
-    known = (truth.sum(dim=2) > 0) & (mask > 0)
-    known = known & (known.sum(dim=1, keepdim=True) > 1)
-    if not bool(known.any()):
+    counted = (truth.sum(dim=2) > 0) & (mask > 0)
+    counted = counted & (counted.sum(dim=1, keepdim=True) > 1)
+    if not bool(counted.any()):
         return LossTerm.absent(error)
-    counts, truth = _beside(known.float()[..., None], clean), _beside(truth, clean)
+    counts, truth = _beside(counted.float()[..., None], clean), _beside(truth, clean)
 
     def centred(values: Float[Tensor, "b f p"]) -> Float[Tensor, "b f p"]:
         mean = (values * counts).sum(dim=1, keepdim=True) / counts.sum(dim=1, keepdim=True).clamp(min=1)

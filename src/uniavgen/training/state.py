@@ -71,8 +71,8 @@ def save(state: TrainState, folder: Path, settings: Mapping[str, Any], keep: int
 
 def checkpoints(folder: Path) -> list[Path]:
     """Returns the complete checkpoints below a folder, oldest first."""
-    found = (path for path in folder.glob(f"{PREFIX}*") if path.is_dir())
-    return sorted(found, key=lambda path: (len(path.name), path.name))
+    folders = (path for path in folder.glob(f"{PREFIX}*") if path.is_dir())
+    return sorted(folders, key=lambda path: (len(path.name), path.name))
 
 
 def remove_old(folder: Path, keep: int) -> None:

@@ -59,19 +59,19 @@ def find_source(source: str, kind: str, revision: str | None, offline: bool, on_
     return fetch(source, KINDS[kind].needed, revision, offline, on_retry)
 
 
-def match_components(found: Path, kind: str, symbols: SpeechSymbols | None, dtype: str | None) -> list[Component]:
+def match_components(source: Path, kind: str, symbols: SpeechSymbols | None, dtype: str | None) -> list[Component]:
     """Matches every published tensor with a parameter of ours; only headers are read. Raises CheckpointError."""
     target: torch.dtype | None = None if dtype is None else getattr(torch, dtype)
     if symbols is None:
-        return wan_components(found, kind, target)
-    return release_components(found, symbols, target)
+        return wan_components(source, kind, target)
+    return release_components(source, symbols, target)
 
 
 def plan_conversion(
-    components: Sequence[Component], source: str, found: Path, kind: str, dtype: str | None, shard_bytes: int
+    components: Sequence[Component], source: str, location: Path, kind: str, dtype: str | None, shard_bytes: int
 ) -> Conversion:
     """Returns the files of the output and the facts of their manifest: sources, versions."""
-    is_local, folder = path_exists(Path(source)), found if found.is_dir() else found.parent
+    is_local, folder = path_exists(Path(source)), location if location.is_dir() else location.parent
     files: list[OutputFile] = [file for component in components for file in component.files(shard_bytes)]
     if KINDS[kind].is_model:
         files.append(_build_model_index(components))
@@ -81,8 +81,8 @@ def plan_conversion(
         "versions": {name: version(name) for name in ("torch", "diffusers", "transformers")},
         "kind": kind,
         "source": {
-            "name": found.resolve().name if is_local else source,
-            "commit": None if is_local else found.name,
+            "name": location.resolve().name if is_local else source,
+            "commit": None if is_local else location.name,
             "files": {path.relative_to(folder).as_posix(): path.stat().st_size for path in sources},
         },
         "dtype": dtype or "as in the source",

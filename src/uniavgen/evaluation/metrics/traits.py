@@ -46,8 +46,8 @@ class TraitConsistency(Metric):
     @property
     def networks(self) -> Mapping[str, ResolvedWeights]:
         paths = {"face-reader": shipped_weights("face_reader"), "voice-reader": shipped_weights("voice_reader")}
-        own = {name: ResolvedWeights(label=path.name, path=path) for name, path in paths.items()}
-        return {**self.context.faces.networks, **own}
+        readers = {name: ResolvedWeights(label=path.name, path=path) for name, path in paths.items()}
+        return {**self.context.faces.networks, **readers}
 
     def measure(self, clip: DecodedClip, prompt: Prompt) -> Measurement:
         del prompt

@@ -26,7 +26,7 @@ class FaceMaskHead(nn.Module):
         time_embedding: Float[Tensor, "b k d"],
         time_rows: Int[Tensor, "b f"] | None,
     ) -> Float[Tensor, "b f n"]:
-        """Mask in (0, 1), float32."""
+        """Predicts the mask in (0, 1), float32."""
         with without_autocast(video):
             shift, scale = shift_and_scale(self.scale_shift_table, time_embedding, time_rows)
             hidden = torch.addcmul(shift[:, :, None], self.norm(video.float()), 1 + scale[:, :, None])

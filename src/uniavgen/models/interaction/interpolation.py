@@ -53,7 +53,8 @@ class InterpolationPlan:
 def plan_interpolation(
     aligner: VideoToAudioAligner, grid: ClipGrid, head_dim: int, base: Timebase, device: torch.device
 ) -> InterpolationPlan:
-    """Groups, shares and rotary angles. Keys know rows and columns only [release]; global ones time as well. [ours]"""
+    """Plans groups, shares and rotary angles. Keys know rows and columns only [release]; global ones time as well.
+    [ours]"""
     picture = interaction_video_rotary(grid.height, grid.width, head_dim, device)
     match aligner:
         case GlobalAligner():
@@ -84,7 +85,7 @@ def attend_global(
     norm: nn.RMSNorm,
     plan: InterpolationPlan,
 ) -> Float[Tensor, "b l heads d"]:
-    """Attention of every audio token over all latent frames; key is projected, not yet normalised or turned."""
+    """Attends from every audio token over all latent frames; key is projected, not yet normalised or turned."""
     heads = query.shape[2]
     key = apply_rotary(norm(key).unflatten(-1, (heads, -1)), plan.key_rotary)
     key = rearrange(key, "b f n heads d -> b heads (f n) d")
@@ -104,7 +105,7 @@ def attend_interpolated(
     groups: TokenGroups,
     key_rotary: Rotary,
 ) -> Float[Tensor, "b l heads d"]:
-    """Attention of every audio token over its blend; key is projected, not yet normalised or turned.
+    """Attends from every audio token over its blend; key is projected, not yet normalised or turned.
 
     Where slots have shares, key and value have one frame more than there are groups: what follows the last.
     """
@@ -132,7 +133,8 @@ def attend_interpolated(
 def pad_last_frame(
     frames: Float[Tensor, "b f n width"], bias: Float[Tensor, " width"], tail_weight_2: bool
 ) -> Float[Tensor, "b f_next n width"]:
-    """Projected frames and the one after the last: itself, or the projection of its double, W(2V) + b. [release]"""
+    """Returns projected frames and the one after the last: itself, or the projection of its double, W(2V) + b.
+    [release]"""
     last = frames[:, -1:]
     return torch.cat([frames, 2 * last - bias if tail_weight_2 else last], dim=1)
 

@@ -151,7 +151,8 @@ class Interaction(nn.Module):
         audio: Float[Tensor, "b s_audio da"] | None,
         context: InteractionContext,
     ) -> InteractionOutput:
-        """Both directions read the features from before either update. Reference parts neither send nor receive.
+        """Computes both updates, which read the features from before either update. Reference parts neither send nor
+        receive.
 
         A branch that is not run (None) stays None.
         """
@@ -194,7 +195,7 @@ class Interaction(nn.Module):
         return context.cached_face_mask
 
     def _v2a_kv(self, frames: Tensor | None, mask: Tensor | None, context: InteractionContext) -> ProjectedKV | None:
-        """What audio reads of the video: latent frames weighted by the face mask. [release]"""
+        """Returns what audio reads of the video: latent frames weighted by the face mask. [release]"""
         if frames is None:
             return context.cached_kv
         if context.v2a is None and not context.cache_kv:
@@ -202,7 +203,7 @@ class Interaction(nn.Module):
         return self.v2a.project_kv(frames if mask is None else frames * mask[..., None].to(frames))
 
     def _a2v_kv(self, tokens: Tensor | None, context: InteractionContext) -> ProjectedKV | None:
-        """What video reads of the audio."""
+        """Returns the keys and values that video reads of the audio."""
         if tokens is None:
             return context.cached_kv
         if context.a2v is None and not context.cache_kv:

@@ -36,16 +36,16 @@ class ClipGrid:
         return self.height * self.width
 
     def rate(self, base: Timebase) -> Fraction:
-        """Audio tokens per pixel frame."""
+        """Returns audio tokens per pixel frame."""
         return Fraction(self.tokens, base.frames_in(self.frames))
 
     def frame_spans(self, base: Timebase) -> list[tuple[Fraction, Fraction]]:
-        """Start and stop of every latent frame in audio tokens."""
+        """Returns start and stop of every latent frame in audio tokens."""
         rate = self.rate(base)
         return [(base.frames_in(i) * rate, base.frames_in(i + 1) * rate) for i in range(self.frames)]
 
     def frame_centres(self, base: Timebase) -> tuple[float, ...]:
-        """Middle of every latent frame, in audio token indices."""
+        """Returns the middle of every latent frame, in audio token indices."""
         return tuple(float((start + stop) / 2) - 0.5 for start, stop in self.frame_spans(base))
 
 
@@ -98,7 +98,7 @@ def attend_windows(
     value: Float[Tensor, "b l heads d"],
     plan: WindowPlan,
 ) -> Float[Tensor, "b f n heads d"]:
-    """Attention of every latent frame over its window; query and key are normalised but not yet turned."""
+    """Attends from every latent frame over its window; query and key are normalised but not yet turned."""
     b, f = query.shape[:2]
     query = apply_rotary(query, plan.query_rotary)
     if plan.token_index is None:
