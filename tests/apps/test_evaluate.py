@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from uniavgen.apps.cli import main
+from uniavgen.data.shards import ShardSet, ShardWriter
 from uniavgen.evaluation.prompts import read_prompts
 
 from .rendered import write_shards
@@ -44,6 +45,31 @@ def test_prompt_set_rendered_again_changes_nothing(shards, prompts):
     assert main(["prompts", "shards", "--data", str(shards), "--out", str(prompts.parent)]) == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert prompts.read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("part", "content", "expected"),
+    [
+        ("json", b"{", "'0001.json' is not JSON"),
+        ("json", b"{}", "'0001.json' has 'None' as its text, expected a text"),
+        ("json", b'{"text": " ", "caption": "", "speaker": ""}', "'0001.json' has an empty text"),
+        ("json", b'{"text": "Hi.", "caption": 5, "speaker": ""}', "has '5' as its caption"),
+        ("json", b'{"text": "Hi.", "caption": "", "speaker": "", "age": "old"}', "has 'old' as its age"),
+        ("json", b'{"text": "\\ud83d", "caption": "", "speaker": ""}', "half of a surrogate pair in its text"),
+        ("npz", b"PK\x03\x04", "'0001.npz' is damaged"),
+        ("mp4", b"\0" * 500, "'0001.mp4'"),
+        ("flac", b"", "'0001.flac'"),
+    ],
+)
+def test_damaged_clip_leaves_no_half_of_a_set(shards, tmp_path, capsys, part, content, expected):
+    source = ShardSet(shards)
+    with ShardWriter(tmp_path / "damaged") as writer:
+        for number, key in enumerate(source.keys):
+            parts = {name: source.read(number, name) for name in source.parts(number)}
+            writer.write(key, parts | {part: content} if number == 1 else parts)
+    assert main(["prompts", "shards", "--data", str(tmp_path / "damaged"), "--out", str(tmp_path / "set")]) == 2
+    assert expected in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["damaged"]
 
 
 def test_evaluate_generates_measures_resumes_and_is_deterministic(model, prompts, tmp_path, capsys):

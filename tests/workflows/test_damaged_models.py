@@ -152,6 +152,15 @@ DAMAGES: dict[str, Damage] = {
     "no component": setting("model_index.json", transformer=[None, None]),
     "component of this computer": setting("model_index.json", text_encoder=["os", "system"]),
     "component no list": setting("model_index.json", tokenizer=5),
+    **{
+        f"tokenizer of class {name}": setting("model_index.json", tokenizer=["transformers", name])
+        for name in (10**30, None, "", "NoSuchTokenizer", "UMT5EncoderModel")
+    },
+    **{
+        f"{path} key {key}": setting(path, **{key: 1})
+        for path in ("model_index.json", "vae/config.json", "vocoder/config.json", "transformer/config.json")
+        for key in ("__class__", "items")
+    },
     "no sampling": without("model_index.json", "sampling_config"),
     "unknown sampling": setting("model_index.json", sampling_config={"steps": "many"}),
     "no picture": setting("model_index.json", picture_config=None),

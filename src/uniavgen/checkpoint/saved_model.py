@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import transformers
 from diffusers import AutoencoderKLWan
 from torch import nn
 
@@ -104,8 +105,16 @@ def check_components(index: Path, content: Mapping[str, Any]) -> None:
             expected = " or ".join(str(cls[1]) for cls in classes)
             raise CheckpointError(f"{index} names {named} as its {name}, expected {expected}; {COPY_AGAIN}")
     tokenizer = content.get("tokenizer")
-    if not (isinstance(tokenizer, list) and len(tokenizer) == 2 and tokenizer[0] == "transformers"):
+    if not (isinstance(tokenizer, list) and len(tokenizer) == 2 and _is_tokenizer(*tokenizer)):
         raise CheckpointError(f"{index} names {tokenizer} as its tokenizer, expected one of transformers; {COPY_AGAIN}")
+
+
+def _is_tokenizer(library: Any, name: Any) -> bool:
+    """Returns whether a component's library and class are a tokenizer of transformers."""
+    if library != "transformers" or not isinstance(name, str):
+        return False
+    cls = getattr(transformers, name, None)
+    return isinstance(cls, type) and issubclass(cls, transformers.PreTrainedTokenizerBase)
 
 
 def check_loaded(module: nn.Module, folder: Path) -> None:

@@ -10,7 +10,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from uniavgen.artifacts import atomic_file, read_json, read_text
+import numpy as np
+
+from uniavgen.artifacts import atomic_file, parse_json, read_json, read_text
+from uniavgen.data.sample import decode_arrays
 from uniavgen.errors import DataError
 from uniavgen.evaluation.clip import SUFFIXES, find_clips
 from uniavgen.evaluation.corruption import OTHER_VOICE_AND_EMOTION, ClipAttributes, fit_length, mismatched_partners
@@ -41,6 +44,12 @@ _GRID_WORDS: Sequence[Mapping[str, str]] = (
     ),
     {"a": "again", "n": "now", "p": "please", "s": "soon"},
 )
+# Name, types and default of what is read of a rendered clip's json.
+_FACTS: Sequence[tuple[str, tuple[type, ...], Any]] = (
+    *((name, (str,), None) for name in ("text", "caption", "speaker")),
+    *((name, (str,), "") for name in ("gender", "mood", "art")),
+    ("age", (int, float), 0),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,16 +64,32 @@ class RenderedFiles:
         """Written last: where it is there, the others are."""
         return self.folder / "truth" / f"{self.key}.json"
 
+    def check(self, parts: Mapping[str, bytes]) -> None:
+        """Checks that `add` and `finish_rendered` can use the parts of a clip.
+
+        Raises DataError, MediaError, or ConfigError for a key that is no id of a prompt. Writes nothing.
+        """
+        facts = _checked_facts(parse_json(parts["json"], f"'{self.key}.json'"), f"'{self.key}.json'")
+        if not facts["text"].strip():
+            raise DataError(f"'{self.key}.json' has an empty text; give what is spoken")
+        Prompt(id=self.key, caption=facts["caption"], speech=facts["text"])
+        decode_arrays(parts["npz"], f"'{self.key}.npz'")
+        self._decode(parts)
+
     def add(self, parts: Mapping[str, bytes]) -> None:
         """Writes the parts of a clip as they lie in a shard (json, mp4, flac, npz)."""
         truth = self.folder / "truth"
-        first = read_video(parts["mp4"], Timebase.fps, max_frames=1, trim=True)
-        write_image(self.folder / "images" / f"{self.key}.png", first.frames[0])
-        rate_hz = Timebase.sample_rate_hz
-        write_wav(truth / f"{self.key}.wav", read_audio(parts["flac"], rate_hz), rate_hz)
+        image, waveform = self._decode(parts)
+        write_image(self.folder / "images" / f"{self.key}.png", image)
+        write_wav(truth / f"{self.key}.wav", waveform, Timebase.sample_rate_hz)
         for ending in ("mp4", "npz", "json"):
             with atomic_file(truth / f"{self.key}.{ending}") as partial:
                 partial.write_bytes(parts[ending])
+
+    def _decode(self, parts: Mapping[str, bytes]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the first frame of the video, and the waveform of the sound."""
+        first = read_video(parts["mp4"], Timebase.fps, max_frames=1, trim=True, name=f"'{self.key}.mp4'")
+        return first.frames[0], read_audio(parts["flac"], Timebase.sample_rate_hz, name=f"'{self.key}.flac'")
 
 
 def finish_rendered(folder: Path, keys: Sequence[str]) -> list[Prompt]:
@@ -73,7 +98,8 @@ def finish_rendered(folder: Path, keys: Sequence[str]) -> list[Prompt]:
     The reference voice of a clip is the sound of the next one of the same speaker, where there is another. A twin has
     the pictures of its clip and the sound of the next one with a blatantly other voice in another emotion.
     """
-    facts = {key: read_json(RenderedFiles(folder=folder, key=key).facts) for key in keys}
+    files = {key: RenderedFiles(folder=folder, key=key).facts for key in keys}
+    facts = {key: _checked_facts(read_json(path), str(path)) for key, path in files.items()}
     for key, other in zip(
         keys,
         mismatched_partners([ClipAttributes.from_facts(clip_facts) for clip_facts in facts.values()])[
@@ -86,6 +112,20 @@ def finish_rendered(folder: Path, keys: Sequence[str]) -> list[Prompt]:
     prompts = [_rendered(folder, key, facts) for key in keys]
     write_prompts(folder / SET_FILE, prompts)
     return prompts
+
+
+def _checked_facts(facts: dict[str, Any], origin: str) -> dict[str, Any]:
+    """Returns what stands beside the truth of a rendered clip. Raises DataError where a value has another type."""
+    for name, kinds, default in _FACTS:
+        value = facts.get(name, default)
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            expected = "a text" if str in kinds else "a number"
+            raise DataError(f"{origin} has {str(value)[:60]!r} as its {name}, expected {expected}; make the clip again")
+        if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise DataError(
+                f"{origin} has half of a surrogate pair in its {name}, which is no character; write it anew"
+            )
+    return facts
 
 
 def _write_mismatched(folder: Path, key: str, other: str) -> None:

@@ -90,9 +90,17 @@ def _render_world(
 def _copy_shards(data: str, folder: Path, num_prompts: int | None, on_progress: OnProgress) -> int:
     shards = ShardSet(data)
     keys = shards.keys[:num_prompts]
-    for number, key in enumerate(keys):
-        files = RenderedFiles(folder=folder, key=key)
-        if not files.facts.is_file():
-            files.add({part: shards.read(number, part) for part in ("json", "mp4", "flac", "npz")})
-        on_progress(number + 1, len(keys))
+    files = [RenderedFiles(folder=folder, key=key) for key in keys]
+    missing = [number for number, file in enumerate(files) if not file.facts.is_file()]
+    # All of them first, so that a damaged clip leaves no half of a set.
+    for number in missing:
+        files[number].check(_read_parts(shards, number))
+    on_progress(len(keys) - len(missing), len(keys))
+    for done, number in enumerate(missing, start=len(keys) - len(missing) + 1):
+        files[number].add(_read_parts(shards, number))
+        on_progress(done, len(keys))
     return len(finish_rendered(folder, keys))
+
+
+def _read_parts(shards: ShardSet, number: int) -> dict[str, bytes]:
+    return {part: shards.read(number, part) for part in ("json", "mp4", "flac", "npz")}
