@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import transformers
 from diffusers import AutoencoderKLWan
 from torch import nn
 
@@ -113,6 +112,9 @@ def _is_tokenizer(library: Any, name: Any) -> bool:
     """Returns whether a component's library and class are a tokenizer of transformers."""
     if library != "transformers" or not isinstance(name, str):
         return False
+    # Deferred: only a whole model has an index.
+    import transformers
+
     cls = getattr(transformers, name, None)
     return isinstance(cls, type) and issubclass(cls, transformers.PreTrainedTokenizerBase)
 

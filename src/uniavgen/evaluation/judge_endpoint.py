@@ -4,7 +4,7 @@ import base64
 import json
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from jaxtyping import Float32
 
+from uniavgen.arguments import check_arguments
 from uniavgen.artifacts import parse_json
 from uniavgen.errors import ConfigError, DataError
 from uniavgen.evaluation.clip import DecodedClip
@@ -34,10 +35,11 @@ class JudgeEndpoint:
     url: str
     """Base address, as http://127.0.0.1:8000/v1."""
     model: str
-    key: str = ""
+    key: str = field(default="", repr=False)
     """Sent as a bearer token, never stored."""
 
     def __post_init__(self) -> None:
+        check_arguments(self)
         if not self.url.startswith(("http://", "https://")):
             raise ConfigError(f"the judge's address begins with http:// or https://, got '{self.url}'")
         if not _is_address(self.url):

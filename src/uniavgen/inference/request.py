@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from uniavgen.arguments import check_arguments
 from uniavgen.errors import ConfigError, MediaError
 from uniavgen.tasks.table import TASKS, ModalityRole, ReferenceAudio, Task
 from uniavgen.timebase import Timebase
@@ -93,6 +94,7 @@ class Request:
                 )
             if not self.voice.any():
                 raise MediaError("the voice is silent; record one that can be heard")
+        check_arguments(self)
 
     def _check_numbers(self) -> None:
         check_num_frames(self.num_frames)

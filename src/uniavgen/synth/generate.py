@@ -7,6 +7,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
 
+from uniavgen.arguments import check_arguments
 from uniavgen.errors import ConfigError
 from uniavgen.synth.assets import cache_folder, find_heads, find_speech, find_voices
 from uniavgen.synth.clip import RenderedClip
@@ -44,6 +45,7 @@ class WorldSettings:
     speech: Path | None = None
 
     def __post_init__(self) -> None:
+        check_arguments(self)
         check_split(self.split)
         if not 1 <= self.num_frames <= MAX_FRAMES:
             raise ConfigError(f"clips have 1 to {MAX_FRAMES} frames, got {self.num_frames}")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from uniavgen.arguments import check_arguments
 from uniavgen.errors import MediaError
 from uniavgen.inference.clip import Clip
 from uniavgen.inference.prepared_request import PreparedRequest
@@ -63,6 +64,9 @@ class ClipJob(ABC):
     seed: int = 0
     sampling: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `SamplingConfig` that differ from the model's defaults."""
+
+    def __post_init__(self) -> None:
+        check_arguments(self)
 
     @property
     def inputs(self) -> dict[str, Path]:

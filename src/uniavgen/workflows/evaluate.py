@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import uniavgen
+from uniavgen.arguments import check_arguments
 from uniavgen.artifacts import exclusive_output
 from uniavgen.distributed import select_device
 from uniavgen.errors import ConfigError
@@ -67,6 +68,7 @@ class EvaluationConfig:
     device: str = "auto"
 
     def __post_init__(self) -> None:
+        check_arguments(self)
         if self.published not in (*TABLES, NO_PUBLISHED_ROWS):
             names = ", ".join(TABLES)
             raise ConfigError(f"there are no published rows '{self.published}'; choose {names} or none")

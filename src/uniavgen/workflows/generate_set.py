@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from uniavgen.arguments import check_arguments
 from uniavgen.artifacts import atomic_file, checksum, record_settings
 from uniavgen.config import dump
 from uniavgen.errors import ConfigError, MediaError
@@ -47,6 +48,9 @@ class SetConfig:
     """Of the first prompt; every next one adds 1."""
     sampling: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `SamplingConfig` that differ from the model's defaults."""
+
+    def __post_init__(self) -> None:
+        check_arguments(self)
 
 
 def parse_kinds(text: str) -> list[str]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from uniavgen.arguments import check_arguments
 from uniavgen.distributed import check_device_name
 from uniavgen.errors import ConfigError
 
@@ -40,9 +41,8 @@ class LoadConfig:
     )
 
     def __post_init__(self) -> None:
+        check_arguments(self)
         check_device_name(self.device)
-        if not isinstance(self.model, str):
-            raise ConfigError(f"a model is a name or the text of a path, got {self.model!r}")
         if self.vram is not None and not 0 < self.vram <= MAX_VRAM_GB:
             raise ConfigError(
                 f"vram is the memory of the GPU in GB, such as 24, got {self.vram:g}; it is above 0 and at most "

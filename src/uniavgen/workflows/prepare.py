@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from uniavgen.arguments import check_arguments
 from uniavgen.artifacts import checksum, record_settings, write_text
 from uniavgen.codecs.speech_symbols import SpeechSymbols
 from uniavgen.codecs.video_vae import VideoCodec
@@ -46,6 +47,7 @@ class FeatureSettings:
     """Leaves figures, signs and abbreviations in transcripts as they are written."""
 
     def __post_init__(self) -> None:
+        check_arguments(self)
         if not 1 <= self.num_frames <= MAX_FRAMES:
             raise ConfigError(f"a clip has 1 to {MAX_FRAMES} frames, got {self.num_frames}")
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from torch import nn
 
+from uniavgen.arguments import check_arguments
 from uniavgen.artifacts import check_writable, exclusive_output
 from uniavgen.config import parse
 from uniavgen.data.rendered import RenderedSample, count_rendered, rendered_samples
@@ -83,6 +84,7 @@ class PerceptionJob:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_arguments(self)
         check_writable(self.out, (".safetensors",))
         if (self.network is PerceptionNetwork.VOICE_TRAITS) == bool(self.data):
             raise ConfigError(
