@@ -70,7 +70,7 @@ def traffic_by_place(result: Line) -> str:
     """The places that move most bytes, at the first size and precision."""
     first = result["lines"][0]
     rows = [[f"`{place}`", f"{number / 1e9:.1f}"] for place, number in first["places"].items()]
-    return table([f"place in `models/`, {first['size']}, {first['dtype']}", "GB"], rows)
+    return table([f"place, {first['size']}, {first['dtype']}", "GB"], rows)
 
 
 def traffic_compiled(result: Line) -> str:

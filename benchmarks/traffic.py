@@ -2,7 +2,7 @@
 
 Eager operations on meta tensors, one by one: the bytes of every tensor that an operation reads and of every one that
 it writes. Views, matrix products, convolutions and attention count nothing; RMS norm counts as the one kernel that it
-is on a device. Each operation is charged to the innermost line of `models/` that asks for it.
+is on a device. Each operation is charged to the innermost function of `models/` that asks for it.
 
 Compiled blocks are counted from the kernels that `torch.compile` makes on a CPU, for two blocks of the base model's
 widths at a small size, beside the same two blocks run eagerly.
@@ -47,7 +47,7 @@ COMPUTE_BOUND = (aten.mm, aten.addmm, aten.bmm, aten.baddbmm, aten.convolution)
 
 
 class TrafficMode(TorchDispatchMode):
-    """Counts bytes by place in `models/`: file, line and function."""
+    """Counts bytes by place in `models/`: file and function."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ def _place(frame: FrameType | None) -> str:
     while frame is not None:
         file = Path(frame.f_code.co_filename)
         if file.is_relative_to(MODELS):
-            return f"{file.relative_to(MODELS).as_posix()}:{frame.f_lineno} {frame.f_code.co_name}"
+            return f"{file.relative_to(MODELS.parent).as_posix()}: {frame.f_code.co_qualname}"
         frame = frame.f_back
     return "elsewhere"
 
@@ -149,7 +149,7 @@ def compiled_traffic() -> dict[str, Any]:
     return {
         "size": COMPILED_SIZE,
         "blocks": 2,
-        "eager_bytes": sum(number for place, number in places.items() if place.startswith(in_blocks)),
+        "eager_bytes": sum(number for place, number in places.items() if place.removeprefix("models/").startswith(in_blocks)),
         "compiled_bytes": sum(counted),
     }
 

