@@ -40,6 +40,15 @@ def test_speech_beyond_the_largest_excess_is_refused():
         check_speech_fits(text_of(MAX_EXCESS * CLIP_S + 0.1), Task.JOINT, TIMING)
 
 
+def test_excess_of_a_word_is_warned_of_in_the_shortest_clips():
+    timing = Timebase().clip(5)
+    warning = check_speech_fits("Hi there.", Task.JOINT, timing)
+    assert warning is not None
+    assert "takes about 0.6 s, the clip lasts 0.31 s" in warning
+    with pytest.raises(ConfigError, match=r"takes about 1\.1 s"):
+        check_speech_fits(text_of(1.1), Task.JOINT, timing)
+
+
 def test_speech_longer_than_every_clip_names_no_number_of_frames():
     with pytest.raises(ConfigError, match="shorten it, since no clip is longer than 1025 frames"):
         check_speech_fits(text_of(70), Task.CONTINUATION, TIMING)

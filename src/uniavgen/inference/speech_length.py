@@ -14,6 +14,8 @@ from uniavgen.timebase import ClipTiming
 
 MAX_EXCESS = 1.5
 """A speech whose usual duration is more than this many clips is refused. [ours]"""
+MIN_EXCESS_S = 0.75
+"""A shorter excess is only warned of: the duration of a word or two is not known any better. [ours]"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,7 @@ def check_speech_fits(speech: str, task: Task, timing: ClipTiming) -> str | None
     """Returns a warning where a clip is too short for its speech even when it is spoken fast, None where it is not.
 
     speech: the words that are spoken, figures and signs spelled out. Raises ConfigError where the speech takes more
-    than MAX_EXCESS times the clip at the usual rate.
+    than MAX_EXCESS times the clip, and MIN_EXCESS_S longer, at the usual rate.
     """
     rate, clip_s = speech_rate(speech), float(timing.duration_s)
     if rate is None or len(speech) / rate.fast <= clip_s:
@@ -48,7 +50,7 @@ def check_speech_fits(speech: str, task: Task, timing: ClipTiming) -> str | None
     seconds = len(speech) / rate.usual
     estimate = f"the speech takes about {seconds:.1f} s, the clip lasts {clip_s:.2f} s"
     advice = _advice(seconds, task, timing)
-    if seconds > MAX_EXCESS * clip_s:
+    if seconds > max(MAX_EXCESS * clip_s, clip_s + MIN_EXCESS_S):
         raise ConfigError(f"{estimate}; {advice}")
     return f"{estimate}, so it will be hurried; {advice}"
 
