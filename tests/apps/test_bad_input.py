@@ -261,3 +261,33 @@ def test_interrupt_leaves_no_file(ctrl_c, request_to_stop, tmp_path, model, inpu
 def _generate(folder: Path, model: Path, inputs: dict[str, Path], *more: str) -> list[str]:
     words = ["generate", "--image", inputs["face.png"], "--speech", "Hi", "--model", model, "--num-frames", "9"]
     return [str(word) for word in [*words, "--out", folder / "out" / "a.mp4", *more]]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "info PATH",
+        "prepare --data PATH --out out",
+        "prepare --data x --out PATH",
+        "prepare --data x --data PATH --out out",
+        "prompts grid --data PATH --out out",
+        "evaluate --prompts PATH --out out",
+        "evaluate PATH --prompts x --out out",
+        "synth --clips 1 --speech PATH --out out",
+        "train -c nano/stage3 --data PATH --out out",
+    ],
+)
+@pytest.mark.parametrize("path", ["n" * 300, "x/" * 2500], ids=["name", "path"])
+def test_path_that_no_file_can_have_is_refused(command, path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(command.replace("PATH", path).split()) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    assert ("can be stored" if "/" not in path else "can be opened") in error or "there is no folder" in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_root_of_the_file_system_is_no_output(tmp_path, capsys):
+    (tmp_path / "prompts.jsonl").write_text("")
+    assert main(["evaluate", str(tmp_path), "--prompts", str(tmp_path / "prompts.jsonl"), "--out", "/"]) == 2
+    assert "the output / is the root of the file system" in capsys.readouterr().err

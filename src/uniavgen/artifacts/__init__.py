@@ -9,7 +9,7 @@ from uniavgen.artifacts.checksums import checksum
 from uniavgen.artifacts.error_text import first_line, not_written, os_error_text
 from uniavgen.artifacts.json_files import check_regular_file, parse_json, read_json, read_json_lines, read_text
 from uniavgen.artifacts.locks import exclusive_output
-from uniavgen.artifacts.names import is_hub_name, path_exists
+from uniavgen.artifacts.names import check_path_length, is_hub_name, path_exists
 from uniavgen.artifacts.outputs import (
     atomic_file,
     atomic_folder,
@@ -25,6 +25,7 @@ __all__ = [
     "atomic_file",
     "atomic_folder",
     "check_output_folder",
+    "check_path_length",
     "check_regular_file",
     "check_writable",
     "checksum",

@@ -23,6 +23,8 @@ def exclusive_output(path: Path) -> Iterator[None]:
     The lock is a hidden file beside `path`. Within one process it may be taken several times. Folders above are made,
     and those that are empty in the end are removed again. Raises OutputError where another process holds it.
     """
+    if not path.absolute().name:
+        raise OutputError(f"the output {path} is the root of the file system; choose another place")
     lock = _lock_file(path)
     if lock in _held_locks:
         yield

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from uniavgen.artifacts import read_json_lines
+from uniavgen.artifacts import path_exists, read_json_lines
 from uniavgen.data.sample import Sample, parse_phones, read_sample
 from uniavgen.data.shard_index import is_sample_key
 from uniavgen.data.shards import ShardSet
@@ -160,6 +160,7 @@ def open_sources(folders: Sequence[str | Path], timing: ClipTiming, with_video: 
 
 def _open(folder: str | Path, timing: ClipTiming, with_video: bool = True) -> SampleSource:
     """Opens shards or speech, by what the folder holds. Raises DataError where it is neither or holds a key twice."""
-    if (Path(folder) / SPEECH_INDEX).is_file():
+    index = Path(folder) / SPEECH_INDEX
+    if path_exists(index) and index.is_file():
         return SpeechFolder(folder=Path(folder), timing=timing)
     return ShardSource(shards=ShardSet(folder), timing=timing, with_video=with_video)

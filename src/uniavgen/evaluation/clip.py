@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-from uniavgen.artifacts import decode_npz, os_error_text
+from uniavgen.artifacts import decode_npz, os_error_text, path_exists
 from uniavgen.errors import DataError, MediaError
 from uniavgen.media.reader import open_media
 from uniavgen.media.video import check_video, decode_video
@@ -81,7 +81,7 @@ class ClipFolder:
 
 def find_clips(folder: Path) -> ClipFolder:
     """Returns the clips of a folder by the stem of their file; DataError where there is no such folder."""
-    if not folder.is_dir():
+    if not path_exists(folder) or not folder.is_dir():
         raise DataError(f"there is no folder {folder}; name one with clips ID.mp4")
     by_stem: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):

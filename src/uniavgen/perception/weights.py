@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from uniavgen.artifacts import first_line, is_hub_name
+from uniavgen.artifacts import first_line, is_hub_name, path_exists
 from uniavgen.errors import CheckpointError, ConfigError
 
 
@@ -149,7 +149,7 @@ class WeightResolver:
         for name, value in self.weights.items():
             if name not in NETWORKS:
                 raise ConfigError(f"there is no network '{name}'; weights are for {', '.join(NETWORKS)}")
-            if not Path(value).exists() and not (NETWORKS[name].hub and is_hub_name(value)):
+            if not path_exists(Path(value)) and not (NETWORKS[name].hub and is_hub_name(value)):
                 raise CheckpointError(f"there are no weights {value} for {name}; name a file or folder that is there")
         if self.assets is not None and not self.assets.is_dir():
             raise ConfigError(f"there is no folder of assets {self.assets}; name one or leave --assets out")
@@ -160,11 +160,11 @@ class WeightResolver:
         With `from_hub` the hub's usual repository stands in for weights that are not named and lie nowhere.
         """
         network, source = NETWORKS[name], self.weights.get(name)
-        if source is not None and not Path(source).exists():
+        if source is not None and not path_exists(Path(source)):
             return ResolvedWeights(label=source, path=_fetched(source, network))
         if source is None and self.assets is not None:
             source = str(self.assets / network.asset)
-        if source is not None and Path(source).exists():
+        if source is not None and path_exists(Path(source)):
             return ResolvedWeights(label=Path(source).name, path=Path(source))
         if from_hub and network.hub:
             return ResolvedWeights(label=network.hub, path=_fetched(network.hub, network))

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
@@ -22,6 +23,7 @@ from typer.core import TyperCommand, TyperGroup
 import uniavgen
 from uniavgen.apps.cli.options import config_options
 from uniavgen.apps.cli.streams import ClosedPipeError, prepare_streams
+from uniavgen.artifacts import check_path_length
 from uniavgen.cpu import configure_threads
 from uniavgen.errors import OutputError, UniAVGenError
 
@@ -52,6 +54,14 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
 class _Command(TyperCommand):
     # typer's own default is a class that its public `Context` derives from.
     context_class = typer.Context
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command, once it is known that its paths can exist."""
+        for value in ctx.params.values():
+            for path in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(path, Path):
+                    check_path_length(path)
+        return super().invoke(ctx)
 
 
 class _LazyGroup(TyperGroup):
