@@ -185,6 +185,33 @@ def test_json_error_says_what_the_file_holds(tmp_path, content, problem):
         read_json(path, ConfigError, "write it anew")
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        os.mkfifo,
+        Path.touch,
+        Path.mkdir,
+        lambda path: path.symlink_to("/dev/zero"),
+        lambda path: path.symlink_to("nothing"),
+        lambda path: path.symlink_to(path.name),
+    ],
+)
+@pytest.mark.parametrize("name", ["out", ".out.partial"])
+def test_folder_takes_the_place_of_anything_without_opening_it(tmp_path, place, name):
+    place(tmp_path / name)
+    with atomic_folder(tmp_path / "out") as partial:
+        (partial / "a").write_text("new")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out" / "a").read_text() == "new"
+
+
+@pytest.mark.parametrize("name", ["n" * 5000, "n/" * 5000 + "x"])
+def test_output_under_a_name_too_long_is_one_sentence(tmp_path, name):
+    with pytest.raises(OutputError, match="file name too long"), exclusive_output(tmp_path / name / "vae"):
+        pass
+    assert not [*tmp_path.iterdir()]
+
+
 def test_json_with_byte_order_mark_is_read(tmp_path):
     path = tmp_path / "a.json"
     path.write_bytes(b'\xef\xbb\xbf{"a":\r\n1}')

@@ -148,6 +148,13 @@ def test_curves_that_cannot_be_written_are_one_sentence(features, model, tmp_pat
     assert "could not be written" in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_checkpoints_that_are_no_folder_are_refused_before_training(features, model, tmp_path, capsys):
+    (tmp_path / "checkpoints").write_text("")
+    assert main(command(features, model, tmp_path, "-s", "train.steps=1")) == 2
+    assert "is no folder, expected the checkpoints" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
+
+
 def test_print_config_prints_settings_that_parse(capsys):
     assert main(["train", "-c", "nano/stage2", "-s", "train.steps=7", "--print-config"]) == 0
     printed = yaml.safe_load(capsys.readouterr().out)
@@ -163,6 +170,7 @@ def test_print_config_prints_settings_that_parse(capsys):
         (["-s", "data.weights=[1,2]"], "data.weights"),
         (["-s", "stage.branches=both"], "audio only|sound only|latent frames"),
         (["--init", "nowhere"], "no weights"),
+        (["--init", "n" * 5000], "no weights"),
         (["--resume", "--init", "nowhere"], "use one of them"),
         (["--watch", "nowhere"], "both"),
         (["--device", "tpu"], "device"),

@@ -29,8 +29,9 @@ def exclusive_output(path: Path) -> Iterator[None]:
     if lock in _held_locks:
         yield
         return
-    created = [folder for folder in lock.parents if not folder.exists()]
+    created: list[Path] = []
     try:
+        created = [folder for folder in lock.parents if not folder.exists()]
         lock.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _locked(lock, path)
     except OSError as error:

@@ -111,10 +111,8 @@ def atomic_folder(path: Path, resume: bool = False) -> Iterator[Path]:
     with exclusive_output(path):
         partial, is_interrupted = partial_path(path), False
         try:
-            if partial.is_symlink():
-                partial.unlink()
-            if not resume:
-                shutil.rmtree(partial, ignore_errors=True)
+            if not resume or partial.is_symlink() or not partial.is_dir():
+                _remove(partial)
             partial.mkdir(exist_ok=resume)
             with raising_os_errors():
                 yield partial
@@ -146,11 +144,20 @@ def publish(partial: Path, path: Path) -> None:
             _flush_to_disk(file)
     # A folder cannot be renamed onto one that is not empty, so the old one steps aside for a moment.
     replaced = path.with_name(f".{name_tag(path)}.replaced")
-    shutil.rmtree(replaced, ignore_errors=True)
-    if path.exists():
+    _remove(replaced)
+    if path_exists(path):
         path.rename(replaced)
     partial.rename(path)
-    shutil.rmtree(replaced, ignore_errors=True)
+    _remove(replaced)
+
+
+def _remove(path: Path) -> None:
+    """Deletes a folder with its content, or a link, a pipe or a file in its place."""
+    # `rmtree` would open a pipe and wait for its other end.
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -19,6 +19,8 @@ def load_initial_weights(model: UniAVGenTransformer, source: Path) -> None:
     Partial initial weights of `uniavgen convert` fill one branch and leave the rest as it is. Raises CheckpointError
     where there are no weights, where they are damaged, or where they belong to a model of other sizes.
     """
+    if not path_exists(source):
+        raise _no_weights(source)
     if is_partial_init(source):
         load_partial_init(model, source)
         return
@@ -43,8 +45,12 @@ def _stored_weights(source: Path, saved: Path) -> dict[str, Tensor]:
         return read_tensors(find_weights(saved, "a saved transformer", "diffusion_pytorch_model.safetensors"))
     checkpoint = next(iter(checkpoints(source / "checkpoints")[::-1]), source)
     if not (checkpoint / "model.safetensors").is_file():
-        raise CheckpointError(f"there are no weights in {source}; give a run's folder, a checkpoint or a model")
+        raise _no_weights(source)
     weights = read_tensors(read_weights(checkpoint / "model.safetensors"))
     if (checkpoint / "ema.safetensors").is_file():
         weights |= read_tensors(read_weights(checkpoint / "ema.safetensors"))
     return weights
+
+
+def _no_weights(source: Path) -> CheckpointError:
+    return CheckpointError(f"there are no weights in {source}; give a run's folder, a checkpoint or a model")

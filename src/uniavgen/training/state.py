@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 
-from uniavgen.artifacts import atomic_folder, check_regular_file, first_line, read_json
+from uniavgen.artifacts import atomic_folder, check_regular_file, first_line, path_exists, read_json
 from uniavgen.errors import CheckpointError, TrainingError
 from uniavgen.training.ema import EMA
 
@@ -70,7 +70,12 @@ def save(state: TrainState, folder: Path, settings: Mapping[str, Any], keep: int
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Returns the complete checkpoints below a folder, oldest first."""
+    """Returns the complete checkpoints below a folder, oldest first; none where it does not exist.
+
+    Raises CheckpointError where it is something else than a folder.
+    """
+    if path_exists(folder) and not folder.is_dir():
+        raise CheckpointError(f"{folder} is no folder, expected the checkpoints of a run; move it away")
     folders = (path for path in folder.glob(f"{PREFIX}*") if path.is_dir())
     return sorted(folders, key=lambda path: (len(path.name), path.name))
 

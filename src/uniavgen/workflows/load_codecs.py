@@ -7,7 +7,7 @@ from typing import Any
 from diffusers import AutoencoderKLWan
 from transformers import Qwen2_5OmniToken2WavBigVGANModel
 
-from uniavgen.artifacts import read_json
+from uniavgen.artifacts import path_exists, read_json
 from uniavgen.checkpoint.saved_model import COPY_AGAIN, check_component, check_files, load_component
 from uniavgen.codecs.caption import CaptionEncoder
 from uniavgen.codecs.frame_convolution import use_frame_convolutions
@@ -90,7 +90,7 @@ def _load_video_vae(folder: Path) -> AutoencoderKLWan:
 
 
 def _check_folder(folder: Path, name: str) -> None:
-    if not (folder / name).is_dir():
+    if not path_exists(folder / name) or not (folder / name).is_dir():
         raise CheckpointError(f"{folder} has no folder '{name}'; give a model folder, as train-codec leaves it")
 
 
