@@ -3,7 +3,7 @@
 import pytest
 import torch
 from peft import LoraConfig
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny_run import config, model, run
 
 from uniavgen.checkpoint.lora import ADAPTER_FILE
@@ -61,8 +61,13 @@ def test_damaged_adapter_is_refused(folder, tmp_path):
     one = adapted_run(folder, tmp_path, 'stage.trainable=["*lora_*"]')
     save_weights(one.state, tmp_path / "transformer")
     file = tmp_path / "transformer" / ADAPTER_FILE
+    tensors = load_file(file)
+    next(iter(tensors.values())).fill_(float("nan"))
+    save_file(tensors, file)
+    with pytest.raises(CheckpointError, match="values that are no numbers"):
+        load_initial_weights(model(), tmp_path)
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(CheckpointError, match="is damaged"):
+    with pytest.raises(CheckpointError, match="cut short or damaged"):
         load_initial_weights(model(), tmp_path)
 
 

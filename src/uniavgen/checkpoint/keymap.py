@@ -50,23 +50,25 @@ class KeyMap:
     """Our names that share another parameter's memory and may be missing from a file, or stand there as well."""
 
     def to_target(self, name: str) -> str | None:
-        """Returns our name of a published one; None if it is ignored. Raises CheckpointError if it is unknown."""
-        if self._is_ignored(name):
-            return None
-        return self._single(name, self._targets(name))
-
-    def find_target(self, name: str) -> str | None:
         """Returns our name of a published one; None if it is ignored, unknown or ambiguous."""
-        targets = self._targets(name)
-        return targets[0] if len(targets) == 1 else None
+        rules = [rule for rule in self.rules if name.startswith(_literal_start(rule.source))]
+        targets = [target for rule in rules if (target := rule.to_target(name)) is not None]
+        return targets[0] if len(targets) == 1 and not self._is_ignored(name) else None
 
     def to_source(self, name: str) -> str | None:
-        """Returns the published name of one of ours; None if it is tied, or if it has none in an incomplete map."""
+        """Returns the published name of one of ours; None if it is tied, or if it has none in an incomplete map.
+
+        Raises CheckpointError if it is unknown or ambiguous.
+        """
         if name in self.tied:
             return None
         rules = [rule for rule in self.rules if name.startswith(_literal_start(rule.target))]
         sources = [source for rule in rules if (source := rule.to_source(name)) is not None]
-        return self._single(name, sources) if sources or self.is_complete else None
+        if not sources and not self.is_complete:
+            return None
+        if len(sources) != 1:
+            raise CheckpointError(f"'{name}' matches {len(sources)} rows of the names of {self.title}, expected one")
+        return sources[0]
 
     def match(self, source_shapes: Mapping[str, Shape], target_shapes: Mapping[str, Shape]) -> dict[str, str]:
         """Returns the published name of every parameter of ours that is taken over.
@@ -77,7 +79,7 @@ class KeyMap:
         for name, shape in source_shapes.items():
             if self._is_ignored(name):
                 continue
-            target = self.find_target(name)
+            target = self.to_target(name)
             if target is None or target not in target_shapes:
                 unknown.append(name)
             elif target_shapes[target] != shape:
@@ -92,15 +94,6 @@ class KeyMap:
 
     def _is_ignored(self, name: str) -> bool:
         return name in self.tied or any(_compiled(pattern).fullmatch(name) for pattern in self.ignored)
-
-    def _targets(self, name: str) -> list[str]:
-        rules = [rule for rule in self.rules if name.startswith(_literal_start(rule.source))]
-        return [target for rule in rules if (target := rule.to_target(name)) is not None]
-
-    def _single(self, name: str, matches: list[str]) -> str:
-        if len(matches) != 1:
-            raise CheckpointError(f"'{name}' matches {len(matches)} rows of the names of {self.title}, expected one")
-        return matches[0]
 
 
 def _problems(unknown: list[str], missing: list[str], wrong: list[str]) -> Iterator[str]:

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Final
 
 from diffusers.loaders.peft import PeftAdapterMixin
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from uniavgen.artifacts import first_line
+from uniavgen.checkpoint.saved_model import loading_errors
+from uniavgen.checkpoint.weights import check_finite, read_names
 from uniavgen.errors import CheckpointError
 
 ADAPTER_FILE: Final = "pytorch_lora_weights.safetensors"
@@ -43,11 +43,7 @@ def load_adapter(model: nn.Module, folder: Path) -> None:
     """Adds the adapter of a folder to a model; raises CheckpointError where it is damaged or of another model."""
     assert isinstance(model, PeftAdapterMixin)
     file = folder / ADAPTER_FILE
-    try:
-        with safe_open(file, framework="pt") as tensors:
-            modules = {name.partition(LORA_MARK)[0] for name in tensors.keys()}  # noqa: SIM118 - no mapping
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"the adapter {file} is damaged ({first_line(error)}); copy it again") from error
+    modules = {name.partition(LORA_MARK)[0] for name in read_names(file)}
     # diffusers only warns of layers that the model does not have, and leaves them out.
     unknown = sorted(modules - {name for name, _ in model.named_modules()})
     if unknown:
@@ -55,10 +51,7 @@ def load_adapter(model: nn.Module, folder: Path) -> None:
             f"the adapter {file} does not fit this model: {len(unknown)} of {len(modules)} layers are unknown, first "
             f"{unknown[0]}; load it into the model that it was trained on"
         )
-    try:
+    with loading_errors(f"the adapter {file} does not fit this model", "load it into the model that it was trained on"):
         model.load_lora_adapter(folder, prefix=None, weight_name=ADAPTER_FILE, use_safetensors=True)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"the adapter {file} does not fit this model ({first_line(error)}); load it into the model that it was "
-            "trained on"
-        ) from error
+    values = ((name, value.detach()) for name, value in model.named_parameters() if is_lora_parameter(name))
+    check_finite(values, file)

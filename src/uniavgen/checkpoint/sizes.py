@@ -46,7 +46,7 @@ class SourceShapes:
 
     def __init__(self, shapes: Mapping[str, Shape], keymap: KeyMap) -> None:
         self._keymap = keymap
-        self._shapes = {target: shape for name, shape in shapes.items() if (target := keymap.find_target(name))}
+        self._shapes = {target: shape for name, shape in shapes.items() if (target := keymap.to_target(name))}
 
     def __call__(self, name: str, axes: int | None = None) -> Shape:
         """Returns the shape of a parameter; raises CheckpointError where it is missing or has not `axes` axes."""
