@@ -94,7 +94,7 @@ def test_converted_model_generates_a_clip(converted, tmp_path, capsys) -> None:
     saved = index.read_text()
     index.write_text(json.dumps(json.loads(saved) | {"picture_config": {"kind": "cover", "height": 64, "width": 32}}))
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 32, 3), np.uint8)).save(tmp_path / "face.png")
-    argv = ["generate", "--model", str(converted), "--image", str(tmp_path / "face.png"), "--speech", "Hi there."]
+    argv = ["generate", "--model", str(converted), "--image", str(tmp_path / "face.png"), "--speech", "Hi."]
     argv += ["--caption", "a person speaks", "--steps", "2", "--num-frames", "5", "--out", str(tmp_path / "a.mp4")]
     try:
         assert main(argv) == 0
