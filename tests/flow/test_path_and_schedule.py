@@ -6,7 +6,7 @@ from uniavgen.config import parse
 from uniavgen.errors import ConfigError
 from uniavgen.flow.choices import Spacing
 from uniavgen.flow.path import interpolate, predict_clean, target_velocity
-from uniavgen.flow.schedule import ScheduleConfig, shift, sigmas, unshift
+from uniavgen.flow.schedule import ScheduleConfig, shift, sigmas
 
 
 def pair(seed):
@@ -40,7 +40,7 @@ def test_sigmas_equal_the_releases_schedule():
     assert (values[0], values[-1]) == (1.0, 0.0)
     assert (values.diff() < 0).all()
     # Raw times are linspace(1000, 1, 50): step 25 stands at t 0.49 and sigma 0.83 (reference facts on the release).
-    assert unshift(values[25], 5.0).item() == pytest.approx(1 - 25 / 49 * 0.999, abs=1e-5)
+    assert shift(values[25], 1 / 5.0).item() == pytest.approx(1 - 25 / 49 * 0.999, abs=1e-5)
     assert values[25].item() == pytest.approx(0.83, abs=5e-3)
     assert values[49].item() == pytest.approx(5 * 0.001 / 1.004, rel=1e-5)
 
@@ -48,7 +48,7 @@ def test_sigmas_equal_the_releases_schedule():
 def test_trailing_steps_are_even_before_the_shift_and_reach_0():
     values = sigmas(8, ScheduleConfig(spacing=Spacing.TRAILING))
     assert torch.allclose(
-        unshift(values.double(), 5.0).diff(), torch.full((8,), -1 / 8, dtype=torch.float64), atol=1e-6
+        shift(values.double(), 1 / 5.0).diff(), torch.full((8,), -1 / 8, dtype=torch.float64), atol=1e-6
     )
     # The release's eight steps are seven of these, and one that is over before it began.
     fewer, release = sigmas(7, ScheduleConfig(spacing=Spacing.TRAILING)), sigmas(8, ScheduleConfig())
@@ -58,7 +58,7 @@ def test_trailing_steps_are_even_before_the_shift_and_reach_0():
 
 def test_shift_keeps_the_ends_and_inverts():
     t = torch.linspace(0, 1, 11, dtype=torch.float64)
-    assert torch.allclose(unshift(shift(t, 5.0), 5.0), t)
+    assert torch.allclose(shift(shift(t, 5.0), 1 / 5.0), t)
     assert shift(t, 5.0)[[0, -1]].tolist() == [0.0, 1.0]
     assert torch.equal(shift(t, 1.0), t)
 

@@ -1,19 +1,19 @@
-"""Names of what can be chosen about sampling; light, so that a command line can list them before torch is imported."""
+"""Lists what can be chosen about sampling. It imports no torch, so that a command line can show it at once."""
 
 from enum import StrEnum
 
 
 class Spacing(StrEnum):
-    """How the unshifted times of the steps are spaced; names as in diffusers."""
+    """Names how the unshifted times of the steps are spaced, as diffusers does."""
 
     LINSPACE = "linspace"
-    """Evenly from 1 to a thousandth, where the last step begins; it does next to nothing. [release]"""
+    """Evenly from 1 to 1/1000, where the last step begins: a step so short that it changes almost nothing. [release]"""
     TRAILING = "trailing"
-    """Evenly from 1 to 0: all steps count, which is felt where there are few. [ours]"""
+    """Evenly from 1 to 0: all steps have one length, which matters where they are few. [ours]"""
 
 
 class SolverKind(StrEnum):
-    """Which `flow.solver` integrates the velocity."""
+    """Names the solver that integrates the velocity (`flow.solver`)."""
 
     EULER = "euler"
     """First order. [release]"""

@@ -1,4 +1,4 @@
-"""Classifier-free guidance as data: which passes are run at which step, and how their velocities are combined.
+"""Declares classifier-free guidance: which passes are run at which step, and how their velocities are combined.
 
     v = u + s (c - u)                                                    [paper eq. (10), (11)]
 
@@ -24,7 +24,7 @@ from uniavgen.flow.choices import PAPER_GUIDANCE, RELEASE_GUIDANCE
 
 @dataclass(frozen=True, kw_only=True)
 class Pass:
-    """One evaluation of the transformer. Passes are equal when they compute the same."""
+    """Describes one evaluation of the transformer. Passes that compute the same are equal."""
 
     text: bool
     """Whether caption and speech are given, or empty."""
@@ -40,7 +40,7 @@ NO_TEXT_NO_INTERACTION = Pass(text=False, gate=CLOSED)
 
 @dataclass(frozen=True, kw_only=True)
 class WeightedPass:
-    """One pass and the weight of its velocity, a number a modality."""
+    """Pairs a pass with the weight of its velocity, a number a modality."""
 
     pass_: Pass
     weight: AVPair
@@ -48,7 +48,7 @@ class WeightedPass:
 
 @dataclass(frozen=True, kw_only=True)
 class GuidanceInterval:
-    """The sampling steps up to `end`, a share of all steps, and their unconditional pass; None is no guidance."""
+    """Gives the steps up to `end`, a fraction of all steps, their unconditional pass; None is no guidance."""
 
     end: Fraction
     uncond: Pass | None
@@ -56,7 +56,7 @@ class GuidanceInterval:
 
 @dataclass(frozen=True, kw_only=True)
 class Guidance:
-    """Intervals of the sampling, the noisy end first; the last one ends at 1."""
+    """Divides the sampling steps into intervals, from noise to data; the last one ends at 1."""
 
     intervals: tuple[GuidanceInterval, ...]
 
@@ -66,7 +66,8 @@ class Guidance:
             raise ConfigError(f"guidance intervals must end at growing shares above 0 up to 1, got {ends}")
 
     def uncond_pass(self, step: int, num_steps: int) -> Pass | None:
-        """Returns the unconditional pass of step `step` of `num_steps`. An interval holds whole steps. [release]"""
+        """Returns the unconditional pass of step `step` of `num_steps`: an interval holds int(end * num_steps) steps.
+        [release]"""
         return next(i.uncond for i in self.intervals if step < int(i.end * num_steps))
 
 
@@ -77,7 +78,7 @@ GUIDANCE: dict[str, Guidance] = {
     "none": Guidance(intervals=(GuidanceInterval(end=_ALL, uncond=None),)),
     "vanilla": Guidance(intervals=(GuidanceInterval(end=_ALL, uncond=NO_TEXT),)),
     "ma_cfg": Guidance(intervals=(GuidanceInterval(end=_ALL, uncond=NO_TEXT_NO_INTERACTION),)),
-    # The paper's default: MA-CFG on [0.5, 1] of unshifted time. Outside, the release keeps vanilla guidance.
+    # The paper's default: MA-CFG on t in [0.5, 1], not shifted. Below, the release keeps vanilla guidance.
     PAPER_GUIDANCE: Guidance(intervals=(_MA_CFG_HALF, GuidanceInterval(end=_ALL, uncond=NO_TEXT))),
     "ma_cfg_interval_none": Guidance(intervals=(_MA_CFG_HALF, GuidanceInterval(end=_ALL, uncond=None))),
 }
@@ -101,7 +102,7 @@ GUIDANCE[RELEASE_GUIDANCE] = with_skip_layers(GUIDANCE[PAPER_GUIDANCE], RELEASE_
 
 @dataclass(frozen=True, kw_only=True)
 class GuidancePlan:
-    """A guidance with its scales, restricted to a task's gate."""
+    """Combines a guidance with its scales, and restricts its passes to the gates of a task."""
 
     guidance: Guidance
     scale: AVPair
@@ -109,7 +110,7 @@ class GuidancePlan:
     conditional_gate: Gate = OPEN
     """Directions that the task leaves open in the conditional pass."""
     uncond_gate: Gate = OPEN
-    """Directions that it leaves open in the unconditional pass."""
+    """Directions that the task leaves open in the unconditional pass."""
 
     def weighted_passes(self, step: int, num_steps: int) -> tuple[WeightedPass, ...]:
         """Returns the passes of a step: v = s c + (1 - s) u. A pass whose weight would be 0 is not run."""
@@ -130,7 +131,7 @@ class GuidancePlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Dropout(Config):
-    """How often training drops the conditions that guidance drops. [ours; the paper is silent]"""
+    """Sets how often training drops the conditions that guidance drops. [ours; the paper is silent]"""
 
     alone: Probability = 0.10
     """Probability of both texts empty and both directions of interaction off: `NO_TEXT_NO_INTERACTION`."""
@@ -142,7 +143,10 @@ class Dropout(Config):
             raise ConfigError(f"dropout probabilities sum to at most 1, got {self.alone} and {self.no_text}")
 
     def masks(self, uniform: Float[Tensor, " b"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-        """Returns `(text_mask, interaction_mask)`, 1 where a sample keeps them, of uniform numbers in [0, 1)."""
+        """Returns (text mask, interaction mask) of a batch: 0 where a sample drops the condition, 1 elsewhere.
+
+        uniform: one random number in [0, 1) a sample, so that both masks follow from a single draw.
+        """
         interaction_mask = (uniform >= self.alone).to(torch.float32)
         text_mask = (uniform >= self.alone + self.no_text).to(torch.float32)
         return text_mask, interaction_mask

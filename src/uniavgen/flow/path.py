@@ -1,4 +1,6 @@
-"""The straight path between a clip and noise: x_t = (1 - t) x_0 + t eps, dx/dt = eps - x_0 [paper eq. (1), (2)].
+"""Computes the straight path of rectified flow between a clip x_0 and noise eps. [paper eq. (1), (2)]
+
+    x_t = (1 - t) x_0 + t eps,   v = dx_t/dt = eps - x_0,   t in [0, 1]
 
 Letters: b batch.
 """
@@ -10,7 +12,7 @@ from uniavgen.batch import AVPair
 
 
 def interpolate(clean: AVPair, noise: AVPair, t: Float[Tensor, " b"]) -> AVPair:
-    """Returns the state at time t, one time for both modalities of a sample. 1 is noise."""
+    """Returns x_t = (1 - t) x_0 + t eps, with one time for both modalities of a sample."""
     return AVPair(
         video=_mix(clean.video, noise.video, t),
         audio=_mix(clean.audio, noise.audio, t),
@@ -18,12 +20,12 @@ def interpolate(clean: AVPair, noise: AVPair, t: Float[Tensor, " b"]) -> AVPair:
 
 
 def target_velocity(clean: AVPair, noise: AVPair) -> AVPair:
-    """Returns the velocity that the transformer learns, the same at every t."""
+    """Returns v = eps - x_0, the velocity that the transformer learns to predict; it is the same at every t."""
     return noise - clean
 
 
 def predict_clean(state: AVPair, velocity: AVPair, t: Float[Tensor, " b"]) -> AVPair:
-    """Returns the clip to which a velocity at t points: x_0 = x_t - t v."""
+    """Returns x_0 = x_t - t v, the clip to which the velocity at time t points."""
     return AVPair(
         video=state.video - expand_like(t, state.video) * velocity.video,
         audio=state.audio - expand_like(t, state.audio) * velocity.audio,
@@ -36,4 +38,5 @@ def _mix(clean: Tensor, noise: Tensor, t: Tensor) -> Tensor:
 
 
 def expand_like(t: Tensor, values: Tensor) -> Tensor:
+    """Returns one number a sample with trailing axes of size 1, so that it broadcasts against `values`."""
     return t.reshape(-1, *(1,) * (values.ndim - 1))

@@ -1,4 +1,9 @@
-"""The sampling loop: noise to clip over a callable that says velocities. It knows no model and no task."""
+"""Samples a clip: integrates dx/dsigma = v(x, sigma) from noise at sigma = 1 to data at sigma = 0.
+
+The velocity is a function that the caller passes; this loop knows neither model nor task.
+
+Letters: b batch, n = number of steps + 1.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,19 +18,19 @@ from uniavgen.flow.path import predict_clean
 from uniavgen.flow.solver import Solver
 
 VelocityFunction = Callable[[AVPair, Tensor, tuple[Pass, ...]], Sequence[AVPair]]
-"""State, sigma ` b` float32, the passes of a step -> velocity of the whole clip in each of them."""
+"""Takes the state, sigma (` b`, float32) and the passes of a step; returns the clip's velocity in each of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingStep:
-    """What a listener is told after a step."""
+    """Reports a step that was taken to `OnStep`."""
 
     index: int
     num_steps: int
     state: AVPair
-    """After the step."""
+    """x at the end of the step."""
     clean: AVPair
-    """The clip that the step's velocity pointed to; a preview."""
+    """x_0 as the step's velocity predicted it: a preview."""
 
 
 OnStep = Callable[[SamplingStep], None]
@@ -60,10 +65,10 @@ def sample(
 def guided_velocity(
     velocity: VelocityFunction, state: AVPair, sigma: Float[Tensor, " b"], plan: GuidancePlan, step: int, num_steps: int
 ) -> AVPair:
-    """Returns the weighted sum of a step's passes."""
-    terms = plan.weighted_passes(step, num_steps)
-    velocities = velocity(state, sigma, tuple(term.pass_ for term in terms))
-    first, *others = (_float32(v) * term.weight for v, term in zip(velocities, terms, strict=True))
+    """Returns the guided velocity of a step: sum of w v over its passes (`GuidancePlan.weighted_passes`), float32."""
+    weighted = plan.weighted_passes(step, num_steps)
+    velocities = velocity(state, sigma, tuple(each.pass_ for each in weighted))
+    first, *others = (_float32(v) * each.weight for v, each in zip(velocities, weighted, strict=True))
     return sum(others, start=first)
 
 

@@ -1,4 +1,7 @@
-"""Solvers of the flow's equation. Each one is made anew for a clip and asked once a step."""
+"""Solves dx/dsigma = v(x, sigma) step by step. A solver may have a history, so every clip gets a new one.
+
+Letters: n = number of steps + 1.
+"""
 
 from typing import Protocol, assert_never, cast, runtime_checkable
 
@@ -11,13 +14,15 @@ from uniavgen.flow.choices import SolverKind
 
 @runtime_checkable
 class Solver(Protocol):
-    """State at one sigma to state at the next; called with k = 0, 1, ... in order."""
+    """Takes the steps of one clip, each once and in order."""
 
-    def advance(self, state: AVPair, velocity: AVPair, step: int) -> AVPair: ...
+    def advance(self, state: AVPair, velocity: AVPair, step: int) -> AVPair:
+        """Returns the state at sigmas[step + 1] from the state and the velocity at sigmas[step]."""
+        ...
 
 
 def make_solver(kind: SolverKind, sigmas: Float[Tensor, " n"]) -> Solver:
-    """Returns a new solver for falling times that end at 0."""
+    """Returns a new solver for sigmas that fall to 0."""
     match kind:
         case SolverKind.EULER:
             return Euler(sigmas)
@@ -28,7 +33,7 @@ def make_solver(kind: SolverKind, sigmas: Float[Tensor, " n"]) -> Solver:
 
 
 class Euler:
-    """x <- x + (sigma_next - sigma) v."""
+    """Integrates to first order: x <- x + (sigma_next - sigma) v. [release]"""
 
     def __init__(self, sigmas: Float[Tensor, " n"]) -> None:
         self._sigmas = sigmas.tolist()
@@ -38,9 +43,10 @@ class Euler:
 
 
 class UniPC:
-    """diffusers' UniPC. It keeps a history, so each modality has a scheduler of its own."""
+    """Integrates with diffusers' UniPC (multistep, order 2). [ours]"""
 
     def __init__(self, sigmas: Float[Tensor, " n"]) -> None:
+        # A scheduler stores the predictions of its last steps, so each modality has one.
         self._video = _unipc(sigmas)
         self._audio = _unipc(sigmas)
 
@@ -53,12 +59,13 @@ class UniPC:
 
 
 def _unipc(sigmas: Tensor):
+    """Returns diffusers' scheduler over given sigmas."""
     from diffusers import UniPCMultistepScheduler
 
     # The sigmas are shifted already: flow_shift must stay 1.
     scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=1.0)
-    # It says that it takes a list, and computes with an array.
+    # Its type hint is a list, but it computes with an array.
     scheduler.set_timesteps(sigmas=cast(list[float], sigmas[:-1].double().numpy()))
-    # Its integer timesteps may repeat, so it must count steps and not look them up.
+    # Its integer timesteps may repeat, so it must count steps instead of looking their timestep up.
     scheduler.set_begin_index(0)
     return scheduler

@@ -1,6 +1,6 @@
-"""Attention of a Wan block, with keys and values that may be projected once and read in many passes.
+"""Computes the attention of a Wan block, with keys and values that may be projected once and used in many passes.
 
-Letters: b batch, s queries, m tokens that are read, d width.
+Letters: b batch, s queries, m keys, d width.
 """
 
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from uniavgen.models.rotary import Rotary, apply_rotary
 
 
 class ProjectedKV(NamedTuple):
-    """Keys and values of one attention, projected from the sequence that it reads.
+    """Holds the keys and values of one attention.
 
     Text attention: `b m heads head_dim`, keys RMS-normalised and rotated. Interaction: `b l width` (a2v) or
     `b f n width` (v2a), neither normalised nor rotated yet, since windows and interpolation come first.
@@ -25,7 +25,7 @@ class ProjectedKV(NamedTuple):
 
 
 def project_kv(attn: WanAttention, source: Float[Tensor, "b m d"], rotary: Rotary | None) -> ProjectedKV:
-    """Returns what `attn` reads of `source`: k = rotate(RMSNorm(W_k x)), v = W_v x."""
+    """Returns the keys rotate(RMSNorm(W_k x)) and the values W_v x of a sequence."""
     key = attn.norm_k(attn.to_k(source)).unflatten(2, (attn.heads, -1))
     value = attn.to_v(source).unflatten(2, (attn.heads, -1))
     return ProjectedKV(key if rotary is None else apply_rotary(key, rotary), value)
@@ -49,7 +49,7 @@ class RotaryAttnProcessor:
         attention_mask: Tensor | None = None,
         rotary_emb: Rotary | None = None,
     ) -> Float[Tensor, "b s d"]:
-        """Returns W_o softmax(q k / sqrt(head_dim)) v; without `encoder_hidden_states` the sequence reads itself."""
+        """Returns W_o softmax(q k / sqrt(head_dim)) v; without `encoder_hidden_states` it is self-attention."""
         is_self_attention = encoder_hidden_states is None
         kv = project_kv(attn, hidden_states, rotary_emb) if is_self_attention else encoder_hidden_states
         query = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))

@@ -1,4 +1,4 @@
-"""The audio branch around its blocks: mel frames as tokens, speech text as keys. [paper 3.2, release]
+"""Embeds mel frames and speech for the audio branch, and predicts its velocity. [paper 3.2, release]
 
 Letters: b batch, l audio tokens, mel bins, k distinct times, d width, p speech symbols.
 """
@@ -15,7 +15,7 @@ from uniavgen.models.speech_text import SpeechTextEncoder
 
 
 class AudioStem(nn.Module):
-    """Mel frames to tokens and back, speech text to keys."""
+    """Holds what the audio branch has around its blocks: mel, time and speech embedding, and the output head."""
 
     def __init__(self, config: AudioConfig) -> None:
         super().__init__()
@@ -30,18 +30,19 @@ class AudioStem(nn.Module):
         self.scale_shift_table = nn.Parameter(torch.randn(1, 2, config.width) / config.width**0.5)
 
     def embed(self, mel: Float[Tensor, "b l mel"]) -> Float[Tensor, "b l d"]:
+        """Embeds each mel frame as one token, by an MLP."""
         return self.mel_embedder(mel.to(self.speech_proj.weight.dtype))
 
     def encode_speech(
         self, symbols: Int[Tensor, "b p"], length: Int[Tensor, " b"]
     ) -> tuple[Float[Tensor, "b p d"], Float[Tensor, "b p"] | None]:
-        """Encodes speech at the branch's width, and its pace (`SpeechTextEncoder.pace`)."""
+        """Encodes speech at the branch's width, and predicts its durations (`SpeechTextEncoder.predict_durations`)."""
         features = self.speech_encoder(symbols, length)
         return self.speech_proj(features), self.speech_encoder.predict_durations(features)
 
     def head(
         self, tokens: Float[Tensor, "b l d"], embedding: Float[Tensor, "b k d"], time_rows: Int[Tensor, "b l"] | None
     ) -> Float[Tensor, "b l mel"]:
-        """Returns float32 mel frames."""
+        """Returns the velocity of the mel frames, W ((1 + scale) * LN(x) + shift) + b in float32. [Wan]"""
         shift, scale = shift_and_scale(self.scale_shift_table, embedding, time_rows)
         return self.proj_out((self.norm_out(tokens.float()) * (1 + scale) + shift).type_as(tokens)).float()

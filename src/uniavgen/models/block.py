@@ -1,6 +1,6 @@
-"""One fused layer: a Wan block of each branch and, in some layers, their interaction. [paper 3.2, 3.3]
+"""Runs one layer: a Wan block of each branch and, in some layers, their interaction. [paper 3.2, 3.3]
 
-Both branches are Wan's block with Wan's parameter names:
+Each branch has Wan's block with Wan's parameter names:
 
     x <- x + gate_1 * SelfAttention((1 + scale_1) * LN(x) + shift_1)
     x <- x + TextAttention(LN(x), text)
@@ -32,7 +32,7 @@ from uniavgen.models.rotary import Rotary
 
 @dataclass(frozen=True, kw_only=True)
 class TextFeatures:
-    """The caption or the speech as the blocks of its branch read it."""
+    """Holds the caption or the speech as the blocks of its branch attend to it."""
 
     features: Float[Tensor, "b m d"]
     rotary: Rotary | None
@@ -40,19 +40,19 @@ class TextFeatures:
     mask: Bool[Tensor, "b 1 1 m"] | None
     """False for padding; None where all texts of the batch fill their length."""
     symbol_durations: Float[Tensor, "b m"] | None = None
-    """Of the speech, in audio tokens, as predicted (`SpeechTextEncoder.predict_durations`)."""
+    """Predicted audio tokens of each speech symbol (`SpeechTextEncoder.predict_durations`)."""
     cached_kv: tuple[ProjectedKV, ...] | None = None
-    """Keys and values of each block where they are kept over many passes; else a block projects them anew."""
+    """Keys and values for each block where many passes share them; if None, blocks project them in every pass."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BranchContext:
-    """Conditioning of the blocks of one branch in a forward pass; all but `text_kv` is the same for every block."""
+    """Holds what the blocks of one branch are conditioned on; all but `text_kv` is the same for every block."""
 
     modulation: Float[Tensor, "b k six d"]
     """Shift, scale and gate of both modulated sub-layers for every distinct time, float32."""
     timestep_index: Int[Tensor, "b s"] | None
-    """Which time a latent frame or audio token has (`modulation.timestep_index`)."""
+    """Row of the time of each latent frame or audio token (`modulation.timestep_index`); None where k = 1."""
     rotary: Rotary
     text: TextFeatures
     text_kv: ProjectedKV | None = None
@@ -64,7 +64,7 @@ class BranchContext:
 
 
 class SubLayer(Enum):
-    """The three parts of a Wan block, in order."""
+    """Names the three parts of a Wan block, in order."""
 
     SELF_ATTENTION = "self_attention"
     TEXT_ATTENTION = "text_attention"
@@ -79,7 +79,7 @@ _SUBLAYER_BEFORE_INTERACTION: dict[Position, SubLayer] = {
 
 
 class BranchBlock(WanTransformerBlock):
-    """Wan's block, cut into sub-layers so that an interaction can come between them. State dict as in diffusers."""
+    """Runs Wan's block by sub-layers, so that an interaction can come between them. The state dict is diffusers'."""
 
     def __init__(self, config: VideoConfig | AudioConfig) -> None:
         super().__init__(config.width, config.ffn_width, config.num_heads, cross_attn_norm=True, eps=config.norm_eps)
@@ -109,8 +109,7 @@ class BranchBlock(WanTransformerBlock):
         return _add_gated(hidden, attended, gate)
 
     def text_attention(self, hidden: Float[Tensor, "b s_n d"], context: BranchContext) -> Float[Tensor, "b s_n d"]:
-        """Applies cross-attention to the caption (video) or the speech (audio); it does not depend on the flow time.
-        [Wan]"""
+        """Applies cross-attention to the caption (video) or the speech (audio), without modulation by time. [Wan]"""
         text = context.text
         kv = self.project_text(text) if context.text_kv is None else context.text_kv
         # Queries are rotated only where the text has positions: not for the caption. [release]
@@ -137,7 +136,9 @@ class BranchBlock(WanTransformerBlock):
 
 
 class BlockOutput(NamedTuple):
-    """What one block returns. A tuple, so that diffusers' hooks and FSDP see the tensors in it."""
+    """Holds the tokens of both branches after one block, and its auxiliary outputs."""
+
+    # A tuple, since diffusers' hooks and FSDP look for tensors in tuples.
 
     video: Float[Tensor, "b s_video dv"] | None
     audio: Float[Tensor, "b s_audio da"] | None
@@ -148,7 +149,7 @@ class BlockOutput(NamedTuple):
 
 
 class UniAVGenBlock(nn.Module):
-    """Video block, audio block and their interaction (None in layers without one)."""
+    """Runs the video block, the audio block and, in some layers, their interaction."""
 
     def __init__(self, settings: TransformerConfig, layer: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Sizes of the joint transformer. The defaults are the paper's model [paper 4.1, release]."""
+"""Declares the sizes of the joint transformer. The defaults are the paper's model [paper 4.1, release]."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from uniavgen.timebase import Timebase
 
 @dataclass(frozen=True, kw_only=True)
 class VideoConfig(Config):
-    """The video branch: Wan2.2-TI2V-5B. [paper 3.2]"""
+    """Sizes the video branch; the defaults are Wan2.2-TI2V-5B. [paper 3.2]"""
 
     num_heads: Width = 24
     head_dim: Width = 128
@@ -38,7 +38,7 @@ class VideoConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechTextConfig(Config):
-    """The ConvNeXtV2 encoder of the text to be spoken. [release]"""
+    """Sizes the ConvNeXtV2 encoder of the text to be spoken. [release]"""
 
     num_symbols: Width = 2545
     """Symbols of the vocabulary; id 0 is the filler, so ids go from 1 to this number."""
@@ -56,7 +56,7 @@ class SpeechTextConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class AudioConfig(Config):
-    """The audio branch: the template of Wan2.1-1.3B on mel frames. [paper 3.2]"""
+    """Sizes the audio branch; the defaults are Wan2.1-1.3B's, on mel frames. [paper 3.2]"""
 
     num_heads: Width = 12
     head_dim: Width = 128
@@ -76,7 +76,7 @@ class AudioConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig(Config):
-    """The joint transformer."""
+    """Sizes the joint transformer."""
 
     num_layers: LayerCount = 30
     video: VideoConfig = field(default_factory=VideoConfig)

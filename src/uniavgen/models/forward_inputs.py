@@ -1,4 +1,4 @@
-"""The values of one forward pass of the transformer, laid out for its blocks.
+"""Holds the values of one forward pass of the transformer as its blocks take them.
 
 Letters: b batch, s video or audio tokens, d width, k distinct times, f latent frames, n video tokens a frame.
 """
@@ -15,7 +15,7 @@ from uniavgen.models.interaction.layer import BranchKVCache, InteractionContext,
 
 @dataclass(frozen=True, kw_only=True)
 class TextContext:
-    """Both texts as the blocks read them: computed once per clip by `UniAVGenTransformer.encode_text`."""
+    """Holds both texts as the blocks attend to them; `UniAVGenTransformer.encode_text` computes them once per clip."""
 
     caption: TextFeatures
     speech: TextFeatures
@@ -23,27 +23,25 @@ class TextContext:
 
 @dataclass(frozen=True, kw_only=True)
 class BranchInputs:
-    """One branch in one forward pass."""
+    """Holds the tokens and the conditioning of one branch in one forward pass."""
 
     hidden: Float[Tensor, "b s d"]
-    """Embedded tokens, reference first."""
+    """Embedded tokens, the reference part first."""
     context: BranchContext
     time_embedding: Float[Tensor, "b k d"]
     clip_timestep_index: Int[Tensor, "b s_clip"] | None
     """`BranchContext.timestep_index` without the reference part."""
 
     def video_time(self, samples: slice) -> VideoTimeEmbedding:
-        """Returns the flow time of leading samples for the face mask.
-
-        The index needs no shift: rows of leading samples count from 0 as before.
-        """
+        """Returns the flow time of some leading samples of the batch, for the face mask."""
+        # Rows are counted over the flattened batch, so those of leading samples stay the same.
         index = None if self.clip_timestep_index is None else self.clip_timestep_index[samples]
         return VideoTimeEmbedding(embedding=self.time_embedding[samples], timestep_index=index)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlockInputs:
-    """Everything the blocks run on; a branch that is not run is None."""
+    """Holds everything that the blocks run on; a branch that is not run is None."""
 
     video: BranchInputs | None
     audio: BranchInputs | None

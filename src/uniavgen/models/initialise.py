@@ -1,4 +1,4 @@
-"""Fresh weights, whole model in one place.
+"""Initialises the weights of the whole model, in one place.
 
 | what | how |
 |---|---|
@@ -9,8 +9,8 @@
 | output heads of both branches | 0, so that the first velocity is 0 [Wan] |
 | interaction output projections | 0, so that the joint model starts as its two branches [paper 3.3] |
 | norms | identity; global response norm off [ConvNeXtV2] |
-| speech attention with a pace | query and key almost alike, so that their rotary positions decide [ours] |
-| pace of speech | the same for every symbol [ours] |
+| speech attention of a model with a duration predictor | query and key almost alike, so that positions decide [ours] |
+| duration predictor | 0, so that all symbols have one duration [ours] |
 """
 
 import torch
@@ -18,7 +18,7 @@ from torch import nn
 
 EMBEDDING_STD = 0.02
 CONTENT_SHARE = 0.1
-"""Of the usual weights, where speech attention has to begin by position."""
+"""Factor on the weights of speech attention that begins by position."""
 
 
 def init_weights(model: nn.Module) -> None:
@@ -61,7 +61,10 @@ def _xavier(layer: nn.Linear | nn.Conv3d) -> None:
 
 @torch.no_grad()
 def _attend_by_position(projection: nn.Linear) -> None:
-    """Initialises a projection to the same vector for every input but for a small share, its channel pairs all at angle
-    0."""
+    """Initialises W x + b with b = (1, 0, 1, 0, ...) and a small W.
+
+    Queries and keys are then almost one vector, so that their product is decided by the difference of their rotary
+    positions: a token attends to the symbols near it in time before anything is learned.
+    """
     projection.weight *= CONTENT_SHARE
     projection.bias[0::2] = 1.0

@@ -1,4 +1,7 @@
-"""Flow time as the branches take it: one embedding for every distinct time, spread over tokens where it is used.
+"""Embeds the flow time and modulates activations by it (adaLN).
+
+A sample has few distinct times: that of its noisy tokens, and 0 for clean ones. Embedding and modulation are computed
+once for each of them, and expanded to latent frames or audio tokens where they are used.
 
 Letters: b batch, k distinct times, s latent frames or audio tokens, d width.
 """
@@ -18,7 +21,10 @@ NUM_TRAIN_TIMESTEPS = 1000.0
 
 
 class TimeEmbedding(nn.Module):
-    """Flow time to an embedding (heads, face mask) and six-way modulation (blocks), in float32."""
+    """Embeds flow times, for the heads and the face mask, and projects them to the modulation of blocks; in float32.
+
+    e = MLP(sinusoid(1000 t));  (shift, scale, gate of self-attention and of the feed-forward network) = W SiLU(e) + b
+    """
 
     def __init__(self, frequencies: int, width: int) -> None:
         super().__init__()
@@ -27,7 +33,7 @@ class TimeEmbedding(nn.Module):
         self.time_proj = nn.Linear(width, 6 * width)
 
     def forward(self, time: Float[Tensor, "b k"]) -> tuple[Float[Tensor, "b k d"], Float[Tensor, "b k six d"]]:
-        """Returns embedding and modulation of every distinct time in [0, 1]."""
+        """Returns the embedding and the modulation of every distinct time in [0, 1], float32."""
         with without_autocast(time):
             sinusoid = self.sinusoid(time.float().flatten() * NUM_TRAIN_TIMESTEPS).unflatten(0, time.shape)
             embedding = self.time_embedder(sinusoid.to(self.time_proj.weight.dtype))
@@ -36,13 +42,15 @@ class TimeEmbedding(nn.Module):
 
 
 def without_autocast(like: Tensor) -> AbstractContextManager:
-    """Operations keep their inputs' precision. Meta tensors, whose operations are only counted, have no autocast."""
+    """Returns a context in which operations keep their inputs' precision, on the device of `like`.
+
+    Meta tensors, on which operations are only counted, have no autocast to disable.
+    """
     return nullcontext() if like.is_meta else torch.autocast(like.device.type, enabled=False)
 
 
 def timestep_index(times: TokenTimesteps) -> Int[Tensor, "b s"] | None:
-    """Returns for every token the row of its time in the flattened `b k` times; None where there is one time for
-    all."""
+    """Returns for every token the row of its time in the flattened `(b k)` times; None where k = 1."""
     batch, distinct = times.unique.shape
     if distinct == 1:
         return None
@@ -50,14 +58,16 @@ def timestep_index(times: TokenTimesteps) -> Int[Tensor, "b s"] | None:
 
 
 def expand_modulation(per_time: Float[Tensor, "b k d"], rows: Int[Tensor, "b s"] | None) -> Float[Tensor, "b s1 d"]:
-    """Expands one value per distinct time to one per latent frame or audio token; a single time (no rows)
-    broadcasts."""
+    """Expands one value a distinct time to one a latent frame or audio token.
+
+    Without `rows` there is one time: the value `b 1 d` is returned as it is, and broadcasts.
+    """
     return per_time if rows is None else F.embedding(rows, per_time.flatten(0, 1))
 
 
 def shift_and_scale(
     table: Float[Tensor, "1 2 d"], embedding: Float[Tensor, "b k d"], rows: Int[Tensor, "b s"] | None
 ) -> tuple[Float[Tensor, "b s1 d"], Float[Tensor, "b s1 d"]]:
-    """Returns the modulation of a head: a learned pair plus the time embedding. [Wan]"""
+    """Returns (shift, scale) of an output head: two learned vectors, each plus the time embedding. [Wan]"""
     shift, scale = (table.float()[:, None] + embedding[:, :, None]).unbind(2)
     return expand_modulation(shift, rows), expand_modulation(scale, rows)

@@ -1,10 +1,11 @@
-"""Sequence parallelism for one clip: a group of processes shares the video tokens of every forward pass (Ulysses).
+"""Shares the video tokens of every forward pass among a group of processes: sequence parallelism for one clip.
 
 Each process holds a part of the tokens of every latent frame, and all of the audio. Modulation and a2v need no
-exchange; self-attention exchanges tokens for heads (all-to-all); v2a gathers the keys and values of the frames, which
-are of the audio branch's width. Results differ from those of one process by rounding only.
+exchange; self-attention exchanges tokens for heads (all-to-all, DeepSpeed-Ulysses, arXiv 2309.14509); v2a gathers the
+keys and values of the frames, which have the audio branch's width. Results differ from those of one process by
+rounding only. [ours]
 
-Letters: b batch, f latent frames, n video tokens of one, d width.
+Letters: b batch, f latent frames, n video tokens of a latent frame, n_shard those of one process, s = f n, d width.
 """
 
 from dataclasses import replace
@@ -31,7 +32,7 @@ def apply_sequence_parallel(transformer: UniAVGenTransformer, parallel: Parallel
 
 
 class SequenceParallel:
-    """A `TokenSharding` that splits the tokens of every latent frame over a group of processes (Ulysses)."""
+    """Splits the tokens of every latent frame over a group of processes; implements `TokenSharding`."""
 
     def __init__(self, mesh: DeviceMesh) -> None:
         self._mesh, self._group = mesh, mesh[ULYSSES_DIM].get_group()
@@ -56,7 +57,10 @@ class SequenceParallel:
         transformer.sequence_parallel = self
 
     def shard(self, inputs: BlockInputs) -> BlockInputs:
-        """Returns the pass with this process's tokens of every latent frame."""
+        """Returns the pass with this process's tokens of every latent frame.
+
+        Raises ConfigError where a latent frame has fewer tokens than there are processes.
+        """
         if inputs.video is None:
             return inputs
         n = inputs.interaction.tokens_per_frame
@@ -76,7 +80,7 @@ class SequenceParallel:
         return replace(inputs, video=video, interaction=interaction)
 
     def gather_tokens(self, tokens: Float[Tensor, "b s_shard d"]) -> Float[Tensor, "b s d"]:
-        """Returns all tokens of every latent frame."""
+        """Returns the tokens of all processes, frame by frame."""
         frames = rearrange(tokens, "b (f n) d -> b f n d", n=self._counts[self._rank])
         return rearrange(self._gathered(frames), "b f n d -> b (f n) d")
 
@@ -90,10 +94,8 @@ class SequenceParallel:
         return frames.tensor_split(self._size, dim=dim + 1)[self._rank].flatten(dim, dim + 1)
 
     def _gathered(self, x: Float[Tensor, "b f n_shard *d"]) -> Float[Tensor, "b f n *d"]:
-        """Returns the shards of all processes in order.
-
-        They may differ by one token a frame, and all_gather wants one size, so each is padded to the longest.
-        """
+        """Returns the shards of all processes, joined in the order of their ranks."""
+        # Shards may differ by one token a frame, and all_gather takes one size: each is padded to the longest.
         missing = max(self._counts) - x.shape[2]
         padded = torch.cat([x, x[:, :, :missing]], dim=2).contiguous()
         shards = [torch.empty_like(padded) for _ in self._counts]
@@ -101,4 +103,5 @@ class SequenceParallel:
         return torch.cat([shard[:, :, :count] for shard, count in zip(shards, self._counts, strict=True)], dim=2)
 
     def _gather_output(self, _module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        """Replaces the output of a v2a key or value projection by that for all tokens (a forward hook)."""
         return self._gathered(output)

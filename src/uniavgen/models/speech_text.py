@@ -1,4 +1,4 @@
-"""Encoder of the text to be spoken: characters through ConvNeXtV2 blocks, at text length. [paper 3.2, release]
+"""Encodes the text to be spoken: characters through ConvNeXtV2 blocks, one feature each. [paper 3.2, release]
 
 Letters: b batch, p symbols, d width.
 """
@@ -16,7 +16,10 @@ THETA = 10_000.0
 
 
 class GlobalResponseNorm(nn.Module):
-    """Channels compete by their energy over the text. [ConvNeXtV2]"""
+    """Scales each channel by its norm over the text, relative to the other channels. [ConvNeXtV2, arXiv 2301.00808]
+
+    y = gamma * x * g / mean(g) + beta + x,   g = |x| over the symbols, mean over channels
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -29,7 +32,7 @@ class GlobalResponseNorm(nn.Module):
 
 
 class TextConvNeXtBlock(nn.Module):
-    """Depthwise convolution over 7 symbols, then a gated-by-energy MLP."""
+    """Applies x + MLP(LN(DepthwiseConv_7(x))), with a global response norm inside the MLP. [ConvNeXtV2]"""
 
     def __init__(self, width: int, expansion: int) -> None:
         super().__init__()
@@ -46,7 +49,7 @@ class TextConvNeXtBlock(nn.Module):
 
 
 class SpeechTextEncoder(nn.Module):
-    """Symbol ids to features. A text gives the same features alone and padded in a batch."""
+    """Encodes symbol ids. A text has the same features alone and padded in a batch."""
 
     def __init__(self, config: SpeechTextConfig) -> None:
         super().__init__()
@@ -56,7 +59,10 @@ class SpeechTextEncoder(nn.Module):
         self.pace_head = None if config.initial_symbol_duration is None else nn.Linear(config.width, 1, bias=False)
 
     def forward(self, symbols: Int[Tensor, "b p"], length: Int[Tensor, " b"]) -> Float[Tensor, "b p d"]:
-        """Fillers inside a text and everything past its length are zero before and after every block."""
+        """Returns the features of symbols, zero for fillers and past the length of a text.
+
+        Both are set to zero before every block too, so that convolutions do not carry padding into the text.
+        """
         x = self.embedding(symbols)
         x = x + _positions(symbols.shape[1], x.shape[-1], x.device).to(x.dtype)
         inside = (torch.arange(symbols.shape[1], device=x.device) < length[:, None])[..., None].to(x.dtype)
@@ -67,8 +73,10 @@ class SpeechTextEncoder(nn.Module):
         return x
 
     def predict_durations(self, features: Float[Tensor, "b p d"]) -> Float[Tensor, "b p"] | None:
-        """Predicts the audio tokens from one symbol to the next, of `forward`'s features; None where they are counted.
-        [ours]"""
+        """Returns the predicted audio tokens from one symbol to the next: d_0 exp(w . features). [ours]
+
+        None for a model without duration predictor, whose positions are symbol indices [release].
+        """
         if self.pace_head is None or self.config.initial_symbol_duration is None:
             return None
         return self.config.initial_symbol_duration * self.pace_head(features)[..., 0].float().exp()
@@ -82,18 +90,21 @@ def complete_symbol_times(
 
     Without a given time before it, the first symbol stands at `leading_silence`.
     """
-    passed = durations.cumsum(dim=1)
+    elapsed = durations.cumsum(dim=1)
     if given_times is None:
-        return leading_silence + passed - passed[:, :1]
+        return leading_silence + elapsed - elapsed[:, :1]
     index = torch.arange(durations.shape[1], device=durations.device).expand_as(durations)
     is_given = ~given_times.isnan()
+    # Index of the last symbol with a given time, -1 before the first one.
     last = torch.where(is_given, index, -1).cummax(dim=1).values
-    start = torch.where(last < 0, leading_silence - passed[:, :1], (given_times - passed).gather(1, last.clamp(min=0)))
-    return torch.where(is_given, given_times, start + passed)
+    start = torch.where(
+        last < 0, leading_silence - elapsed[:, :1], (given_times - elapsed).gather(1, last.clamp(min=0))
+    )
+    return torch.where(is_given, given_times, start + elapsed)
 
 
 def _positions(length: int, width: int, device: torch.device) -> Float[Tensor, "p d"]:
-    """Returns absolute positions, cosines in the first half, sines in the second. [F5-TTS]"""
-    speeds = 1.0 / THETA ** (torch.arange(0, width, 2, device=device)[: width // 2].float() / width)
-    angles = torch.outer(torch.arange(length, device=device).float(), speeds)
+    """Returns sinusoidal position embeddings, cosines in the first half, sines in the second. [F5-TTS]"""
+    frequencies = 1.0 / THETA ** (torch.arange(0, width, 2, device=device)[: width // 2].float() / width)
+    angles = torch.outer(torch.arange(length, device=device).float(), frequencies)
     return torch.cat([angles.cos(), angles.sin()], dim=-1)

@@ -144,7 +144,7 @@ class UniAVGenTransformer(
         """
         symbols, device = text.speech.shape[1], text.speech.device
         length = text.speech_length.to(device, non_blocking=True)
-        # `text.speech_length` lies on the CPU: the question does not wait for the device.
+        # `text.speech_length` lies on the CPU, so this comparison does not wait for the device.
         unpadded = bool((text.speech_length == symbols).all())
         mask = None if unpadded else (torch.arange(symbols, device=device) < length[:, None])[:, None, None]
         caption = TextFeatures(features=self.video_stem.project_caption(text.caption), rotary=None, mask=None)
@@ -162,7 +162,7 @@ class UniAVGenTransformer(
         return TextContext(caption=caption, speech=speech)
 
     def _speech_rotary(self, symbols: int, durations: Float[Tensor, "b p"] | None, text: TextInputs) -> Rotary:
-        """Positions of the symbols: their indices [release], or audio tokens where durations are predicted [ours].
+        """Returns the positions of symbols: their indices [release], or audio tokens if durations are predicted [ours].
 
         The duration predictor learns from its own loss only, so no gradient passes through positions.
         """
@@ -259,7 +259,7 @@ class UniAVGenTransformer(
             interaction = inputs.interaction.for_block(block.layer, inputs.branch_cache)
             contexts = (None if c is None else c.for_block(block.layer) for c in (video_context, audio_context))
             arguments = (video, audio, *contexts, interaction)
-            # A block that diffusers' cache leaves out returns its hidden states alone.
+            # A block that diffusers' cache skips returns its hidden states alone.
             output = BlockOutput(*(block(*arguments) if checkpoint is None else checkpoint(block, *arguments)))
             video, audio = output.video, output.audio
             auxiliary[block.layer] = output._replace(video=None, audio=None)
@@ -284,6 +284,7 @@ class UniAVGenTransformer(
         cache_kv: bool = False,
         num_interacting: int | None = None,
     ) -> BlockInputs:
+        """Embeds both streams, and plans the directions of interaction that the gate leaves open."""
         cached = None if branch_cache is None else branch_cache.branch
         if (cached == "video" and gate.a2v) or (cached == "audio" and gate.v2a):
             raise ConfigError(f"nothing may update the cached {cached}, so its gate must be closed")
@@ -331,6 +332,7 @@ class UniAVGenTransformer(
         return video.values.shape[3] // p, video.values.shape[4] // q
 
     def _video_inputs(self, video: Stream, text: TextContext) -> BranchInputs:
+        """Embeds latents, flow times and positions of the video."""
         embedding, modulation = self.video_stem.condition_embedder(video.timesteps.unique)
         index = timestep_index(video.timesteps)
         grid = (video.values.shape[2], *self._token_grid(video))
@@ -348,6 +350,7 @@ class UniAVGenTransformer(
         )
 
     def _audio_inputs(self, audio: Stream, text: TextContext) -> BranchInputs:
+        """Embeds mel frames, flow times and positions of the audio."""
         embedding, modulation = self.audio_stem.condition_embedder(audio.timesteps.unique)
         index = timestep_index(audio.timesteps)
         context = BranchContext(
@@ -366,7 +369,7 @@ class UniAVGenTransformer(
     def _video_velocity(
         self, video: Stream, inputs: BranchInputs | None, tokens: Tensor | None
     ) -> Float[Tensor, "b c f_clip h w"]:
-        """Returns what the head makes of the clip's tokens; zeros for a cached branch."""
+        """Returns the velocity of the clip, without the reference image; zeros for a cached branch."""
         if inputs is None or tokens is None:
             return torch.zeros_like(video.values[:, :, video.num_reference :], dtype=torch.float32)
         height, width = self._token_grid(video)
@@ -377,6 +380,7 @@ class UniAVGenTransformer(
     def _audio_velocity(
         self, audio: Stream, inputs: BranchInputs | None, tokens: Tensor | None
     ) -> Float[Tensor, "b l_clip mel"]:
+        """Returns the velocity of the clip, without the reference audio; zeros for a cached branch."""
         if inputs is None or tokens is None:
             return torch.zeros_like(audio.values[:, audio.num_reference :], dtype=torch.float32)
         return self.audio_stem.head(tokens[:, audio.num_reference :], inputs.time_embedding, inputs.clip_timestep_index)

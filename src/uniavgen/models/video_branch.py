@@ -1,4 +1,4 @@
-"""The video branch around its blocks: Wan2.2-TI2V-5B's patch embedding, time and caption embedding, and head.
+"""Embeds latents and captions for the video branch, and predicts its velocity, as Wan2.2-TI2V-5B does. [paper 3.2]
 
 Parameter names are those of diffusers' `WanTransformer3DModel`.
 
@@ -21,7 +21,7 @@ from uniavgen.models.modulation import TimeEmbedding, shift_and_scale
 
 
 class VideoConditionEmbedder(TimeEmbedding):
-    """Flow time and caption, under Wan's names."""
+    """Embeds flow time and caption, under Wan's names."""
 
     def __init__(self, config: VideoConfig) -> None:
         super().__init__(config.time_frequencies, config.width)
@@ -29,7 +29,7 @@ class VideoConditionEmbedder(TimeEmbedding):
 
 
 class VideoStem(nn.Module):
-    """Latents to tokens and back, caption to keys."""
+    """Holds what the video branch has around its blocks: patch, time and caption embedding, and the output head."""
 
     def __init__(self, config: VideoConfig) -> None:
         super().__init__()
@@ -41,7 +41,10 @@ class VideoStem(nn.Module):
         self.scale_shift_table = nn.Parameter(torch.randn(1, 2, config.width) / config.width**0.5)
 
     def embed(self, latents: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b s d"]:
-        """Tokens in the order frame, row, column; raises ConfigError where the grid is not whole patches."""
+        """Embeds patches as tokens, ordered by frame, row and column.
+
+        Raises ConfigError where the latent grid is no multiple of the patch.
+        """
         _, rows, columns = self.config.patch
         if latents.shape[3] % rows or latents.shape[4] % columns:
             raise ConfigError(
@@ -51,8 +54,10 @@ class VideoStem(nn.Module):
         return rearrange(tokens, "b d f h w -> b (f h w) d").contiguous()
 
     def project_caption(self, caption: Float[Tensor, "b m width"]) -> Float[Tensor, "b m_padded d"]:
-        """Projects caption features, padded with zeros, at the branch's width; raises ConfigError if there are too
-        many."""
+        """Projects caption features, padded with zeros to `caption_tokens`, to the branch's width, by an MLP.
+
+        Raises ConfigError where there are more.
+        """
         missing = self.config.caption_tokens - caption.shape[1]
         if missing < 0:
             raise ConfigError(f"a caption has at most {self.config.caption_tokens} tokens, got {caption.shape[1]}")
@@ -67,7 +72,10 @@ class VideoStem(nn.Module):
         frames: int,
         height: int,
     ) -> Float[Tensor, "b c f h w"]:
-        """Returns float32 latents of `frames` latent frames, `height` tokens high."""
+        """Returns the velocity of the latents, W ((1 + scale) * LN(x) + shift) + b in float32. [Wan]
+
+        frames: latent frames of `tokens`; height: rows of tokens.
+        """
         _, p, q = self.config.patch
         shift, scale = shift_and_scale(self.scale_shift_table, embedding, time_rows)
         hidden = rearrange(self.norm_out(tokens.float()), "b (f n) d -> b f n d", f=frames)

@@ -1,4 +1,4 @@
-"""Which blocks interact, where inside a block, and who attends to whom: one small class a variant.
+"""Declares which blocks interact, where inside a block, and which tokens attend to which: one small class a variant.
 
 Each ablation of the paper is one line here: Table 2 (aligner a direction), Table 3 (face modulation), Table 7 (layers),
 Table 8 (position); equations (3) to (9).
@@ -18,21 +18,23 @@ FaceModulation = Literal["none", "unsupervised", "supervised"]
 
 @dataclass(frozen=True, kw_only=True)
 class GlobalAligner(Config):
-    """Symmetric global interaction: all of one clip attends to all of the other; places in audio tokens. [Table 2]"""
+    """Lets all tokens attend to all of the other branch: symmetric global interaction. Positions are in audio tokens.
+    [paper Table 2]"""
 
     kind: Literal["global"] = "global"
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrameAligner(Config):
-    """Symmetric temporal interaction: a latent frame and the audio tokens of its own interval. [paper Table 2]"""
+    """Lets a latent frame and the audio tokens of its interval attend to each other: symmetric temporal interaction.
+    [paper Table 2]"""
 
     kind: Literal["frame"] = "frame"
 
 
 @dataclass(frozen=True, kw_only=True)
 class WindowAligner(Config):
-    """A2v: a latent frame attends to its own audio tokens and those of its neighbourhood. [paper eq. (3)]"""
+    """Lets a latent frame attend to its own audio tokens and those of its neighbourhood (a2v). [paper eq. (3)]"""
 
     kind: Literal["window"] = "window"
     side_frames: Count = 2
@@ -43,17 +45,17 @@ class WindowAligner(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class InterpolationAligner(Config):
-    """V2a: an audio token attends to the latent frame it sounds with, blended with the next one. [paper eq. (4)]"""
+    """Lets an audio token attend to its latent frame, interpolated with the next one (v2a). [paper eq. (4)]"""
 
     kind: Literal["interpolation"] = "interpolation"
     ramp: InterpolationRamp = InterpolationRamp.LAST_FRAME
-    """Where the blend takes place. [supplement 6.2, release]"""
+    """Part of a latent frame over which the weight of the next one rises. [supplement 6.2, release]"""
     source: Source = Source.RELEASE
     """Whose weights for the tokens past the last pixel frame (docs/faithfulness.md)."""
 
     @property
     def tail_weight_2(self) -> bool:
-        """Whether the tokens past the last pixel frame read it with weight 2, a slip of the release."""
+        """Whether the weights of tokens past the last pixel frame sum to 2, a slip of the release."""
         return self.ramp is InterpolationRamp.LAST_FRAME and self.source is Source.RELEASE
 
 
@@ -63,7 +65,7 @@ VideoToAudioAligner = GlobalAligner | FrameAligner | InterpolationAligner
 
 @dataclass(frozen=True, kw_only=True)
 class InteractionConfig(Config):
-    """Everything that joins the two branches."""
+    """Configures the interaction of the two branches."""
 
     layers: LayerChoice | tuple[int, ...] = "interleaved"
     """Blocks with an interaction; interleaved is 0, 2, 4, ... [release; paper Table 7]"""
@@ -76,10 +78,11 @@ class InteractionConfig(Config):
     """Face masks weigh both directions; supervised and unsupervised differ in the training loss only.
     [paper eq. (7) to (9), Table 3]"""
     inner_residual: bool = False
-    """Output projection of query + attention, as equations (3) and (5) are printed, not of the attention [release]."""
+    """Whether the output projection acts on query + attention, as equations (3) and (5) are printed, or on the
+    attention alone [release]."""
 
     def layer_list(self, num_layers: int) -> tuple[int, ...]:
-        """Indices of the blocks with an interaction; raises ConfigError for one that does not exist."""
+        """Returns the indices of the blocks with an interaction; raises ConfigError for one that does not exist."""
         match self.layers:
             case "interleaved":
                 return tuple(range(0, num_layers, 2))

@@ -1,6 +1,6 @@
-"""Face-aware modulation: where in the picture the two branches talk to each other. [paper 3.4, eq. (7), (8)]
+"""Predicts the face mask that weights interaction (face-aware modulation). [paper 3.4, eq. (7), (8)]
 
-Letters: b batch, f latent frames, n tokens a frame, k distinct times, d width.
+Letters: b batch, f latent frames, n video tokens a frame, k distinct times, d width.
 """
 
 import torch
@@ -12,7 +12,7 @@ from uniavgen.models.modulation import shift_and_scale, without_autocast
 
 
 class FaceMaskHead(nn.Module):
-    """M = sigmoid(W (gamma * LN(H) + beta) + b) in float32; gamma and beta follow the flow time. [eq. (8), release]"""
+    """Predicts M = sigmoid(W (gamma * LN(H) + beta) + b), with gamma and beta from the flow time. [eq. (8), release]"""
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
@@ -26,7 +26,10 @@ class FaceMaskHead(nn.Module):
         time_embedding: Float[Tensor, "b k d"],
         time_rows: Int[Tensor, "b f"] | None,
     ) -> Float[Tensor, "b f n"]:
-        """Predicts the mask in (0, 1), float32."""
+        """Returns the probability in (0, 1) that a video token shows the face, float32.
+
+        time_rows: row of each latent frame's time in the embedding (`modulation.timestep_index`).
+        """
         with without_autocast(video):
             shift, scale = shift_and_scale(self.scale_shift_table, time_embedding, time_rows)
             hidden = torch.addcmul(shift[:, :, None], self.norm(video.float()), 1 + scale[:, :, None])

@@ -1,11 +1,10 @@
-"""One interaction: two cross-attentions that read the same features and update both branches. [paper 3.3, 3.4]
+"""Updates both branches by two cross-attentions over the same features: one interaction. [paper 3.3, 3.4]
 
     a2v:  V <- V + W_o (M * Attention(Q = V, K V = audio window))            [eq. (3), (9)]
     v2a:  A <- A + W_o Attention(Q = A, K V = interpolated (M * V))          [eq. (4), (5), (9)]
 
-a2v works at the video branch's width, v2a at the audio branch's: always at that of the queries. Queries and keys are
-RMS-normalised over the full width; inputs have no norm, updates no gate, and output projections start at zero.
-[release]
+M is the face mask. Each direction works at the width of its queries. Queries and keys are RMS-normalised over that
+width, all heads together; inputs have no norm, updates no gate, and output projections start at zero. [release]
 
 Letters: b batch, f latent frames, n video tokens a frame, l audio tokens, dv da widths.
 """
@@ -32,7 +31,10 @@ from uniavgen.models.interaction.windows import WindowPlan, attend_windows
 
 @dataclass(frozen=True, kw_only=True)
 class BranchKVCache:
-    """A branch whose tokens are all given, run once: what the other branch reads of it, by block index."""
+    """Holds what the other branch attends to of a branch that was run once, since its tokens are all given.
+
+    Keys are block indices.
+    """
 
     branch: Literal["video", "audio"]
     kv: dict[int, ProjectedKV]
@@ -44,7 +46,7 @@ class BranchKVCache:
 
 @dataclass(frozen=True, kw_only=True)
 class A2VContext:
-    """An open a2v gate: which audio tokens a latent frame attends to, and which latent frames take the update."""
+    """Holds which audio tokens a latent frame attends to, and which latent frames are updated: an open a2v gate."""
 
     plan: WindowPlan
     update_mask: Float[Tensor, "b f"]
@@ -52,7 +54,7 @@ class A2VContext:
 
 @dataclass(frozen=True, kw_only=True)
 class V2AContext:
-    """An open v2a gate: which latent frames an audio token attends to, and which audio tokens take the update."""
+    """Holds which latent frames an audio token attends to, and which audio tokens are updated: an open v2a gate."""
 
     plan: InterpolationPlan
     update_mask: Float[Tensor, "b l"]
@@ -60,7 +62,7 @@ class V2AContext:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoTimeEmbedding:
-    """Flow time of the video branch, which the face mask head is modulated by."""
+    """Holds the flow time of the video branch, by which the face mask head is modulated."""
 
     embedding: Float[Tensor, "b k dv"]
     timestep_index: Int[Tensor, "b f"] | None
@@ -68,11 +70,12 @@ class VideoTimeEmbedding:
 
 @dataclass(frozen=True, kw_only=True)
 class InteractionContext:
-    """What an interaction works on. A direction that is None is closed and not computed.
+    """Holds the inputs of an interaction besides the tokens. A direction that is None is closed and not computed.
 
-    All but `cached_kv` and `cached_face_mask` is the same for every interaction of a forward pass. It contains no layer
-    index, so that torch.compile reuses one graph for all blocks.
+    All but `cached_kv` and `cached_face_mask` is the same for every interaction of a forward pass.
     """
+
+    # No layer index: torch.compile would specialise on it, and compile every block anew.
 
     a2v: A2VContext | None
     v2a: V2AContext | None
@@ -88,7 +91,7 @@ class InteractionContext:
     num_interacting: int | None
     """Leading samples of the batch that interact, None for all. For the others every gate is closed."""
     cached_kv: ProjectedKV | None = None
-    """Of the branch that is not run but cached, in this block."""
+    """Keys and values of the branch that is cached instead of run, for this block."""
     cached_face_mask: Float[Tensor, "b f n"] | None = None
 
     def for_block(self, layer: int, cache: BranchKVCache | None) -> "InteractionContext":
@@ -104,7 +107,7 @@ class InteractionContext:
 
 
 class InteractionOutput(NamedTuple):
-    """Both branches after the interaction, and its auxiliary outputs (`BlockOutput`)."""
+    """Holds both branches after the interaction, and its auxiliary outputs (`BlockOutput`)."""
 
     video: Float[Tensor, "b s_video dv"] | None
     audio: Float[Tensor, "b s_audio da"] | None
@@ -113,7 +116,7 @@ class InteractionOutput(NamedTuple):
 
 
 class CrossModalAttention(nn.Module):
-    """Projections of one direction: queries of one branch, keys and values of the other."""
+    """Projects the queries of one branch, and the keys and values of the other, for one direction."""
 
     def __init__(self, query_config: VideoConfig | AudioConfig, context_width: int) -> None:
         super().__init__()
@@ -135,7 +138,7 @@ class CrossModalAttention(nn.Module):
 
 
 class Interaction(nn.Module):
-    """Audio-to-video and video-to-audio interaction after (or inside) one block."""
+    """Computes audio-to-video and video-to-audio interaction after (or inside) one block."""
 
     def __init__(self, settings: TransformerConfig) -> None:
         super().__init__()
@@ -151,8 +154,7 @@ class Interaction(nn.Module):
         audio: Float[Tensor, "b s_audio da"] | None,
         context: InteractionContext,
     ) -> InteractionOutput:
-        """Computes both updates, which read the features from before either update. Reference parts neither send nor
-        receive.
+        """Computes both updates from the features before either of them. Reference parts neither send nor receive.
 
         A branch that is not run (None) stays None.
         """
@@ -172,6 +174,7 @@ class Interaction(nn.Module):
         audio: Float[Tensor, "b s_audio da"] | None,
         context: InteractionContext,
     ) -> InteractionOutput:
+        """Computes both updates for samples that all interact."""
         frames = None if video is None else _clip_frames(video, context)
         tokens = None if audio is None else audio[:, context.reference_tokens :]
         mask = self._face_mask(frames, context)
@@ -188,6 +191,7 @@ class Interaction(nn.Module):
         return InteractionOutput(video, audio, mask, kv)
 
     def _face_mask(self, frames: Tensor | None, context: InteractionContext) -> Float[Tensor, "b f n"] | None:
+        """Predicts the face mask, or returns the cached one where video is not run; None for a model without."""
         if self.face_mask is None:
             return None
         if frames is not None and context.video_time is not None:
@@ -195,7 +199,7 @@ class Interaction(nn.Module):
         return context.cached_face_mask
 
     def _v2a_kv(self, frames: Tensor | None, mask: Tensor | None, context: InteractionContext) -> ProjectedKV | None:
-        """Returns what audio reads of the video: latent frames weighted by the face mask. [release]"""
+        """Returns the keys and values of M * V, which audio attends to. [eq. (9), release]"""
         if frames is None:
             return context.cached_kv
         if context.v2a is None and not context.cache_kv:
@@ -203,7 +207,7 @@ class Interaction(nn.Module):
         return self.v2a.project_kv(frames if mask is None else frames * mask[..., None].to(frames))
 
     def _a2v_kv(self, tokens: Tensor | None, context: InteractionContext) -> ProjectedKV | None:
-        """Returns the keys and values that video reads of the audio."""
+        """Returns the keys and values that video attends to; they do not depend on the face mask."""
         if tokens is None:
             return context.cached_kv
         if context.a2v is None and not context.cache_kv:
@@ -217,6 +221,7 @@ class Interaction(nn.Module):
         mask: Float[Tensor, "b f n"] | None,
         plan: WindowPlan,
     ) -> Float[Tensor, "b f n dv"]:
+        """Returns W_o (M * Attention(V, windows of A)); with `inner_residual` W_o (M * (V + Attention)). [eq. (3)]"""
         key = self.a2v.norm_k(kv.key).unflatten(-1, (self.a2v.heads, -1))
         value = kv.value.unflatten(-1, (self.a2v.heads, -1))
         out = attend_windows(self.a2v.project_query(frames), key, value, plan).flatten(-2)
@@ -227,6 +232,7 @@ class Interaction(nn.Module):
     def _v2a_update(
         self, tokens: Float[Tensor, "b l da"], kv: ProjectedKV, plan: InterpolationPlan
     ) -> Float[Tensor, "b l da"]:
+        """Returns W_o Attention(A, interpolated M * V); with `inner_residual` W_o (A + Attention). [eq. (4), (5)]"""
         query, norm = self.v2a.project_query(tokens), self.v2a.norm_k
         if plan.groups is None:
             out = attend_global(query, kv.key, kv.value, norm, plan)

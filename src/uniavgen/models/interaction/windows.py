@@ -1,6 +1,9 @@
-"""Audio-to-video interaction: which audio tokens each latent frame hears. [paper 3.3, eq. (3); supplement 6.1]
+"""Attends from each latent frame to its window of audio tokens (a2v). [paper 3.3, eq. (3); supplement 6.1]
 
-Windows are gathered, so attention is plain: no mask (but for `FrameAligner`), nothing larger than the windows.
+    V_i' = Attention(Q = V_i, K V = C_i),   C_i = the audio tokens of latent frame i and of its neighbourhood
+
+Keys and values of all windows are gathered, and a window becomes an item of the batch. All windows have one length, so
+attention needs no mask (except with `FrameAligner`) and no logits outside the windows.
 
 Letters: b batch, f latent frames, n video tokens a frame, l audio tokens, w tokens a window, heads, d head width.
 """
@@ -24,37 +27,42 @@ from uniavgen.timebase import Timebase, audio_windows
 
 @dataclass(frozen=True, kw_only=True)
 class ClipGrid:
-    """Sizes of a clip without its reference parts."""
+    """Holds the sizes of a clip without its reference parts."""
 
     frames: int
+    """Latent frames."""
     height: int
+    """Rows of video tokens."""
     width: int
+    """Columns of video tokens."""
     tokens: int
+    """Audio tokens."""
 
     @property
     def tokens_per_frame(self) -> int:
         return self.height * self.width
 
     def rate(self, base: Timebase) -> Fraction:
-        """Returns audio tokens per pixel frame."""
+        """Returns the number of audio tokens per pixel frame."""
         return Fraction(self.tokens, base.frames_in(self.frames))
 
     def frame_spans(self, base: Timebase) -> list[tuple[Fraction, Fraction]]:
-        """Returns start and stop of every latent frame in audio tokens."""
+        """Returns start and stop of every latent frame, in audio tokens."""
         rate = self.rate(base)
         return [(base.frames_in(i) * rate, base.frames_in(i + 1) * rate) for i in range(self.frames)]
 
     def frame_centres(self, base: Timebase) -> tuple[float, ...]:
-        """Returns the middle of every latent frame, in audio token indices."""
+        """Returns the centre of every latent frame as a position among the audio tokens."""
+        # Token j covers [j, j + 1): its centre, j + 1/2, has position j.
         return tuple(float((start + stop) / 2) - 0.5 for start, stop in self.frame_spans(base))
 
 
 @dataclass(frozen=True, kw_only=True)
 class WindowPlan:
-    """The plan of one clip size."""
+    """Holds what a2v attention needs to know of one clip size."""
 
     token_index: Int[Tensor, "f w"] | None
-    """Audio tokens of every window; None where everybody hears everything."""
+    """Audio tokens of every window; None where every latent frame attends to all audio tokens."""
     mask: Bool[Tensor, "f w"] | None
     """False where a window is shorter than the longest; None where all are of one length."""
     query_rotary: Rotary
@@ -65,8 +73,12 @@ class WindowPlan:
 def plan_windows(
     aligner: AudioToVideoAligner, grid: ClipGrid, head_dim: int, base: Timebase, device: torch.device
 ) -> WindowPlan:
-    """Windows and rotary angles. Places are those inside a window [release]; global ones are audio tokens. [ours]"""
-    picture = interaction_video_rotary(grid.height, grid.width, head_dim, device)
+    """Returns the windows and rotary angles of a clip size.
+
+    Keys have their position inside the window, queries rows and columns only [release]. Without windows, keys have the
+    position of their audio token, and queries the centre of their latent frame [ours].
+    """
+    spatial = interaction_video_rotary(grid.height, grid.width, head_dim, device)
     match aligner:
         case GlobalAligner():
             query = interaction_video_rotary(grid.height, grid.width, head_dim, device, grid.frame_centres(base))
@@ -87,7 +99,7 @@ def plan_windows(
         return WindowPlan(
             token_index=torch.tensor(windows, device=device),
             mask=None if mask is None else torch.tensor(mask, device=device),
-            query_rotary=picture,
+            query_rotary=spatial,
             key_rotary=_token_rotary(len(windows[0]), head_dim, device),
         )
 
@@ -98,7 +110,7 @@ def attend_windows(
     value: Float[Tensor, "b l heads d"],
     plan: WindowPlan,
 ) -> Float[Tensor, "b f n heads d"]:
-    """Attends from every latent frame over its window; query and key are normalised but not yet turned."""
+    """Attends from every latent frame to its window; query and key are normalised but not yet rotated."""
     b, f = query.shape[:2]
     query = apply_rotary(query, plan.query_rotary)
     if plan.token_index is None:
@@ -107,6 +119,7 @@ def attend_windows(
         out = F.scaled_dot_product_attention(query, key, value)
         return rearrange(out, "b heads (f n) d -> b f n heads d", f=f)
     f, w = plan.token_index.shape
+    # A token lies in several windows, each time at another position, so keys are rotated after they are gathered.
     key, value = (x.index_select(1, plan.token_index.flatten()).unflatten(1, (f, w)) for x in (key, value))
     key = apply_rotary(key, plan.key_rotary)
     query, key, value = (rearrange(x, "b f s heads d -> (b f) heads s d") for x in (query, key, value))
