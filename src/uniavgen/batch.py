@@ -1,6 +1,7 @@
-"""The frozen values that travel between layers.
+"""Declares the frozen values that are passed between layers.
 
-a2v: video asks, audio answers. v2a: audio asks, video answers. t in [0, 1], 1 is noise; sigma is the shifted t.
+a2v: queries of the video attend to the audio. v2a: queries of the audio attend to the video. Flow time t lies in
+[0, 1], 1 is noise; sigma is the shifted t.
 
 Letters: b batch, f latent frames (reference first), l audio tokens (reference first), s either of them, h w latent
 grid, n = (h/2)(w/2) video tokens a frame, c latent channels, mel bins, k distinct times, m caption tokens, p speech
@@ -18,7 +19,7 @@ Value = TypeVar("Value", bound=Tensor | float)
 
 @dataclass(frozen=True, kw_only=True)
 class Gate:
-    """Which direction of interaction is computed at all. A closed gate costs nothing."""
+    """Chooses which directions of interaction are computed. A closed direction costs nothing."""
 
     a2v: bool = True
     v2a: bool = True
@@ -33,7 +34,7 @@ CLOSED = Gate(a2v=False, v2a=False)
 
 @dataclass(frozen=True, kw_only=True)
 class TokenTimesteps:
-    """Flow time of every latent frame or audio token: the few distinct values and an index into them.
+    """Holds the flow time of every latent frame or audio token: the few distinct values and an index into them.
 
     Time embedding and modulation are computed once per distinct value, never per token.
     """
@@ -41,34 +42,35 @@ class TokenTimesteps:
     unique: Float[Tensor, "b k"]
     """Float32 whatever the activations are. 0 is clean, 1 is noise."""
     index: Int[Tensor, "b s"]
+    """Column of `unique` for each latent frame or audio token."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stream:
-    """One modality as the transformer takes it: reference part first, then the clip."""
+    """Holds one modality as the transformer takes it: the reference part, then the clip."""
 
     values: Float[Tensor, "b ..."]
     """Video latents `b c f h w` or mel `b l mel`, normalised."""
     timesteps: TokenTimesteps
     """s = f for video, s = l for audio."""
     update_mask: Float[Tensor, "b s_clip"]
-    """1 where a latent frame or audio token of the clip takes the interaction's update, 0 where it stays unaffected
-    (given parts [paper 3.5], samples whose interaction is dropped in training). The reference part never takes any."""
+    """1 where a latent frame or audio token of the clip is updated by interaction, 0 where it is not: given parts
+    [paper 3.5] and samples whose interaction is dropped in training. The reference part is never updated."""
     num_reference: int
     """Leading latent frames or audio tokens that neither send nor receive interaction."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextInputs:
-    """What the two branches are told."""
+    """Holds the texts that the two branches are conditioned on."""
 
     caption: Float[Tensor, "b m caption_width"]
     """Output of the caption encoder, zero where padded; no key mask [release]."""
     speech: Int[Tensor, "b p"]
-    """Speech symbols, 0 is the filler. With reference audio its transcript stands in front [release]."""
+    """Ids of speech symbols, 0 is the filler. With reference audio its transcript stands in front [release]."""
     speech_length: Int[Tensor, " b"]
-    """Symbols of each text. On the CPU whatever the device of the rest, so that nobody has to wait for the device to
-    learn whether a batch is padded."""
+    """Number of symbols of each text. It stays on the CPU, since `encode_text` branches on it: on another device that
+    would wait for all work queued there."""
     symbol_timestamps: Float[Tensor, "b p"] | None = None
     """Audio token, reference counted, at which each symbol is spoken; NaN where that is unknown. A model that counts
     symbols [release] ignores it; one with a duration predictor predicts what is unknown. [ours]"""
@@ -76,7 +78,10 @@ class TextInputs:
 
 @dataclass(frozen=True, kw_only=True)
 class AVPair(Generic[Value]):
-    """Video and audio of the clip (no reference part): a state, a velocity, a noise or a scale, with arithmetic."""
+    """Pairs video and audio of the clip, without reference parts: a state, a velocity, noise or a scale.
+
+    Arithmetic acts on both.
+    """
 
     video: Value
     """`b c f h w`, or one number."""
@@ -99,7 +104,7 @@ class AVPair(Generic[Value]):
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What one forward pass of the transformer says about the clip."""
+    """Holds the outputs of one forward pass of the transformer, for the clip without reference parts."""
 
     velocity: AVPair
     """eps - x_0 [paper eq. (1), (2)]."""

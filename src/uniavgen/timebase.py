@@ -1,8 +1,8 @@
-"""The only place that knows frame rates, strides and hops.
+"""Converts between seconds, pixel frames, latent frames and audio tokens: the only place with rates, strides and hops.
 
-Seconds, pixel frames, latent frames and audio tokens of one clip, and which of them belong together: the windows of
-audio-to-video interaction and the weights of video-to-audio interaction ([paper 3.3], supplement 6.1 and 6.2).
-Everything is integer or Fraction arithmetic except where the authors' release rounds in floating point.
+It also computes which of them belong together: the windows of audio-to-video interaction and the weights of
+video-to-audio interaction ([paper 3.3], supplement 6.1 and 6.2). Arithmetic is of integers and Fractions except where
+the authors' release rounds in floating point. Why a timebase is a value: docs/decisions/014-timebase-is-a-value.md.
 
 Letters: F pixel frames, f latent frames, l audio tokens, r = l / F audio tokens per pixel frame.
 """
@@ -23,7 +23,7 @@ NUM_FRAMES = 81
 
 
 class Source(StrEnum):
-    """Whose rule to follow where the paper and the authors' release disagree (docs/faithfulness.md)."""
+    """Chooses whose rule to follow where the paper and the authors' release disagree (docs/faithfulness.md)."""
 
     PAPER = "paper"
     RELEASE = "release"
@@ -31,7 +31,7 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Timebase(Config):
-    """Rates of a model. The defaults are the release's and hold for every preset."""
+    """Holds the rates of a model. The defaults are the release's, and those of every preset."""
 
     fps: Annotated[Fraction, Interval(gt=0, le=1000)] = Fraction(16)
     """Pixel frames per second. [paper 4.1, release]"""
@@ -48,6 +48,7 @@ class Timebase(Config):
 
     @property
     def tokens_per_second(self) -> Fraction:
+        """Audio tokens per second: 100 by default."""
         return Fraction(self.sample_rate_hz, self.hop)
 
     def tokens(self, num_samples: int) -> int:
@@ -65,7 +66,7 @@ class Timebase(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class ClipTiming:
-    """One clip: how many of everything, and what stands beside what."""
+    """Counts frames, tokens and samples of a clip of `num_frames` pixel frames."""
 
     base: Timebase
     num_frames: int
@@ -80,14 +81,17 @@ class ClipTiming:
 
     @property
     def duration_s(self) -> Fraction:
+        """Duration in seconds."""
         return self.num_frames / self.base.fps
 
     @property
     def num_latent_frames(self) -> int:
+        """1 + (num_frames - 1) / temporal_stride."""
         return self.base.latent_frames(self.num_frames)
 
     @property
     def num_audio_tokens(self) -> int:
+        """Whole audio tokens that fit into the duration. [release]"""
         return math.floor(self.duration_s * self.base.tokens_per_second)
 
     @property
@@ -96,13 +100,11 @@ class ClipTiming:
         return self.num_audio_tokens * self.base.hop
 
     def frame_span(self, latent: int) -> tuple[int, int]:
-        """Returns the pixel frames [start, stop) of a latent frame: one for the first, `temporal_stride` for the
-        others."""
+        """Returns the pixel frames [start, stop) of a latent frame: the first has one, others `temporal_stride`."""
         return self.base.frames_in(latent), self.base.frames_in(latent + 1)
 
     def tokens_before(self, num_latent_frames: int) -> int:
-        """Returns how many audio tokens end within the first `num_latent_frames` latent frames, the given part of a
-        continuation."""
+        """Returns how many audio tokens end within the first latent frames: the given audio of a continuation."""
         return math.floor(self.base.frames_in(num_latent_frames) / self.base.fps * self.base.tokens_per_second)
 
 
@@ -121,7 +123,7 @@ def audio_windows(
     token [release]. 506 tokens and 21 latent frames give windows of 51.
 
     The release rounds in double precision and lets the first latent frame end one token, not one pixel frame, after
-    its start. `Source.PAPER` rounds exactly and gives it its pixel frame.
+    its start. `Source.PAPER` rounds exactly and gives the first latent frame its whole pixel frame.
     """
     num_frames = 1 + (num_latent_frames - 1) * stride
     rate = num_tokens / num_frames if source is Source.RELEASE else Fraction(num_tokens, num_frames)
@@ -135,6 +137,7 @@ def audio_windows(
     windows = []
     for start, stop in bounds:
         missing = length - (stop - start)
+        # What a window lacks lies before it at the start of the clip, behind it at the end, and on both sides between.
         before = missing if start < 0 else 0 if stop >= num_tokens else missing // 2
         first = start - before
         windows.append([min(max(token, 0), num_tokens - 1) for token in range(first, first + length)])
@@ -142,7 +145,7 @@ def audio_windows(
 
 
 class InterpolationRamp(StrEnum):
-    """How an audio token moves from one latent frame to the next in video-to-audio interaction."""
+    """Chooses where the weight of the next latent frame rises in video-to-audio interaction."""
 
     LAST_FRAME = "last_frame"
     """Constant inside a latent frame, linear over its last pixel frame [supplement 6.2, release]."""
@@ -159,16 +162,18 @@ def interpolation_weights(
 ) -> list[tuple[int, float, float]]:
     """Returns the video-to-audio weights: for each audio token `(i, w_i, w_next)` over latent frames i and i + 1.
 
-    Where i is the last latent frame, `w_next` is 0. `Ramp.LAST_FRAME` repeats every latent frame over its pixel
-    frames and interpolates between neighbouring pixel frames; the release gives the tokens at or past the last pixel
-    frame weights that sum to 2 (`Source.RELEASE`), the paper weights that sum to 1. `Ramp.FULL` is equation (4) with
-    k = tokens / latent frames.
+    Where i is the last latent frame, `w_next` is 0.
+
+    `InterpolationRamp.LAST_FRAME` repeats every latent frame over its pixel frames and interpolates between
+    neighbouring pixel frames. The release gives tokens at or past the last pixel frame weights that sum to 2
+    (`Source.RELEASE`), the paper weights that sum to 1. `InterpolationRamp.FULL` is equation (4):
+    i = floor(j / k), a = j / k - i for audio token j, with k = tokens / latent frames.
     """
     last = num_latent_frames - 1
     if ramp is InterpolationRamp.FULL:
         k = Fraction(num_tokens, num_latent_frames)
-        cuts = [(int(j / k), float(j / k - int(j / k))) for j in range(num_tokens)]
-        return [(i, 1.0 - a, a) if i < last else (last, 1.0, 0.0) for i, a in cuts]
+        positions = [(int(j / k), float(j / k - int(j / k))) for j in range(num_tokens)]
+        return [(i, 1.0 - a, a) if i < last else (last, 1.0, 0.0) for i, a in positions]
 
     num_frames = 1 + last * stride
     weights = []
@@ -178,7 +183,8 @@ def interpolation_weights(
         if frame >= num_frames - 1:
             weights.append((last, 2.0 if source is Source.RELEASE else 1.0, 0.0))
             continue
+        # Latent frames that hold this pixel frame and the next one: ceil(frame / stride), by floor division.
         latent, following = -(-frame // stride), -(-(frame + 1) // stride)
-        share = float(position - frame)
-        weights.append((latent, 1.0, 0.0) if latent == following else (latent, 1.0 - share, share))
+        a = float(position - frame)
+        weights.append((latent, 1.0, 0.0) if latent == following else (latent, 1.0 - a, a))
     return weights

@@ -1,7 +1,7 @@
-"""The only place that lays out sequences, for training and inference alike [paper 3.5, release].
+"""Lays out the sequences of both branches, for training and inference alike. [paper 3.5, release]
 
-Video is [reference image | clip], audio is [reference audio | clip], along time. A given part replaces the leading
-part of the clip: its clean values stand where noise would have been, at time 0.
+Along time, video is [reference image | clip] and audio is [reference audio | clip]. A given part replaces the leading
+part of the noisy clip by its clean values, whose flow time is 0.
 
 Letters: b batch, c latent channels, f latent frames, g given latent frames, h w latent grid, l audio tokens,
 gl given audio tokens, r reference audio tokens.
@@ -25,7 +25,7 @@ NOISY, CLEAN = 0, 1
 
 @dataclass(frozen=True, kw_only=True)
 class ClipConditions:
-    """Clean latents and mel that a task is given, normalised as the transformer takes them."""
+    """Holds the clean latents and mel that a task is given, normalised as the transformer takes them."""
 
     reference_image: Float[Tensor, "b c 1 h w"]
     given_video: Float[Tensor, "b c g h w"] | None = None
@@ -33,7 +33,7 @@ class ClipConditions:
     given_audio: Float[Tensor, "b gl mel"] | None = None
     """Leading audio tokens of the clip."""
     reference_audio: Float[Tensor, "b r mel"] | None = None
-    """Audio of the speaker, its silence included (`given_lengths.REFERENCE_SILENCE_S`)."""
+    """Recording of the speaker, with the silence behind it (`given_lengths.REFERENCE_SILENCE_S`)."""
 
     @classmethod
     def from_clip(
@@ -57,6 +57,7 @@ class ClipConditions:
 
     @property
     def leading_video(self) -> Float[Tensor, "b c g h w"]:
+        """Given latent frames of the clip; at least that of the reference image."""
         return self.reference_image if self.given_video is None else self.given_video
 
     @property
@@ -78,8 +79,11 @@ def condition(
 ) -> tuple[Stream, Stream]:
     """Returns the video and the audio stream of one forward pass.
 
-    `noisy` is the state at `sigma` of the whole clip; what it holds in given places is ignored. `interact` is 0 for
-    samples whose interaction is dropped in training. Raises ConfigError where `clean` does not fit the task.
+    noisy: the state at `sigma` of the whole clip; given parts of it are replaced.
+    interaction_mask: 0 for samples whose interaction is dropped in training, 1 for others.
+    reference_time: flow time of the reference audio.
+
+    Raises ConfigError where `clean` does not fit the task.
     """
     check(task, clean, noisy.video.shape[2], noisy.audio.shape[1])
     video = video_stream(noisy.video, clean, sigma, interaction_mask)
@@ -93,7 +97,7 @@ def video_stream(
     sigma: Float[Tensor, " b"],
     interaction_mask: Float[Tensor, " b"] | None = None,
 ) -> Stream:
-    """Returns the video half of `condition`. The reference image has time 0. [release]"""
+    """Returns the video stream of `condition`. The reference image has time 0. [release]"""
     num_frames = noisy.shape[2]
     given = _leading(num_frames, clean.num_given_frames, sigma)
     return Stream(
@@ -111,24 +115,24 @@ def audio_stream(
     interaction_mask: Float[Tensor, " b"] | None = None,
     reference_time: ReferenceTime = ReferenceTime.NOISY,
 ) -> Stream:
-    """Returns the audio half of `condition`, also for training the audio branch alone."""
+    """Returns the audio stream of `condition`, which is all that training the audio branch alone needs."""
     values = _replace_leading(noisy, clean.given_audio, dim=1)
     given = _leading(noisy.shape[1], clean.num_given_tokens, sigma)
-    receives = _update_mask(given, sigma, interaction_mask)
+    update_mask = _update_mask(given, sigma, interaction_mask)
     if clean.reference_audio is None:
-        return Stream(values=values, timesteps=_timesteps(sigma, given), update_mask=receives, num_reference=0)
+        return Stream(values=values, timesteps=_timesteps(sigma, given), update_mask=update_mask, num_reference=0)
     num_reference = clean.reference_audio.shape[1]
     is_clean = given.new_full((num_reference,), float(reference_time is ReferenceTime.CLEAN))
     return Stream(
         values=torch.cat([clean.reference_audio, values], dim=1),
         timesteps=_timesteps(sigma, torch.cat([is_clean, given])),
-        update_mask=receives,
+        update_mask=update_mask,
         num_reference=num_reference,
     )
 
 
 def replace_given(state: AVPair, clean: ClipConditions) -> AVPair:
-    """Returns `state` with the given parts in place, as every forward pass sees it and as it is decoded. [release]"""
+    """Returns `state` with the given parts replaced by their clean values, as it is decoded at the end. [release]"""
     return AVPair(
         video=_replace_leading(state.video, clean.leading_video, dim=2),
         audio=_replace_leading(state.audio, clean.given_audio, dim=1),
@@ -136,7 +140,7 @@ def replace_given(state: AVPair, clean: ClipConditions) -> AVPair:
 
 
 def loss_mask(clean: ClipConditions, state: AVPair) -> AVPair:
-    """Masks `f` and `l` over the clip: 1 where the velocity is learned, 0 where the clip is given. [Harmony]"""
+    """Returns masks `f` and `l` over the clip: 1 where the velocity is learned, 0 where it is given. [Harmony]"""
     like = clean.reference_image.new_zeros((), dtype=torch.float32)
     return AVPair(
         video=1.0 - _leading(state.video.shape[2], clean.num_given_frames, like),
@@ -145,7 +149,7 @@ def loss_mask(clean: ClipConditions, state: AVPair) -> AVPair:
 
 
 def check(task: Task, clean: ClipConditions, num_frames: int, num_tokens: int) -> None:
-    """Raises ConfigError unless `clean` gives what the task's row of the table says."""
+    """Raises ConfigError unless the given parts are those of the task's row in `TASKS`."""
     spec = TASKS[task]
     _check_part(f"{task}: given video latent frames", spec.video, clean.num_given_frames, num_frames, least=1)
     _check_part(f"{task}: given audio tokens", spec.audio, clean.num_given_tokens, num_tokens, least=0)
@@ -168,6 +172,7 @@ def _check_part(what: str, part: ModalityRole, given: int, total: int, least: in
 
 
 def _replace_leading(values: Tensor, leading: Tensor | None, dim: int) -> Tensor:
+    """Returns `values` with its beginning along `dim` replaced by `leading`."""
     if leading is None:
         return values
     rest = values.narrow(dim, leading.shape[dim], values.shape[dim] - leading.shape[dim])
@@ -175,11 +180,12 @@ def _replace_leading(values: Tensor, leading: Tensor | None, dim: int) -> Tensor
 
 
 def _leading(length: int, count: int, like: Tensor) -> Float[Tensor, " s"]:
-    """Returns 1 for the first `count` of `length` places."""
+    """Returns 1 for the first `count` of `length` positions, 0 for the others."""
     return (torch.arange(length, device=like.device) < count).to(torch.float32)
 
 
 def _timesteps(sigma: Tensor, is_clean: Tensor) -> TokenTimesteps:
+    """Returns time 0 for clean positions and sigma for the others, which are the same in all samples."""
     sigma = sigma.to(torch.float32)
     index = torch.where(is_clean > 0, CLEAN, NOISY)
     return TokenTimesteps(
@@ -188,6 +194,7 @@ def _timesteps(sigma: Tensor, is_clean: Tensor) -> TokenTimesteps:
     )
 
 
-def _update_mask(given: Tensor, sigma: Tensor, interact: Tensor | None) -> Tensor:
+def _update_mask(given: Tensor, sigma: Tensor, interaction_mask: Tensor | None) -> Tensor:
+    """Returns the mask `b s` of what interaction updates: nothing given, and no sample whose interaction is dropped."""
     mask = repeat(1.0 - given, "s -> b s", b=sigma.shape[0])
-    return mask if interact is None else mask * interact.to(torch.float32)[:, None]
+    return mask if interaction_mask is None else mask * interaction_mask.to(torch.float32)[:, None]

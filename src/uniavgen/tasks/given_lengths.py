@@ -1,4 +1,4 @@
-"""How much of a clip each task is given, in latent frames and audio tokens; and the silence of a reference."""
+"""Computes how much of a clip each task is given, and the silence behind a reference audio."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,7 +12,7 @@ REFERENCE_SILENCE_S = Fraction(3, 10)
 
 @dataclass(frozen=True, kw_only=True)
 class GivenLengths:
-    """Leading parts of the clip that are given."""
+    """Holds the lengths of the leading parts of the clip that are given."""
 
     latent_frames: int
     """At least 1: the first latent frame is that of the reference image. [release]"""
@@ -20,7 +20,10 @@ class GivenLengths:
 
 
 def given_lengths(spec: TaskSpec, timing: ClipTiming, prefix_frames: int) -> GivenLengths:
-    """Returns the given lengths of a task; `prefix_frames` is the number of latent frames that a continuation keeps."""
+    """Returns the given lengths of a task.
+
+    prefix_frames: latent frames that a continuation is given; its audio tokens are those that end within them.
+    """
     latent_frames = {
         ModalityRole.GENERATED: 1,
         ModalityRole.PREFIX: prefix_frames,
@@ -35,7 +38,7 @@ def given_lengths(spec: TaskSpec, timing: ClipTiming, prefix_frames: int) -> Giv
 
 
 def half_of_clip(timing: ClipTiming) -> int:
-    """Returns the latent frames of half a clip, which the paper's own continuations are given."""
+    """Returns the latent frames of half a clip, which the continuations of the paper are given."""
     return (timing.num_latent_frames + 1) // 2
 
 

@@ -1,4 +1,4 @@
-"""Which task a training step has, and how much of the clip it gives. Pure functions of numpy generators."""
+"""Draws the task of a training step, and how much of the clip is given. Pure functions of random numbers."""
 
 from dataclasses import dataclass, field
 
@@ -13,14 +13,14 @@ from uniavgen.timebase import ClipTiming
 
 @dataclass(frozen=True, kw_only=True)
 class MixtureConfig(Config):
-    """Shares and lengths of a training stage."""
+    """Sets how often a stage trains each task, and the lengths of what is given."""
 
     ratios: dict[Task, NonNegative] = field(
         default_factory=lambda: {task: float(spec.ratio) for task, spec in TASKS.items()}
     )
-    """Share of each task; one that is missing is not trained. [paper 4.1: 4:1:1:2:2]"""
+    """Relative frequency of each task; one that is missing is not trained. [paper 4.1: 4:1:1:2:2]"""
     continuation: tuple[Share, Share] = (0.2, 0.6)
-    """Share of the clip's latent frames that a continuation is given, uniform. [ours; the paper shows one half]"""
+    """Fraction of the clip's latent frames that a continuation is given, uniform. [ours; the paper shows one half]"""
     reference_s: tuple[Positive, Positive] = (1.0, 3.0)
     """Seconds of reference audio without its silence, uniform. [Harmony]"""
     allowed_reference: Probability = 0.5
@@ -37,7 +37,7 @@ class MixtureConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class StepSpec:
-    """One step's task and lengths; the same for every sample of the step, so batches are rectangular."""
+    """Holds task and lengths of one step, which all its samples share so that their tensors can be stacked."""
 
     task: Task
     given_frames: int
@@ -45,18 +45,20 @@ class StepSpec:
     given_tokens: int
     """Leading audio tokens that are given."""
     reference_tokens: int
-    """Tokens of reference audio without its silence; 0 where there is none."""
+    """Audio tokens of reference audio without its silence; 0 without reference audio."""
 
 
 def step_generator(seed: int, step: int, stream: int = 0) -> np.random.Generator:
-    """Returns the generator of one step: equal on all ranks, and the same after a resume. `stream` separates
-    purposes."""
+    """Returns the random generator of one step: the same on all ranks and after a resume.
+
+    stream: separates generators with different purposes.
+    """
     return np.random.default_rng((seed, step, stream))
 
 
 def sample_step(config: MixtureConfig, timing: ClipTiming, rng: np.random.Generator) -> StepSpec:
-    """Draws the task by its ratio, then the lengths that it needs. Draws the same count of numbers whatever the
-    task."""
+    """Draws the task of a step by its ratio, and the lengths of what it is given."""
+    # Four numbers whatever the task, so that the generator's state after a step does not depend on the task.
     uniform_task, uniform_given, uniform_allowed, uniform_reference = rng.random(4)
     task = _by_ratio(config.ratios, uniform_task)
     spec = TASKS[task]
@@ -74,20 +76,20 @@ def sample_step(config: MixtureConfig, timing: ClipTiming, rng: np.random.Genera
 
 
 def continuation_frames(config: MixtureConfig, timing: ClipTiming, uniform: float) -> int:
-    """Returns how many whole latent frames are given to a continuation, at least one and not all, `uniform` in [0,
-    1)."""
+    """Returns how many latent frames a continuation is given: at least one and not all; `uniform` in [0, 1)."""
     low, high = config.continuation
     frames = round((low + (high - low) * uniform) * timing.num_latent_frames)
     return min(max(frames, 1), timing.num_latent_frames - 1)
 
 
 def reference_tokens(config: MixtureConfig, timing: ClipTiming, uniform: float) -> int:
-    """Returns the number of audio tokens of reference audio, `uniform` in [0, 1)."""
+    """Returns the number of audio tokens of reference audio; `uniform` in [0, 1)."""
     low, high = config.reference_s
     return max(round((low + (high - low) * uniform) * timing.base.tokens_per_second), 1)
 
 
 def _by_ratio(ratios: dict[Task, float], uniform: float) -> Task:
+    """Returns the task in whose part of the cumulative ratios `uniform` in [0, 1) falls."""
     tasks = [task for task in Task if ratios.get(task, 0) > 0]
     edges = np.cumsum([ratios[task] for task in tasks])
     return tasks[int(np.searchsorted(edges, uniform * edges[-1], side="right"))]

@@ -1,12 +1,12 @@
-"""The flow time of reference audio, as a choice; light, so that a command line can list it."""
+"""Lists the choices for the flow time of reference audio. It imports no torch, so that a command line can show it."""
 
 from enum import StrEnum
 
 
 class ReferenceTime(StrEnum):
-    """Time of the reference audio's tokens."""
+    """Chooses the flow time of the reference audio's tokens."""
 
     NOISY = "noisy"
-    """That of the noisy tokens. [release]"""
+    """sigma, as noisy tokens have. [release]"""
     CLEAN = "clean"
-    """0, as the other clean tokens have. [ours]"""
+    """0, as other clean tokens have. [ours]"""

@@ -1,7 +1,8 @@
-"""The speech prompt: what the audio branch is given to say, and when. Laid out here for training and sampling alike.
+"""Lays out the speech prompt, the text of the audio branch with its times, for training and sampling alike.
 
 With reference audio the prompt is the reference transcript, a blank, and the speech of the clip [release]. Without text
-(classifier-free guidance, dropout) only the reference transcript is left, since its audio is still there.
+(classifier-free guidance, dropout) only the reference transcript is left, since the reference audio still stands in
+front of the clip.
 
 Letters: b batch, p speech symbols.
 """
@@ -21,11 +22,11 @@ FILLER = 0
 
 @dataclass(frozen=True)
 class TimedText:
-    """A text, and the audio token at which each of its characters is spoken."""
+    """Pairs a text with the audio token at which each of its characters is spoken."""
 
     text: str
     times: Float[Tensor, " p"] | None = None
-    """Counted from the start of the text's own audio, NaN where unknown; None where all are unknown."""
+    """Counted from the start of the recording of this text, NaN where unknown; None where all are unknown."""
 
 
 def cond_text(speech: str, reference_transcript: str | None = None) -> str:

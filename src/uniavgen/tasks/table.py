@@ -1,4 +1,4 @@
-"""The five tasks as one table [paper 3.5, 4.1; supplement].
+"""Declares the five tasks as one table. [paper 3.5, 4.1; supplement]
 
 Everything that differs between tasks stands here; layout, masks and times follow from it in `conditioning`, and
 training and inference read the same rows.
@@ -12,14 +12,14 @@ from uniavgen.timebase import Source
 
 
 class Task(StrEnum):
-    """What is wanted. The order is the one the paper's ratio refers to."""
+    """Names what is generated from what is given, in the order of the ratio in the paper."""
 
     JOINT = "joint"
-    """Picture, caption and speech become video and audio. [release: AVG]"""
+    """An image, a caption and speech are given; video and audio are generated. [release: AVG]"""
     REFERENCE_AUDIO = "reference_audio"
-    """The same in the voice of a recording. [release: RAVG]"""
+    """The same in the voice of a reference audio. [release: RAVG]"""
     CONTINUATION = "continuation"
-    """The beginning of a clip is kept and continued. [paper; not in the release]"""
+    """The beginning of a clip is given, the rest is generated. [paper; not in the release]"""
     DUBBING = "dubbing"
     """All video is given, speech is generated. [release: V2A]"""
     ANIMATION = "animation"
@@ -27,8 +27,11 @@ class Task(StrEnum):
 
 
 class ModalityRole(StrEnum):
-    """How much of a modality is given. Given latent frames and audio tokens are clean: their time is 0, they send
-    interaction but receive none, and they carry no loss. All others have time t, receive, and carry loss."""
+    """Chooses how much of a modality is given.
+
+    Given latent frames and audio tokens are clean: their time is 0, they send interaction but receive none, and they
+    carry no loss. All others have time t, receive interaction, and carry loss.
+    """
 
     GENERATED = "generated"
     """Nothing, except that the first latent frame of a video is always the reference image's. [release]"""
@@ -39,7 +42,7 @@ class ModalityRole(StrEnum):
 
 
 class ReferenceAudio(StrEnum):
-    """Whether audio of the speaker stands in front of the clip's; it neither sends nor receives interaction."""
+    """Chooses whether a recording of the speaker stands in front of the clip's audio, without interaction."""
 
     NONE = "none"
     ALLOWED = "allowed"
@@ -48,7 +51,7 @@ class ReferenceAudio(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class TaskSpec:
-    """One row of the table."""
+    """Describes one task: a row of `TASKS`."""
 
     video: ModalityRole
     audio: ModalityRole
@@ -58,10 +61,10 @@ class TaskSpec:
     release_gate: Gate | None = None
     """Gate of the conditional pass only, where the release closes more than the paper does."""
     ratio: int
-    """Share of training steps. [paper 4.1: 4:1:1:2:2]"""
+    """Relative frequency in training. [paper 4.1: 4:1:1:2:2]"""
 
     def conditional_gate(self, source: Source) -> Gate:
-        """Returns the gate of the pass that knows the texts; the passes it is guided against keep `gate`."""
+        """Returns the gate of the conditional pass; unconditional passes have `gate`."""
         if source is Source.RELEASE and self.release_gate is not None:
             return self.release_gate
         return self.gate
