@@ -4,9 +4,9 @@ Weights are counted from the configs. Activations are counted by running the ver
 (`tensor_memory`), so that the prediction changes with the code.
 """
 
-from collections.abc import Callable
+import re
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -192,17 +192,15 @@ class ActivationCounter:
             self._counts[phase, *options] = run(*options)
         return self._counts[phase, *options]
 
-    def _count(self, run: Callable[[], object], *parts: nn.Module | None) -> int:
-        modules = [part for part in parts if isinstance(part, nn.Module)]
-        return peak_bytes_on_meta(run, [tensor for part in modules for tensor in (*part.parameters(), *part.buffers())])
-
     def _encode_text(self) -> int:
+        encoder = self.components.text_encoder
+
         def run() -> object:
             tokens = torch.zeros(1, self.components.caption_tokens, dtype=torch.long, device="meta")
-            encode = partial(self.components.text_encoder, input_ids=tokens, attention_mask=torch.ones_like(tokens))
-            return [encode().last_hidden_state for _ in range(2)]  # The caption and the empty one.
+            # The caption and the empty one.
+            return [encoder(tokens, torch.ones_like(tokens)).last_hidden_state for _ in range(2)]
 
-        return self._count(run, self.components.text_encoder)
+        return peak_bytes_on_meta(run, _tensors(encoder))
 
     def _tile(self, side_px: int | None) -> tuple[int, int]:
         """Returns height and width in pixels of what the autoencoder works on at a time."""
@@ -211,11 +209,9 @@ class ActivationCounter:
 
     def _encode_frames(self, side_px: int | None) -> int:
         # From the third latent frame on, each needs the same memory.
-        frames = min(self.workload.given_frames, self.workload.timing.base.frames_in(3))
+        vae, frames = self.components.vae, min(self.workload.given_frames, self.workload.timing.base.frames_in(3))
         pixels = torch.empty(1, 3, frames, *self._tile(side_px), device="meta")
-        return peak_bytes_on_meta(
-            lambda: VideoCodec(self.components.vae).encode(pixels), [*self.components.vae.parameters(), pixels]
-        )
+        return peak_bytes_on_meta(lambda: VideoCodec(vae).encode(pixels), [*_tensors(vae), pixels])
 
     def _decode_video(self, side_px: int | None) -> int:
         vae = self.components.vae
@@ -223,23 +219,20 @@ class ActivationCounter:
         cells = [side // stride for side in self._tile(side_px)]
 
         def run() -> None:
-            for pixels in VideoCodec(vae).decode_frames(
-                torch.empty(1, vae.config["z_dim"], latents, *cells, device="meta")
-            ):
+            shape = (1, vae.config["z_dim"], latents, *cells)
+            for pixels in VideoCodec(vae).decode_frames(torch.empty(shape, device="meta")):
                 to_frames(pixels)
 
-        return self._count(run, vae)
+        return peak_bytes_on_meta(run, _tensors(vae))
 
     def _decode_audio(self) -> int:
-        if self.components.vocoder is None:
+        vocoder = self.components.vocoder
+        if vocoder is None:
             return 0
-        bins = self.components.transformer.settings.audio.mel_bins
-
-        def run() -> object:
-            mel = torch.empty(1, self.workload.timing.num_audio_tokens, bins, device="meta")
-            return as_vocoder(self.components.vocoder).decode(mel)
-
-        return self._count(run, self.components.vocoder)
+        shape = (1, self.workload.timing.num_audio_tokens, self.components.transformer.settings.audio.mel_bins)
+        return peak_bytes_on_meta(
+            lambda: as_vocoder(vocoder).decode(torch.empty(shape, device="meta")), _tensors(vocoder)
+        )
 
     def _sample(self, batch_passes: bool, cache_text_kv: bool) -> int:
         spec, sampling = TASKS[self.workload.task], self.workload.sampling
@@ -272,18 +265,15 @@ class ActivationCounter:
             replace_given(state, clean)
             text_kv_left_out = num_left_out * velocity.text_kv_bytes // len(transformer.blocks)
 
-        return self._count(run, transformer) + text_kv_left_out
-
-    def _grid(self) -> tuple[int, int]:
-        stride = self.components.vae.config["scale_factor_spatial"]
-        return self.workload.height // stride, self.workload.width // stride
+        return peak_bytes_on_meta(run, _tensors(transformer)) + text_kv_left_out
 
     def _state(self) -> AVPair[Tensor]:
         settings, timing = self.components.transformer.settings, self.workload.timing
-        channels, bins = settings.video.latent_channels, settings.audio.mel_bins
+        stride = self.components.vae.config["scale_factor_spatial"]
+        grid = (timing.num_latent_frames, self.workload.height // stride, self.workload.width // stride)
         return AVPair(
-            video=torch.empty(1, channels, timing.num_latent_frames, *self._grid(), device="meta"),
-            audio=torch.empty(1, timing.num_audio_tokens, bins, device="meta"),
+            video=torch.empty(1, settings.video.latent_channels, *grid, device="meta"),
+            audio=torch.empty(1, timing.num_audio_tokens, settings.audio.mel_bins, device="meta"),
         )
 
     def _clean(self) -> ClipConditions:
@@ -350,21 +340,19 @@ class MemoryPlanner:
 
     def _fitted(self, mode: OffloadMode, budget: int, device: torch.device | None) -> MemoryPlan | None:
         """Returns a plan with the fastest options of each phase that fit; None where a phase fits with none."""
-        if self._weights_exceed(mode, budget):
-            return None
         placement = OffloadConfig(mode=mode, device=device)
         for phase in self.phases:
             choices = (replace(placement, **options) for options in PHASE_OPTIONS[phase])
-            fitting = next((choice for choice in choices if self._phase(choice, phase).required <= budget), None)
+            fitting = next((choice for choice in choices if self._fits(choice, phase, budget)), None)
             if fitting is None:
                 return None
             placement = fitting
         return self._plan(placement)
 
-    def _weights_exceed(self, mode: OffloadMode, budget: int) -> bool:
-        """Whether weights alone exceed the budget, so that no activations need be counted."""
-        weights = (PhaseMemory(phase=p, resident=self._resident(mode, p), activations=0) for p in self.phases)
-        return any(phase.required > budget for phase in weights)
+    def _fits(self, placement: OffloadConfig, phase: Phase, budget: int) -> bool:
+        """Whether a phase fits; activations are counted only where weights alone do."""
+        weights = PhaseMemory(phase=phase, resident=self._resident(placement.mode, phase), activations=0)
+        return weights.required <= budget and self._phase(placement, phase).required <= budget
 
     def _plan(self, placement: OffloadConfig) -> MemoryPlan:
         waits = placement.mode.strategy is not OffloadStrategy.NONE
@@ -388,18 +376,15 @@ class MemoryPlanner:
         shortage, cell, work = self._shortage(mode, budget), self.components.pixels_of_token, self.workloads[0]
         for share in (0.75, 0.5, 0.25):
             height, width = (max(int(side * share) // cell, 1) * cell for side in (work.height, work.width))
-            smaller = MemoryPlanner(
-                self.components, *(replace(clip, height=height, width=width) for clip in self.workloads)
-            )
-            if not self._weights_exceed(mode, budget) and all(
-                phase.required <= budget for phase in smaller._smallest(mode)
-            ):
+            clips = (replace(clip, height=height, width=width) for clip in self.workloads)
+            smaller = MemoryPlanner(self.components, *clips)
+            if all(smaller._fits(_smallest_config(mode, phase), phase, budget) for phase in smaller.phases):
                 return f"{shortage}; {width}x{height} would fit, or a device with more memory"
         return f"{shortage}; no smaller picture fits either, so use a device with more memory"
 
     def _smallest(self, mode: OffloadMode) -> list[PhaseMemory]:
         """Returns each phase with its options of least memory."""
-        return [self._phase(OffloadConfig(mode=mode, **PHASE_OPTIONS[phase][-1]), phase) for phase in self.phases]
+        return [self._phase(_smallest_config(mode, phase), phase) for phase in self.phases]
 
     def _phase(self, placement: OffloadConfig, phase: Phase) -> PhaseMemory:
         resident = self._resident(placement.mode, phase)
@@ -453,13 +438,16 @@ class MemoryPlanner:
         return {"transformer": stems + sum(blocks[:STREAMED_BLOCKS]) + dequantized}
 
 
-_NOT_IN_FP8 = ("norm", "face_mask", "v2a.to_k", "v2a.to_v")
-"""Layers of a block that fp8 leaves as they are (`UniAVGenTransformer._skip_layerwise_casting_patterns`)."""
+def _smallest_config(mode: OffloadMode, phase: Phase) -> OffloadConfig:
+    return OffloadConfig(mode=mode, **PHASE_OPTIONS[phase][-1])
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]
 
 
 def _size(module: nn.Module) -> int:
-    """Returns the bytes of a module's parameters and buffers."""
-    return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
+    return sum(tensor.nbytes for tensor in _tensors(module))
 
 
 def _host_shortage(plan: MemoryPlan, host: int | None) -> str:
@@ -478,7 +466,8 @@ def _storage_savings(block: nn.Module, weights: WeightStorage) -> int:
     if weights is WeightStorage.INT8:
         # One byte per weight, and for each row a scale in working precision.
         return sum(layer.weight.nbytes - layer.weight.numel() - layer.weight[:, 0].nbytes for _, layer in linear)
-    stored = [layer for name, layer in linear if not any(word in name for word in _NOT_IN_FP8)]
+    fine = UniAVGenTransformer._skip_layerwise_casting_patterns
+    stored = [layer for name, layer in linear if not any(re.search(pattern, name) for pattern in fine)]
     return sum(tensor.nbytes - tensor.numel() for layer in stored for tensor in layer.parameters())
 
 
