@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
-from transformers import Qwen2_5OmniToken2WavBigVGANModel, UMT5Config, UMT5EncoderModel
+from transformers import Qwen2_5OmniToken2WavBigVGANModel
 from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniBigVGANConfig
 
 import tables
@@ -29,6 +29,7 @@ from clips import Size
 from record import circumstances, device_name, keep
 from uniavgen.codecs.caption import MAX_TOKENS, word_tokenizer
 from uniavgen.codecs.speech_symbols import SpeechSymbols
+from uniavgen.codecs.umt5 import UMT5Encoder
 from uniavgen.codecs.video_vae import VideoVaeShape, to_frames, to_pixels
 from uniavgen.codecs.vocoder import NanoVocoder
 from uniavgen.config import dump, load
@@ -64,7 +65,7 @@ def small_parts(preset: str) -> MetaModel:
     return MetaModel(
         transformer=UniAVGenTransformer.from_settings(replace(settings, video=video)),
         vae=autoencoder.build(),
-        text_encoder=UMT5EncoderModel(UMT5Config(vocab_size=4096, **text)),
+        text_encoder=UMT5Encoder(vocab_size=4096, **text),
         vocoder=NanoVocoder(width=256, hidden=768),
         caption_tokens=video.caption_tokens,
         resize_rule=ResizeAndCrop(),
@@ -79,7 +80,7 @@ def cut_parts() -> MetaModel:
     return MetaModel(
         transformer=UniAVGenTransformer.from_settings(settings),
         vae=WAN_VAE.build(),
-        text_encoder=UMT5EncoderModel(UMT5Config(**text, feed_forward_proj="gated-gelu")),
+        text_encoder=UMT5Encoder(**text),
         vocoder=Qwen2_5OmniToken2WavBigVGANModel(Qwen2_5OmniBigVGANConfig()),
         caption_tokens=MAX_TOKENS,
         resize_rule=ResizeAndCrop(),
@@ -109,7 +110,6 @@ def filled(parts: MetaModel) -> MetaModel:
         part.to_empty(device="cpu")
         for tensor in (*part.parameters(), *part.buffers()):
             tensor.detach().fill_(0.01)
-    parts.text_encoder.tie_weights()
     return parts
 
 

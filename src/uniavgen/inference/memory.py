@@ -4,7 +4,6 @@ Weights are counted from the configs. Activations are counted by running the ver
 (`tensor_memory`), so that the prediction changes with the code.
 """
 
-import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -35,6 +34,7 @@ from uniavgen.inference.prepared_request import PreparedRequest
 from uniavgen.inference.sampling_config import SamplingConfig
 from uniavgen.inference.tensor_memory import peak_bytes_on_meta
 from uniavgen.inference.velocity import ClipVelocity
+from uniavgen.models.diffusers_compat import is_skipped_by_layerwise_casting
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.conditioning import ClipConditions, replace_given
 from uniavgen.tasks.given_lengths import given_lengths, half_of_clip, reference_silence_tokens
@@ -466,8 +466,7 @@ def _storage_savings(block: nn.Module, weights: WeightStorage) -> int:
     if weights is WeightStorage.INT8:
         # One byte per weight, and for each row a scale in working precision.
         return sum(layer.weight.nbytes - layer.weight.numel() - layer.weight[:, 0].nbytes for _, layer in linear)
-    fine = UniAVGenTransformer._skip_layerwise_casting_patterns
-    stored = [layer for name, layer in linear if not any(re.search(pattern, name) for pattern in fine)]
+    stored = [layer for name, layer in linear if not is_skipped_by_layerwise_casting(UniAVGenTransformer, name)]
     return sum(tensor.nbytes - tensor.numel() for layer in stored for tensor in layer.parameters())
 
 
