@@ -56,8 +56,8 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
 def _kind(hint: Any) -> tuple[type, str] | None:
     """Returns the type that is taken for an annotation, and its name; None for one that is not looked at."""
     cls = get_origin(hint) or hint
-    if is_dataclass(cls):
-        return cls, f"a {cls.__name__}"  # pyright: ignore[reportReturnType]
+    if isinstance(cls, type) and is_dataclass(cls):
+        return cls, f"a {cls.__name__}"
     return _KINDS.get(cls)
 
 
