@@ -36,7 +36,7 @@ _LAZY_PACKAGES = (
     "diffusers.models.transformers",
     "diffusers.models.unets",
 )
-"""Packages that import every module of theirs; they are run when a name of theirs is asked for."""
+"""Packages that import all their modules; they run when one of their names is read."""
 _NEVER_COMPILED = ("diffusers.hooks.group_offloading", "diffusers.pipelines.pipeline_utils")
 """Modules in which `torch.compiler.disable`, which imports TorchDynamo, leaves functions as they are.
 
@@ -51,7 +51,7 @@ def defer_imports() -> None:
 
 
 class _Finder(MetaPathFinder):
-    """Finds modules of the libraries in `DEFERRED` as Python does, and runs them with an `__import__` of their own."""
+    """Finds modules of the libraries in `DEFERRED` as Python does, and gives them a loader that defers imports."""
 
     def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
         library = fullname.partition(".")[0]
@@ -77,6 +77,7 @@ class _DeferringLoader(Loader):
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
+        """Runs a module, or, for a package in `_LAZY_PACKAGES`, lets the first attribute that is read run it."""
         if module.__name__ not in _LAZY_PACKAGES:
             self._run(module)
             return
@@ -91,6 +92,8 @@ class _DeferringLoader(Loader):
         module.__dict__["__getattr__"] = run_and_get
 
     def _run(self, module: ModuleType) -> None:
+        """Runs a module with an `__import__` that binds placeholders of deferred packages."""
+        # Imports inside functions come later, and are those of Python.
         running = True
 
         def import_(
@@ -108,7 +111,7 @@ class _DeferringLoader(Loader):
                     return _DeferredModule(full_name if fromlist else full_name.partition(".")[0])
             return builtins.__import__(name, globals_, locals_, fromlist, level)
 
-        # A module looks `__import__` up in its own builtins, so other modules keep Python's.
+        # Python takes `__import__` from the builtins of the module that runs, so this changes no other module.
         module.__dict__["__builtins__"] = {**vars(builtins), "__import__": import_}
         try:
             with _compiler_disable_left_out() if module.__name__ in _NEVER_COMPILED else nullcontext():
@@ -124,6 +127,7 @@ class _DeferringLoader(Loader):
 
 @contextmanager
 def _compiler_disable_left_out() -> Iterator[None]:
+    """Makes `torch.compiler.disable` return functions unchanged for a while."""
     import torch
 
     disable = torch.compiler.disable

@@ -1,6 +1,6 @@
-"""What the video branch is told to show: caption to features, zero where the text has ended [release].
+"""Encodes the caption for the video branch: umT5 features, zero behind the end of the text. [release]
 
-The base model reads umT5-XXL; nano reads a umT5 of two layers with words of its own, through the same class.
+The base model has umT5-XXL; nano has a umT5 of two layers whose tokenizer has nano's vocabulary, in the same class.
 
 Letters: b batch, m caption tokens, d caption width.
 """
@@ -29,7 +29,7 @@ _PAD, _UNKNOWN, _END = "[PAD]", "[UNK]", "</s>"
 
 
 class CaptionEncoder:
-    """A tokenizer and a umT5 encoder as the rest of the project sees them."""
+    """Encodes captions with a tokenizer and a umT5 encoder."""
 
     def __init__(self, tokenizer: Any, model: Any) -> None:
         """Takes a tokenizer and a model: a `CaptionTokenizer` and a `UMT5Encoder`, or transformers' own, which training
@@ -39,16 +39,20 @@ class CaptionEncoder:
 
     @property
     def max_tokens(self) -> int:
-        """Tokens that every caption is filled up or cut to."""
+        """Number of tokens to which every caption is padded or cut."""
         return min(self.tokenizer.model_max_length, MAX_TOKENS)
 
     @property
     def width(self) -> int:
+        """Channels of a feature, d."""
         return self.model.config.d_model
 
     @torch.no_grad()
     def encode(self, captions: Sequence[str]) -> Float[Tensor, "b m d"]:
-        """Features of `max_tokens` tokens each, zero after a caption's end; an empty caption has its end token only."""
+        """Returns features of m = `max_tokens` tokens each, zero behind a caption's end.
+
+        An empty caption has the feature of its end token only.
+        """
         texts = [clean_text(caption) for caption in captions]
         if isinstance(self.tokenizer, CaptionTokenizer):
             ids, mask = self.tokenizer.encode_padded(texts, self.max_tokens)
@@ -63,14 +67,12 @@ class CaptionEncoder:
 
 
 def clean_text(text: str) -> str:
-    """Cleans text as Wan does for umT5: broken Unicode mended, HTML entities resolved, white space runs made one
-    blank."""
+    """Returns text as Wan gives it to umT5: Unicode repaired, HTML entities resolved, runs of white space one blank."""
     return re.sub(r"\s+", " ", html.unescape(html.unescape(ftfy.fix_text(text)))).strip()
 
 
 def word_tokenizer(captions: Iterable[str], max_tokens: int = NANO_MAX_TOKENS) -> Any:
-    """Returns a tokenizer whose tokens are the words of `captions`; other words fall apart into known pieces or
-    characters.
+    """Returns a tokenizer whose tokens are the words of `captions`; other words are split into pieces or characters.
 
     Case does not count. Only a character that is no printable ASCII makes its word unknown.
     """

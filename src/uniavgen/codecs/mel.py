@@ -1,7 +1,9 @@
-"""Log-mel spectrogram exactly as the authors' release computes it, in differentiable torch.
+"""Computes log-mel spectrograms as the authors' release does, in differentiable torch.
 
-80 slaney mel bins of 0 to 8 kHz, Hann window of 1024 samples every 240 (100 frames a second at 24 kHz), magnitude,
-natural logarithm with a floor. One mel frame is one audio token, so `hop` is `Timebase.hop`.
+    mel = ln(max(sqrt(|STFT(x)|^2 + 1e-9) B, 1e-5)),   B: 80 Slaney mel filters of 0 to 8 kHz
+
+The STFT has a Hann window of 1024 samples every 240, which are 100 frames a second at 24 kHz. One mel frame is one
+audio token, so `hop` is `Timebase.hop`.
 
 Letters: b batch, l mel frames, mel bins.
 """
@@ -26,7 +28,7 @@ PEAK: Final = 0.999146
 
 @dataclass(frozen=True, kw_only=True)
 class MelConfig(Config):
-    """A mel spectrogram; the defaults are the release's [paper 4.1, release]."""
+    """Configures a mel spectrogram; the defaults are the release's [paper 4.1, release]."""
 
     num_mel: Width = 80
     num_fft: Width = 1024
@@ -39,7 +41,7 @@ class MelConfig(Config):
     magnitude_floor: Positive = 1e-9
     """Added under the square root."""
     log_floor: Positive = 1e-5
-    """Smallest mel magnitude that the logarithm sees; log(1e-5) is silence."""
+    """Smallest mel magnitude before the logarithm; silence is ln(1e-5) = -11.5."""
 
     def __post_init__(self) -> None:
         if self.num_fft <= self.hop or (self.num_fft - self.hop) % 2:
@@ -57,17 +59,17 @@ MEL: Final = MelConfig()
 
 @dataclass(frozen=True, kw_only=True)
 class MelNormalisation:
-    """Scalar mean and deviation between raw log-mel and what the audio branch sees."""
+    """Converts between raw log-mel and the inputs of the audio branch, by one mean and one standard deviation."""
 
     mean: float
     std: float
 
     def normalise(self, log_mel: Float[Tensor, "*b l mel"]) -> Float[Tensor, "*b l mel"]:
-        """Converts raw log-mel to the model's scale."""
+        """Returns (x - mean) / std."""
         return (log_mel - self.mean) / self.std
 
     def denormalise(self, values: Float[Tensor, "*b l mel"]) -> Float[Tensor, "*b l mel"]:
-        """Converts mel at the model's scale to raw log-mel."""
+        """Returns x std + mean."""
         return values * self.std + self.mean
 
 
@@ -116,13 +118,12 @@ def log_mel(waveform: Float[Tensor, "b samples"], config: MelConfig = MEL) -> Fl
 
 
 def peak_normalise(waveform: Float[Tensor, "*b samples"], peak: float = PEAK) -> Float[Tensor, "*b samples"]:
-    """Scales each waveform so that its largest magnitude is `peak` [release]; silence stays silence."""
+    """Scales each waveform so that its largest magnitude is `peak`; silence stays silence. [release]"""
     loudest = waveform.abs().amax(dim=-1, keepdim=True)
     return waveform * torch.where(loudest > 0, peak / loudest.clamp(min=1e-12), torch.ones_like(loudest))
 
 
 def magnitudes(log_mel: Float[Tensor, "b l mel"], config: MelConfig = MEL) -> Float[Tensor, "b bins l"]:
-    """Returns least-squares linear magnitudes, not below zero, whose mel projection is `exp(log_mel)`; for
-    Griffin-Lim."""
+    """Returns max(exp(log_mel) pinv(B), 0): linear magnitudes, by least squares, of which Griffin-Lim needs phases."""
     inverse = torch.linalg.pinv(filter_bank(config).double()).to(log_mel)
     return einsum(log_mel.exp(), inverse, "b l mel, mel bins -> b bins l").clamp(min=0)

@@ -1,4 +1,4 @@
-"""The one check of texts to be spoken, for requests and for transcripts of training data alike."""
+"""Normalises and checks texts that are spoken, of requests and of training data alike."""
 
 from uniavgen.codecs.speech_symbols import SpeechSymbols
 from uniavgen.codecs.spoken_english import spoken_english
@@ -7,7 +7,7 @@ from uniavgen.errors import ConfigError
 
 
 def normalize_speech(text: str, symbols: SpeechSymbols, verbatim: bool = False) -> str:
-    """Returns what is said: plain characters where the vocabulary lacks typographic ones, figures as English words.
+    """Returns a text with plain characters for typographic ones outside the vocabulary, and English words for figures.
 
     verbatim: leaves figures, signs and abbreviations as they are written.
     """

@@ -1,8 +1,8 @@
-"""What the audio branch is told to say, as characters: case and punctuation count, there are no phonemes [release].
+"""Tokenises the text that the audio branch speaks: into characters with case and punctuation, not phonemes. [release]
 
 A vocabulary is a text file with one symbol a line. The id of a symbol is its line, counted from 1; 0 is the filler,
-which no text holds. A character outside the vocabulary becomes the first symbol, a blank in every vocabulary there is
-[release]; the commands and the pipeline refuse such a text before that.
+which no text contains. A character outside the vocabulary becomes the first symbol, a blank in the vocabularies of the
+release and of nano [release]; the commands and the pipeline refuse such a text before that.
 """
 
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ _QUOTES: Final = {"[\u2018\u2019\u201a\u201b\u2032]": "'", "[\u201c\u201d\u201e\
 
 
 class SpeechSymbols(TokenizerFile):
-    """Tokenizer of speech text: `encode("Hi.")` gives one id a character; saved and loaded like any tokenizer.
+    """Encodes speech as one id a character; saved and loaded like any tokenizer.
 
     Curly quotes become straight ones and runs of white space one blank; nothing else about the text changes.
     """
@@ -55,8 +55,7 @@ class SpeechSymbols(TokenizerFile):
 
     @classmethod
     def from_vocabulary(cls, path: str | Path) -> "SpeechSymbols":
-        """Reads a tokenizer of the symbols of a file, one a line, as the release's `vocab.txt`. Raises
-        CheckpointError."""
+        """Reads the symbols of a text file, one a line, as in the release's `vocab.txt`. Raises CheckpointError."""
         text = read_text(Path(path), CheckpointError, "give a text file with one speech symbol a line")
         return cls.of(text.removesuffix("\n").split("\n"))
 
@@ -70,7 +69,7 @@ class SpeechSymbols(TokenizerFile):
         return sorted((symbol for symbol in ids if symbol != FILLER), key=ids.__getitem__)
 
     def unknown_characters(self, text: str) -> list[str]:
-        """Characters of `text` that the vocabulary lacks, each once, in order."""
+        """Returns the characters of `text` that the vocabulary lacks, each once, in order."""
         vocabulary = self.get_vocab()
         return [symbol for symbol in dict.fromkeys(self._normalised(text)) if symbol not in vocabulary]
 

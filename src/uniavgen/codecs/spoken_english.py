@@ -119,7 +119,7 @@ def _begin_sentence(replace: Callable[[re.Match[str]], str], match: re.Match[str
 
 
 def cardinal(digits: str) -> str:
-    """Words of a whole or decimal number such as `1,250` or `3.05`; a leading zero or 16 digits are read singly."""
+    """Returns the words of a number such as `1,250` or `3.05`; a leading zero or 16 digits are read singly."""
     whole, _, decimals = digits.replace(",", "").partition(".")
     if len(whole) > 15 or (len(whole) > 1 and whole.startswith("0")):
         words = _digits(whole)
@@ -129,12 +129,12 @@ def cardinal(digits: str) -> str:
 
 
 def ordinal(number: int) -> str:
-    """Words of an ordinal: 21 is `twenty-first`."""
+    """Returns the words of an ordinal: 21 is `twenty-first`."""
     return _num2words(number, "ordinal").replace(",", "")
 
 
 def year(number: int) -> str:
-    """Words of a year: 1905 is `nineteen oh-five`, 2024 `twenty twenty-four`."""
+    """Returns the words of a year: 1905 is `nineteen oh-five`, 2024 `twenty twenty-four`."""
     return _num2words(number, "year").replace(",", "")
 
 

@@ -1,7 +1,7 @@
-"""Short-time Fourier transform with "same" framing: `samples = frames * hop`, no centre padding.
+"""Computes short-time Fourier transforms with "same" framing: `samples = frames * hop`, no centre padding.
 
-A frame's window reaches `(num_fft - hop) / 2` samples past its hop on either side; outside the signal it sees the
-reflected border. `torch.istft` refuses this framing, so the inverse is a plain overlap-add.
+The window of a frame extends `(num_fft - hop) / 2` samples past its hop on either side; the signal is reflected at its
+ends. `torch.istft` refuses this framing, so the inverse is an overlap-add.
 
 Letters: b batch, l frames, bins = num_fft / 2 + 1.
 """
@@ -13,8 +13,10 @@ from torch import Tensor
 
 
 def stft(waveform: Float[Tensor, "b samples"], num_fft: int, hop: int) -> Complex[Tensor, "b bins l"]:
-    """Returns the Hann-windowed spectrum with `l = samples // hop` frames; needs more than `(num_fft - hop) / 2`
-    samples."""
+    """Returns the spectrum under a Hann window, with `l = samples // hop`.
+
+    Takes more than `(num_fft - hop) / 2` samples, which are reflected at either end.
+    """
     pad = (num_fft - hop) // 2
     padded = F.pad(waveform[:, None], (pad, pad), mode="reflect")[:, 0]
     window = torch.hann_window(num_fft, device=waveform.device, dtype=waveform.dtype)
@@ -22,8 +24,10 @@ def stft(waveform: Float[Tensor, "b samples"], num_fft: int, hop: int) -> Comple
 
 
 def inverse_stft(spectrum: Complex[Tensor, "b bins l"], num_fft: int, hop: int) -> Float[Tensor, "b samples"]:
-    """Returns the least-squares waveform of a spectrum: windowed overlap-add over the sum of squared windows; `l * hop`
-    samples."""
+    """Returns the waveform whose spectrum is closest, with `samples = l * hop`.
+
+    x = sum_i w irfft(S_i) / sum_i w^2, with the frames i of the spectrum S added at their positions (Griffin-Lim 1984).
+    """
     pad = (num_fft - hop) // 2
     num_frames = spectrum.shape[-1]
     window = torch.hann_window(num_fft, device=spectrum.device, dtype=spectrum.real.dtype)

@@ -1,6 +1,6 @@
-"""A picture in overlapping squares: what is too large to be worked on whole is worked on piece by piece and blended.
+"""Cuts frames into overlapping tiles and blends what was computed of them, where a whole frame needs too much memory.
 
-Letters: h w cells of the picture, b batch, c channels, F frames.
+Letters: h w cells of a frame (pixels or latent cells), b batch, c channels, F frames.
 """
 
 import math
@@ -12,12 +12,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 OVERLAP = 4
-"""Neighbouring tiles share one part in so many of a side; diffusers' default. [ours]"""
+"""Neighbouring tiles overlap by 1 / OVERLAP of a side, as in diffusers. [ours]"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
-    """Cells of one tile."""
+    """Locates one tile in a frame."""
 
     rows: slice
     columns: slice
@@ -28,11 +28,12 @@ class Tile:
         return Tile(rows=rows, columns=columns)
 
     def cut(self, values: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b tile_h tile_w"]:
+        """Returns the values inside the tile."""
         return values[..., self.rows, self.columns]
 
 
 def tiles_covering(height: int, width: int, side: int | None) -> list[Tile]:
-    """Tiles of one size, no more than `side` cells each way, that cover a picture; one tile where `side` is None."""
+    """Returns tiles of one size, at most `side` cells each way, that cover a frame; a single one if `side` is None."""
     return [
         Tile(rows=rows, columns=columns)
         for rows in _tile_spans(height, side or height)
@@ -41,10 +42,13 @@ def tiles_covering(height: int, width: int, side: int | None) -> list[Tile]:
 
 
 class TileBlender:
-    """Values of overlapping tiles, faded into each other where they overlap; kept in float32 on the CPU."""
+    """Blends the values of tiles, sum w x / sum w, with weights w that fall linearly where tiles overlap.
+
+    Sums are float32 and lie on the CPU, since frames that need tiles are too large for the device.
+    """
 
     def __init__(self, shape: tuple[int, int, int, int, int]) -> None:
-        """Starts an empty canvas of `shape`, that of all frames: b c F h w."""
+        """Starts with sums of zero; `shape` is that of all frames, b c F h w."""
         self._sum = torch.zeros(shape)
         self._weight = torch.zeros(shape[-2:])
 
@@ -52,11 +56,12 @@ class TileBlender:
         """Adds the values of a tile for some frames."""
         weight = self._fade(tile)
         self._sum[:, :, frames, tile.rows, tile.columns] += values.float().cpu() * weight
+        # The weights are the same for all frames, so they are summed with the first of them only.
         if frames.start == 0:
             self._weight[tile.rows, tile.columns] += weight
 
     def frames(self, frames: slice) -> Float[Tensor, "b c F h w"]:
-        """Returns some frames as a whole, after all tiles were added."""
+        """Returns the blended values of some frames, after all tiles were added."""
         return self._sum[:, :, frames] / self._weight
 
     def _fade(self, tile: Tile) -> Float[Tensor, "tile_h tile_w"]:
@@ -65,6 +70,7 @@ class TileBlender:
 
 
 def _tile_spans(length: int, side: int) -> list[slice]:
+    """Returns evenly spaced spans of `side` that cover `length` and overlap by at least 1 / OVERLAP."""
     if length <= side:
         return [slice(0, length)]
     count = math.ceil((length - side) / (side - side // OVERLAP)) + 1
@@ -73,10 +79,10 @@ def _tile_spans(length: int, side: int) -> list[slice]:
 
 
 def _fade_ramp(span: slice, length: int) -> Float[Tensor, " s"]:
-    """Returns weights of 1 in the middle that fall towards neighbours; at the border of the frame they stay 1."""
+    """Returns weights that are 1 inside, fall towards neighbouring tiles, and stay 1 at the border of the frame."""
     size = span.stop - span.start
-    places, fade = torch.arange(size) + 0.5, max(size // OVERLAP, 1)
+    centres, fade = torch.arange(size) + 0.5, max(size // OVERLAP, 1)
     ramp = torch.ones(size)
     if span.start > 0:
-        ramp = torch.minimum(ramp, places / fade)
-    return torch.minimum(ramp, (size - places) / fade) if span.stop < length else ramp
+        ramp = torch.minimum(ramp, centres / fade)
+    return torch.minimum(ramp, (size - centres) / fade) if span.stop < length else ramp

@@ -1,4 +1,4 @@
-"""Tokenizers in the files of transformers, read by the library `tokenizers` alone, which loads in milliseconds."""
+"""Reads and writes tokenizers in the files of transformers with `tokenizers`, which is imported in milliseconds."""
 
 import json
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ def _is_added_token(value: Any) -> bool:
 
 
 class TokenizerFile:
-    """A tokenizer that is loaded from, and saved as, `tokenizer.json` and `tokenizer_config.json`."""
+    """Loads a tokenizer from `tokenizer.json` and `tokenizer_config.json`, and saves it so."""
 
     def __init__(self, backend: Tokenizer, settings: dict[str, Any]) -> None:
         self.backend_tokenizer = backend
@@ -72,7 +72,7 @@ class TokenizerFile:
 
     @property
     def model_max_length(self) -> int:
-        """Tokens of the longest text."""
+        """Number of tokens of the longest text."""
         return int(self.settings.get("model_max_length", _UNBOUNDED))
 
     def get_vocab(self) -> dict[str, int]:
@@ -84,7 +84,7 @@ class TokenizerFile:
 
 
 class CaptionTokenizer(TokenizerFile):
-    """The tokenizer of captions, as the pipeline uses it."""
+    """Encodes captions, as the pipeline does."""
 
     saved_as = ("transformers", "PreTrainedTokenizerFast")
     """Library and class that a saved pipeline names, whoever loads it."""

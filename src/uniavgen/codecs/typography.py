@@ -43,6 +43,7 @@ def is_latin(text: str) -> bool:
 
 
 def _plain(character: str) -> str:
+    """Returns what replaces a character: plain ones, nothing, or the character itself if it has no plain form."""
     category = unicodedata.category(character)
     if character == "\u00ad":
         return ""

@@ -1,6 +1,6 @@
-"""The encoder of umT5: the caption encoder of Wan, and, with two layers, of nano.
+"""Encodes captions with the encoder of umT5, as Wan does; nano has two layers of it.
 
-umT5 is T5 v1.1 (gated GELU, RMS norm, no biases) whose every layer has a relative position bias of its own
+umT5 is T5 v1.1 (gated GELU, RMS norm, no biases), but with a relative position bias in every layer
 (arXiv 2304.09151). Weights, names and numbers are those of transformers' `UMT5EncoderModel`, bit by bit. It stands
 here because importing that class takes longer than everything else that a clip needs before its first step. [ours]
 
@@ -28,7 +28,7 @@ from uniavgen.errors import CheckpointError
 
 
 class EncodedTokens(NamedTuple):
-    """Output of the encoder."""
+    """Holds the output of the encoder, under transformers' name."""
 
     last_hidden_state: Float[Tensor, "b m d"]
 
@@ -64,7 +64,7 @@ class UMT5Encoder(ModelMixin, ConfigMixin):
 
     @classmethod
     def of_settings(cls, settings: dict[str, Any]) -> "UMT5Encoder":
-        """Returns an encoder of the settings in transformers' `config.json`; raises ValueError where one is missing."""
+        """Returns an encoder with the settings in transformers' `config.json`; raises ValueError for a missing one."""
         if settings.get("feed_forward_proj", "gated-gelu") != "gated-gelu":
             raise ValueError(f"a umT5 has gated GELU units, this one {settings['feed_forward_proj']}")
         missing = [name for name in _SETTINGS[:6] if name not in settings]
@@ -95,7 +95,7 @@ class UMT5Encoder(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, dtype: torch.dtype | None = None, **_: Any) -> "UMT5Encoder":
-        """Loads an encoder as diffusers asks every component to be loaded; see `from_transformers`."""
+        """Loads an encoder by the name and arguments that diffusers calls on every component (`from_transformers`)."""
         return cls.from_transformers(Path(folder), dtype)
 
     def save_pretrained(self, folder: str | Path, **_: Any) -> None:
@@ -116,7 +116,7 @@ class UMT5Encoder(ModelMixin, ConfigMixin):
         (folder / "config.json").write_text(text + "\n", encoding="utf-8")
 
     def forward(self, input_ids: Int[Tensor, "b m"], attention_mask: Int[Tensor, "b m"]) -> EncodedTokens:
-        """Returns a feature for each token; tokens whose mask is 0 are attended to by none."""
+        """Returns a feature for each token; no token attends to those whose mask is 0."""
         return EncodedTokens(self.encoder(input_ids, attention_mask))
 
 
@@ -142,7 +142,7 @@ def saved_dtype(settings: dict[str, Any]) -> torch.dtype:
 
 
 class _RMSNorm(nn.Module):
-    """Divides by the root mean square, computed in float32."""
+    """Computes w x / sqrt(mean(x^2) + eps), with the mean in float32."""
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
@@ -158,6 +158,8 @@ class _RMSNorm(nn.Module):
 
 
 class _Attention(nn.Module):
+    """Computes W_o softmax(q k + bias) v, where the bias depends on the distance between query and key."""
+
     def __init__(self, width: int, head_dim: int, num_heads: int, num_buckets: int) -> None:
         super().__init__()
         self.q = nn.Linear(width, num_heads * head_dim, bias=False)
@@ -173,12 +175,14 @@ class _Attention(nn.Module):
         )
         bias = rearrange(self.relative_attention_bias(buckets), "q k h -> 1 h q k")
         bias = torch.where(mask, bias, torch.finfo(k.dtype).min).contiguous()
-        # T5 does not divide by the root of the head's width; its initial weights make up for it.
+        # T5 does not divide by sqrt(head_dim); its initialisation does instead.
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)
         return self.o(rearrange(attended, "b h m c -> b m (h c)"))
 
 
 class _GatedFeedForward(nn.Module):
+    """Computes W_o (GELU(W_0 x) * W_1 x). [T5 v1.1]"""
+
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         self.wi_0 = nn.Linear(width, hidden, bias=False)
@@ -193,6 +197,8 @@ class _GatedFeedForward(nn.Module):
 
 
 class _SelfAttentionLayer(nn.Module):
+    """Computes x + Attention(RMSNorm(x))."""
+
     def __init__(self, width: int, head_dim: int, num_heads: int, num_buckets: int, eps: float) -> None:
         super().__init__()
         self.SelfAttention = _Attention(width, head_dim, num_heads, num_buckets)
@@ -203,6 +209,8 @@ class _SelfAttentionLayer(nn.Module):
 
 
 class _FeedForwardLayer(nn.Module):
+    """Computes x + FeedForward(RMSNorm(x))."""
+
     def __init__(self, width: int, hidden: int, eps: float) -> None:
         super().__init__()
         self.DenseReluDense = _GatedFeedForward(width, hidden)
@@ -213,6 +221,8 @@ class _FeedForwardLayer(nn.Module):
 
 
 class _Block(nn.Module):
+    """Applies self-attention, then the feed-forward network."""
+
     def __init__(self, width: int, head_dim: int, hidden: int, num_heads: int, num_buckets: int, eps: float) -> None:
         super().__init__()
         self.layer = nn.ModuleList(
@@ -225,7 +235,7 @@ class _Block(nn.Module):
 
 
 class _Stack(nn.Module):
-    """Embedding and blocks; offloading streams the modules of `block`, and fetches the others for `forward`."""
+    """Applies embedding, blocks and final norm. Offloading streams the modules of `block`, by this name."""
 
     def __init__(self, embed_tokens: nn.Embedding, blocks: Iterable[_Block], eps: float) -> None:
         super().__init__()
@@ -261,12 +271,12 @@ class _Stack(nn.Module):
 
 
 def _embedding(rows: int, width: int) -> nn.Embedding:
-    """Returns a table without values: drawing them, even on the meta device, imports TorchDynamo."""
+    """Returns an uninitialised embedding, since `nn.Embedding` imports TorchDynamo to draw values, even on meta."""
     return nn.Embedding.from_pretrained(torch.empty(rows, width), freeze=False)
 
 
 def _finite(hidden: Tensor) -> Tensor:
-    """Keeps float16 from overflowing, as transformers does; other precisions are left alone."""
+    """Clamps float16 to finite values, as transformers does; returns other precisions as they are."""
     if hidden.dtype != torch.float16:
         return hidden
     largest = torch.finfo(torch.float16).max
@@ -275,6 +285,7 @@ def _finite(hidden: Tensor) -> Tensor:
 
 
 def _dtype_of(name: str, dtype: torch.dtype) -> torch.dtype:
+    """Returns the precision of a weight in an encoder of `dtype`."""
     # The last projection overflows in float16, so transformers keeps it in float32.
     return torch.float32 if dtype is torch.float16 and name.endswith(".wo.weight") else dtype
 

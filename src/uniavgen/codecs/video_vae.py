@@ -1,7 +1,7 @@
-"""Pixels to normalised latents and back, around diffusers' causal video autoencoder.
+"""Encodes pixels as normalised latents and decodes them, with diffusers' causal video autoencoder. [release]
 
-The first latent frame holds one pixel frame and depends on nothing after it, so an image's latent is the first latent
-of a clip that begins with it; every other latent frame holds `Timebase.temporal_stride` pixel frames.
+The first latent frame spans one pixel frame and depends on nothing after it, so the latent of an image is the first
+latent frame of a clip that begins with it. Every other latent frame spans `Timebase.temporal_stride` pixel frames.
 
 Letters: b batch, F H W pixel frames, f h w latent frames, c latent channels.
 """
@@ -21,14 +21,14 @@ from uniavgen.errors import ConfigError, MediaError
 from uniavgen.timebase import Timebase
 
 DecodeProgress = Callable[[int, int], None]
-"""Called with (latent frames done, latent frames in all); a latent frame counts once a tile."""
+"""Is called with (latent frames done, all latent frames); a latent frame counts once for each tile."""
 _PATCH_PX = 2
-"""Pixels a side that become channels before the first level. [Wan2.2]"""
+"""Side in pixels of the patches that become channels before the first level. [Wan2.2]"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoVaeShape(Config):
-    """Size of an AutoencoderKLWan of the Wan2.2 kind; the defaults keep its levels [ours]."""
+    """Sizes an AutoencoderKLWan with the structure of Wan2.2's; the defaults have as many levels. [ours]"""
 
     width: Width = 16
     decoder_width: Width = 16
@@ -48,7 +48,7 @@ class VideoVaeShape(Config):
 
     @property
     def spatial_stride(self) -> int:
-        """Pixels per latent cell, each way: every level halves the picture, and so does Wan2.2's patch."""
+        """Pixels per latent cell, each way: every level halves the frame, and so does Wan2.2's patch."""
         return _PATCH_PX * 2 ** len(self.temporal_levels)
 
     @property
@@ -57,7 +57,7 @@ class VideoVaeShape(Config):
         return 2 ** sum(self.temporal_levels)
 
     def build(self) -> AutoencoderKLWan:
-        """Builds an autoencoder with random weights; latents are not normalised until their statistics are known."""
+        """Returns an autoencoder with random weights, and 0 and 1 as mean and standard deviation of latents."""
         return AutoencoderKLWan(
             base_dim=self.width,
             decoder_base_dim=self.decoder_width,
@@ -78,19 +78,20 @@ class VideoVaeShape(Config):
 
 @dataclass(frozen=True)
 class VideoCodec:
-    """Encodes to normalised latents without noise, and decodes them, with a frozen autoencoder.
+    """Encodes frames as normalised latents (the mean of the posterior) and decodes them, with a frozen autoencoder.
 
-    Both ways it works latent frame by latent frame through the autoencoder's causal cache, exactly as the autoencoder
-    itself does, so that a long video needs no more memory on the device than a short one.
+    Both run latent frame by latent frame with the autoencoder's causal cache, as the autoencoder itself does, so that a
+    long video needs no more memory on the device than a short one.
 
-    tile_px: frames larger than this are encoded or decoded in overlapping squares of that side, which differs a little
-    from the whole frame; None is never. ConfigError where it is no multiple of the spatial stride.
+    tile_px: side in pixels of the overlapping tiles in which larger frames are encoded or decoded, which differs a
+        little from the whole frame; None for whole frames. ConfigError where it is no multiple of the spatial stride.
     """
 
     vae: AutoencoderKLWan
 
     @property
     def latent_channels(self) -> int:
+        """Channels of the latents, c."""
         return self.vae.config.z_dim
 
     @property
@@ -104,13 +105,13 @@ class VideoCodec:
         return self.vae.config.scale_factor_temporal
 
     def normalise(self, latents: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b c f h w"]:
-        """Normalises the autoencoder's latents to mean 0 and deviation 1 per channel."""
+        """Returns (z - mean) / std by channel, of the autoencoder's latents z."""
         return (latents - self._statistic(self.vae.config.latents_mean, latents)) / self._statistic(
             self.vae.config.latents_std, latents
         )
 
     def denormalise(self, latents: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b c f h w"]:
-        """Converts normalised latents to the autoencoder's own."""
+        """Returns z std + mean by channel, the autoencoder's latents of normalised ones."""
         std = self._statistic(self.vae.config.latents_std, latents)
         return latents * std + self._statistic(self.vae.config.latents_mean, latents)
 
@@ -187,7 +188,7 @@ class VideoCodec:
         return tiles_covering(height, width, None if tile_px is None else tile_px // stride)
 
     def _encoded(self, pixels: Float[Tensor, "b 3 F H W"]) -> Float[Tensor, "b c f h w"]:
-        """Returns the autoencoder's own latents, not normalised."""
+        """Returns latents that are not normalised."""
         vae, cache = self.vae, _empty_cache(self.vae.encoder)
         count = self._timebase.latent_frames(pixels.shape[2])
         encoded = []
@@ -198,7 +199,7 @@ class VideoCodec:
         return vae.quant_conv(torch.cat(encoded, dim=2)).chunk(2, dim=1)[0]
 
     def _decoded(self, latents: Float[Tensor, "b c f h w"]) -> Iterator[Float[Tensor, "b 3 F H W"]]:
-        """Pixels of the autoencoder's own latents, a latent frame at a time."""
+        """Yields the pixels of each latent frame, of latents that are not normalised."""
         cache = _empty_cache(self.vae.decoder)
         with torch.no_grad():
             hidden = self.vae.post_quant_conv(latents)
@@ -209,6 +210,7 @@ class VideoCodec:
     def _decoded_frame(
         self, hidden: Float[Tensor, "b c 1 h w"], cache: list[Tensor | str | None], is_first: bool
     ) -> Float[Tensor, "b 3 F H W"]:
+        """Decodes one latent frame; `cache` holds the last frames of each convolution and is updated in place."""
         patches = self.vae.decoder(hidden, feat_cache=cache, feat_idx=[0], first_chunk=is_first)
         return unpatchify(patches, self.vae.config.patch_size or 1).clamp(-1, 1)
 
@@ -222,8 +224,12 @@ def _empty_cache(half: nn.Module) -> list[Tensor | str | None]:
 
 
 def decode_unclamped(vae: AutoencoderKLWan, latents: Float[Tensor, "b c f h w"]) -> Float[Tensor, "b 3 F H W"]:
-    """Pixels of the autoencoder's own latents before they are clipped to [-1, 1]: what training needs gradients of."""
+    """Returns pixels before they are clipped to [-1, 1], where their gradient would be zero; for training.
+
+    latents: not normalised.
+    """
     chunks: list[Tensor] = []
+    # `decode` clips what it returns, so the output of each call of the decoder is taken by a hook.
     handle = vae.decoder.register_forward_hook(lambda _module, _args, output: chunks.append(output))
     try:
         vae.decode(latents)
@@ -235,11 +241,11 @@ def decode_unclamped(vae: AutoencoderKLWan, latents: Float[Tensor, "b c f h w"])
 
 
 def to_pixels(frames: Tensor) -> Float[Tensor, "b 3 F H W"]:
-    """Converts uint8 frames `b F H W 3` to pixels in [-1, 1]."""
+    """Returns uint8 frames `b F H W 3` as pixels in [-1, 1]: x / 127.5 - 1."""
     return rearrange(frames, "b F H W rgb -> b rgb F H W").float() / 127.5 - 1
 
 
 def to_frames(pixels: Float[Tensor, "b 3 F H W"]) -> Tensor:
-    """Converts pixels in [-1, 1] to uint8 frames `b F H W 3`, rounded."""
+    """Returns pixels in [-1, 1] as uint8 frames `b F H W 3`: round((x + 1) 127.5), clipped."""
     levels = ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     return rearrange(levels, "b rgb F H W -> b F H W rgb")

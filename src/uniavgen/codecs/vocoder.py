@@ -1,8 +1,8 @@
-"""From raw log-mel to a 24 kHz waveform: one interface, three vocoders.
+"""Decodes raw log-mel to waveforms at 24 kHz: one interface, three vocoders.
 
-`GriffinLimVocoder` needs no weights and is the reference and fallback; `NanoVocoder` is a small ConvNeXt with an
-inverse-STFT head in the manner of Vocos (arXiv 2306.00814), trained by this project; `BigVGANVocoder` wraps the
-transformers model that the authors' release uses.
+`GriffinLimVocoder` has no weights and is the reference and fallback. `NanoVocoder` is a small ConvNeXt with an
+inverse-STFT head like that of Vocos (arXiv 2306.00814), trained by this project. `BigVGANVocoder` is the model of
+transformers that the authors' release uses.
 
 Letters: b batch, l mel frames, mel bins, d width.
 """
@@ -25,15 +25,19 @@ from uniavgen.errors import CheckpointError
 
 @runtime_checkable
 class Vocoder(Protocol):
-    """Anything that turns the release's log-mel into sound."""
+    """Decodes the release's log-mel."""
 
     def decode(self, log_mel: Float[Tensor, "b l mel"]) -> Float[Tensor, "b samples"]:
-        """Waveforms in [-1, 1] of raw (not normalised) log-mel; `samples = l * hop`."""
+        """Returns waveforms in [-1, 1] of raw (not normalised) log-mel; `samples = l * hop`."""
         ...
 
 
 class GriffinLimVocoder(ModelMixin, ConfigMixin):
-    """Fast Griffin-Lim (Perraudin 2013) on least-squares magnitudes. No weights, the same output every time."""
+    """Finds phases for least-squares magnitudes by fast Griffin-Lim (Perraudin 2013). Deterministic, without weights.
+
+    With P the projection STFT(ISTFT(.)) and |S| the magnitudes: c_n = P(|S| e^(i phi_n)),
+    phi_(n+1) = angle(c_n + momentum (c_n - c_(n-1))).
+    """
 
     @register_to_config
     def __init__(self, num_iterations: int = 32, momentum: float = 0.99) -> None:  # noqa: ARG002 - kept by ConfigMixin
@@ -41,7 +45,7 @@ class GriffinLimVocoder(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def decode(self, log_mel: Float[Tensor, "b l mel"]) -> Float[Tensor, "b samples"]:
-        """Waveforms in [-1, 1] of raw log-mel; `samples = l * hop`."""
+        """Returns waveforms in [-1, 1] of raw log-mel; `samples = l * hop`."""
         config = mel.MEL
         target = mel.magnitudes(log_mel.float(), config)
         # A fixed random phase: with zero phase every frame starts as the same click.
@@ -54,13 +58,13 @@ class GriffinLimVocoder(ModelMixin, ConfigMixin):
             if waveform.shape[-1] <= config.pad:
                 return waveform.clamp(-1, 1)
             consistent = stft(waveform, config.num_fft, config.hop)
-            ahead = consistent + self.config.momentum * (consistent - previous)
-            phase, previous = ahead / ahead.abs().clamp(min=1e-8), consistent
+            accelerated = consistent + self.config.momentum * (consistent - previous)
+            phase, previous = accelerated / accelerated.abs().clamp(min=1e-8), consistent
         return inverse_stft(target * phase, config.num_fft, config.hop).clamp(-1, 1)
 
 
 class VocoderConvNeXtBlock(nn.Module):
-    """Depthwise convolution over time, then a pointwise MLP, scaled per channel."""
+    """Computes x + scale * MLP(LN(DepthwiseConv_7(x))), with one scale a channel. [ConvNeXt]"""
 
     def __init__(self, width: int, hidden: int, scale: float) -> None:
         super().__init__()
@@ -76,7 +80,7 @@ class VocoderConvNeXtBlock(nn.Module):
 
 
 class NanoVocoder(ModelMixin, ConfigMixin):
-    """ConvNeXt over mel frames; per frame and frequency it predicts log-magnitude and phase, then an inverse STFT."""
+    """Predicts log-magnitude and phase for each mel frame and frequency, by a ConvNeXt, and inverts the STFT. [ours]"""
 
     @register_to_config
     def __init__(
@@ -100,7 +104,7 @@ class NanoVocoder(ModelMixin, ConfigMixin):
                 nn.init.zeros_(module.bias)
 
     def forward(self, log_mel: Float[Tensor, "b l mel"]) -> Float[Tensor, "b samples"]:
-        """Returns differentiable waveforms of raw log-mel, not clipped; `samples = l * hop`."""
+        """Returns waveforms of raw log-mel, not clipped and so differentiable; `samples = l * hop`."""
         x = rearrange(mel.normalise(log_mel), "b l mel -> b mel l")
         x = self.norm_in(rearrange(self.embed(x), "b d l -> b l d"))
         for block in self.blocks:
@@ -111,7 +115,7 @@ class NanoVocoder(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def decode(self, log_mel: Float[Tensor, "b l mel"]) -> Float[Tensor, "b samples"]:
-        """Waveforms in [-1, 1] of raw log-mel; `samples = l * hop`."""
+        """Returns waveforms in [-1, 1] of raw log-mel; `samples = l * hop`."""
         return self(log_mel.to(self.dtype)).clamp(-1, 1)
 
 
@@ -129,14 +133,14 @@ def vocoder_class(config: Mapping[str, Any]) -> type[nn.Module]:
 
 
 class BigVGANVocoder:
-    """The release's vocoder, transformers' Token2Wav BigVGAN [release]."""
+    """Decodes with transformers' Token2Wav BigVGAN. [release]"""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
 
     @torch.no_grad()
     def decode(self, log_mel: Float[Tensor, "b l mel"]) -> Float[Tensor, "b samples"]:
-        """Waveforms in [-1, 1] of raw log-mel; `samples = l * hop`."""
+        """Returns waveforms in [-1, 1] of raw log-mel; `samples = l * hop`."""
         # The model squeezes its output's axes and moves it to the CPU, so clips go through one by one.
         inputs = rearrange(log_mel.to(self.model.dtype), "b l mel -> b mel l")
         clips = [self.model(clip[None]).reshape(-1) for clip in inputs]

@@ -82,7 +82,7 @@ def ulysses_config(mesh: "DeviceMesh", size: int, device: "torch.device") -> "Pa
 
 
 def is_kept_in_float32(model: "type[ModelMixin]", parameter: str) -> bool:
-    """Whether `from_pretrained` leaves a parameter, given by its name, in float32 and casts the others.
+    """Returns whether `from_pretrained` leaves a parameter, given by its name, in float32 and casts the others.
 
     diffusers reads the names from the class and offers no query.
     """
@@ -95,7 +95,7 @@ def is_skipped_by_layerwise_casting(model: "type[ModelMixin]", layer: str) -> bo
 
 
 def cancel_offloading_outside_blocks(model: "nn.Module") -> None:
-    """Takes what is no block out of a model's group offload; the caller moves it.
+    """Removes everything but the blocks from a model's group offload; the caller moves it.
 
     diffusers' `apply_group_offloading` puts it into one group, which is on the device only during the `forward` of the
     whole model.

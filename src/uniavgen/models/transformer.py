@@ -1,11 +1,11 @@
-"""The joint transformer: two Wan-like branches and the interactions between them. [paper 3]
+"""Joins two Wan-like branches and the interactions between them: the transformer of UniAVGen. [paper 3]
 
-Video tokens are 2 x 2 latent patches with 3-D rotary positions; audio tokens are mel frames with 1-D positions. Each
-branch has cross-attention to its own text. After chosen blocks video attends to a window of audio (a2v) and audio to an
-interpolation of latent frames (v2a), both weighted by a face mask. A closed gate is not computed.
+Video tokens are 2 x 2 patches of latents with rotary positions in 3D; audio tokens are mel frames with positions in 1D.
+Each branch has cross-attention to its own text. After chosen blocks video attends to windows of audio (a2v) and audio
+to interpolated latent frames (v2a), both weighted by a face mask. A closed gate is not computed.
 
-Letters: b batch, f latent frames, l audio tokens (both with reference in front), d width, n tokens a frame, k times,
-p speech symbols.
+Letters: b batch, f latent frames, l audio tokens (both with the reference part in front), d width, n video tokens a
+frame, k distinct times, p speech symbols.
 """
 
 import math
