@@ -11,7 +11,7 @@ from tiny_run import config, model, run
 
 from uniavgen.config import dump, load, parse, preset_names
 from uniavgen.distributed import ParallelContext
-from uniavgen.errors import ConfigError
+from uniavgen.errors import ConfigError, DataError
 from uniavgen.training.config import OptimConfig, TrainConfig
 from uniavgen.training.dataloader import load_batches
 from uniavgen.training.ema import EMA
@@ -145,3 +145,17 @@ def test_tensorboard_receives_curves_and_sampled_clips(folder, tmp_path):
 def test_audio_branch_alone_refuses_tasks_with_a_given_modality():
     with pytest.raises(ConfigError, match="animation"):
         config("stage.branches=audio")
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("model.audio.mel_bins=2", "mel bins, the model expects 2"),
+        ("model.video.latent_channels=3", "latent channels, the model expects 3"),
+        ("model.video.patch=[1, 3, 2]", "latent rows beyond whole tokens"),
+        ("model.video.patch=[1, 1, 1]", "face mask tokens a latent frame, the model expects 24"),
+    ],
+)
+def test_features_of_another_size_than_the_model_expects_are_refused(folder, tmp_path, setting, words):
+    with pytest.raises(DataError, match=words):
+        run(folder, tmp_path, config(setting))

@@ -13,7 +13,8 @@ from uniavgen.config import dump
 from uniavgen.data.dataset import Batch, CaptionSize, TrainingData
 from uniavgen.data.features import FeatureSet
 from uniavgen.distributed import SINGLE_PROCESS, ParallelContext
-from uniavgen.errors import ConfigError
+from uniavgen.errors import ConfigError, DataError
+from uniavgen.models.config import TransformerConfig
 from uniavgen.models.kernels import AttentionKernel, compile_blocks, use_attention
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.training.callbacks import CheckpointCallback
@@ -172,10 +173,33 @@ def build_training_data(
         with_video=config.stage.branches == "both",
     )
     data.check()
+    for source in data.sources:
+        _check_sizes(source, config.model, data.with_video)
     num_clips = sum(len(source) for source in data.sources)
     if config.train.batch_size > num_clips:
         raise ConfigError(f"train.batch_size is {config.train.batch_size}, the data has {num_clips} clips; lower it")
     return data
+
+
+def _check_sizes(source: FeatureSet, model: TransformerConfig, with_video: bool) -> None:
+    """Raises DataError where features were made for a model of other sizes; all clips of a set have the same."""
+    clip = source[0]
+    sizes = [("mel bins", clip.mel.shape[1], model.audio.mel_bins)]
+    if with_video and clip.latents is not None:
+        channels, _, rows, columns = clip.latents.shape
+        _, patch_rows, patch_columns = model.video.patch
+        sizes.append(("latent channels", channels, model.video.latent_channels))
+        sizes.append(("latent rows beyond whole tokens", rows % patch_rows, 0))
+        sizes.append(("latent columns beyond whole tokens", columns % patch_columns, 0))
+        if clip.face_mask is not None:
+            tokens = (rows // patch_rows) * (columns // patch_columns)
+            sizes.append(("face mask tokens a latent frame", clip.face_mask.shape[1], tokens))
+    for name, given, expected in sizes:
+        if given != expected:
+            raise DataError(
+                f"the features of {source.folder} have {given} {name}, the model expects {expected}; prepare them for "
+                "this model, or name the model they were made for"
+            )
 
 
 def fit_mouth_probe(config: TrainConfig, data: TrainingData) -> LinearMouthProbe | None:
