@@ -103,7 +103,7 @@ class _DeferringLoader(Loader):
             fromlist: Any = (),
             level: int = 0,
         ) -> Any:
-            full_name = resolve_name("." * level + name, module.__spec__.parent) if level else name
+            full_name = resolve_name("." * level + name, module.__package__ or "") if level else name
             if running and full_name not in sys.modules:
                 if full_name in _ABSENT[self._library]:
                     raise ImportError(f"{full_name} is not loaded")

@@ -23,6 +23,8 @@ from uniavgen.errors import CheckpointError
 from uniavgen.models.config import TransformerConfig
 
 Component = TypeVar("Component", bound=nn.Module)
+_USUAL_TOKENIZERS: Final = ("TokenizersBackend", "PreTrainedTokenizerFast")
+"""Names of one class, of which transformers need not be asked: importing it takes longer than loading nano."""
 _COMPONENTS: Final[Mapping[str, tuple[list[str | None], ...]]] = {
     "transformer": (["uniavgen", "UniAVGenTransformer"],),
     "vae": (["diffusers", "AutoencoderKLWan"],),
@@ -112,7 +114,8 @@ def _is_tokenizer(library: Any, name: Any) -> bool:
     """Returns whether a component's library and class are a tokenizer of transformers."""
     if library != "transformers" or not isinstance(name, str):
         return False
-    # Deferred: only a whole model has an index.
+    if name in _USUAL_TOKENIZERS:
+        return True
     import transformers
 
     cls = getattr(transformers, name, None)
