@@ -107,7 +107,10 @@ def saved_meta_model(folder: Path, dtype: torch.dtype | None = WORKING_DTYPE) ->
 def _vocoder(folder: Path) -> nn.Module:
     config = read_config(folder / "config.json")
     cls: Any = vocoder_class(config)
-    return cls.from_config(config) if issubclass(cls, ConfigMixin) else _bigvgan(folder)
+    if not issubclass(cls, ConfigMixin):
+        return _bigvgan(folder)
+    vocoder: Any = cls.from_config(config)
+    return vocoder
 
 
 def _bigvgan(folder: Path | None = None) -> nn.Module:
@@ -122,8 +125,10 @@ def _bigvgan(folder: Path | None = None) -> nn.Module:
 def _text_encoder(folder: Path) -> UMT5Encoder:
     """Returns the caption encoder of a folder in the precision that its config names."""
     settings = read_config(folder / "config.json")
+    encoder = UMT5Encoder.of_settings(settings)
     # diffusers' own `to` warns of layers that would stay in float32; this encoder has none.
-    return nn.Module.to(UMT5Encoder.of_settings(settings), saved_dtype(settings))
+    nn.Module.to(encoder, saved_dtype(settings))
+    return encoder
 
 
 def _in_dtype(parts: MetaModel, dtype: torch.dtype | None) -> MetaModel:
