@@ -191,11 +191,15 @@ def test_bad_input_is_one_sentence_and_exit_code_2(capsys, tmp_path, monkeypatch
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
 
 
-def test_sentence_about_a_huge_value_shows_its_ends(capsys):
-    assert main(["generate", "--image", "a" * 5000 + "/b.png", "--speech", "Hi", "--out", "a.mp4"]) == 2
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [(["--image", "a" * 5000 + "/b.png"], "has a name of 5000 bytes"), (["--attention", "a" * 5000], "aaa ... aaa")],
+)
+def test_sentence_about_a_huge_value_shows_a_part_of_it(capsys, options, words):
+    assert main(["generate", "--image", "a.png", *options, "--speech", "Hi", "--out", "a.mp4"]) == 2
     (sentence,) = capsys.readouterr().err.splitlines()
     assert sentence.startswith("uniavgen: ")
-    assert "aaa ... aaa" in sentence
+    assert words in sentence
     assert len(sentence) < 2100
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<code>.*?)^```", re.MULTILINE | re.DOTALL)
-SMALL = ["--steps", "1", "--num-frames", "21"]
+SMALL = ["--steps", "1", "--num-frames", "33"]
 """Options appended to commands that make clips; the last value of an option wins."""
 OTHER_MODEL = ["--size", "64x64"]
 """Appended too where the model is not nano, which has one size."""

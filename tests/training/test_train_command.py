@@ -170,7 +170,7 @@ def test_print_config_prints_settings_that_parse(capsys):
         (["-s", "data.weights=[1,2]"], "data.weights"),
         (["-s", "stage.branches=both"], "audio only|sound only|latent frames"),
         (["--init", "nowhere"], "no weights"),
-        (["--init", "n" * 5000], "no weights"),
+        (["--init", "n" * 5000], "a name of 5000 bytes"),
         (["--resume", "--init", "nowhere"], "use one of them"),
         (["--watch", "nowhere"], "both"),
         (["--device", "tpu"], "device"),
