@@ -252,3 +252,15 @@ def test_damaged_npz_files_are_one_sentence():
     np.save(single, np.arange(3))
     with pytest.raises(DataError, match="a single array"):
         decode_npz(single.getvalue(), "a.npz")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../here", "../../..", "/"])
+def test_atomic_folder_refuses_to_replace_the_current_folder(tmp_path, monkeypatch, name):
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "file").write_text("kept")
+    monkeypatch.chdir(here)
+    with pytest.raises(OutputError), atomic_folder(Path(name)):
+        pass
+    assert (here / "file").read_text() == "kept"
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]

@@ -106,8 +106,10 @@ def atomic_folder(path: Path, resume: bool = False) -> Iterator[Path]:
 
     Its name is always `partial_path(path)`, so that a run clears what a killed one has left.
     resume: what a killed or interrupted run has left is not cleared, and an interruption leaves it.
-    Raises OutputError where the operating system refuses or another process writes `path`.
+    Raises OutputError where the operating system refuses, another process writes `path`, or this one works in it.
     """
+    if Path.cwd().is_relative_to(os.path.realpath(path)):
+        raise OutputError(f"the output '{path}' is or holds the current folder, which cannot be replaced; name another")
     with exclusive_output(path):
         partial, is_interrupted = partial_path(path), False
         try:
