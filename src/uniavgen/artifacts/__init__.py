@@ -6,7 +6,7 @@ Imports nothing heavy, so that every layer and the command line may use it.
 
 from uniavgen.artifacts.arrays import decode_npz
 from uniavgen.artifacts.checksums import checksum
-from uniavgen.artifacts.error_text import first_line, not_written, os_error_text
+from uniavgen.artifacts.error_text import PICKLE_ERRORS, first_line, not_written, os_error_text
 from uniavgen.artifacts.json_files import check_regular_file, parse_json, read_json, read_json_lines, read_text
 from uniavgen.artifacts.locks import exclusive_output
 from uniavgen.artifacts.names import check_path_length, is_hub_name, path_exists
@@ -22,6 +22,7 @@ from uniavgen.artifacts.outputs import (
 from uniavgen.artifacts.recorded_settings import record_settings
 
 __all__ = [
+    "PICKLE_ERRORS",
     "atomic_file",
     "atomic_folder",
     "check_output_folder",

@@ -2,7 +2,9 @@
 
 import errno
 import os
+import pickle
 import re
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +12,21 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from uniavgen.errors import OutputError
+
+PICKLE_ERRORS = (
+    pickle.UnpicklingError,
+    struct.error,
+    OSError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+)
+"""What reading a damaged pickle raises. It is a program for a small machine, so it may fail in any way programs do."""
 
 
 def first_line(error: BaseException) -> str:

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from uniavgen.artifacts import check_regular_file, first_line, os_error_text, read_json
+from uniavgen.artifacts import PICKLE_ERRORS, check_regular_file, first_line, os_error_text, read_json
 from uniavgen.checkpoint.keymap import Shape
 from uniavgen.errors import CheckpointError
 
@@ -247,7 +247,7 @@ def _unpickle(file: Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"{file} holds pickled code or objects beside tensors and is not opened; get it from its original place"
         ) from error
-    except (OSError, RuntimeError, EOFError) as error:
+    except PICKLE_ERRORS as error:
         if "unable to mmap" in str(error):
             raise _unmapped(file, error) from error
         detail = first_line(error).partition(". ")[0]

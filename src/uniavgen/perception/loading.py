@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TypeVar
 
 import torch
@@ -11,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from uniavgen.artifacts import atomic_file, first_line
+from uniavgen.artifacts import PICKLE_ERRORS, atomic_file, first_line
 from uniavgen.errors import CheckpointError
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -24,7 +23,7 @@ def load_published(network: ModuleT, path: Path, name: str, prefix: str = "") ->
     """
     try:
         stored = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except (UnpicklingError, SafetensorError, RuntimeError, EOFError, OSError) as error:
+    except (*PICKLE_ERRORS, SafetensorError) as error:
         raise CheckpointError(f"{path} holds no weights of {name} ({first_line(error)})") from error
     if not isinstance(stored, Mapping):
         raise CheckpointError(f"{path} holds no weights of {name} but a {type(stored).__name__}")

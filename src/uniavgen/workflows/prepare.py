@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from uniavgen.arguments import check_arguments
-from uniavgen.artifacts import checksum, record_settings, write_text
+from uniavgen.artifacts import check_regular_file, checksum, record_settings, write_text
 from uniavgen.codecs.speech_symbols import SpeechSymbols
 from uniavgen.codecs.video_vae import VideoCodec
 from uniavgen.data.extract import FeatureExtractor, empty_caption_parts
@@ -20,7 +20,7 @@ from uniavgen.data.sample import Sample
 from uniavgen.data.shards import ShardWriter
 from uniavgen.data.sources import open_sources
 from uniavgen.data.transcript import cut_transcript, normalize_transcript
-from uniavgen.errors import ConfigError, DataError
+from uniavgen.errors import CheckpointError, ConfigError, DataError
 from uniavgen.models.config import TransformerConfig
 from uniavgen.timebase import ClipTiming
 from uniavgen.workflows.load_codecs import load_codecs
@@ -211,9 +211,10 @@ def _write_skipped(folder: Path, skipped: list[SkippedSample]) -> None:
 def _fingerprint_codecs(folder: Path | None) -> str:
     """Returns a SHA-256 over name, size and first MiB of each file of the codecs; whole weights take minutes."""
     digest = hashlib.sha256()
-    names = ("vae", "text_encoder", "tokenizer")
-    files = [] if folder is None else sorted(file for name in names for file in (folder / name).rglob("*.*"))
+    folders = [] if folder is None else [folder / name for name in ("vae", "text_encoder", "tokenizer")]
+    files = sorted(file for codec in folders for file in codec.rglob("*.*") if not file.is_dir())
     for file in files:
+        check_regular_file(file, CheckpointError)
         digest.update(f"{file.name} {file.stat().st_size}".encode())
         with file.open("rb") as content:
             digest.update(content.read(_HASHED_BYTES))
