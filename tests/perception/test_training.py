@@ -81,12 +81,12 @@ def test_sync_reader_is_trained_in_two_parts_and_reproducibly(clips):
 
 def test_contrastive_loss_is_least_for_matching_streams():
     rng = torch.Generator().manual_seed(0)
-    seen = torch.nn.functional.normalize(torch.randn(3, 8, 4 * MAX_SHIFT, generator=rng), dim=1)
+    video = torch.nn.functional.normalize(torch.randn(3, 8, 4 * MAX_SHIFT, generator=rng), dim=1)
     logit_scale = torch.tensor(20.0, requires_grad=True)
-    own = contrastive_loss(seen, seen, logit_scale)
-    assert own < contrastive_loss(seen, seen.roll(2, dims=2), logit_scale)
-    assert own < contrastive_loss(seen, seen.roll(1, dims=0), logit_scale)
-    own.backward()
+    matching = contrastive_loss(video, video, logit_scale)
+    assert matching < contrastive_loss(video, video.roll(2, dims=2), logit_scale)
+    assert matching < contrastive_loss(video, video.roll(1, dims=0), logit_scale)
+    matching.backward()
     assert torch.isfinite(logit_scale.grad)
 
 

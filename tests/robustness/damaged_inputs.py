@@ -1,7 +1,7 @@
 """Gives every command damaged inputs and checks how it ends. A thousand cases take minutes:
 
     python tests/robustness/damaged_inputs.py --count 1000 --seed 1
-    python tests/robustness/damaged_inputs.py --seed 1 --case 17 --keep /tmp/case
+    python tests/robustness/damaged_inputs.py --seed 1 --case 17 --keep case17
     python tests/robustness/damaged_inputs.py --only media,shards
 
 A case passes where the command succeeds or ends with exit code 2 and one sentence, without a traceback and in time;

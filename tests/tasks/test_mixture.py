@@ -8,13 +8,12 @@ from uniavgen.errors import ConfigError
 from uniavgen.tasks.given_lengths import reference_silence_tokens
 from uniavgen.tasks.mixture import MixtureConfig, continuation_frames, sample_step, step_generator
 from uniavgen.tasks.speech_prompt import (
-    cond_text,
+    TimedText,
     encode_prompts,
     pad_symbols,
     speech_prompt,
     spread_evenly,
     starting_at,
-    uncond_text,
 )
 from uniavgen.tasks.table import TASKS, Task
 from uniavgen.timebase import Timebase
@@ -90,10 +89,11 @@ def test_mixture_of_impossible_ratios_is_refused(bad):
 
 
 def test_speech_prompt_of_both_passes():
-    assert cond_text("hello") == "hello"
-    assert cond_text("hello", "I am") == "I am hello"
-    assert uncond_text() == ""
-    assert uncond_text("I am") == "I am "
+    speech, no_speech, reference = TimedText("hello"), TimedText(""), TimedText("I am")
+    assert speech_prompt(speech, None, 0).text == "hello"
+    assert speech_prompt(speech, reference, 10).text == "I am hello"
+    assert speech_prompt(no_speech, None, 0).text == ""
+    assert speech_prompt(no_speech, reference, 10).text == "I am "
     assert reference_silence_tokens(Timebase()) == 30
 
 

@@ -62,13 +62,13 @@ class _SettingsLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         mapping = super().construct_mapping(node, deep=deep)
-        seen = set()
+        keys = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str) or key in seen:
-                problem = f"the key {key} twice" if key in seen else f"the key {key!r}, which is no name"
+            if not isinstance(key, str) or key in keys:
+                problem = f"the key {key} twice" if key in keys else f"the key {key!r}, which is no name"
                 raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
-            seen.add(key)
+            keys.add(key)
         return mapping
 
 

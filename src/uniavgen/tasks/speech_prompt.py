@@ -29,23 +29,15 @@ class TimedText:
     """Counted from the start of the recording of this text, NaN where unknown; None where all are unknown."""
 
 
-def cond_text(speech: str, reference_transcript: str | None = None) -> str:
-    """Returns the speech text of a pass with text: the reference transcript stands in front of the speech."""
-    return uncond_text(reference_transcript) + speech
-
-
-def uncond_text(reference_transcript: str | None = None) -> str:
-    """Returns the speech text of a pass without text: nothing, or the reference transcript."""
-    return f"{reference_transcript} " if reference_transcript else ""
-
-
 def speech_prompt(speech: TimedText, reference: TimedText | None, reference_tokens: int) -> TimedText:
     """Returns the prompt with the times of its symbols, counted from the start of the reference audio.
 
-    speech: of the clip; an empty text is that of a pass without text.
+    The transcript of the reference and a blank stand in front of the speech.
+
+    speech: of the clip; an empty text is that of a pass without text, which then has the transcript only. [release]
     reference_tokens: audio tokens in front of the speech: the reference with its silence, or a silent given part.
     """
-    front = uncond_text(None if reference is None else reference.text)
+    front = f"{reference.text} " if reference is not None and reference.text else ""
     times = torch.full((len(front) + max(len(speech.text), _count(speech)),), nan)
     if reference is not None and reference.times is not None:
         times[: len(reference.times)] = reference.times
