@@ -31,6 +31,23 @@ def wav(seconds=1.2, channels=1, level=8000) -> bytes:
     return content.getvalue()
 
 
+def speech(container="flac", seconds=1.2, rate_hz=RATE_HZ, layout="mono") -> bytes:
+    """A tone in an audio file of another kind: flac, mp3, ogg."""
+    tone = 0.3 * np.sin(2 * np.pi * 200 * np.arange(round(seconds * rate_hz)) / rate_hz)
+    content = io.BytesIO()
+    with av.open(content, "w", format=container) as out:
+        stream = out.add_stream(
+            {"flac": "flac", "mp3": "mp3", "ogg": "libopus"}[container], rate=rate_hz, layout=layout
+        )
+        frame = av.AudioFrame.from_ndarray(
+            np.tile((tone * 32767).astype(np.int16)[:, None], (1, stream.channels)).reshape(1, -1), "s16", layout
+        )
+        frame.sample_rate = rate_hz
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    return content.getvalue()
+
+
 def mp4(num_frames=17, fps=16, size=(64, 64), with_sound=False, rotation=0) -> bytes:
     """Frames of (width, height) whose red grows by 5 a frame, with a green upper half."""
     width, height = size

@@ -1,4 +1,4 @@
-"""Where samples come from: shards, or a plain folder of speech, or several of them."""
+"""Where samples come from: shards, a folder of speech, a published speech set, or several of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +10,7 @@ from uniavgen.artifacts import path_exists, read_json_lines
 from uniavgen.data.sample import Sample, parse_phones, read_sample
 from uniavgen.data.shard_index import is_sample_key
 from uniavgen.data.shards import ShardSet
+from uniavgen.data.speech_sets import find_speech_set
 from uniavgen.data.words import word_times
 from uniavgen.errors import DataError, MediaError
 from uniavgen.media.audio import read_audio
@@ -147,9 +148,9 @@ class JoinedSources:
 
 
 def open_sources(folders: Sequence[str | Path], timing: ClipTiming, with_video: bool = True) -> SampleSource:
-    """Opens shards and folders of speech as one source.
+    """Opens shards, folders of speech and speech sets as one source.
 
-    Raises DataError where one is neither, is named twice, or a key occurs twice.
+    Raises DataError where one is none of them, is named twice, or a key occurs twice.
     """
     names = [str(folder) for folder in folders]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -158,9 +159,25 @@ def open_sources(folders: Sequence[str | Path], timing: ClipTiming, with_video: 
     return JoinedSources(sources={name: _open(name, timing, with_video) for name in names})
 
 
-def _open(folder: str | Path, timing: ClipTiming, with_video: bool = True) -> SampleSource:
-    """Opens shards or speech, by what the folder holds. Raises DataError where it is neither or holds a key twice."""
-    index = Path(folder) / SPEECH_INDEX
-    if path_exists(index) and index.is_file():
-        return SpeechFolder(folder=Path(folder), timing=timing)
+def _open(folder: str, timing: ClipTiming, with_video: bool) -> SampleSource:
+    """Opens a source by what its folder holds. Raises DataError where it holds none, or a key twice."""
+    path = Path(folder)
+    if path_exists(path) and path.is_dir():
+        if path_exists(path / SPEECH_INDEX) and (path / SPEECH_INDEX).is_file():
+            return SpeechFolder(folder=path, timing=timing)
+        if not any(path.glob("*.tar")):
+            speech_set = find_speech_set(path, timing.base)
+            if speech_set is not None:
+                return speech_set
+            nested = sorted({str(tar.parent) for tar in path.rglob("*.tar")})
+            if nested:
+                return JoinedSources(sources={name: _open_shards(name, timing, with_video) for name in nested})
+            raise DataError(
+                f"{folder} holds neither shards (*.tar) nor speech with an index.jsonl, a metadata.csv or transcripts "
+                "beside its audio; give a folder of `uniavgen synth` or a speech set as it is published"
+            )
+    return _open_shards(folder, timing, with_video)
+
+
+def _open_shards(folder: str, timing: ClipTiming, with_video: bool) -> ShardSource:
     return ShardSource(shards=ShardSet(folder), timing=timing, with_video=with_video)

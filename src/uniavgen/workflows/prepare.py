@@ -84,7 +84,8 @@ def prepare_features(
     """Encodes the clips of `data` into feature shards in `folder`.
 
     Args:
-        data: folders of shards, single shards, or folders of speech with an index.jsonl; their clips follow each other.
+        data: folders of shards, single shards, folders of speech with an index.jsonl, or published speech sets
+            (`data.speech_sets`); their clips follow each other.
         codecs: model folder with vae, text_encoder and tokenizer; None prepares speech alone.
         limit: number of samples to take; None takes all.
         on_progress: called with the counts of finished and of all samples.
