@@ -126,7 +126,21 @@ class RunConfig(Config):
     keep_checkpoints: PositiveInt = 2
     log_every: PositiveInt = 10
     sample_every: Count = 0
-    """Steps between sampled clips in TensorBoard; 0 for none."""
+    """Steps between sampled clips, from step 0 on, in OUT/samples and in TensorBoard; 0 for none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationConfig(Config):
+    """What is measured of held-out data during training; see `training.validation` and `workflows.training_samples`."""
+
+    every: Count = 0
+    """Steps between held-out losses, from step 0 on; 0 for none."""
+    num_clips: PositiveInt = 16
+    """Clips of each held-out loss, the first of the held-out features."""
+    num_bands: PositiveInt = 4
+    """Equal bands of the flow time, from clean to noise, of which each has a loss of its own."""
+    metrics: tuple[str, ...] = ()
+    """Metrics of `uniavgen evaluate` on the sampled clips, such as wer_base, sync and speaker; none if empty."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,3 +153,4 @@ class TrainConfig(Config):
     train: RunConfig
     optim: OptimConfig = field(default_factory=OptimConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
