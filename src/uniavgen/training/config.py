@@ -12,7 +12,7 @@ from uniavgen.flow.guidance import Dropout
 from uniavgen.models.config import TransformerConfig
 from uniavgen.tasks.mixture import MixtureConfig
 from uniavgen.tasks.table import TASKS, ModalityRole
-from uniavgen.training.optimizer import AdamWConfig, LearningRateSchedule
+from uniavgen.training.optimizer import OptimConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,25 +73,6 @@ class StageConfig(Config):
             raise ConfigError(
                 f"the audio branch alone cannot be trained on {', '.join(needs_video)}; set their ratio to 0"
             )
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimConfig(AdamWConfig):
-    """AdamW of a stage. [paper 4.1: lr, betas, eps; the rest ours]"""
-
-    lr: Annotated[Positive, Le(1.0)] = 5e-6
-    warmup_steps: Count = 500
-    decay_steps: Count = 0
-    """Last steps of the run, over which the rate falls linearly to 0; none in the paper."""
-
-    def schedule(self, num_steps: int) -> LearningRateSchedule:
-        """Returns the learning rate of a run of `num_steps` steps."""
-        return LearningRateSchedule(
-            peak=self.lr,
-            num_steps=num_steps,
-            warmup_steps=self.warmup_steps,
-            decay_start=float(num_steps - self.decay_steps),
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
