@@ -30,3 +30,7 @@ class TrainingError(UniAVGenError):
 
 class DataError(UniAVGenError):
     """A data set, a shard or a sample is damaged or does not fit."""
+
+
+class DamagedClipError(DataError):
+    """A clip of a data set is not what was written; training takes another one in its place."""

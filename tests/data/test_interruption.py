@@ -116,6 +116,7 @@ def test_killed_prepare_goes_on_to_the_same_bytes(data, tmp_path):
     whole = content(tmp_path / "whole")
     assert sorted(whole) == [
         "features.json",
+        "index.safetensors",
         *(f"shard-{number:06d}.{part}" for number in range(2) for part in ("npz", "tar")),
         "skipped.jsonl",
     ]
@@ -133,7 +134,12 @@ def test_full_disk_is_one_sentence_and_leaves_no_part_of_a_file(data, tmp_path):
     assert len(result.stderr.splitlines()) == 10
     assert result.stderr.count("free some space") == 10
     left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
-    assert left <= {"features.json", *(f"shard-000000.{part}" for part in ("npz", "tar"))}
+    assert left <= {
+        "features.json",
+        "index.safetensors",
+        "unfinished.json",
+        *(f"shard-000000.{part}" for part in ("npz", "tar")),
+    }
 
 
 def test_second_writer_is_refused_and_harms_nothing(tmp_path):

@@ -87,7 +87,7 @@ def test_folder_in_a_tar_belongs_to_the_key(tmp_path):
     data = write_tar(tmp_path / "in" / "a.tar", named)
     assert prepare(data, tmp_path / "out") == 0
     stored = FeatureSet(tmp_path / "out")
-    assert stored.shards.keys == ("x/0", "y/0")
+    assert tuple(stored.index.keys) == ("x/0", "y/0")
     assert stored[1].text == "Hello there."
 
 
@@ -145,7 +145,7 @@ def test_bad_samples_are_listed_with_a_reason_and_the_others_are_prepared(tmp_pa
     data = write_tar(tmp_path / "in" / "a.tar", files(first=sample(), **BAD, last=sample()))
     out = tmp_path / "out"
     assert prepare(data, out) == 0
-    assert FeatureSet(out).shards.keys == ("first", "last")
+    assert tuple(FeatureSet(out).index.keys) == ("first", "last")
     reasons = skipped(out)
     assert list(reasons) == list(BAD)
     assert all(key in reason for key, reason in reasons.items())
@@ -272,7 +272,7 @@ def test_several_data_folders_are_prepared_one_after_the_other(tmp_path):
     out = tmp_path / "out"
     assert prepare(first, out, "--data", str(second / "a.tar")) == 0
     stored = FeatureSet(out)
-    assert stored.shards.keys == ("b", "a", "c")
+    assert tuple(stored.index.keys) == ("b", "a", "c")
     assert [stored[i].text for i in range(3)] == ["One.", "Two.", "Three."]
 
 
@@ -280,7 +280,7 @@ def test_limit_counts_over_all_data_folders(tmp_path):
     first = write_tar(tmp_path / "first" / "a.tar", files(a=sample(), b=sample()))
     second = write_tar(tmp_path / "second" / "a.tar", files(c=sample(), d=sample()))
     assert prepare(first, tmp_path / "out", "--data", str(second), "--limit", "3") == 0
-    assert FeatureSet(tmp_path / "out").shards.keys == ("a", "b", "c")
+    assert tuple(FeatureSet(tmp_path / "out").index.keys) == ("a", "b", "c")
 
 
 @pytest.mark.parametrize("is_same_folder", [True, False])

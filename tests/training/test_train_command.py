@@ -86,8 +86,8 @@ def command(features, model, out, *more: str) -> list[str]:
 
 def test_prepared_speech_has_words_and_leaves_out_what_is_too_long(features):
     stored = FeatureSet(str(features))
-    assert stored.shards.keys == ("u0", "u1", "u3")
-    assert stored.speakers == ("v0", "v1", "v1")
+    assert tuple(stored.index.keys) == ("u0", "u1", "u3")
+    assert [stored.index.speakers[n] for n in stored.index.speaker.tolist()] == ["v0", "v1", "v1"]
     clip = stored[1]
     assert [(word.text, word.start_s) for word in clip.words] == [("so", 0.1), ("high", 0.6)]
     assert clip.mel.shape == (206, 80)

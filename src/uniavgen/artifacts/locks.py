@@ -17,11 +17,12 @@ _held_locks: Final[dict[Path, int]] = {}
 
 
 @contextmanager
-def exclusive_output(path: Path) -> Iterator[None]:
+def exclusive_output(path: Path, *, wait: bool = False) -> Iterator[None]:
     """Holds the right to write the file or folder `path` until the block or the process ends, however it ends.
 
     The lock is a hidden file beside `path`. Within one process it may be taken several times. Folders above are made,
-    and those that are empty in the end are removed again. Raises OutputError where another process holds it.
+    and those that are empty in the end are removed again. Raises OutputError where another process holds it, unless
+    `wait` says to wait for its end.
     """
     if not path.absolute().name:
         raise OutputError(f"the output {path} is the root of the file system; choose another place")
@@ -33,7 +34,7 @@ def exclusive_output(path: Path) -> Iterator[None]:
     try:
         created = [folder for folder in lock.parents if not folder.exists()]
         lock.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _locked(lock, path)
+        descriptor = _locked(lock, path, wait)
     except OSError as error:
         _remove_empty(created)
         raise not_written(path, error) from error
@@ -64,14 +65,14 @@ def _lock_file(path: Path) -> Path:
     return path.absolute().with_name(f".{name_tag(path)}.lock")
 
 
-def _locked(lock: Path, path: Path) -> int:
+def _locked(lock: Path, path: Path, wait: bool) -> int:
     """Returns a descriptor of the lock file that holds its lock. Raises OutputError where another process has it."""
     while True:
         if lock.is_symlink():
             lock.unlink()
         descriptor = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
-            if _flock(descriptor) and _is_file_of(descriptor, lock):
+            if _flock(descriptor, wait) and _is_file_of(descriptor, lock):
                 return descriptor
         except BlockingIOError as error:
             os.close(descriptor)
@@ -81,9 +82,9 @@ def _locked(lock: Path, path: Path) -> int:
         os.close(descriptor)
 
 
-def _flock(descriptor: int) -> bool:
+def _flock(descriptor: int, wait: bool) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError as error:
         # Some network file systems have no locks; writing there is still atomic.
         if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):

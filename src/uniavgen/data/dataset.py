@@ -4,7 +4,6 @@ Letters: b batch, c latent channels, f latent frames, h w latent grid, l audio t
 n video tokens a frame, m caption tokens, d caption width, p speech symbols.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from uniavgen.batch import TextInputs
 from uniavgen.codecs import mel
+from uniavgen.data.feature_index import FeatureIndex
 from uniavgen.data.features import Features, FeatureSet
 from uniavgen.data.sampler import ClipLocation, Sampler
 from uniavgen.data.words import Word, symbol_times
@@ -108,17 +108,6 @@ class TrainingData:
         return Sampler(sizes=tuple(len(source) for source in self.sources), weights=self.weights, seed=self.seed)
 
     @cached_property
-    def speakers(self) -> tuple[dict[str, list[int]], ...]:
-        """Returns the clips of each speaker, for each source."""
-        tables = []
-        for source in self.sources:
-            clips: dict[str, list[int]] = defaultdict(list)
-            for i, speaker in enumerate(source.speakers):
-                clips[speaker].append(i)
-            tables.append(dict(clips))
-        return tuple(tables)
-
-    @cached_property
     def latent_grid(self) -> tuple[int, int]:
         """Returns height and width of every clip's latents: those of the first clip."""
         latents = self.sources[0][0].latents
@@ -141,13 +130,16 @@ class TrainingData:
         unknown_characters: returns those of a text, as `SpeechSymbols.unknown_characters` does.
         """
         for source in self.sources:
-            unknown = {key: found for key, text in source.transcripts() if (found := unknown_characters(text))}
+            found = source.index.characters()
+            unknown = [character for character in found if unknown_characters(character)]
             if unknown:
-                characters = sorted({character for found in unknown.values() for character in found})
-                shown = " ".join(map(repr, characters[:_MAX_SHOWN])) + (" ..." if len(characters) > _MAX_SHOWN else "")
+                shown = " ".join(map(repr, unknown[:_MAX_SHOWN])) + (" ..." if len(unknown) > _MAX_SHOWN else "")
+                count = max(found[character].num_clips for character in unknown)
+                key = source.index.key(min(found[character].first_clip for character in unknown))
                 raise DataError(
-                    f"{len(unknown)} of {len(source)} clips in {source.folder} have characters that the model cannot "
-                    f"say: {shown}, first '{next(iter(unknown))}'; prepare them again with the model's own --vocab"
+                    f"{'at least ' * (len(unknown) > 1)}{count} of {len(source)} clips in {source.folder} have "
+                    f"characters that the model cannot say: {shown}, first '{key}'; prepare them again with the "
+                    "model's own --vocab"
                 )
 
     def batch(self, spec: StepSpec, sample_indices: Sequence[int]) -> Batch:
@@ -262,9 +254,7 @@ class TrainingData:
         """
         source = self.sources[location.source]
         rng = np.random.default_rng([self.seed, _REFERENCE_STREAM, sample_index])
-        same_speaker = self.speakers[location.source][source[location.index].speaker]
-        others = [other for other in same_speaker if other != location.index] or [location.index]
-        clip = source[others[int(rng.integers(len(others)))]]
+        clip = source[_other_clip(source.index, location.index, rng)]
         rate = float(self.timing.base.tokens_per_second)
         start_s, end_s = _draw_span(clip.words, num_tokens / rate, rng)
         start, stop = (round(start_s * rate), round(end_s * rate)) if end_s else (0, num_tokens)
@@ -279,6 +269,15 @@ class TrainingData:
             if word.start_s >= start_s and word.end_s <= end_s
         )
         return reference, Transcript(_joined(words), words)
+
+
+def _other_clip(index: FeatureIndex, i: int, rng: np.random.Generator) -> int:
+    """Draws another clip of the speaker of clip `i`; that clip itself where it is the only one."""
+    clips = index.clips_of(int(index.speaker[i]))
+    if len(clips) == 1:
+        return i
+    drawn, own = int(rng.integers(len(clips) - 1)), int(np.searchsorted(clips, i))
+    return int(clips[drawn + (drawn >= own)])
 
 
 def _joined(words: Sequence[Word]) -> str:

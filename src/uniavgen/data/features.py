@@ -8,10 +8,10 @@ m caption tokens, d caption width.
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 import torch
 from jaxtyping import Float
@@ -21,9 +21,12 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from uniavgen.artifacts import parse_json
-from uniavgen.data.shards import ShardSet
+from uniavgen.data.feature_index import ClipPart
+from uniavgen.data.index_builder import EMPTY_CAPTION, FACTS_PART, TENSORS_PART, no_features
+from uniavgen.data.open_index import open_feature_index
+from uniavgen.data.storage import Storage
 from uniavgen.data.words import Word
-from uniavgen.errors import DataError
+from uniavgen.errors import DamagedClipError, DataError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,69 +54,61 @@ class Features:
         return {"json": json.dumps(facts).encode(), "safetensors": save_tensors(halves)}
 
 
-EMPTY_CAPTION = "empty-caption"
-"""Key of the sample that holds the features of the empty caption, which replaces dropped captions."""
+DEFAULT_CACHE: Final = Path.home() / ".cache" / "uniavgen" / "features"
+"""Local copies of what lies in a store."""
 
 
 class FeatureSet:
-    """The features of a folder of shards. What was read stays in memory while it fits into `memory_bytes`."""
+    """The features of a folder of shards, read clip by clip through its index.
 
-    def __init__(self, folder: str | Path, memory_bytes: int = 4 << 30) -> None:
+    What was read stays in memory while it fits into `memory_bytes`. May be used in forked and in spawned processes.
+    """
+
+    def __init__(self, folder: str | Path, memory_bytes: int = 4 << 30, *, cache: Path = DEFAULT_CACHE) -> None:
         self.folder = str(folder)
-        self.shards = ShardSet(folder)
+        self.storage = Storage(folder)
+        self.index = open_feature_index(self.storage, cache)
         self._free_bytes = memory_bytes
-        self._cache: dict[int, Features] = {}
-        self.numbers = tuple(i for i, key in enumerate(self.shards.keys) if key != EMPTY_CAPTION)
-        """Shard sample numbers of the clips."""
+        self._memory: dict[int, Features] = {}
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return len(self.index)
 
     def __getitem__(self, i: int) -> Features:
-        if i in self._cache:
-            return self._cache[i]
-        number = self.numbers[i]
-        text, speaker, words = self._facts(number)
-        content = self.shards.read(number, "safetensors")
-        features = Features(
-            key=self.shards.keys[number], text=text, speaker=speaker, words=words, **self._tensors(number, content)
-        )
-        if self._free_bytes >= len(content):
-            self._free_bytes -= len(content)
-            self._cache[i] = features
+        """Reads a clip. Raises DamagedClipError where it is damaged, DataError where it cannot be reached."""
+        if i in self._memory:
+            return self._memory[i]
+        facts, tensors = self.index.facts(i), self.index.tensors(i)
+        features = self._parsed(i, self._read(i, facts, FACTS_PART), self._read(i, tensors, TENSORS_PART))
+        size = tensors.location.size
+        if self._free_bytes >= size:
+            self._free_bytes -= size
+            self._memory[i] = features
         return features
-
-    @cached_property
-    def speakers(self) -> tuple[str, ...]:
-        """Returns the speaker of each clip, without reading its tensors."""
-        return tuple(self._facts(number)[1] for number in self.numbers)
 
     @cached_property
     def empty_caption(self) -> Float[Tensor, "m d"] | None:
         """Returns the features of the empty caption; None where the set is of speech alone."""
-        number = self.shards.positions.get(EMPTY_CAPTION)
-        return None if number is None else self._tensors(number, self.shards.read(number, "safetensors"))["caption"]
+        part = self.index.empty_caption
+        if part is None:
+            return None
+        content = self.storage.read(self.storage.path(part.shard), *part.location.span)
+        if not part.location.matches(content):
+            raise DataError(f"'{EMPTY_CAPTION}.{TENSORS_PART}' in {part.shard} is damaged; make that shard again")
+        return load_tensors(content)["caption"]
 
-    def transcripts(self) -> Iterator[tuple[str, str]]:
-        """Yields key and transcript of each clip, without reading its tensors."""
-        return ((self.shards.keys[number], self._facts(number)[0]) for number in self.numbers)
+    def _read(self, i: int, part: ClipPart, name: str) -> bytes:
+        path = self.storage.path(part.shard)
+        content = self.storage.read(path, *part.location.span)
+        if not part.location.matches(content):
+            raise DamagedClipError(f"'{self.index.key(i)}.{name}' in {path} is damaged; make that shard again")
+        return content
 
-    def _facts(self, number: int) -> tuple[str, str, tuple[Word, ...]]:
-        """Returns transcript, speaker and words. Raises DataError where the sample does not hold features."""
-        facts = parse_json(self.shards.read(number, "json"), f"'{self.shards.keys[number]}.json'")
+    def _parsed(self, i: int, facts_content: bytes, content: bytes) -> Features:
+        key = self.index.key(i)
+        facts = parse_json(facts_content, f"'{key}.{FACTS_PART}'")
         try:
-            return facts["text"], facts["speaker"], tuple(Word(**word) for word in facts["words"])
-        except (KeyError, TypeError) as error:
-            raise self._no_features(number) from error
-
-    def _tensors(self, number: int, content: bytes) -> dict[str, Tensor]:
-        try:
-            return load_tensors(content)
-        except SafetensorError as error:
-            raise self._no_features(number) from error
-
-    def _no_features(self, number: int) -> DataError:
-        return DataError(
-            f"sample '{self.shards.keys[number]}' in {self.folder} does not hold features; give a folder of "
-            "`uniavgen prepare`"
-        )
+            words = tuple(Word(**word) for word in facts["words"])
+            return Features(key=key, text=facts["text"], speaker=facts["speaker"], words=words, **load_tensors(content))
+        except (KeyError, TypeError, SafetensorError) as error:
+            raise no_features(key, self.folder) from error

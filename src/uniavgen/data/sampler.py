@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from uniavgen.data.permutation import permuted
 from uniavgen.errors import ConfigError
 
 MAX_WEIGHT = 10_000
@@ -52,7 +53,7 @@ class Sampler:
         source = order[slot]
         ordinal = cycle * self.weights[source] + order[:slot].count(source)
         epoch, place = divmod(ordinal, self.sizes[source])
-        index = int(_permutation(self.seed, source, epoch, self.sizes[source])[place])
+        index = permuted(place, self.sizes[source], (self.seed, 1, source, epoch))
         return ClipLocation(source=source, index=index, epoch=epoch)
 
 
@@ -61,8 +62,3 @@ def _order(seed: int, weights: tuple[int, ...], cycle: int) -> tuple[int, ...]:
     """Returns the sources of one run of `sum(weights)` samples."""
     sources = np.repeat(np.arange(len(weights)), weights)
     return tuple(int(source) for source in np.random.default_rng([seed, 0, cycle]).permutation(sources))
-
-
-@lru_cache(maxsize=8)
-def _permutation(seed: int, source: int, epoch: int, size: int) -> np.ndarray:
-    return np.random.default_rng([seed, 1, source, epoch]).permutation(size)

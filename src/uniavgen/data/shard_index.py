@@ -28,6 +28,15 @@ class PartLocation(NamedTuple):
     size: int
     crc32: int
 
+    @property
+    def span(self) -> tuple[int, int]:
+        """First byte, and the one behind the last."""
+        return self.offset, self.offset + self.size
+
+    def matches(self, content: bytes) -> bool:
+        """Returns whether what was read has the size and the checksum of the part."""
+        return len(content) == self.size and zlib.crc32(content) == self.crc32
+
 
 _MAX_TAR_BYTES: Final = 2**62
 """So that offset plus size is a number of 64 bits."""

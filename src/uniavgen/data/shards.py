@@ -13,12 +13,12 @@ import re
 import tarfile
 import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from uniavgen.data.shard_index import (
     scan_tar,
     write_index,
 )
+from uniavgen.data.storage import Storage, StoredFile
 from uniavgen.errors import DataError, OutputError
 
 _MAX_INDEX_BYTES: Final = 2**28
@@ -48,10 +49,9 @@ class ShardSet:
 
     def __init__(self, folder: str | Path, *, allow_empty: bool = False) -> None:
         self.folder = str(folder)
-        try:
-            self.shards = tuple(self._index(path) for path in self._shard_paths())
-        except OSError as error:
-            raise DataError(f"the shards in {folder} cannot be read: {os_error_text(error)}") from error
+        self.storage = Storage(folder)
+        listing = self.storage.list_files()
+        self.shards = tuple(read_shard_index(self.storage, listing, file) for file in shard_files(listing))
         if not self.shards and not allow_empty:
             raise DataError(f"no shards (*.tar) in {folder}; give a folder that `uniavgen synth` or `prepare` wrote")
         self.keys = tuple(key for shard in self.shards for key in shard.keys)
@@ -77,48 +77,16 @@ class ShardSet:
         location = shard.parts(row).get(part)
         if location is None:
             raise DataError(f"sample '{self.keys[i]}' of {shard.path} has no part '{part}', only {self.parts(i)}")
-        end = location.offset + location.size
-        try:
-            content = self._files.cat_file(shard.path, start=location.offset, end=end)
-        except OSError as error:
-            raise DataError(f"{shard.path} cannot be read: {os_error_text(error)}") from error
-        if len(content) != location.size or zlib.crc32(content) != location.crc32:
+        content = self.storage.read(shard.path, *location.span)
+        if not location.matches(content):
             raise DataError(f"'{self.keys[i]}.{part}' in {shard.path} is damaged; make that shard again")
         return content
-
-    def __getstate__(self) -> dict[str, Any]:
-        # File systems are made anew in each process: some are not fork safe.
-        return {name: value for name, value in vars(self).items() if name != "_file_system"}
-
-    @cached_property
-    def _file_system(self) -> tuple[Any, str]:
-        """Returns the fsspec file system and the folder's path in it."""
-        from fsspec.core import url_to_fs
-
-        try:
-            return url_to_fs(self.folder)
-        except (ValueError, ImportError) as error:
-            raise DataError(f"{self.folder} cannot be opened ({error}); give a folder or a URL of fsspec") from error
-
-    @property
-    def _files(self) -> Any:
-        return self._file_system[0]
-
-    def _shard_paths(self) -> list[str]:
-        root = self._file_system[1]
-        if root.endswith(".tar") and self._files.isfile(root):
-            return [root]
-        return sorted(self._files.glob(f"{root}/*.tar"))
 
     def _check_keys(self) -> None:
         if len(self.positions) == len(self.keys):
             return
         key, count = Counter(self.keys).most_common(1)[0]
-        paths = [shard.path for shard in self.shards if key in shard.keys][:2]
-        raise DataError(
-            f"the key '{key}' occurs {count} times in {self.folder}, first in {' and '.join(paths)}; "
-            "give every sample a key of its own"
-        )
+        raise repeated_key(key, count, self.folder, [shard.path for shard in self.shards if key in shard.keys])
 
     def _locate(self, i: int) -> tuple[ShardIndex, int]:
         """Returns the shard of sample `i` and its row there."""
@@ -127,27 +95,40 @@ class ShardSet:
         number = int(np.searchsorted(self._starts, i, side="right")) - 1
         return self.shards[number], i - int(self._starts[number])
 
-    def _index(self, path: str) -> ShardIndex:
-        beside = path.removesuffix(".tar") + ".npz"
-        size = self._file_size(path)
-        if self._files.exists(beside):
-            if self._file_size(beside) > _MAX_INDEX_BYTES:
-                raise DataError(f"the index beside {path} is damaged; delete it to have the tar scanned")
-            index = read_index(path, self._files.cat_file(beside))
-        else:
-            with self._files.open(path) as file:
-                index = scan_tar(path, file)
-        if size < index.end:
-            raise DataError(f"{path} is truncated: {size} bytes, expected at least {index.end}; make that shard again")
-        return index
 
-    def _file_size(self, path: str) -> int:
-        """Returns the bytes of a file. Raises DataError for a pipe, a device or a folder, which could be read without
-        end."""
-        info = self._files.info(path)
-        if info["type"] != "file":
-            raise DataError(f"{path} is no regular file, expected a shard of `uniavgen synth` or `prepare`")
-        return info["size"]
+def repeated_key(key: str, count: int, folder: str, paths: Sequence[str]) -> DataError:
+    """Returns the error of a key that occurs `count` times in a folder, in the shards `paths`."""
+    return DataError(
+        f"the key '{key}' occurs {count} times in {folder}, first in {' and '.join(paths[:2])}; "
+        "give every sample a key of its own"
+    )
+
+
+def shard_files(listing: Mapping[str, StoredFile]) -> list[StoredFile]:
+    """Returns the tar files of a folder in the order of their names."""
+    return [file for name, file in listing.items() if name.endswith(".tar")]
+
+
+def read_shard_index(storage: Storage, listing: Mapping[str, StoredFile], shard: StoredFile) -> ShardIndex:
+    """Returns where the samples of a shard lie, by the index beside it; a tar without one is read through.
+
+    Raises DataError for a truncated tar, and for pipes, devices and folders, which could be read without end.
+    """
+    beside = listing.get(shard.name.removesuffix(".tar") + ".npz")
+    for file in (shard, beside):
+        if file is not None and not file.is_regular:
+            raise DataError(f"{file.path} is no regular file, expected a shard of `uniavgen synth` or `prepare`")
+    if beside is None:
+        index = storage.scan(shard.path, scan_tar)
+    elif beside.size > _MAX_INDEX_BYTES:
+        raise DataError(f"the index beside {shard.path} is damaged; delete it to have the tar scanned")
+    else:
+        index = read_index(shard.path, storage.read(beside.path))
+    if shard.size < index.end:
+        raise DataError(
+            f"{shard.path} is truncated: {shard.size} bytes, expected at least {index.end}; make that shard again"
+        )
+    return index
 
 
 class ShardWriter:

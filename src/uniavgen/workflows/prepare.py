@@ -10,14 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from safetensors.torch import load as load_tensors
+
 from uniavgen.arguments import check_arguments
 from uniavgen.artifacts import check_regular_file, checksum, record_settings, write_text
 from uniavgen.codecs.speech_symbols import SpeechSymbols
 from uniavgen.codecs.video_vae import VideoCodec
 from uniavgen.data.extract import FeatureExtractor, empty_caption_parts
-from uniavgen.data.features import EMPTY_CAPTION, Features, FeatureSet
+from uniavgen.data.features import EMPTY_CAPTION, TENSORS_PART, Features
+from uniavgen.data.open_index import begin_features, finish_features
 from uniavgen.data.sample import Sample
-from uniavgen.data.shards import ShardWriter
+from uniavgen.data.shards import ShardSet, ShardWriter
 from uniavgen.data.sources import open_sources
 from uniavgen.data.transcript import cut_transcript, normalize_transcript
 from uniavgen.errors import CheckpointError, ConfigError, DataError
@@ -112,6 +115,7 @@ def prepare_features(
         encoder.frame_size = _stored_frame_size(folder, encoder.extract)
         skipped: list[SkippedSample] = []
         missing = [key for key in keys if key == EMPTY_CAPTION or key not in writer.keys]
+        is_begun = False
         on_progress(len(keys) - len(missing), len(keys))
         for done, key in enumerate(missing, start=len(keys) - len(missing) + 1):
             try:
@@ -119,12 +123,18 @@ def prepare_features(
             except DataError as error:
                 skipped.append(SkippedSample(key=key, reason=str(error)))
             else:
+                if not is_begun:
+                    begin_features(folder)
+                    is_begun = True
                 if not writer.keys:
                     record_settings(folder / SETTINGS_FILE, recorded)
                     if encoder.extract.caption is not None:
                         writer.write(EMPTY_CAPTION, empty_caption_parts(encoder.extract.caption))
                 writer.write(key, features.to_parts())
             on_progress(done, len(keys))
+        writer.finish_shard()
+        if writer.keys:
+            finish_features(folder)
     num_clips = len(keys) - len(skipped)
     if not num_clips:
         raise DataError(f"none of the {len(keys)} samples in {names} can be used, first {skipped[0].reason}")
@@ -194,8 +204,9 @@ def _stored_frame_size(folder: Path, extract: FeatureExtractor) -> tuple[int, in
     """Returns height and width of the frames of which a folder holds features; None where it holds none of video."""
     if extract.video is None or not any(folder.glob("*.tar")):
         return None
-    stored = FeatureSet(folder)
-    latents = stored[0].latents if len(stored) else None
+    stored = ShardSet(folder)
+    clips = (i for i, key in enumerate(stored.keys) if key != EMPTY_CAPTION)
+    latents = next((load_tensors(stored.read(i, TENSORS_PART))["latents"] for i in clips), None)
     stride = extract.video.spatial_stride
     return None if latents is None else (latents.shape[2] * stride, latents.shape[3] * stride)
 
