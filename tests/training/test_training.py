@@ -12,10 +12,10 @@ from tiny_run import config, model, run
 from uniavgen.config import dump, load, parse, preset_names
 from uniavgen.distributed import ParallelContext
 from uniavgen.errors import ConfigError, DataError
-from uniavgen.training.config import OptimConfig, TrainConfig
+from uniavgen.training.config import TrainConfig
 from uniavgen.training.dataloader import load_batches
 from uniavgen.training.ema import EMA
-from uniavgen.training.optimizer import AdamWConfig, build_optimizer, select_trainable
+from uniavgen.training.optimizer import AdamWConfig, OptimConfig, build_optimizer, select_trainable
 
 JOINT_ONLY = "stage.tasks.ratios={reference_audio: 0, continuation: 0, dubbing: 0, animation: 0}"
 GOLDEN = Path(__file__).parent / "golden_losses.json"

@@ -7,7 +7,8 @@ leaves the tensors alone in between.
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from uniavgen.checkpoint.lora import has_adapter, save_adapter
 from uniavgen.distributed import SINGLE_PROCESS, ParallelContext
 from uniavgen.errors import TrainingError
 from uniavgen.models.transformer import UniAVGenTransformer
-from uniavgen.timebase import Timebase
 from uniavgen.training.curves import CurveWriter
 from uniavgen.training.loop import StepRecord
 from uniavgen.training.state import TrainState, save
@@ -116,36 +116,48 @@ class SampledClip:
 
     name: str
     frames: UInt8[np.ndarray, "F H W 3"]
+    fps: Fraction
     mel: Float32[np.ndarray, "l mel"]
     waveform: Float32[np.ndarray, " samples"]
+    sample_rate_hz: int
 
 
-ClipSampler = Callable[[nn.Module], Sequence[SampledClip]]
-"""Model (with averaged weights, in eval mode) to clips."""
+@dataclass(frozen=True, kw_only=True)
+class SampledClips:
+    """What is sampled at one step; empty on all processes but the main one."""
+
+    clips: Sequence[SampledClip] = ()
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """Means of metrics, by `TASK/COLUMN`."""
+
+
+ClipSampler = Callable[[nn.Module, int], SampledClips]
+"""Model (with averaged weights, in eval mode) and step to clips. All processes call it together."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleCallback:
-    """Writes clips of the model under training to TensorBoard: a row of frames, the mel as an image, and the sound."""
-
-    NUM_FRAMES = 8
+    """Writes clips of the model under training to TensorBoard: the frames in motion, the mel as an image, and the
+    sound; and what is measured of them."""
 
     writer: CurveWriter
     sample: ClipSampler
     every: int
-    context: ParallelContext = SINGLE_PROCESS
 
     def __call__(self, record: StepRecord, state: TrainState) -> None:
-        if record.step % self.every or not self.context.is_main:
-            return
-        for clip in _sampled(self.sample, state):
-            shown = clip.frames[np.linspace(0, len(clip.frames) - 1, self.NUM_FRAMES).astype(int)]
-            row = np.concatenate(list(shown), axis=1)
+        if record.step % self.every == 0:
+            self.sample_now(state)
+
+    def sample_now(self, state: TrainState) -> None:
+        """Samples whatever the step is, as before the first one."""
+        sampled = _sampled(self.sample, state)
+        for clip in sampled.clips:
             mel = clip.mel.T[::-1]
             scaled = (mel - mel.min()) / max(float(mel.max() - mel.min()), 1e-6)
-            self.writer.add_image(f"{clip.name}/frames", row, record.step)
-            self.writer.add_image(f"{clip.name}/mel", scaled, record.step)
-            self.writer.add_audio(f"{clip.name}/sound", clip.waveform, Timebase.sample_rate_hz, record.step)
+            self.writer.add_animation(f"{clip.name}/frames", clip.frames, clip.fps, state.step)
+            self.writer.add_image(f"{clip.name}/mel", scaled, state.step)
+            self.writer.add_audio(f"{clip.name}/sound", clip.waveform, clip.sample_rate_hz, state.step)
+        self.writer.add_scalars({f"sampled_{name}": score for name, score in sampled.scores.items()}, state.step)
 
 
 def save_weights(state: TrainState, folder: Path) -> None:
@@ -163,10 +175,10 @@ def save_weights(state: TrainState, folder: Path) -> None:
             state.model.save_pretrained(partial)
 
 
-def _sampled(sample: ClipSampler, state: TrainState) -> Sequence[SampledClip]:
+def _sampled(sample: ClipSampler, state: TrainState) -> SampledClips:
     state.model.eval()
     try:
         with torch.no_grad(), nullcontext() if state.ema is None else state.ema.applied(state.model):
-            return sample(state.model)
+            return sample(state.model, state.step)
     finally:
         state.model.train()

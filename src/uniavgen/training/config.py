@@ -12,7 +12,7 @@ from uniavgen.flow.guidance import Dropout
 from uniavgen.models.config import TransformerConfig
 from uniavgen.tasks.mixture import MixtureConfig
 from uniavgen.tasks.table import TASKS, ModalityRole
-from uniavgen.training.optimizer import AdamWConfig, LearningRateSchedule
+from uniavgen.training.optimizer import OptimConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,25 +76,6 @@ class StageConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimConfig(AdamWConfig):
-    """AdamW of a stage. [paper 4.1: lr, betas, eps; the rest ours]"""
-
-    lr: Annotated[Positive, Le(1.0)] = 5e-6
-    warmup_steps: Count = 500
-    decay_steps: Count = 0
-    """Last steps of the run, over which the rate falls linearly to 0; none in the paper."""
-
-    def schedule(self, num_steps: int) -> LearningRateSchedule:
-        """Returns the learning rate of a run of `num_steps` steps."""
-        return LearningRateSchedule(
-            peak=self.lr,
-            num_steps=num_steps,
-            warmup_steps=self.warmup_steps,
-            decay_start=float(num_steps - self.decay_steps),
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
 class DataConfig(Config):
     """How the features are read; their folders are options of the command line."""
 
@@ -126,7 +107,21 @@ class RunConfig(Config):
     keep_checkpoints: PositiveInt = 2
     log_every: PositiveInt = 10
     sample_every: Count = 0
-    """Steps between sampled clips in TensorBoard; 0 for none."""
+    """Steps between sampled clips, from step 0 on, in OUT/samples and in TensorBoard; 0 for none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationConfig(Config):
+    """What is measured of held-out data during training; see `training.validation` and `workflows.training_samples`."""
+
+    every: Count = 0
+    """Steps between held-out losses, from step 0 on; 0 for none."""
+    num_clips: PositiveInt = 16
+    """Clips of each held-out loss, the first of the held-out features."""
+    num_bands: PositiveInt = 4
+    """Equal bands of the flow time, from clean to noise, of which each has a loss of its own."""
+    metrics: tuple[str, ...] = ()
+    """Metrics of `uniavgen evaluate` on the sampled clips, such as wer_base, sync and speaker; none if empty."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,3 +134,4 @@ class TrainConfig(Config):
     train: RunConfig
     optim: OptimConfig = field(default_factory=OptimConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)

@@ -7,11 +7,12 @@ import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Shaped, UInt8
 
 from uniavgen.artifacts import not_written, os_error_text
 from uniavgen.errors import ConfigError
@@ -47,13 +48,27 @@ class CurveWriter:
         """Records numbers by the names of their curves."""
         from torch.utils.tensorboard.summary import scalar
 
-        self._add([scalar(name, value) for name, value in values.items()], step)
+        if values:
+            self._add([scalar(name, value) for name, value in values.items()], step)
 
     def add_image(self, name: str, image: Shaped[np.ndarray, "H W *c"], step: int) -> None:
         """Records a picture: uint8, or float in [0, 1]."""
         from torch.utils.tensorboard.summary import image as image_summary
 
         self._add([image_summary(name, image, dataformats="HW" if image.ndim == 2 else "HWC")], step)
+
+    def add_animation(self, name: str, frames: UInt8[np.ndarray, "F H W 3"], fps: Fraction, step: int) -> None:
+        """Records frames as a picture that moves, a GIF, which TensorBoard plays."""
+        from PIL import Image
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        first, *others = (Image.fromarray(frame) for frame in frames)
+        content = io.BytesIO()
+        # In milliseconds; the format itself has hundredths of a second.
+        first.save(content, "gif", save_all=True, append_images=others, duration=float(1000 / fps), loop=0)
+        height, width = frames.shape[1:3]
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=content.getvalue())
+        self._add([Summary(value=[Summary.Value(tag=name, image=image)])], step)
 
     def add_audio(self, name: str, waveform: Float[np.ndarray, " samples"], rate_hz: int, step: int) -> None:
         """Records a mono sound in [-1, 1]."""

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from uniavgen.training.objective import Objective
-from uniavgen.training.optimizer import LearningRateSchedule
+from uniavgen.training.optimizer import LearningRateSchedule, set_learning_rate
 from uniavgen.training.state import TrainState
 
 BatchT = TypeVar("BatchT")
@@ -122,8 +122,7 @@ def _update(
     total.backward()
     norms = [nn.utils.clip_grad_norm_(group.parameters(), max_grad_norm) for group in clip_groups]
     grad_norm = torch.stack(norms).max()
-    for group in optimizer.param_groups:
-        group["lr"] = lr
+    set_learning_rate(optimizer, lr)
     # Fused kernels look at `found_inf` on the device and then change nothing, as for torch.amp.GradScaler: asking
     # for the norm here would wait for the device at every step.
     skipped = (~(grad_norm.isfinite() & total.detach().isfinite())).float()

@@ -9,6 +9,7 @@ from diffusers.utils import logging
 from uniavgen.artifacts import atomic_folder, check_output_folder, path_exists, read_json
 from uniavgen.checkpoint.saved_model import check_component, load_component
 from uniavgen.errors import CheckpointError
+from uniavgen.inference.resize import ResizeAndCrop, ResizeShortSide
 from uniavgen.inference.sampling_config import SamplingConfig
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.workflows.load_codecs import load_codecs
@@ -30,7 +31,8 @@ def export_model(
     check_output_folder(out, (saved, codecs))
     check_component(saved, "transformer")
     loaded = load_codecs(codecs)
-    pipeline = loaded.build_pipeline(load_component(saved, UniAVGenTransformer.from_pretrained), size, sampling)
+    rule = ResizeAndCrop(height=size, width=size) if size else ResizeShortSide()
+    pipeline = loaded.build_pipeline(load_component(saved, UniAVGenTransformer.from_pretrained), rule, sampling)
     with atomic_folder(out) as partial:
         pipeline.to(dtype)
         # transformers computes in the precision of the file, diffusers in float32: this keeps the parts alike.

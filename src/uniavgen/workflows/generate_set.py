@@ -15,6 +15,7 @@ from uniavgen.errors import ConfigError, MediaError
 from uniavgen.evaluation.clip import mask_file
 from uniavgen.evaluation.prompts import Prompt, PromptSet
 from uniavgen.evaluation.protocol import System
+from uniavgen.inference.clip import Clip
 from uniavgen.inference.model_spec import ModelSpec
 from uniavgen.inference.pipeline import UniAVGenPipeline
 from uniavgen.inference.prepared_request import PreparedRequest
@@ -121,7 +122,7 @@ def generate_set(
             # Not before a model is loaded, so that one that cannot be leaves nothing.
             record_settings(recorded, settings)
             if isinstance(source, PreparedRequest):
-                _write_generated(pipeline, source, prompt.id, path)
+                write_generated(pipeline(source), prompt.id, path)
             else:
                 _write_reconstruction(pipeline, source, path, {**settings, "id": prompt.id})
         on_progress(f"{name}/{kind}", len(prompts.prompts), len(prompts.prompts))
@@ -177,8 +178,8 @@ def build_request(prompt: Prompt, task: Task, config: SetConfig, number: int) ->
     )
 
 
-def _write_generated(pipeline: UniAVGenPipeline, prepared: PreparedRequest, prompt_id: str, path: Path) -> None:
-    clip = pipeline(prepared)
+def write_generated(clip: Clip, prompt_id: str, path: Path) -> None:
+    """Writes a clip, and the face mask that the model predicts beside it."""
     if clip.face_mask is not None:
         # Before the clip, whose existence says that the prompt is done.
         with atomic_file(mask_file(path)) as partial, partial.open("wb") as file:

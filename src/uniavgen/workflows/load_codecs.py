@@ -18,7 +18,7 @@ from uniavgen.codecs.vocoder import NanoVocoder, vocoder_class
 from uniavgen.config import dump
 from uniavgen.errors import CheckpointError
 from uniavgen.inference.pipeline import UniAVGenPipeline
-from uniavgen.inference.resize import ResizeAndCrop, ResizeShortSide
+from uniavgen.inference.resize import ResizeRule
 from uniavgen.inference.sampling_config import SamplingConfig
 from uniavgen.models.transformer import UniAVGenTransformer
 
@@ -40,9 +40,9 @@ class ModelCodecs:
         return CaptionEncoder(self.tokenizer, self.text_encoder)
 
     def build_pipeline(
-        self, transformer: UniAVGenTransformer, size: int, sampling: SamplingConfig | None = None
+        self, transformer: UniAVGenTransformer, resize_rule: ResizeRule, sampling: SamplingConfig | None = None
     ) -> UniAVGenPipeline:
-        """Returns a pipeline for images of `size` pixels a side; 0 keeps the aspect of the image that is given.
+        """Returns a pipeline that brings images to its size by `resize_rule`.
 
         `sampling` holds the defaults of its requests; None stands for the paper's.
         """
@@ -53,7 +53,7 @@ class ModelCodecs:
             tokenizer=self.tokenizer,
             speech_tokenizer=self.speech_tokenizer,
             vocoder=self.vocoder,
-            picture_config=dump(ResizeAndCrop(height=size, width=size) if size else ResizeShortSide()),
+            picture_config=dump(resize_rule),
             sampling_config=dump(sampling or SamplingConfig()),
         )
 

@@ -5,22 +5,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from uniavgen.artifacts import exclusive_output
-from uniavgen.data.sample import read_sample
-from uniavgen.data.shards import ShardSet
 from uniavgen.errors import ConfigError
-from uniavgen.inference.request import Request
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.table import Task
-from uniavgen.timebase import Timebase
 from uniavgen.training.callbacks import (
     ClipSampler,
     CurveCallback,
     NonFiniteGuard,
     SampleCallback,
-    SampledClip,
     save_weights,
 )
 from uniavgen.training.config import TrainConfig
@@ -30,11 +24,11 @@ from uniavgen.training.loop import Callback
 from uniavgen.training.randomness import default_generator
 from uniavgen.training.stage import StageRun, build_stage_run, build_training_data
 from uniavgen.training.state import checkpoints, remove_old, restore
-from uniavgen.workflows.load_codecs import load_codecs
+from uniavgen.workflows.training_samples import SampleSettings, TrainingSampler
 from uniavgen.workflows.vocabulary import load_speech_symbols
 
-NUM_SAMPLED_CLIPS = 2
-SAMPLED_CLIP_STEPS = 20
+UNSEEN_GRID = 8
+"""Latent rows and columns of what is sampled of a model whose audio branch alone is trained."""
 
 
 @contextmanager
@@ -104,7 +98,10 @@ def train_stage(
             run.checkpoint_callback,
         ]
         if sample is not None and settings.sample_every:
-            standard.insert(1, SampleCallback(writer=writer, sample=sample, every=settings.sample_every))
+            sampling = SampleCallback(writer=writer, sample=sample, every=settings.sample_every)
+            standard.insert(1, sampling)
+            if run.state.step == 0:
+                sampling.sample_now(run.state)
         run.train((*callbacks, *standard), stopped)
     if run.state.step < settings.steps:
         run.checkpoint_callback.save(run.state)
@@ -113,30 +110,26 @@ def train_stage(
     return True
 
 
-def held_out_sampler(shards: Path, codecs: Path) -> ClipSampler:
-    """Returns a function that generates a few held-out samples anew, with the model under training.
+def training_sampler(
+    run: StageRun, prompts: Path, codecs: Path, out: Path, assets: Path | None = None
+) -> TrainingSampler:
+    """Returns the sampler of a run: clips as long and as large as it is trained on, of all tasks.
 
-    shards: folder of the samples; codecs: model folder.
+    A stage of the audio branch alone has no use for more than the tasks that it trains, in small pictures. See
+    `SampleSettings` for the arguments.
     """
-    shard_set, loaded = ShardSet(shards), load_codecs(codecs)
-    samples = [read_sample(shard_set, i, Timebase()) for i in range(min(NUM_SAMPLED_CLIPS, len(shard_set)))]
-
-    def sample_clips(model: nn.Module) -> list[SampledClip]:
-        assert isinstance(model, UniAVGenTransformer)
-        clips = []
-        for number, source in enumerate(samples):
-            assert source.frames is not None
-            request = Request(
-                task=Task.JOINT,
-                speech=source.text,
-                caption=source.caption,
-                image=source.frames[0],
-                steps=SAMPLED_CLIP_STEPS,
-                seed=number,
-            )
-            pipeline = loaded.build_pipeline(model, size=source.frames.shape[1]).to(model.device)
-            clip = pipeline(request)
-            clips.append(SampledClip(name=f"clip {number}", frames=clip.frames, mel=clip.mel, waveform=clip.waveform))
-        return clips
-
-    return sample_clips
+    config, data = run.config, run.objective.dataset.data
+    tasks, grid = list(Task), data.latent_grid
+    if config.stage.branches == "audio":
+        tasks = [task for task, ratio in config.stage.tasks.ratios.items() if ratio > 0]
+        grid = (UNSEEN_GRID, UNSEEN_GRID)
+    settings = SampleSettings(
+        prompts=prompts,
+        codecs=codecs,
+        tasks=tasks,
+        num_frames=config.data.num_frames,
+        latent_grid=grid,
+        metrics=config.validation.metrics,
+        assets=assets,
+    )
+    return TrainingSampler(settings, out, run.objective.context)

@@ -27,7 +27,10 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on after the last checkpoint in --out.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     parts: Annotated[Path | None, typer.Option(help="Model folder whose codecs make the clips to watch.")] = None,
-    watch: Annotated[Path | None, typer.Option(help="Shards of clips to watch, see train.sample_every.")] = None,
+    watch: Annotated[
+        Path | None, typer.Option(help="Prompts, or shards, of clips to watch; see train.sample_every.")
+    ] = None,
+    assets: Annotated[Path | None, typer.Option(help="Networks of validation.metrics, as for `evaluate`.")] = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Show the settings and stop.")] = False,
 ) -> None:
     """Train a stage. Ctrl-C saves a checkpoint and stops; --resume goes on as if nothing had happened."""
@@ -54,7 +57,7 @@ def train(
     import torch
 
     from uniavgen.apps.cli.training_progress import training_progress
-    from uniavgen.workflows.train import held_out_sampler, open_stage, train_stage
+    from uniavgen.workflows.train import open_stage, train_stage, training_sampler
 
     # Norms keep float32 weights under autocast; torch warns once that this has no fused kernel.
     warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
@@ -68,7 +71,8 @@ def train(
         resume=resume,
     )
     with opened as run:
-        sample = held_out_sampler(watch, parts) if watch and parts else None
+        has_samples = watch and parts and chosen.train.sample_every
+        sample = training_sampler(run, watch, parts, out, assets) if has_samples else None
         with training_progress(chosen.train.steps, run.state.step) as progress, _Interrupt() as interrupt:
             finished = train_stage(run, out, callbacks=(progress,), sample=sample, stopped=interrupt.requested)
     if not finished:
