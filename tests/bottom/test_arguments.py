@@ -84,6 +84,8 @@ def test_argument_of_another_type_is_refused_by_name(name, argument, expected):
 def test_public_classes_refuse_arguments_of_other_types():
     calls = (
         "LoadConfig(vram='24')",
+        "LoadConfig(lora='me.safetensors')",
+        "LoadConfig(lora=[0.5])",
         "LoadConfig(device=3)",
         "LoadConfig(cache='little')",
         "LoadConfig(compile='yes')",

@@ -22,6 +22,8 @@ from uniavgen.errors import CheckpointError
 
 DTYPES: Final = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 """Of weights, by their names in safetensors headers."""
+_ALPHA_DTYPES: Final = {"F64": torch.float64, "I64": torch.int64, "I32": torch.int32}
+"""Of an adapter's alpha, which some programs store as Python gave it."""
 INDEX_ENDING: Final = ".index.json"
 """Of the file that says which shard holds which tensor; the ending of the shards stands before it."""
 _PICKLED: Final = (".pth", ".pt", ".bin", ".ckpt")
@@ -80,7 +82,7 @@ def read_weights(path: Path) -> Weights:
 
     Prefixes of wrappers and trainers are dropped. Raises CheckpointError for what is damaged, and for an adapter.
     """
-    weights = _read_index(path) if path.name.endswith(INDEX_ENDING) else _read_file(path)
+    weights = _read_index(path) if path.name.endswith(INDEX_ENDING) else read_file(path)
     check_no_adapter(weights, path)
     return _without_prefixes(weights)
 
@@ -97,13 +99,19 @@ def check_no_adapter(names: Iterable[str], path: Path) -> None:
     if adapting:
         raise CheckpointError(
             f"{path} is a LoRA adapter and no model ({adapting} of its {len(names)} tensors change layers of another "
-            "one); give the model that it was trained on, or give an adapter of this project to `uniavgen train --init`"
+            "one); give the model that it was trained on, with the adapter as --lora, or one of this project to "
+            "`uniavgen train --init`"
         )
 
 
 def read_names(file: Path) -> list[str]:
     """Returns the names of the tensors in a file of safetensors. Raises CheckpointError where it is damaged."""
     return list(_open_safetensors(file).keys())
+
+
+def read_metadata(file: Path) -> dict[str, str]:
+    """Returns the texts in the header of a file of safetensors. Raises CheckpointError where it is damaged."""
+    return _open_safetensors(file).metadata() or {}
 
 
 def read_tensors(tensors: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
@@ -139,7 +147,8 @@ def _weight_files(folder: Path, pattern: str) -> list[Path]:
     return []
 
 
-def _read_file(file: Path) -> Weights:
+def read_file(file: Path) -> Weights:
+    """Reads the names, shapes and types of the tensors of one file, which may be an adapter. Raises CheckpointError."""
     if not _is_safetensors(file):
         state = _unpickle(file)
         return {key: StoredTensor(file, key, tuple(value.shape), value.dtype) for key, value in state.items()}
@@ -149,12 +158,13 @@ def _read_file(file: Path) -> Weights:
         header = opened.get_slice(key)
         if key in _NO_WEIGHTS:
             continue
-        if header.get_dtype() not in DTYPES:
+        dtypes = DTYPES | _ALPHA_DTYPES if key.endswith(".alpha") else DTYPES
+        if header.get_dtype() not in dtypes:
             raise CheckpointError(
                 f"{key} in {file} is stored as {header.get_dtype()}, expected {', '.join(DTYPES)}; convert the "
                 "original weights, not quantised ones"
             )
-        weights[key] = StoredTensor(file, key, tuple(header.get_shape()), DTYPES[header.get_dtype()])
+        weights[key] = StoredTensor(file, key, tuple(header.get_shape()), dtypes[header.get_dtype()])
     return weights
 
 
@@ -171,7 +181,7 @@ def _read_index(index: Path) -> Weights:
         )
     weights: Weights = {}
     for name in files:
-        for key, tensor in _read_file(index.parent / name).items():
+        for key, tensor in read_file(index.parent / name).items():
             if key in weights:
                 raise CheckpointError(f"{key} stands in both {weights[key].file} and {tensor.file}; remove one of them")
             weights[key] = tensor

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -25,7 +26,7 @@ class Clip:
     face_mask: Float32[np.ndarray, "latent_frames rows columns"] | None
     """Probability of a face at each video token, mean over layers at the last step [paper eq. (8)]; None without
     face-aware modulation."""
-    settings: dict[str, str | int | float] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
     """Request and sampling settings, for the metadata of the file."""
 
 

@@ -3,6 +3,7 @@
 Letters: b batch (always 1), c latent channels, f latent frames, h w latent grid, l audio tokens.
 """
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,6 +15,8 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
 from uniavgen.batch import AVPair, TextInputs
+from uniavgen.checkpoint.lora_file import LoraFile, open_lora
+from uniavgen.checkpoint.lora_fusing import FittedLora, fit_lora, fuse_lora
 from uniavgen.codecs import mel
 from uniavgen.codecs.caption import CaptionEncoder
 from uniavgen.codecs.frame_convolution import use_frame_convolutions
@@ -24,7 +27,7 @@ from uniavgen.codecs.video_vae import VideoCodec, to_frames, to_pixels
 from uniavgen.codecs.vocoder import GriffinLimVocoder, NanoVocoder, as_vocoder
 from uniavgen.config import dump, parse
 from uniavgen.distributed import SINGLE_PROCESS, ParallelContext
-from uniavgen.errors import CheckpointError
+from uniavgen.errors import CheckpointError, ConfigError
 from uniavgen.flow.sampling import SamplingStep, sample
 from uniavgen.flow.schedule import sigmas
 from uniavgen.flow.solver import make_solver
@@ -34,7 +37,7 @@ from uniavgen.inference.conditions import Conditions, SampledLatents
 from uniavgen.inference.crossfade import crossfade_audio, crossfade_frames
 from uniavgen.inference.inputs import ModelInputs
 from uniavgen.inference.model_spec import ModelSpec
-from uniavgen.inference.offload import OffloadConfig, apply_offload, on_device
+from uniavgen.inference.offload import OffloadConfig, OffloadStrategy, WeightStorage, apply_offload, on_device
 from uniavgen.inference.prepared_request import PreparedRequest, prepare_request
 from uniavgen.inference.request import Request
 from uniavgen.inference.resize import ResizeRule, ResizeShortSide, parse_resize_rule, resize
@@ -102,6 +105,7 @@ class UniAVGenPipeline(DiffusionPipeline):
         self.offload = OffloadConfig()
         self.speed = SpeedConfig()
         self.parallel = SINGLE_PROCESS
+        self.lora: tuple[LoraFile, ...] = ()
 
     def register_modules(self, **modules: Any) -> None:
         """Takes components and notes library and class of each, under which they are saved.
@@ -133,6 +137,24 @@ class UniAVGenPipeline(DiffusionPipeline):
         if parallel is not None:
             apply_sequence_parallel(self.transformer, parallel)
             self.parallel = parallel
+        return self
+
+    def fuse_lora(self, *adapters: str | Path | FittedLora) -> "UniAVGenPipeline":
+        """Adds adapters, FILE or FILE:scale, to the transformer's weights in place, and returns the pipeline.
+
+            pipeline.fuse_lora("me.safetensors:0.8", "style.safetensors")
+
+        Raises CheckpointError and ConfigError as `open_lora`, `fit_lora` and `fuse_lora` do, ConfigError also where
+        weights are streamed or quantised already.
+        """
+        mode = self.offload.mode
+        if mode.strategy is OffloadStrategy.GROUP_OFFLOAD or mode.weights is not WeightStorage.AS_LOADED:
+            raise ConfigError(f"adapters come before the memory mode '{mode.name}'; load the model with lora=[...]")
+        parameters = dict(self.transformer.named_parameters())
+        shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
+        fitted = [each if isinstance(each, FittedLora) else fit_lora(open_lora(each), shapes) for each in adapters]
+        fuse_lora(parameters.items(), fitted)
+        self.lora += tuple(each.file for each in fitted if each.file.scale)
         return self
 
     @property
@@ -292,7 +314,7 @@ class UniAVGenPipeline(DiffusionPipeline):
             sample_rate_hz=base.sample_rate_hz,
             mel=log_mel[0].cpu().numpy(),
             face_mask=sampled.face_mask,
-            settings=_settings(prepared),
+            settings=_settings(prepared) | ({"lora": [each.settings for each in self.lora]} if self.lora else {}),
         )
 
     @torch.no_grad()
@@ -409,7 +431,7 @@ for _component in (
 register_saved_class("uniavgen", TokenizerFile)
 
 
-def _settings(prepared: PreparedRequest) -> dict[str, str | int | float]:
+def _settings(prepared: PreparedRequest) -> dict[str, Any]:
     request, sampling = prepared.request, prepared.sampling
     texts = {"caption": request.caption, "speech": request.speech, "voice_text": request.voice_text}
     numbers = {"seed": request.seed, "num_frames": prepared.timing.num_frames}

@@ -79,7 +79,7 @@ def generate_set(
     the counts of its finished and of all clips. Raises DataError where the folder holds clips that were
     made with other settings.
     """
-    name = Path(loader.config.model).name
+    name = loader.system
     tasks = [Task(kind) for kind in config.kinds if kind != RECONSTRUCTION]
 
     @cache
@@ -87,6 +87,7 @@ def generate_set(
         # A model that only reconstructs needs no more than the codecs of a joint clip.
         return loader.load_for_tasks(tasks or [Task.JOINT], config.num_frames, config.size, config.sampling)
 
+    lora = loader.lora_settings
     weights = checksum(loader.folder) if loader.is_local else loader.config.model
     sampling = dump(loader.spec.sampling.with_overrides(config.sampling))
     systems = []
@@ -100,6 +101,7 @@ def generate_set(
             "seed": config.seed,
             **({} if config.size is None else {"size": list(config.size)}),
             **sampling,
+            **lora,
         }
         recorded = clips / "settings.json"
         if recorded.is_file():

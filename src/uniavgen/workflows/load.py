@@ -9,13 +9,15 @@ import torch
 from diffusers.utils import logging
 from torch import nn
 
+from uniavgen.checkpoint.lora_file import open_lora
+from uniavgen.checkpoint.lora_fusing import FittedLora, fit_lora
 from uniavgen.checkpoint.saved_model import check_files, check_loaded, loading_errors
 from uniavgen.distributed import ParallelContext, select_device
 from uniavgen.errors import CheckpointError, ConfigError
 from uniavgen.inference.load_components import load_components
 from uniavgen.inference.memory import GIB, MemoryPlanner, Workload, largest_workload, workload_of
-from uniavgen.inference.meta_model import WORKING_DTYPE, MetaModel, saved_meta_model
-from uniavgen.inference.model_spec import ModelSpec, saved_model_spec
+from uniavgen.inference.meta_model import META, WORKING_DTYPE, MetaModel, saved_meta_model
+from uniavgen.inference.model_spec import ModelSpec, saved_model_spec, saved_transformer_config
 from uniavgen.inference.offload import OffloadConfig, offload_mode
 from uniavgen.inference.pipeline import UniAVGenPipeline
 from uniavgen.inference.prepared_request import PreparedRequest, prepare_request
@@ -23,6 +25,7 @@ from uniavgen.inference.request import Request, check_num_frames, check_size
 from uniavgen.inference.resize import ResizeAndCrop, resize_rule_for
 from uniavgen.inference.speed import SpeedConfig
 from uniavgen.models.kernels import check_attention, parse_attention
+from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.table import Task
 from uniavgen.timebase import NUM_FRAMES
 from uniavgen.workflows.fit import check_host_memory, free_host_bytes, gpu_budget, limit_gpu_memory
@@ -31,6 +34,8 @@ from uniavgen.workflows.model_files import download_model, find_model
 
 LARGEST_PX = (1280, 736)
 """Width and height of the widest picture that the release draws. [release]"""
+_NAMED = 3
+"""Adapters that stand in the name of a system."""
 Report = Callable[[str], None]
 """Takes one line about what was decided."""
 
@@ -53,6 +58,7 @@ class ModelLoader:
         self.config = config
         self._report = report
         self._found = find_model(config.model)
+        self._lora_files = [open_lora(text) for text in config.lora]
         self.speed = SpeedConfig(
             attention=parse_attention(config.attention), compile_blocks=config.compile, block_cache=config.cache
         )
@@ -77,6 +83,23 @@ class ModelLoader:
         is_folder = self.is_local and self.config.model != NANO
         return self.folder.resolve().name if is_folder else self.config.model
 
+    @property
+    def system(self) -> str:
+        """Returns the name of the model with its adapters in a report: `nano+me`."""
+        stems = [file.path.resolve().stem for file in self._lora_files if file.scale]
+        return "+".join(
+            [Path(self.config.model).name, *(stems if len(stems) <= _NAMED else [f"{len(stems)} adapters"])]
+        )
+
+    @property
+    def lora_settings(self) -> dict[str, Any]:
+        """Returns what clips record of adapters; nothing where there are none, or all have the scale 0.
+
+        Raises CheckpointError where one does not fit the model.
+        """
+        used = [each.file.settings for each in self.lora if each.file.scale]
+        return {"lora": used} if used else {}
+
     @cached_property
     def folder(self) -> Path:
         """Returns the folder of the model, downloaded where it is on the hub and not in the cache.
@@ -92,12 +115,27 @@ class ModelLoader:
         """Reads what requests are checked against from the model's configs. Raises CheckpointError."""
         return saved_model_spec(self.folder)
 
+    @cached_property
+    def lora(self) -> list[FittedLora]:
+        """Returns the adapters, each with its places in the model. Raises CheckpointError where one does not fit."""
+        if not self._lora_files:
+            return []
+        with META:
+            transformer = UniAVGenTransformer.from_settings(saved_transformer_config(self.folder))
+        shapes = {name: tuple(parameter.shape) for name, parameter in transformer.named_parameters()}
+        fitted = [fit_lora(file, shapes) for file in self._lora_files]
+        for each in fitted:
+            self._report(each.describe())
+        return fitted
+
     def prepare(self, request: Request) -> PreparedRequest:
         """Validates a request against the model and converts its inputs, before weights are loaded.
 
-        Raises ConfigError or MediaError for what this model cannot serve.
+        Raises ConfigError or MediaError for what this model cannot serve, CheckpointError for adapters of another one.
         """
         self.speed.check(task=request.task)
+        # Adapters that do not fit are refused here, before inputs are converted.
+        _ = self.lora
         return prepare_request(request, self.spec)
 
     def load_for(self, prepared: PreparedRequest, shared_device: str | None = None) -> UniAVGenPipeline:
@@ -150,7 +188,7 @@ class ModelLoader:
         return pipeline.configure(parallel=ParallelContext.for_sampling(device.type))
 
     def _load(self, offload: OffloadConfig) -> UniAVGenPipeline:
-        return load_weights(self.folder, self.config.model, offload).configure(speed=self.speed)
+        return load_weights(self.folder, self.config.model, offload, self.lora).configure(speed=self.speed)
 
 
 def load_pipeline(model: str = NANO, **options: Any) -> UniAVGenPipeline:
@@ -161,9 +199,9 @@ def load_pipeline(model: str = NANO, **options: Any) -> UniAVGenPipeline:
     return ModelLoader(LoadConfig(model=model, **options)).load_for_tasks([*Task], NUM_FRAMES)
 
 
-def load_weights(folder: Path, name: str, offload: OffloadConfig) -> UniAVGenPipeline:
-    """Loads a saved pipeline and brings it to its device as planned; transformer and caption encoder of a GPU work in
-    bfloat16.
+def load_weights(folder: Path, name: str, offload: OffloadConfig, lora: Sequence[FittedLora] = ()) -> UniAVGenPipeline:
+    """Loads a saved pipeline, adds adapters and brings it to its device as planned; transformer and caption encoder of
+    a GPU work in bfloat16.
 
     Raises CheckpointError, in which the model is called `name`, where it is damaged or of another version.
     """
@@ -177,7 +215,7 @@ def load_weights(folder: Path, name: str, offload: OffloadConfig) -> UniAVGenPip
     for component, module in pipeline.components.items():
         if isinstance(module, nn.Module):
             check_loaded(module, folder / component)
-    return pipeline.configure(offload=offload)
+    return pipeline.fuse_lora(*lora).configure(offload=offload)
 
 
 def largest_task_workload(

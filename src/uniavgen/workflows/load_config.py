@@ -1,5 +1,6 @@
 """What can be chosen about loading a model; light enough to be read by a command line before anything is imported."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,9 +40,16 @@ class LoadConfig:
     cache: float | None = _option(
         None, "X", "Skip blocks that change less than X (try 0.05) between steps; what that does to lips is unmeasured."
     )
+    lora: Sequence[str] = _option(
+        (),
+        "FILE[:SCALE]",
+        "Adapter (LoRA) added to the model: a .safetensors file, its folder, or a training run's.",
+    )
 
     def __post_init__(self) -> None:
         check_arguments(self)
+        if not all(isinstance(text, str) for text in self.lora):
+            raise ConfigError(f"lora is a list of texts FILE or FILE:scale, got {str(self.lora)[:100]}; pass others")
         check_device_name(self.device)
         if self.vram is not None and not 0 < self.vram <= MAX_VRAM_GB:
             raise ConfigError(

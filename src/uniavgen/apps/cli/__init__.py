@@ -44,6 +44,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "train": ("train", "train", "Train a stage."),
     "train-codec": ("train_codec", "train_codec", "Train a video autoencoder, a vocoder or a caption encoder."),
     "export": ("export", "export", "Put trained parts together to a model."),
+    "fuse": ("fuse", "fuse", "Add adapters (LoRA) to the weights of a model."),
     "convert": ("convert", "convert", "Turn published weights into a model."),
     "prompts": ("prompts", "prompts", "Make a set of prompts to measure on."),
     "evaluate": ("evaluate", "evaluate", "Measure clips of any system, or a model, on prompts."),

@@ -1,6 +1,6 @@
 """Options that several commands share, and options made of the fields of a dataclass."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -111,7 +111,7 @@ def _key(config: type, name: str | None) -> str:
 
 
 def _option_type(hint: Any) -> Any:
-    """Returns the type of one value: without None, and a list for a tuple of any length."""
+    """Returns the type of one value: without None, and a list for values of any number."""
     if get_origin(hint) in (Union, UnionType):
         (hint,) = (kind for kind in get_args(hint) if kind is not NoneType)
-    return list[get_args(hint)[0]] if get_origin(hint) is tuple else hint
+    return list[get_args(hint)[0]] if get_origin(hint) in (tuple, Sequence) else hint

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from uniavgen.inference.memory import MemoryPlan
     from uniavgen.tasks.table import Task
 
-CONFIGS = {LoadConfig: ("model", "attention", "compile", "cache")}
+CONFIGS = {LoadConfig: ("model", "attention", "compile", "cache", "lora")}
 
 
 def plan(
