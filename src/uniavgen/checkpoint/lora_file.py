@@ -181,7 +181,7 @@ def _peft_config(file: Path) -> dict[str, Any]:
         # A pipeline's file names the component of each setting.
         config = {name.removeprefix("transformer."): value for name, value in config.items()}
     patterns = config.get("alpha_pattern") or {}
-    alphas = [*patterns.values(), config.get("lora_alpha", 1)] if isinstance(patterns, dict) else [None]
+    alphas: list[Any] = [*patterns.values(), config.get("lora_alpha", 1)] if isinstance(patterns, dict) else [None]
     if not all(type(alpha) in (int, float) and abs(alpha) < _MAX_ALPHA for alpha in alphas):
         raise CheckpointError(f"the settings of the adapter {file} are damaged: its alpha is no number; {_COPY}")
     if config.get("use_dora"):
