@@ -5,9 +5,11 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-from uniavgen.errors import ConfigError
+from uniavgen.errors import ConfigError, TrainingError
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -68,6 +70,13 @@ class ParallelContext:
         mesh = init_device_mesh(device_type, shape, mesh_dim_names=(CFG_DIM, RING_DIM, ULYSSES_DIM))
         return cls(rank=dist.get_rank(), world_size=world_size, mesh=mesh)
 
+    @classmethod
+    def for_training(cls) -> "ParallelContext":
+        """Returns the place of this process in the default group; `SINGLE_PROCESS` where there is none."""
+        import torch.distributed as dist
+
+        return cls(rank=dist.get_rank(), world_size=dist.get_world_size()) if dist.is_initialized() else SINGLE_PROCESS
+
     @property
     def is_main(self) -> bool:
         """Whether this process writes files and prints."""
@@ -85,7 +94,10 @@ class ParallelContext:
         All processes together go through every index once. Raises ConfigError for a batch that cannot be shared evenly.
         """
         if batch_size % self.world_size:
-            raise ConfigError(f"train.batch_size {batch_size} must be a multiple of the {self.world_size} processes")
+            raise ConfigError(
+                f"train.batch_size {batch_size} cannot be shared evenly by {self.world_size} processes; set a multiple "
+                "of them, or start another number"
+            )
         local_size = batch_size // self.world_size
         first = step * batch_size + self.rank * local_size
         return range(first, first + local_size)
@@ -96,10 +108,13 @@ SINGLE_PROCESS = ParallelContext()
 
 
 @contextmanager
-def process_group() -> Iterator[str | None]:
+def process_group(device: str = "auto", timeout_s: float = 600.0) -> Iterator[str | None]:
     """Joins the processes that torchrun started, while the context is open, and yields the device of this process.
 
-    Yields None where this process runs alone. Raises ConfigError where a process has no GPU of its own.
+    Yields None where this process runs alone. Tensors on the CPU are exchanged by gloo, those on GPUs by NCCL. Raises
+    ConfigError where a process has no GPU of its own, TrainingError where another process is gone.
+
+    device: `auto`, `cpu` or `cuda`. timeout_s: how long one process waits for the others before the run ends.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size == 1:
@@ -108,17 +123,60 @@ def process_group() -> Iterator[str | None]:
     import torch
     import torch.distributed as dist
 
-    has_gpu = torch.cuda.is_available()
+    if device not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"device '{device}' was given to each of {world_size} processes; use auto, cpu or cuda")
+    has_gpu = select_device(device) == "cuda"
     local_rank = int(os.environ["LOCAL_RANK"])
     if has_gpu and local_rank >= torch.cuda.device_count():
         raise ConfigError(
             f"{world_size} processes need a GPU each, here are {torch.cuda.device_count()}; start fewer processes"
         )
-    device = f"cuda:{local_rank}" if has_gpu else "cpu"
     if has_gpu:
         torch.cuda.set_device(local_rank)
-    dist.init_process_group("nccl" if has_gpu else "gloo")
+    # Small values that the host needs, and checkpoints in the background, go through gloo without touching a GPU.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if has_gpu else "gloo", timeout=timedelta(seconds=timeout_s))
     try:
-        yield device
+        yield f"cuda:{local_rank}" if has_gpu else "cpu"
+    except BaseException as error:
+        # Asked before the connections are closed, on which the others fail in turn.
+        if is_first_failure() and _is_lost_connection(error):
+            raise TrainingError(
+                f"another of the {world_size} processes has ended or did not answer for {timeout_s:g} s; start the "
+                "run again with --resume, or give it more time"
+            ) from error
+        raise
     finally:
         dist.destroy_process_group()
+
+
+def broadcast_object(value: Any, context: ParallelContext) -> Any:
+    """Returns the first process's `value` in all processes, which all call it. It goes through pickle."""
+    if context.world_size == 1:
+        return value
+    import torch
+    import torch.distributed as dist
+
+    held = [value]
+    dist.broadcast_object_list(held, device=torch.device("cpu"))
+    return held[0]
+
+
+def _is_lost_connection(error: BaseException) -> bool:
+    import torch.distributed as dist
+
+    # gloo has no class of error of its own.
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo/transport" in str(error))
+
+
+@cache
+def is_first_failure() -> bool:
+    """Returns whether this process is the first of its run to fail: it tells the reason, the others only end.
+
+    True where it runs alone, or was not started by torchrun.
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True" or os.environ.get("WORLD_SIZE") == "1":
+        return True
+    import torch.distributed as dist
+
+    store, rank, _ = next(dist.rendezvous("env://", timeout=timedelta(seconds=30)))
+    return store.compare_set("uniavgen/first_failure", "", str(rank)) == str(rank).encode()

@@ -389,16 +389,27 @@ def test_half_precision_leaves_time_and_masks_in_float32(tmp_path) -> None:
     assert (full.velocity.video - rounded.velocity.video).abs().max() < 0.1 * scale
 
 
-def test_gradient_checkpointing_changes_nothing() -> None:
-    gradients = []
-    for checkpointing in (False, True):
+@pytest.mark.parametrize(("every", "block_passes"), [(1, 6), (2, 5)])
+def test_activation_checkpointing_computes_chosen_blocks_twice_and_changes_nothing(
+    every: int, block_passes: int
+) -> None:
+    gradients, passes = [], 0
+
+    def count(*_) -> None:
+        nonlocal passes
+        passes += 1
+
+    for checkpoint_every in (0, every):
         model = tiny.model().train()
-        if checkpointing:
-            model.enable_gradient_checkpointing()
+        model.checkpoint_activations(checkpoint_every)
+        passes = 0
+        for block in model.blocks:
+            block.register_forward_pre_hook(count)
         prediction = model(tiny.video(), tiny.audio(), tiny.text())
         loss = prediction.velocity.video.square().mean() + prediction.velocity.audio.square().mean()
         (loss + prediction.face_masks.mean()).backward()
         gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+        assert passes == (block_passes if checkpoint_every else len(model.blocks))
     assert gradients[0].keys() == gradients[1].keys()
     assert all(torch.equal(gradients[0][name], gradients[1][name]) for name in gradients[0])
     assert {name for name, _ in model.named_parameters()} - gradients[0].keys() == {"audio_stem.padding"}

@@ -49,7 +49,7 @@ def one_step(folder: str, context: ParallelContext, spec: StepSpec, known_faces:
             batch = replace(batch, text=replace(batch.text, symbol_timestamps=times))
     trained = model(settings=WITH_DURATIONS)
     if sharded:
-        shard_model(trained, sharding_mesh("cpu", context.world_size))
+        shard_model(trained, sharding_mesh("cpu", context.world_size, degree=2))
     means = step_losses(trained, batch, SampleRandomness(seed=0, samples=samples), stage).means(context)
     total = means.total(stage.losses, 0, 10)
     total.backward()

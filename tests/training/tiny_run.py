@@ -8,6 +8,7 @@ from uniavgen.config import load
 from uniavgen.data.features import EMPTY_CAPTION, Features
 from uniavgen.data.shards import ShardWriter
 from uniavgen.data.words import Word
+from uniavgen.distributed import SINGLE_PROCESS, ParallelContext
 from uniavgen.models.config import TransformerConfig
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.training.config import TrainConfig
@@ -75,7 +76,13 @@ def model(seed: int = 0, settings: TransformerConfig = SETTINGS) -> UniAVGenTran
     return transformer
 
 
-def run(folder: str, out: Path, settings: TrainConfig | None = None, seed: int = 0) -> StageRun:
+def run(
+    folder: str,
+    out: Path,
+    settings: TrainConfig | None = None,
+    seed: int = 0,
+    context: ParallelContext = SINGLE_PROCESS,
+) -> StageRun:
     settings = settings or config()
     data = build_training_data(settings, [folder], symbols)
-    return build_stage_run(settings, model(seed), data, out, torch.device("cpu"))
+    return build_stage_run(settings, model(seed), data, out, torch.device("cpu"), context)

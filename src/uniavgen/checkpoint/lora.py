@@ -1,7 +1,7 @@
 """Low-rank adapters (LoRA) of a transformer as files of diffusers and peft."""
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from diffusers.loaders.peft import PeftAdapterMixin
 from torch import nn
@@ -23,7 +23,12 @@ def is_adapter(folder: Path) -> bool:
 
 def has_adapter(model: nn.Module) -> bool:
     """Returns whether a model has an adapter."""
-    return bool(getattr(model, "peft_config", None))
+    return bool(adapter_configs(model))
+
+
+def adapter_configs(model: nn.Module) -> dict[str, Any]:
+    """Returns the settings of a model's adapters (`peft.LoraConfig`) by their names."""
+    return dict(getattr(model, "peft_config", None) or {})
 
 
 def is_lora_parameter(name: str) -> bool:
@@ -33,7 +38,7 @@ def is_lora_parameter(name: str) -> bool:
 
 def save_adapter(model: PeftAdapterMixin, folder: Path) -> None:
     """Writes the one adapter of a model, without the model's own weights."""
-    names = list(getattr(model, "peft_config", {}))
+    names = list(adapter_configs(model))
     if len(names) != 1:
         raise CheckpointError(f"one adapter can be saved at a time, the model has {len(names)}; delete the others")
     model.save_lora_adapter(folder, adapter_name=names[0], weight_name=ADAPTER_FILE)

@@ -98,6 +98,7 @@ class UniAVGenTransformer(
         self.audio_stem = AudioStem(self.settings.audio)
         self.blocks = nn.ModuleList(UniAVGenBlock(self.settings, layer) for layer in range(num_layers))
         self.gradient_checkpointing = False
+        self.checkpoint_every = 1
         self.sequence_parallel: TokenSharding | None = None
         init_weights(self)
 
@@ -135,6 +136,17 @@ class UniAVGenTransformer(
         """Lets diffusers' hooks skip blocks that change little, as `config` says (`FirstBlockCacheConfig`)."""
         register_block(UniAVGenBlock)
         super().enable_cache(config)
+
+    def checkpoint_activations(self, every: int) -> None:
+        """Lets every `every`-th block keep no activations in training and compute them again; 0 for no block.
+
+        diffusers' `enable_gradient_checkpointing` is the same for all blocks.
+        """
+        self.checkpoint_every = max(every, 1)
+        if every:
+            self.enable_gradient_checkpointing()
+        else:
+            self.disable_gradient_checkpointing()
 
     def encode_text(self, text: TextInputs, cache_kv: Collection[Literal["video", "audio"]] = ()) -> TextContext:
         """Projects the caption and encodes the speech: once per clip, since neither depends on the flow time.
@@ -246,9 +258,7 @@ class UniAVGenTransformer(
         self, inputs: BlockInputs, skip_layers: tuple[int, ...]
     ) -> tuple[Tensor | None, Tensor | None, dict[int, BlockOutput]]:
         """Returns the tokens of both branches, and the auxiliary outputs of every block that was run."""
-        checkpoint = (
-            self._gradient_checkpointing_func if torch.is_grad_enabled() and self.gradient_checkpointing else None
-        )
+        recompute = torch.is_grad_enabled() and self.gradient_checkpointing
         inputs = inputs if self.sequence_parallel is None else self.sequence_parallel.shard(inputs)
         video, video_context = (None, None) if inputs.video is None else (inputs.video.hidden, inputs.video.context)
         audio, audio_context = (None, None) if inputs.audio is None else (inputs.audio.hidden, inputs.audio.context)
@@ -260,7 +270,10 @@ class UniAVGenTransformer(
             contexts = (None if c is None else c.for_block(block.layer) for c in (video_context, audio_context))
             arguments = (video, audio, *contexts, interaction)
             # A block that diffusers' cache skips returns its hidden states alone.
-            output = BlockOutput(*(block(*arguments) if checkpoint is None else checkpoint(block, *arguments)))
+            recomputed = recompute and block.layer % self.checkpoint_every == 0
+            output = BlockOutput(
+                *(self._gradient_checkpointing_func(block, *arguments) if recomputed else block(*arguments))
+            )
             video, audio = output.video, output.audio
             auxiliary[block.layer] = output._replace(video=None, audio=None)
         if self.sequence_parallel is not None and video is not None:

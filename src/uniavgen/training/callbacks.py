@@ -24,6 +24,7 @@ from uniavgen.errors import TrainingError
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.training.curves import CurveWriter
 from uniavgen.training.loop import StepRecord
+from uniavgen.training.sharding import whole_model
 from uniavgen.training.state import TrainState, save
 
 logger = logging.getLogger(__name__)
@@ -140,7 +141,8 @@ class SampleCallback:
     """Writes clips of the model under training to TensorBoard: the frames in motion, the mel as an image, and the
     sound; and what is measured of them."""
 
-    writer: CurveWriter
+    writer: CurveWriter | None
+    """None in other processes than the first."""
     sample: ClipSampler
     every: int
 
@@ -151,6 +153,8 @@ class SampleCallback:
     def sample_now(self, state: TrainState) -> None:
         """Samples whatever the step is, as before the first one."""
         sampled = _sampled(self.sample, state)
+        if self.writer is None:
+            return
         for clip in sampled.clips:
             mel = clip.mel.T[::-1]
             scaled = (mel - mel.min()) / max(float(mel.max() - mel.min()), 1e-6)
@@ -160,19 +164,21 @@ class SampleCallback:
         self.writer.add_scalars({f"sampled_{name}": score for name, score in sampled.scores.items()}, state.step)
 
 
-def save_weights(state: TrainState, folder: Path) -> None:
+def save_weights(state: TrainState, folder: Path, context: ParallelContext = SINGLE_PROCESS) -> None:
     """Writes the weights to use, averaged where there is an average: a diffusers folder, or the adapter if one is
     trained.
 
-    The folder is complete or not written at all.
+    The folder is complete or not written at all. All processes call it, the first one writes.
     """
     assert isinstance(state.model, UniAVGenTransformer)
-    averaged = nullcontext() if state.ema is None else state.ema.applied(state.model)
-    with atomic_folder(folder) as partial, averaged:
-        if has_adapter(state.model):
-            save_adapter(state.model, partial)
-        else:
-            state.model.save_pretrained(partial)
+    with nullcontext() if state.ema is None else state.ema.applied(state.model):
+        whole = whole_model(state.model)
+        if context.is_main:
+            with atomic_folder(folder) as partial:
+                if has_adapter(whole):
+                    save_adapter(whole, partial)
+                else:
+                    whole.save_pretrained(partial)
 
 
 def _sampled(sample: ClipSampler, state: TrainState) -> SampledClips:

@@ -99,6 +99,9 @@ class RunConfig(Config):
     seed: Seed = 0
     ema: Factor = 0.999
     """Decay of the averaged weights, which are exported and sampled from; 0 for no average."""
+    activation_checkpointing: Count = 0
+    """Every how many blocks keep no activations and compute them again in the backward pass: 0 for none, 1 for all, 2
+    for every other one. Less memory against up to a third more time, and the same numbers."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 runs the forward pass under autocast; weights, moments and losses stay float32."""
     compile: bool = False
@@ -125,6 +128,22 @@ class ValidationConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShardingConfig(Config):
+    """How several processes hold the model. One process holds all of it, whatever is set here."""
+
+    shard_degree: Count = 0
+    """Processes that share one copy of weights, gradients, moments and averages; 1 gives each process a copy of its
+    own, 0 chooses (`sharding.shard_degree`)."""
+    reshard_after_forward: bool = True
+    """Blocks give their weights back between forward and backward pass: the memory of a gathered model against a third
+    exchange of weights a step."""
+    prefetch_blocks: Annotated[Count, Le(8)] = 1
+    """Blocks whose weights are gathered ahead of the one that is computed."""
+    timeout_s: Positive = 600.0
+    """How long a process waits for the others before the run ends."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig(Config):
     """One run of one stage."""
 
@@ -135,3 +154,4 @@ class TrainConfig(Config):
     optim: OptimConfig = field(default_factory=OptimConfig)
     data: DataConfig = field(default_factory=DataConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
+    sharding: ShardingConfig = field(default_factory=ShardingConfig)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from uniavgen.training.objective import Objective
 from uniavgen.training.optimizer import LearningRateSchedule, set_learning_rate
+from uniavgen.training.sharding import full_tensor
 from uniavgen.training.state import TrainState
 
 BatchT = TypeVar("BatchT")
@@ -120,7 +121,8 @@ def _update(
     0."""
     optimizer.zero_grad(set_to_none=True)
     total.backward()
-    norms = [nn.utils.clip_grad_norm_(group.parameters(), max_grad_norm) for group in clip_groups]
+    # Of a sharded model the norm is a sum over shards until it is asked for whole.
+    norms = [full_tensor(nn.utils.clip_grad_norm_(group.parameters(), max_grad_norm)) for group in clip_groups]
     grad_norm = torch.stack(norms).max()
     set_learning_rate(optimizer, lr)
     # Fused kernels look at `found_inf` on the device and then change nothing, as for torch.amp.GradScaler: asking

@@ -26,6 +26,7 @@ from uniavgen.training.mouth_probe import LinearMouthProbe
 from uniavgen.training.objective import Objective
 from uniavgen.training.optimizer import build_optimizer, select_trainable
 from uniavgen.training.randomness import SampleRandomness
+from uniavgen.training.sharding import load_sharded, shard_degree, shard_model, sharding_mesh
 from uniavgen.training.state import TrainState
 from uniavgen.training.step import step_losses
 
@@ -112,17 +113,20 @@ def build_stage_run(
     device: torch.device,
     context: ParallelContext = SINGLE_PROCESS,
 ) -> StageRun:
-    """Returns a run at step 0 that trains `model`, which is moved to `device`.
+    """Returns a run at step 0 that trains `model`, which is moved to `device`, or sharded over several processes.
 
-    Raises ConfigError where the settings do not fit the model.
+    Of several processes only the first one's weights count; the others' model may lie on the meta device. Raises
+    ConfigError where the settings do not fit the model.
     """
     select_trainable(model, config.stage.trainable)
     check_adapter_alone(model)
-    model.to(device)
     if device.type == "cpu":
         use_attention(model, AttentionKernel.MATH)  # The fused kernel's backward pass takes twice as long on a CPU.
+    model.checkpoint_activations(config.train.activation_checkpointing)
     if config.train.compile:
         compile_blocks(model)
+    # Moments and averages are those of the shards, so that both are made of the sharded model.
+    _place(model, config, device, context)
     state = TrainState(
         model=model,
         optimizer=build_optimizer(model, config.optim),
@@ -137,8 +141,37 @@ def build_stage_run(
             settings={"train": dump(config), "transformer": dump(model.settings)},
             every=config.train.checkpoint_every,
             keep=config.train.keep_checkpoints,
+            context=context,
         ),
     )
+
+
+def check_processes(config: TrainConfig, context: ParallelContext) -> None:
+    """Raises ConfigError where the processes cannot share a batch, or copies of the model, evenly."""
+    context.sample_indices(0, config.train.batch_size)
+    shard_degree(config.sharding, 0, context.world_size)
+
+
+def _place(model: UniAVGenTransformer, config: TrainConfig, device: torch.device, context: ParallelContext) -> None:
+    """Moves the model to the device of the only process, or shards it over the devices of several.
+
+    One process does without FSDP, which would keep a second copy of the weights that it computes with.
+    """
+    if context.world_size == 1:
+        model.to(device)
+        return
+    settings = config.sharding
+    degree = shard_degree(settings, model.num_parameters(), context.world_size)
+    weights = model.state_dict() if context.is_main else {}
+    shard_model(
+        model.to("meta"),
+        sharding_mesh(device.type, context.world_size, degree),
+        dtype=PRECISIONS[config.train.precision] if degree > 1 else None,
+        # Weights that lie in one process need no gathering.
+        reshard_after_forward=settings.reshard_after_forward and degree > 1,
+        prefetch_blocks=settings.prefetch_blocks,
+    )
+    load_sharded(model, weights, device)
 
 
 def check_adapter_alone(model: UniAVGenTransformer) -> None:

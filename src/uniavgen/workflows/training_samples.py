@@ -15,7 +15,7 @@ from torch import nn
 
 from uniavgen.artifacts import path_exists
 from uniavgen.codecs.video_vae import VideoCodec
-from uniavgen.distributed import SINGLE_PROCESS, ParallelContext
+from uniavgen.distributed import SINGLE_PROCESS, ParallelContext, broadcast_object
 from uniavgen.errors import ConfigError
 from uniavgen.evaluation.prompts import Prompt, PromptSet, read_prompts, write_prompts
 from uniavgen.evaluation.protocol import System
@@ -114,6 +114,8 @@ class TrainingSampler:
             folder = self.folder / "prompts"
             if self.context.is_main:
                 make_prompt_set(PromptSource.SHARDS, folder, file, NUM_PROMPTS)
+            # The others wait for the files.
+            broadcast_object(None, self.context)
             file = folder / SET_FILE
         return PromptSet(prompts=read_prompts(file).prompts[:NUM_PROMPTS])
 

@@ -25,6 +25,7 @@ from uniavgen.apps.cli.options import config_options
 from uniavgen.apps.cli.streams import ClosedPipeError, prepare_streams
 from uniavgen.artifacts import check_path_length
 from uniavgen.cpu import configure_threads
+from uniavgen.distributed import is_first_failure
 from uniavgen.errors import OutputError, UniAVGenError
 
 USAGE, INTERRUPTED, CLOSED_PIPE = 2, 130, 141
@@ -132,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ClosedPipeError:
         return CLOSED_PIPE
     except UniAVGenError as error:
-        if options.debug:
+        if options.debug and is_first_failure():
             traceback.print_exception(error)
         return _failed(str(error))
     except typer.TyperException as error:
@@ -142,7 +143,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed("there is not enough memory; use a smaller model or fewer frames, or close other programs")
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
-    if code == INTERRUPTED:
+    except Exception:
+        if is_first_failure():
+            raise
+        return USAGE
+    if code == INTERRUPTED and is_first_failure():
         print("uniavgen: stopped on request; no unfinished file was left", file=sys.stderr)
     return code if isinstance(code, int) else 0
 
@@ -156,9 +161,10 @@ def _stop(_number: int, frame: FrameType | None) -> None:
 
 
 def _failed(sentence: str) -> int:
-    # Where nothing can be printed any more, the exit code says it.
+    # Where nothing can be printed any more, the exit code says it; of several processes, one speaks.
     with suppress(OutputError):
-        print(f"uniavgen: {_shortened(' '.join(sentence.split()))}", file=sys.stderr)
+        if is_first_failure():
+            print(f"uniavgen: {_shortened(' '.join(sentence.split()))}", file=sys.stderr)
     return USAGE
 
 

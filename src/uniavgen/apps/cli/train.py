@@ -48,11 +48,12 @@ def train(
     if bool(watch) != bool(parts):
         raise ConfigError("clips to watch need both --watch and --parts")
 
-    from uniavgen.distributed import check_device_name, select_device
+    from uniavgen.distributed import check_device_name, process_group, select_device
 
     check_device_name(device)
 
     import warnings
+    from contextlib import nullcontext
 
     import torch
 
@@ -61,24 +62,33 @@ def train(
 
     # Norms keep float32 weights under autocast; torch warns once that this has no fused kernel.
     warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
-    opened = open_stage(
-        chosen,
-        [str(folder) for folder in data],
-        out,
-        torch.device(select_device(device)),
-        init=init or (),
-        vocabulary=vocab,
-        resume=resume,
-    )
-    with opened as run:
-        has_samples = watch and parts and chosen.train.sample_every
-        sample = training_sampler(run, watch, parts, out, assets) if has_samples else None
-        with training_progress(chosen.train.steps, run.state.step) as progress, _Interrupt() as interrupt:
-            finished = train_stage(run, out, callbacks=(progress,), sample=sample, stopped=interrupt.requested)
+    # No module changes the output of another one in place.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
+    with process_group(device, chosen.sharding.timeout_s) as shared_device:
+        opened = open_stage(
+            chosen,
+            [str(folder) for folder in data],
+            out,
+            torch.device(shared_device or select_device(device)),
+            init=init or (),
+            vocabulary=vocab,
+            resume=resume,
+        )
+        with opened as run:
+            is_main = run.objective.context.is_main
+            has_samples = watch and parts and chosen.train.sample_every
+            sample = training_sampler(run, watch, parts, out, assets) if has_samples else None
+            progress = training_progress(chosen.train.steps, run.state.step) if is_main else nullcontext()
+            with progress as show, _Interrupt() as interrupt:
+                callbacks = () if show is None else (show,)
+                finished = train_stage(run, out, callbacks=callbacks, sample=sample, stopped=interrupt.requested)
     if not finished:
-        typer.echo(f"stopped after step {run.state.step}, which is saved in {out / 'checkpoints'}; --resume goes on")
+        if is_main:
+            step = run.state.step
+            typer.echo(f"stopped after step {step}, which is saved in {out / 'checkpoints'}; --resume goes on")
         raise typer.Exit(_INTERRUPTED)
-    typer.echo(f"{run.state.step} steps are done; weights in {out / 'transformer'}")
+    if is_main:
+        typer.echo(f"{run.state.step} steps are done; weights in {out / 'transformer'}")
 
 
 class _Interrupt:
