@@ -90,8 +90,9 @@ def shard_model(
     for place, block in enumerate(blocks):
         block.set_modules_to_forward_prefetch(blocks[place + 1 : place + 1 + prefetch_blocks])
         block.set_modules_to_backward_prefetch(blocks[max(place - prefetch_blocks, 0) : place][::-1])
-    # Texts may be encoded outside of `forward`, where FSDP would not gather.
-    register_fsdp_forward_method(model, "encode_text")
+    # Sampling also enters the model through these.
+    for method in ("encode_text", "precompute_branch"):
+        register_fsdp_forward_method(model, method)
 
 
 def empty_model(settings: TransformerConfig, adapters: Mapping[str, Any]) -> UniAVGenTransformer:
