@@ -114,12 +114,17 @@ def load_sharded(model: UniAVGenTransformer, weights: Mapping[str, torch.Tensor]
     set_model_state_dict(model, dict(weights), options=options)
 
 
+def is_sharded(model: torch.nn.Module) -> bool:
+    """Returns whether several processes hold the model, so that its weights are whole only while a block runs."""
+    return isinstance(model, FSDPModule)
+
+
 def whole_model(model: UniAVGenTransformer) -> UniAVGenTransformer:
     """Returns the model with whole weights: itself if it is not sharded, otherwise a copy on the CPU.
 
     All processes call it; only the first one's copy has values, the others' lies on the meta device.
     """
-    if not isinstance(model, FSDPModule):
+    if not is_sharded(model):
         return model
     weights = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
     whole = empty_model(model.settings, adapter_configs(model))

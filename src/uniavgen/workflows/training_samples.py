@@ -30,6 +30,7 @@ from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.perception.weights import WeightResolver
 from uniavgen.tasks.table import TASKS, ModalityRole, ReferenceAudio, Task
 from uniavgen.training.callbacks import SampledClip, SampledClips
+from uniavgen.training.sharding import is_sharded
 from uniavgen.workflows.evaluate import NO_PUBLISHED_ROWS, EvaluationConfig, evaluate
 from uniavgen.workflows.generate_set import SetConfig, build_request, write_generated
 from uniavgen.workflows.load_codecs import ModelCodecs, load_codecs
@@ -133,7 +134,8 @@ class TrainingSampler:
     def _pipeline(self, model: UniAVGenTransformer) -> UniAVGenPipeline:
         stride, (rows, columns) = VideoCodec(self._codecs.vae).spatial_stride, self.settings.latent_grid
         pipeline = self._codecs.build_pipeline(model, ResizeAndCrop(height=stride * rows, width=stride * columns))
-        pipeline.offload = OffloadConfig(device=model.device)
+        # Blocks of a sharded model have their weights only while they run.
+        pipeline.offload = OffloadConfig(device=model.device, text_kv_fits=not is_sharded(model))
         return pipeline
 
     def _conditions(self, pipeline: UniAVGenPipeline) -> dict[tuple[Task, str], Conditions]:
