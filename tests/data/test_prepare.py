@@ -306,3 +306,102 @@ def test_speech_id_that_leads_out_of_its_folder_is_refused(tmp_path, capsys):
     (tmp_path / "in" / "index.jsonl").write_text(line + "\n")
     assert prepare(tmp_path / "in", tmp_path / "out") == 2
     assert "has the id '../a'" in capsys.readouterr().err
+
+
+def lengths_and_grids(out: Path) -> dict[str, tuple[int, ...]]:
+    """Audio tokens, latent frames, and height and width of the latents."""
+    features = FeatureSet(out)
+    clips = (features[i] for i in range(len(features)))
+    return {c.key: (c.mel.shape[0], *(() if c.latents is None else c.latents.shape[1:])) for c in clips}
+
+
+SPOKEN = [["one", 0.1, 0.5], ["two", 0.6, 1.0], ["three", 1.1, 1.6]]
+
+
+def test_speech_gets_the_shortest_length_that_holds_it(tmp_path):
+    clips = {f"{ms}ms": {"json": facts(), "wav": wav(ms / 1000)} for ms in (500, 1062, 1100, 2000, 2500)}
+    # Silence behind the last word may be cut.
+    clips["timed"] = {"json": facts("one two", words=SPOKEN[:2]), "wav": wav(2.5)}
+    data = write_tar(tmp_path / "in" / "a.tar", files(**clips))
+    out = tmp_path / "out"
+    assert main(["prepare", "--data", str(data), "--out", str(out), "--num-frames", "33,17,25"]) == 0
+    tokens = {n: Timebase().clip(n).num_audio_tokens for n in (17, 25, 33)}
+    expected = {"500ms": 17, "1062ms": 17, "1100ms": 25, "2000ms": 33, "2500ms": 33, "timed": 17}
+    assert lengths_and_grids(out) == {key: (tokens[frames],) for key, frames in expected.items()}
+
+
+SIZED = {
+    "long": (34, (64, 64)),
+    "wide": (26, (96, 64)),
+    "short": (17, (64, 64)),
+    "shorter": (16, (64, 64)),
+    "large": (17, (144, 96)),
+    "odd": (17, (80, 60)),
+}
+
+
+def sized_clips(tmp_path: Path) -> Path:
+    clips = {
+        key: {"json": facts("one two three", words=SPOKEN), "wav": wav(2.2), "mp4": mp4(frames, size=size)}
+        for key, (frames, size) in SIZED.items()
+    }
+    return write_tar(tmp_path / "in" / "a.tar", files(**clips))
+
+
+def test_clips_with_video_get_the_longest_length_that_they_fill(tmp_path):
+    data, out = sized_clips(tmp_path), tmp_path / "out"
+    command = ["prepare", "--data", str(data), "--out", str(out), "--parts", str(NANO), "--num-frames", "17,25,33"]
+    for _ in range(2):
+        assert main([*command, "--size", "64x64,96x64"]) == 0
+        reasons = skipped(out)
+        assert list(reasons) == ["shorter", "large", "odd"]
+        assert "has 16 frames, expected at least 17" in reasons["shorter"]
+        assert "144x96 px, expected 64x64 or 96x64" in reasons["large"]
+    tokens = {n: Timebase().clip(n).num_audio_tokens for n in (17, 25, 33)}
+    expected = {"long": (tokens[33], 9, 8, 8), "wide": (tokens[25], 7, 8, 12), "short": (tokens[17], 5, 8, 8)}
+    assert lengths_and_grids(out) == expected
+    features = FeatureSet(out)
+    assert [features[i].text for i in range(3)] == ["one two three", "one two", "one two"]
+    assert main([*command, "--size", "64x64"]) == 2
+    assert main([*command[:-1], "17,33", "--size", "64x64,96x64"]) == 2
+
+
+def test_clips_are_cropped_to_the_size_of_the_nearest_aspect(tmp_path):
+    data, out = sized_clips(tmp_path), tmp_path / "out"
+    command = ["prepare", "--data", str(data), "--out", str(out), "--parts", str(NANO), "--num-frames", "17"]
+    assert main([*command, "--size", "96x64,64x64,128x128", "--fit", "crop"]) == 0
+    grids = {key: shape[2:] for key, shape in lengths_and_grids(out).items()}
+    # 144x96 px is 3:2, as 96x64; 80x60 px is nearer to 3:2 than to 1:1.
+    assert grids == {"long": (8, 8), "wide": (8, 12), "short": (8, 8), "large": (8, 12), "odd": (8, 12)}
+
+
+def test_cropped_face_mask_follows_its_frames():
+    from uniavgen.inference.resize import ResizeAndCrop, resize
+    from uniavgen.workflows.encode_clips import _resized_mask
+
+    mask = np.zeros((2, 60, 80), bool)
+    mask[:, 10:40, 30:62] = True
+    rule = ResizeAndCrop(width=48, height=48)
+    frames = resize(np.repeat(mask[..., None] * np.uint8(255), 3, axis=-1), rule)
+    assert (_resized_mask(mask, rule) == (frames[..., 0] >= 128)).mean() > 0.98
+    assert _resized_mask(mask, rule).shape == (2, 48, 48)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--size", "64x64"], "--parts"),
+        (["--fit", "crop"], "--size"),
+        (["--size", "64", "--parts", str(NANO)], "WIDTHxHEIGHT"),
+        (["--size", "64x60", "--parts", str(NANO)], "multiples of 16 px, got 64x60"),
+        (["--num-frames", "17,x"], "--num-frames"),
+        (["--num-frames", ""], "--num-frames"),
+        (["--num-frames", "17,18"], "1 + 4n"),
+        (["--num-frames", "0"], "1 to 9601"),
+    ],
+)
+def test_lengths_and_sizes_that_cannot_be_are_refused(tmp_path, capsys, options, message):
+    data = write_tar(tmp_path / "in" / "a.tar", files(a=sample()))
+    assert prepare(data, tmp_path / "out", *options) == 2
+    assert message in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob("*.tar"))

@@ -20,78 +20,84 @@ from uniavgen.codecs.video_vae import VideoCodec, to_pixels
 from uniavgen.data.features import Features
 from uniavgen.data.sample import Sample
 from uniavgen.errors import DataError
-from uniavgen.timebase import ClipTiming
+from uniavgen.timebase import ClipTiming, Timebase
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureExtractor:
     """Encodes samples to features. Without a video codec and a caption encoder these are of speech alone."""
 
-    timing: ClipTiming
-    """Clips that are longer are cut."""
+    base: Timebase
     patch: int
     """Latent rows and columns of a video token."""
     video: VideoCodec | None = None
     caption: CaptionEncoder | None = None
 
     @torch.no_grad()
-    def __call__(self, sample: Sample) -> Features:
-        """Encodes a sample. Raises DataError where `check` does."""
-        self.check(sample)
-        latents = None if self.video is None else self._latents(sample)
+    def __call__(self, sample: Sample, timing: ClipTiming) -> Features:
+        """Encodes a sample, cut to a length. Raises DataError where `check` does."""
+        self.check(sample, timing)
+        latents = None if self.video is None else self._latents(sample, timing)
         return Features(
             key=sample.key,
             text=sample.text,
             speaker=sample.speaker,
             words=sample.words,
-            mel=self._mel(sample),
+            mel=_mel(sample, timing),
             latents=latents,
-            face_mask=None if latents is None else self._face_mask(sample, latents),
-            mouth_opening=None if latents is None else self._mouth_opening(sample),
+            face_mask=None if latents is None else self._face_mask(sample, latents, timing),
+            mouth_opening=None if latents is None else _mouth_opening(sample, timing),
             caption=None if self.caption is None else self.caption.encode([sample.caption])[0].float().cpu(),
         )
 
-    def _mel(self, sample: Sample) -> Float[Tensor, "l mel"]:
-        num_samples = self.timing.num_samples
-        waveform = torch.from_numpy(sample.waveform[:num_samples])
-        padded = F.pad(waveform, (0, num_samples - waveform.shape[0]))
-        return mel.normalise(mel.log_mel(mel.peak_normalise(padded[None])))[0]
+    @property
+    def side(self) -> int:
+        """Returns the pixels of a video token's side; 1 without video."""
+        return 1 if self.video is None else self.video.spatial_stride * self.patch
 
-    def check(self, sample: Sample) -> None:
-        """Raises DataError where the sample is too short or its frames cannot be cut into video tokens."""
+    def check(self, sample: Sample, timing: ClipTiming) -> None:
+        """Raises DataError where the sample is shorter than `timing` or its frames cannot be cut into video tokens."""
         if self.video is None:
             return
-        num_frames, rate = self.timing.num_frames, self.timing.base.fps
+        num_frames, rate = timing.num_frames, self.base.fps
         if sample.frames is None or sample.frames.shape[0] < num_frames:
             got = "no video" if sample.frames is None else f"{sample.frames.shape[0]} frames"
             raise DataError(f"sample '{sample.key}' has {got}, expected at least {num_frames} at {rate} a second")
         height, width = sample.frames.shape[1:3]
-        side = self.video.spatial_stride * self.patch
-        if height % side or width % side:
-            raise DataError(f"sample '{sample.key}' is {width}x{height} px, expected multiples of {side} px; resize it")
+        if height % self.side or width % self.side:
+            raise DataError(
+                f"sample '{sample.key}' is {width}x{height} px, expected multiples of {self.side} px; resize it"
+            )
         if sample.face_mask is not None and len(sample.face_mask) < num_frames:
             raise DataError(
                 f"the face mask of '{sample.key}' covers {len(sample.face_mask)} frames, expected {num_frames}; "
                 "make the sample again"
             )
 
-    def _latents(self, sample: Sample) -> Float[Tensor, "c f h w"]:
+    def _latents(self, sample: Sample, timing: ClipTiming) -> Float[Tensor, "c f h w"]:
         assert self.video is not None
         assert sample.frames is not None
-        pixels = to_pixels(torch.from_numpy(sample.frames[None, : self.timing.num_frames]))
+        pixels = to_pixels(torch.from_numpy(sample.frames[None, : timing.num_frames]))
         device = next(self.video.vae.parameters()).device
         return self.video.encode(pixels.to(device))[0].float().cpu()
 
-    def _face_mask(self, sample: Sample, latents: Tensor) -> Float[Tensor, "f n"] | None:
+    def _face_mask(self, sample: Sample, latents: Tensor, timing: ClipTiming) -> Float[Tensor, "f n"] | None:
         if sample.face_mask is None:
             return None
         rows, columns = latents.shape[-2] // self.patch, latents.shape[-1] // self.patch
-        return face_mask_on_grid(sample.face_mask, self.timing, rows, columns)
+        return face_mask_on_grid(sample.face_mask, timing, rows, columns)
 
-    def _mouth_opening(self, sample: Sample) -> Float[Tensor, " F"] | None:
-        if sample.mouth_opening is None:
-            return None
-        return torch.from_numpy(sample.mouth_opening[: self.timing.num_frames])
+
+def _mel(sample: Sample, timing: ClipTiming) -> Float[Tensor, "l mel"]:
+    waveform = torch.from_numpy(sample.waveform[: timing.num_samples])
+    padded = F.pad(waveform, (0, timing.num_samples - waveform.shape[0]))
+    return mel.normalise(mel.log_mel(mel.peak_normalise(padded[None])))[0]
+
+
+def _mouth_opening(sample: Sample, timing: ClipTiming) -> Float[Tensor, " F"] | None:
+    if sample.mouth_opening is None:
+        return None
+    return torch.from_numpy(sample.mouth_opening[: timing.num_frames])
 
 
 def face_mask_on_grid(

@@ -14,18 +14,16 @@ from safetensors.torch import load as load_tensors
 
 from uniavgen.arguments import check_arguments
 from uniavgen.artifacts import check_regular_file, checksum, record_settings, write_text
-from uniavgen.codecs.speech_symbols import SpeechSymbols
 from uniavgen.codecs.video_vae import VideoCodec
 from uniavgen.data.extract import FeatureExtractor, empty_caption_parts
-from uniavgen.data.features import EMPTY_CAPTION, TENSORS_PART, Features
+from uniavgen.data.features import EMPTY_CAPTION, TENSORS_PART
 from uniavgen.data.open_index import begin_features, finish_features
-from uniavgen.data.sample import Sample
 from uniavgen.data.shards import ShardSet, ShardWriter
 from uniavgen.data.sources import open_sources
-from uniavgen.data.transcript import cut_transcript, normalize_transcript
 from uniavgen.errors import CheckpointError, ConfigError, DataError
 from uniavgen.models.config import TransformerConfig
-from uniavgen.timebase import ClipTiming
+from uniavgen.timebase import Timebase
+from uniavgen.workflows.encode_clips import ClipEncoder, FitRule
 from uniavgen.workflows.load_codecs import load_codecs
 from uniavgen.workflows.vocabulary import load_speech_symbols
 
@@ -34,16 +32,19 @@ SKIPPED_FILE: Final = "skipped.jsonl"
 MAX_FRAMES: Final = 9601
 """Ten minutes at 16 frames a second. [ours]"""
 _HASHED_BYTES: Final = 1 << 20
-_MAX_OVERRUN_S: Final = 0.5
-"""Audio behind a clip's end that may be silence. [ours]"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureSettings:
     """What features are made of, besides the model's sizes and the codecs."""
 
-    num_frames: int = 81
-    """Pixel frames of a clip, 1 + 4n; longer clips are cut."""
+    num_frames: int | tuple[int, ...] = 81
+    """Pixel frames of a clip, 1 + 4n; longer clips are cut. Of several lengths a clip with video gets the longest that
+    it fills, speech alone the shortest that holds it."""
+    sizes: tuple[tuple[int, int], ...] = ()
+    """Widths and heights in pixels that clips may have; that of the first clip where empty."""
+    fit: FitRule = FitRule.EXACT
+    """What happens to a clip of another size than `sizes`."""
     vocabulary: Path | None = None
     """File of the model's speech symbols, one a line; None for printable ASCII."""
     verbatim: bool = False
@@ -51,8 +52,16 @@ class FeatureSettings:
 
     def __post_init__(self) -> None:
         check_arguments(self)
-        if not 1 <= self.num_frames <= MAX_FRAMES:
-            raise ConfigError(f"a clip has 1 to {MAX_FRAMES} frames, got {self.num_frames}")
+        wrong = next((length for length in self.lengths if not 1 <= length <= MAX_FRAMES), None)
+        if wrong is not None or not self.lengths:
+            raise ConfigError(f"a clip has 1 to {MAX_FRAMES} frames, got {'no length' if wrong is None else wrong}")
+        if self.fit is FitRule.CROP and not self.sizes:
+            raise ConfigError("clips are cropped to the sizes that are named, and none is; name some with --size")
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Returns the numbers of frames that a clip may have, the shortest first."""
+        return tuple(sorted({*((self.num_frames,) if isinstance(self.num_frames, int) else self.num_frames)}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,21 +107,26 @@ def prepare_features(
     """
     if limit is not None and limit < 1:
         raise ConfigError(f"the limit is at least 1, got {limit}")
-    timing = model.timebase.clip(settings.num_frames)
+    if settings.sizes and codecs is None:
+        raise ConfigError("speech alone has no picture size; give the model folder with a video autoencoder (--parts)")
+    lengths = tuple(model.timebase.clip(num_frames) for num_frames in settings.lengths)
     symbols = load_speech_symbols(settings.vocabulary, model.audio.speech.num_symbols)
-    source, names = open_sources(data, timing, with_video=codecs is not None), " and ".join(map(str, data))
+    source, names = open_sources(data, lengths[-1], with_video=codecs is not None), " and ".join(map(str, data))
     keys = source.keys[:limit]
     if not keys:
-        raise DataError(f"{names} holds no sample of {settings.num_frames} frames; give shards or speech")
+        raise DataError(f"{names} holds no sample of {lengths[-1].num_frames} frames; give shards or speech")
     with ShardWriter(folder) as writer:
         recorded = _recorded_settings(settings, model, codecs)
         _check_settings(folder, recorded, has_features=bool(writer.keys))
-        encoder = _ClipEncoder(
-            extract=_build_extractor(timing, model.video.patch[1], codecs, device),
+        encoder = ClipEncoder(
+            extract=_build_extractor(model.timebase, model.video.patch[1], codecs, device),
             symbols=symbols,
             verbatim=settings.verbatim,
+            lengths=lengths,
+            sizes=settings.sizes,
+            fit=settings.fit,
         )
-        encoder.frame_size = _stored_frame_size(folder, encoder.extract)
+        encoder.first_size = _stored_frame_size(folder, encoder.extract)
         skipped: list[SkippedSample] = []
         missing = [key for key in keys if key == EMPTY_CAPTION or key not in writer.keys]
         is_begun = False
@@ -142,43 +156,10 @@ def prepare_features(
     return PreparedFeatures(num_clips=num_clips, skipped=tuple(skipped), num_overlong=encoder.num_overlong)
 
 
-@dataclass(kw_only=True)
-class _ClipEncoder:
-    """Reads and encodes the clips of one folder of features, which all have one frame size."""
-
-    extract: FeatureExtractor
-    symbols: SpeechSymbols
-    verbatim: bool
-    frame_size: tuple[int, int] | None = None
-    """Height and width of the first clip's frames."""
-    num_overlong: int = 0
-
-    def __call__(self, key: str, read: Callable[[str], Sample]) -> Features:
-        """Returns the features of a sample. Raises DataError where it cannot be used."""
-        if key == EMPTY_CAPTION:
-            raise DataError(f"the key '{key}' is taken by the features of the empty caption; rename the sample")
-        sample = normalize_transcript(read(key), self.symbols, self.verbatim)
-        sample = cut_transcript(sample, float(self.extract.timing.duration_s))
-        # First what is wrong with the sample alone, so that its reason is the same on every run.
-        self.extract.check(sample)
-        size = None if sample.frames is None else (sample.frames.shape[1], sample.frames.shape[2])
-        if self.frame_size is not None and size is not None and size != self.frame_size:
-            (height, width), (first_height, first_width) = size, self.frame_size
-            raise DataError(
-                f"sample '{key}' is {width}x{height} px, the clips before are {first_width}x{first_height} px; resize "
-                "it, or prepare each size into a folder of its own"
-            )
-        features = self.extract(sample)
-        self.frame_size = self.frame_size or size
-        duration_s = len(sample.waveform) / self.extract.timing.base.sample_rate_hz
-        self.num_overlong += not sample.words and duration_s > self.extract.timing.duration_s + _MAX_OVERRUN_S
-        return features
-
-
 def _recorded_settings(settings: FeatureSettings, model: TransformerConfig, codecs: Path | None) -> dict[str, Any]:
     """Returns what the features of a folder depend on; settings that came later are left out at their defaults."""
     recorded: dict[str, Any] = {
-        "num_frames": settings.num_frames,
+        "num_frames": settings.lengths[0] if len(settings.lengths) == 1 else settings.lengths,
         "patch": model.video.patch[1],
         "codecs": _fingerprint_codecs(codecs),
     }
@@ -186,6 +167,10 @@ def _recorded_settings(settings: FeatureSettings, model: TransformerConfig, code
         recorded["vocabulary"] = checksum(settings.vocabulary)
     if settings.verbatim:
         recorded["verbatim"] = True
+    if settings.sizes:
+        recorded["sizes"] = sorted(f"{width}x{height}" for width, height in settings.sizes)
+    if settings.fit is not FitRule.EXACT:
+        recorded["fit"] = settings.fit.value
     return recorded
 
 
@@ -201,14 +186,14 @@ def _check_settings(folder: Path, recorded: dict[str, Any], has_features: bool) 
 
 
 def _stored_frame_size(folder: Path, extract: FeatureExtractor) -> tuple[int, int] | None:
-    """Returns height and width of the frames of which a folder holds features; None where it holds none of video."""
+    """Returns width and height of the frames of which a folder holds features; None where it holds none of video."""
     if extract.video is None or not any(folder.glob("*.tar")):
         return None
     stored = ShardSet(folder)
     clips = (i for i, key in enumerate(stored.keys) if key != EMPTY_CAPTION)
     latents = next((load_tensors(stored.read(i, TENSORS_PART))["latents"] for i in clips), None)
     stride = extract.video.spatial_stride
-    return None if latents is None else (latents.shape[2] * stride, latents.shape[3] * stride)
+    return None if latents is None else (latents.shape[3] * stride, latents.shape[2] * stride)
 
 
 def _write_skipped(folder: Path, skipped: list[SkippedSample]) -> None:
@@ -233,8 +218,8 @@ def _fingerprint_codecs(folder: Path | None) -> str:
     return digest.hexdigest()
 
 
-def _build_extractor(timing: ClipTiming, patch: int, folder: Path | None, device: str) -> FeatureExtractor:
+def _build_extractor(base: Timebase, patch: int, folder: Path | None, device: str) -> FeatureExtractor:
     if folder is None:
-        return FeatureExtractor(timing=timing, patch=patch)
+        return FeatureExtractor(base=base, patch=patch)
     codecs = load_codecs(folder, device)
-    return FeatureExtractor(timing=timing, patch=patch, video=VideoCodec(codecs.vae), caption=codecs.caption_encoder)
+    return FeatureExtractor(base=base, patch=patch, video=VideoCodec(codecs.vae), caption=codecs.caption_encoder)

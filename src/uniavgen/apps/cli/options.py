@@ -96,11 +96,19 @@ def load_config(context: typer.Context, **more: Any) -> LoadConfig:
     return LoadConfig(**given_values(context, LoadConfig), **more)
 
 
+def parse_counts(option: str, text: str) -> tuple[int, ...]:
+    """Returns the whole numbers of `33,57,81`; raises ConfigError for other texts."""
+    numbers = [number.strip() for number in text.split(",")]
+    if not all(number.isdecimal() and len(number) < 10 for number in numbers):
+        raise ConfigError(f"{option} is one or more whole numbers below 1e9 with commas between, got '{text}'")
+    return tuple(map(int, numbers))
+
+
 def parse_size(text: str | None) -> tuple[int, int] | None:
     """Returns width and height of `WxH`; raises ConfigError for other texts."""
     if text is None:
         return None
-    width, _, height = text.lower().partition("x")
+    width, _, height = text.strip().lower().partition("x")
     if not (width.isdecimal() and height.isdecimal()):
         raise ConfigError(f"--size is WIDTHxHEIGHT in pixels, such as 832x480, got '{text}'")
     return int(width), int(height)

@@ -1,7 +1,7 @@
 """`uniavgen prepare`: a data set to the features that training reads."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -23,24 +23,40 @@ def prepare(
     verbatim: Annotated[
         bool, typer.Option("--verbatim", help="Leave figures and abbreviations in transcripts as they are written.")
     ] = False,
-    num_frames: Annotated[int, typer.Option(min=1, help="Pixel frames a clip, 1 + 4n.")] = 81,
+    num_frames: Annotated[str, typer.Option(help="Pixel frames a clip, 1 + 4n; or several, such as 33,57,81.")] = "81",
+    size: Annotated[
+        str | None,
+        typer.Option(help="Picture sizes a clip may have, such as 736x736,1280x736; that of the first clip."),
+    ] = None,
+    fit: Annotated[
+        Literal["exact", "crop"], typer.Option(help="Clips of another --size are left out, or cropped to the nearest.")
+    ] = "exact",
     device: Annotated[str, typer.Option(help="Where the codecs run: cpu, cuda, cuda:1 ...")] = "cpu",
     limit: Annotated[int | None, typer.Option(min=1, help="Take only the first so many clips.")] = None,
 ) -> None:
     """Encode every clip once: video latents, mel, face mask on the token grid, caption features."""
+    from uniavgen.apps.cli.options import parse_counts, parse_size
     from uniavgen.apps.cli.progress import progress_bar
     from uniavgen.config import load
     from uniavgen.distributed import check_device_name, select_device
     from uniavgen.models.config import TransformerConfig
+    from uniavgen.workflows.encode_clips import FitRule
     from uniavgen.workflows.prepare import SKIPPED_FILE, FeatureSettings, prepare_features
 
     check_device_name(device)
+    settings = FeatureSettings(
+        num_frames=parse_counts("--num-frames", num_frames),
+        sizes=tuple(pixels for one in size.split(",") if (pixels := parse_size(one))) if size else (),
+        fit=FitRule(fit),
+        vocabulary=vocab,
+        verbatim=verbatim,
+    )
     with progress_bar("clip", "prepare") as on_progress:
         prepared = prepare_features(
             data,
             out,
             load(TransformerConfig, [model]),
-            FeatureSettings(num_frames=num_frames, vocabulary=vocab, verbatim=verbatim),
+            settings,
             codecs=parts,
             device=select_device(device),
             limit=limit,
