@@ -42,8 +42,8 @@ from uniavgen.inference.pipeline import UniAVGenPipeline
 from uniavgen.inference.request import Request
 from uniavgen.inference.resize import ResizeAndCrop
 from uniavgen.inference.sampling_config import SamplingConfig
-from uniavgen.inference.tensor_memory import TensorMemoryCounter
 from uniavgen.models.config import TransformerConfig
+from uniavgen.models.tensor_memory import TensorMemoryCounter
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.table import Task
 

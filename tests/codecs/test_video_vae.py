@@ -5,7 +5,7 @@ from uniavgen.codecs.frame_convolution import use_frame_convolutions
 from uniavgen.codecs.video_vae import VideoCodec, VideoVaeShape, decode_unclamped, to_frames, to_pixels
 from uniavgen.config import load
 from uniavgen.errors import ConfigError, MediaError
-from uniavgen.inference.tensor_memory import TensorMemoryCounter
+from uniavgen.models.tensor_memory import TensorMemoryCounter
 from uniavgen.training.codecs.video_vae import VideoVAETrainConfig
 
 

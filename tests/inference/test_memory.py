@@ -15,12 +15,12 @@ from uniavgen.errors import CheckpointError, ConfigError
 from uniavgen.inference import memory
 from uniavgen.inference.clip import Phase
 from uniavgen.inference.load_components import load_components
-from uniavgen.inference.memory import GIB, ActivationCounter, MemoryPlanner, largest_workload, workload_of
+from uniavgen.inference.memory import GIB, MemoryPlanner, largest_workload, workload_of
 from uniavgen.inference.meta_model import WORKING_DTYPE, base_meta_model, saved_meta_model
 from uniavgen.inference.offload import OFFLOAD_MODES, OffloadConfig, WeightStorage, quantize
 from uniavgen.inference.pipeline import UniAVGenPipeline
 from uniavgen.inference.request import Request
-from uniavgen.inference.tensor_memory import TensorMemoryCounter
+from uniavgen.models.tensor_memory import TensorMemoryCounter
 from uniavgen.tasks.table import Task
 from uniavgen.timebase import Timebase
 
@@ -65,6 +65,10 @@ def measured_peak(run, module, *given) -> int:
     return counter.peak_bytes
 
 
+def counted_peak(parts, work, phase, **options) -> int:
+    return MemoryPlanner(parts, work)._count_activations(phase, work, OffloadConfig(**options))
+
+
 @pytest.mark.parametrize(("batch_passes", "text_kv_fits"), [(False, True), (True, True), (True, False)])
 @pytest.mark.parametrize("task", REQUESTS)
 def test_predicted_activations_are_those_of_a_real_clip(folder, task, batch_passes, text_kv_fits):
@@ -103,17 +107,21 @@ def test_predicted_activations_are_those_of_a_real_clip(folder, task, batch_pass
 def test_tiled_decoding_needs_the_memory_of_one_tile(folder):
     parts = saved_meta_model(folder, None)
     work = largest_workload(Task.JOINT, 256, 512, Timebase().clip(NUM_FRAMES), parts.sampling)
-    whole, tiled = (ActivationCounter(parts, replace(work, width=width)) for width in (512, 256))
-    assert whole._decode_video(256) == tiled._decode_video(None) < whole._decode_video(None) / 1.9
+
+    def peak(width: int, tile_px: int | None) -> int:
+        return counted_peak(parts, replace(work, width=width), Phase.DECODE_VIDEO, decode_tile_px=tile_px)
+
+    assert peak(512, 256) == peak(256, None) < peak(512, None) / 1.9
 
 
-@pytest.mark.parametrize("cache_text_kv", [True, False])
-def test_activations_of_two_blocks_predict_those_of_all(folder, monkeypatch, cache_text_kv):
+@pytest.mark.parametrize("text_kv_fits", [True, False])
+def test_activations_of_one_layer_of_each_kind_predict_those_of_all(folder, monkeypatch, text_kv_fits):
     parts = saved_meta_model(folder, None)
     work = largest_workload(Task.JOINT, HEIGHT, WIDTH, Timebase().clip(NUM_FRAMES), parts.sampling)
-    predicted = ActivationCounter(parts, work)._sample(False, cache_text_kv)
-    monkeypatch.setattr(memory, "_with_two_blocks", lambda transformer: transformer)
-    assert predicted == pytest.approx(ActivationCounter(parts, work)._sample(False, cache_text_kv), rel=0.02)
+    assert memory._layers_left_out(parts.transformer, Task.JOINT)
+    predicted = counted_peak(parts, work, Phase.SAMPLE, text_kv_fits=text_kv_fits)
+    monkeypatch.setattr(memory, "_layers_left_out", lambda transformer, task: ())
+    assert predicted == pytest.approx(counted_peak(parts, work, Phase.SAMPLE, text_kv_fits=text_kv_fits), rel=0.02)
 
 
 def test_meta_model_has_shapes_and_precisions_of_the_loaded_model(folder):
@@ -145,7 +153,8 @@ def test_quantized_bytes_are_predicted_exactly(fresh_pipeline, folder, weights):
         else value.nbytes
         for value in transformer.parameters()
     )
-    assert planner._transformer_bytes(weights) == stored < planner._transformer_bytes(WeightStorage.AS_LOADED)
+    sizes = {kind: memory._size(planner._stored(kind)["transformer"]) for kind in (weights, WeightStorage.AS_LOADED)}
+    assert sizes[weights] == stored < sizes[WeightStorage.AS_LOADED]
 
 
 def test_base_meta_model_has_the_papers_sizes(base):

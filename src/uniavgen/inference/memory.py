@@ -4,10 +4,12 @@ Weights are counted from the configs. Activations are counted by running the ver
 (`tensor_memory`), so that the prediction changes with the code.
 """
 
+from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +19,12 @@ from uniavgen.codecs.tiles import tiles_covering
 from uniavgen.codecs.video_vae import VideoCodec, to_frames
 from uniavgen.codecs.vocoder import as_vocoder
 from uniavgen.errors import ConfigError
+from uniavgen.flow.guidance import Pass
 from uniavgen.flow.sampling import sample
 from uniavgen.flow.schedule import sigmas
 from uniavgen.flow.solver import make_solver
 from uniavgen.inference.clip import Phase
-from uniavgen.inference.meta_model import META, MetaModel, cast_like_diffusers
+from uniavgen.inference.meta_model import META, MetaModel
 from uniavgen.inference.offload import (
     OFFLOAD_MODES,
     OffloadConfig,
@@ -29,12 +32,12 @@ from uniavgen.inference.offload import (
     OffloadStrategy,
     WeightStorage,
     offload_mode,
+    quantize,
 )
 from uniavgen.inference.prepared_request import PreparedRequest
 from uniavgen.inference.sampling_config import SamplingConfig
-from uniavgen.inference.tensor_memory import peak_bytes_on_meta
 from uniavgen.inference.velocity import ClipVelocity
-from uniavgen.models.diffusers_compat import is_skipped_by_layerwise_casting
+from uniavgen.models.tensor_memory import peak_bytes_on_meta
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.conditioning import ClipConditions, replace_given
 from uniavgen.tasks.given_lengths import given_lengths, half_of_clip, reference_silence_tokens
@@ -54,24 +57,6 @@ TILES_PX = (None, 768, 512, 384, 256)
 """Sides of the squares that the autoencoder may work in, the best first."""
 STREAMED_BLOCKS = 3
 """Blocks on the device under group offload: running, prefetched, and one not yet evicted after a skipped layer."""
-
-
-PHASE_OPTIONS: dict[Phase, tuple[dict[str, Any], ...]] = {
-    Phase.ENCODE_TEXT: ({},),
-    Phase.ENCODE_FRAMES: tuple({"encode_tile_px": side} for side in TILES_PX),
-    Phase.SAMPLE: tuple(
-        {"batch_passes": batch, "text_kv_fits": room} for batch, room in product((True, False), repeat=2)
-    ),
-    Phase.DECODE_VIDEO: tuple({"decode_tile_px": side} for side in TILES_PX),
-    Phase.DECODE_AUDIO: ({},),
-}
-"""Options of each phase, as fields of `OffloadConfig`: the fastest first, the one with the least memory last."""
-WORKS_IN: dict[str, tuple[Phase, ...]] = {
-    "text_encoder": (Phase.ENCODE_TEXT,),
-    "transformer": (Phase.SAMPLE,),
-    "vae": (Phase.ENCODE_FRAMES, Phase.DECODE_VIDEO),
-    "vocoder": (Phase.DECODE_AUDIO,),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +81,11 @@ class Workload:
         spec = TASKS[self.task]
         decoded_role = {Phase.DECODE_VIDEO: spec.video, Phase.DECODE_AUDIO: spec.audio}
         return tuple(phase for phase in Phase if decoded_role.get(phase) is not ModalityRole.GIVEN)
+
+    def tile(self, side_px: int | None) -> tuple[int, int]:
+        """Returns height and width in pixels of what the autoencoder works on at a time."""
+        first = tiles_covering(self.height, self.width, side_px)[0]
+        return first.rows.stop, first.columns.stop
 
 
 def largest_workload(task: Task, height: int, width: int, timing: ClipTiming, sampling: SamplingConfig) -> Workload:
@@ -170,129 +160,118 @@ class MemoryPlan:
         return max(self.phases, key=lambda phase: phase.required)
 
 
-class ActivationCounter:
-    """Predicts the activations of one clip of one model; every phase is counted once with each of its options."""
+def _encode_text(model: MetaModel, _clip: Workload, _config: OffloadConfig) -> object:
+    tokens = torch.zeros(1, model.caption_tokens, dtype=torch.long, device=META)
+    # The caption and the empty one.
+    return [model.text_encoder(tokens, torch.ones_like(tokens)).last_hidden_state for _ in range(2)]
 
-    def __init__(self, components: MetaModel, workload: Workload) -> None:
-        self.components, self.workload = components, workload
-        self._counts: dict[tuple[Any, ...], int] = {}
 
-    def peak(self, placement: OffloadConfig, phase: Phase) -> int:
-        """Returns the peak bytes of a phase, 0 for one that the task does not have."""
-        if phase not in self.workload.phases:
-            return 0
-        run, *options = {
-            Phase.ENCODE_TEXT: (self._encode_text,),
-            Phase.ENCODE_FRAMES: (self._encode_frames, placement.encode_tile_px),
-            Phase.SAMPLE: (self._sample, placement.batch_passes, placement.cache_text_kv),
-            Phase.DECODE_VIDEO: (self._decode_video, placement.decode_tile_px),
-            Phase.DECODE_AUDIO: (self._decode_audio,),
-        }[phase]
-        if (phase, *options) not in self._counts:
-            self._counts[phase, *options] = run(*options)
-        return self._counts[phase, *options]
+def _encode_frames(model: MetaModel, clip: Workload, config: OffloadConfig) -> object:
+    # From the third latent frame on, each needs the same memory.
+    frames = min(clip.given_frames, clip.timing.base.frames_in(3))
+    # Pixels lie on the CPU, so that one value stands for all.
+    pixels = torch.empty((), device=META).expand(1, 3, frames, *clip.tile(config.encode_tile_px))
+    return VideoCodec(model.vae).encode(pixels)
 
-    def _encode_text(self) -> int:
-        encoder = self.components.text_encoder
 
-        def run() -> object:
-            tokens = torch.zeros(1, self.components.caption_tokens, dtype=torch.long, device="meta")
-            # The caption and the empty one.
-            return [encoder(tokens, torch.ones_like(tokens)).last_hidden_state for _ in range(2)]
+def _sample(model: MetaModel, clip: Workload, config: OffloadConfig) -> object:
+    sampling, settings = clip.sampling, model.transformer.settings
+    plan = sampling.plan(clip.task)
+    passes = set(plan.passes(sampling.steps))
+    # The fewest steps that have all of these passes, and one more, so that a step has one before it.
+    steps = next(count for count in range(1, sampling.steps + 1) if set(plan.passes(count)) == passes)
+    times = sigmas(min(steps + 1, sampling.steps), sampling.schedule)
+    stride = model.vae.config["scale_factor_spatial"]
+    grid = (clip.timing.num_latent_frames, clip.height // stride, clip.width // stride)
+    noise = AVPair(
+        video=torch.empty(1, settings.video.latent_channels, *grid, device=META),
+        audio=torch.empty(1, clip.timing.num_audio_tokens, settings.audio.mel_bins, device=META),
+    )
+    clean = _clean(clip, noise)
+    velocity = ClipVelocity(
+        transformer=model.transformer,
+        task=clip.task,
+        clean=clean,
+        texts={has_text: _text(model, clip) for has_text in (True, False)},
+        reference_time=sampling.reference_time,
+        batch_passes=config.batch_passes,
+        cache_text_kv=config.cache_text_kv,
+    )
+    left_out = _layers_left_out(model.transformer, clip.task)
 
-        return peak_bytes_on_meta(run, _tensors(encoder))
+    def of_few_layers(state: AVPair, sigma: Tensor, runs: tuple[Pass, ...]) -> list[AVPair]:
+        runs = tuple(replace(run, skip_layers=(*run.skip_layers, *left_out)) for run in runs)
+        return velocity(state, sigma, runs)
 
-    def _tile(self, side_px: int | None) -> tuple[int, int]:
-        """Returns height and width in pixels of what the autoencoder works on at a time."""
-        first = tiles_covering(self.workload.height, self.workload.width, side_px)[0]
-        return first.rows.stop, first.columns.stop
+    return replace_given(
+        sample(of_few_layers, noise, times, plan, make_solver(sampling.solver, times), lambda _: None), clean
+    )
 
-    def _encode_frames(self, side_px: int | None) -> int:
-        # From the third latent frame on, each needs the same memory.
-        vae, frames = self.components.vae, min(self.workload.given_frames, self.workload.timing.base.frames_in(3))
-        pixels = torch.empty(1, 3, frames, *self._tile(side_px), device="meta")
-        return peak_bytes_on_meta(lambda: VideoCodec(vae).encode(pixels), [*_tensors(vae), pixels])
 
-    def _decode_video(self, side_px: int | None) -> int:
-        vae = self.components.vae
-        stride, latents = vae.config["scale_factor_spatial"], min(self.workload.timing.num_latent_frames, 3)
-        cells = [side // stride for side in self._tile(side_px)]
+def _layers_left_out(transformer: UniAVGenTransformer, task: Task) -> tuple[int, ...]:
+    """Returns layers that need no counting: one of each kind is enough, since they run one after the other.
 
-        def run() -> None:
-            shape = (1, vae.config["z_dim"], latents, *cells)
-            for pixels in VideoCodec(vae).decode_frames(torch.empty(shape, device="meta")):
-                to_frames(pixels)
+    Where the branch of a given modality is cached, every layer adds to that cache.
+    """
+    if ModalityRole.GIVEN in (TASKS[task].video, TASKS[task].audio):
+        return ()
+    kinds = {block.interaction is None: block.layer for block in transformer.blocks}
+    return tuple(layer for layer in range(len(transformer.blocks)) if layer not in kinds.values())
 
-        return peak_bytes_on_meta(run, _tensors(vae))
 
-    def _decode_audio(self) -> int:
-        vocoder = self.components.vocoder
-        if vocoder is None:
-            return 0
-        shape = (1, self.workload.timing.num_audio_tokens, self.components.transformer.settings.audio.mel_bins)
-        return peak_bytes_on_meta(
-            lambda: as_vocoder(vocoder).decode(torch.empty(shape, device="meta")), _tensors(vocoder)
-        )
+def _clean(clip: Workload, noise: AVPair) -> ClipConditions:
+    frames = clip.timing.base.latent_frames(clip.given_frames)
+    tokens = given_lengths(TASKS[clip.task], clip.timing, prefix_frames=frames).audio_tokens
+    voice = noise.audio.new_empty(1, clip.voice_tokens, noise.audio.shape[2]) if clip.voice_tokens else None
+    # Copies, since the encoder makes only the given frames, and the noise is a tensor of its own.
+    return ClipConditions.from_clip(noise.video[:, :, :frames].clone(), noise.audio.clone(), frames, tokens, voice)
 
-    def _sample(self, batch_passes: bool, cache_text_kv: bool) -> int:
-        spec, sampling = TASKS[self.workload.task], self.workload.sampling
-        # One block of each kind is enough, with the cached text keys and values of the others added; but where the
-        # branch of a given modality is cached, every block adds to that cache.
-        caches_branch = ModalityRole.GIVEN in (spec.video, spec.audio)
-        transformer = self.components.transformer if caches_branch else _with_two_blocks(self.components.transformer)
-        plan = sampling.plan(self.workload.task)
-        passes = set(plan.passes(sampling.steps))
-        # The fewest steps that have all of these passes, and one more, so that a step has one before it.
-        steps = next(count for count in range(1, sampling.steps + 1) if set(plan.passes(count)) == passes)
-        times = sigmas(min(steps + 1, sampling.steps), sampling.schedule)
 
-        num_left_out = len(self.components.transformer.blocks) - len(transformer.blocks)
-        text_kv_left_out = 0
+def _text(model: MetaModel, clip: Workload) -> TextInputs:
+    dtype, width = next(model.text_encoder.parameters()).dtype, model.text_encoder.config.d_model
+    return TextInputs(
+        caption=torch.empty(1, model.caption_tokens, width, dtype=dtype, device=META),
+        speech=torch.empty(1, clip.symbols, dtype=torch.long, device=META),
+        speech_length=torch.tensor([clip.symbols]),
+    )
 
-        def run() -> None:
-            nonlocal text_kv_left_out
-            clean, noise = self._clean(), self._state()
-            velocity = ClipVelocity(
-                transformer=transformer,
-                task=self.workload.task,
-                clean=clean,
-                texts={has_text: self._texts() for has_text in (True, False)},
-                reference_time=sampling.reference_time,
-                batch_passes=batch_passes,
-                cache_text_kv=cache_text_kv,
-            )
-            state = sample(velocity, noise, times, plan, make_solver(sampling.solver, times), lambda _: None)
-            replace_given(state, clean)
-            text_kv_left_out = num_left_out * velocity.text_kv_bytes // len(transformer.blocks)
 
-        return peak_bytes_on_meta(run, _tensors(transformer)) + text_kv_left_out
+def _decode_video(model: MetaModel, clip: Workload, config: OffloadConfig) -> object:
+    codec, latents = VideoCodec(model.vae), min(clip.timing.num_latent_frames, 3)
+    cells = [side // codec.spatial_stride for side in clip.tile(config.decode_tile_px)]
+    shape = (1, codec.latent_channels, latents, *cells)
+    return [to_frames(pixels).shape for pixels in codec.decode_frames(torch.empty(shape, device=META))]
 
-    def _state(self) -> AVPair[Tensor]:
-        settings, timing = self.components.transformer.settings, self.workload.timing
-        stride = self.components.vae.config["scale_factor_spatial"]
-        grid = (timing.num_latent_frames, self.workload.height // stride, self.workload.width // stride)
-        return AVPair(
-            video=torch.empty(1, settings.video.latent_channels, *grid, device="meta"),
-            audio=torch.empty(1, timing.num_audio_tokens, settings.audio.mel_bins, device="meta"),
-        )
 
-    def _clean(self) -> ClipConditions:
-        spec, timing, state = TASKS[self.workload.task], self.workload.timing, self._state()
-        frames = timing.base.latent_frames(self.workload.given_frames)
-        tokens = given_lengths(spec, timing, prefix_frames=frames).audio_tokens
-        voice = state.audio.new_empty(1, self.workload.voice_tokens, state.audio.shape[2])
-        reference = voice if self.workload.voice_tokens else None
-        # A copy, since the encoder makes only the given frames.
-        return ClipConditions.from_clip(state.video[:, :, :frames].clone(), state.audio, frames, tokens, reference)
+def _decode_audio(model: MetaModel, clip: Workload, _config: OffloadConfig) -> object:
+    if model.vocoder is None:
+        return None
+    shape = (1, clip.timing.num_audio_tokens, model.transformer.settings.audio.mel_bins)
+    return as_vocoder(model.vocoder).decode(torch.empty(shape, device=META))
 
-    def _texts(self) -> TextInputs:
-        encoder = self.components.text_encoder
-        shape = (1, self.components.caption_tokens, encoder.config.d_model)
-        return TextInputs(
-            caption=torch.empty(shape, dtype=next(encoder.parameters()).dtype, device="meta"),
-            speech=torch.empty(1, self.workload.symbols, dtype=torch.long, device="meta"),
-            speech_length=torch.tensor([self.workload.symbols]),
-        )
+
+class PhaseModel(NamedTuple):
+    """How the memory of a phase is counted."""
+
+    network: str
+    """The component that works."""
+    run: Callable[[MetaModel, Workload, OffloadConfig], object]
+    """Does on meta tensors what the pipeline does."""
+    options: tuple[dict[str, Any], ...] = ({},)
+    """Fields of `OffloadConfig`: the fastest first, those with the least memory last."""
+
+
+PHASES: dict[Phase, PhaseModel] = {
+    Phase.ENCODE_TEXT: PhaseModel("text_encoder", _encode_text),
+    Phase.ENCODE_FRAMES: PhaseModel("vae", _encode_frames, tuple({"encode_tile_px": side} for side in TILES_PX)),
+    Phase.SAMPLE: PhaseModel(
+        "transformer",
+        _sample,
+        tuple({"batch_passes": batch, "text_kv_fits": room} for batch, room in product((True, False), repeat=2)),
+    ),
+    Phase.DECODE_VIDEO: PhaseModel("vae", _decode_video, tuple({"decode_tile_px": side} for side in TILES_PX)),
+    Phase.DECODE_AUDIO: PhaseModel("vocoder", _decode_audio),
+}
 
 
 class MemoryPlanner:
@@ -300,7 +279,9 @@ class MemoryPlanner:
 
     def __init__(self, components: MetaModel, *workloads: Workload) -> None:
         self.components, self.workloads = components, workloads
-        self._counters = [ActivationCounter(components, workload) for workload in workloads]
+        # Counted once for each mode, and once for each option of a phase.
+        self._stored, self._resident = cache(self._store), cache(self._count_resident)
+        self._activations = cache(self._count_activations)
 
     @cached_property
     def phases(self) -> list[Phase]:
@@ -342,7 +323,7 @@ class MemoryPlanner:
         """Returns a plan with the fastest options of each phase that fit; None where a phase fits with none."""
         placement = OffloadConfig(mode=mode, device=device)
         for phase in self.phases:
-            choices = (replace(placement, **options) for options in PHASE_OPTIONS[phase])
+            choices = (replace(placement, **options) for options in PHASES[phase].options)
             fitting = next((choice for choice in choices if self._fits(choice, phase, budget)), None)
             if fitting is None:
                 return None
@@ -359,7 +340,7 @@ class MemoryPlanner:
         return MemoryPlan(
             offload=placement,
             phases=tuple(self._phase(placement, phase) for phase in self.phases),
-            host_bytes=sum(self._stored(placement.mode).values()) if waits else 0,
+            host_bytes=sum(map(_size, self._stored(placement.mode.weights).values())) if waits else 0,
         )
 
     def _shortage(self, mode: OffloadMode, budget: int) -> str:
@@ -387,67 +368,75 @@ class MemoryPlanner:
         return [self._phase(_smallest_config(mode, phase), phase) for phase in self.phases]
 
     def _phase(self, placement: OffloadConfig, phase: Phase) -> PhaseMemory:
-        resident = self._resident(placement.mode, phase)
-        activations = max(counter.peak(placement, phase) for counter in self._counters)
-        return PhaseMemory(phase=phase, resident=resident, activations=activations)
-
-    @cached_property
-    def _bytes(self) -> dict[str, int]:
-        return {name: _size(part) for name, part in self.components.networks.items()}
-
-    def _stored(self, mode: OffloadMode) -> dict[str, int]:
-        """Returns the bytes of every component in the precision in which a mode stores it."""
-        return {**self._bytes, "transformer": self._transformer_bytes(mode.weights)}
-
-    def _transformer_bytes(self, weights: WeightStorage) -> int:
-        return self._bytes["transformer"] - sum(
-            _storage_savings(block, weights) for block in self.components.transformer.blocks
+        # What counts are made of: all other settings are as by default.
+        read = {name: getattr(placement, name) for name in PHASES[phase].options[0]}
+        if "text_kv_fits" in read:
+            read["text_kv_fits"] = placement.cache_text_kv
+        counted = OffloadConfig(**read)
+        return PhaseMemory(
+            phase=phase,
+            resident=self._resident(placement.mode, phase),
+            activations=max(self._activations(phase, clip, counted) for clip in self.workloads),
         )
 
-    def _resident(self, mode: OffloadMode, phase: Phase) -> dict[str, int]:
+    def _count_activations(self, phase: Phase, clip: Workload, config: OffloadConfig) -> int:
+        """Returns the peak bytes of activations, 0 where the clip's task does not have the phase."""
+        if phase not in clip.phases:
+            return 0
+        network = self.components.networks.get(PHASES[phase].network)
+        weights = () if network is None else (*network.parameters(), *network.buffers())
+        return peak_bytes_on_meta(lambda: PHASES[phase].run(self.components, clip, config), ignoring=weights)
+
+    def _store(self, weights: WeightStorage) -> dict[str, nn.Module]:
+        """Returns the components as a mode stores them."""
+        networks = self.components.networks
+        if weights is WeightStorage.AS_LOADED:
+            return networks
+        transformer = deepcopy(self.components.transformer)
+        quantize(transformer, weights)
+        return {**networks, "transformer": transformer}
+
+    def _count_resident(self, mode: OffloadMode, phase: Phase) -> dict[str, int]:
         """Returns the bytes of weights on the device in a phase, by component."""
-        stored = self._stored(mode)
-        working = {name: size for name, size in stored.items() if phase in WORKS_IN[name]}
-        match mode.strategy:
-            case OffloadStrategy.NONE:
-                return stored
-            case OffloadStrategy.MODEL_OFFLOAD:
-                return working
-            case OffloadStrategy.GROUP_OFFLOAD:
-                return {**working, **self._streamed(mode, phase)}
-
-    def _streamed(self, mode: OffloadMode, phase: Phase) -> dict[str, int]:
-        """Returns the bytes on the device of the components whose blocks are streamed."""
-        transformer, encoder = self.components.transformer, self.components.text_encoder.encoder
+        stored = self._stored(mode.weights)
+        if mode.strategy is OffloadStrategy.NONE:
+            return {name: _size(network) for name, network in stored.items()}
+        working = PHASES[phase].network
+        resident = {working: _size(stored[working])} if working in stored else {}
+        if mode.strategy is OffloadStrategy.MODEL_OFFLOAD:
+            return resident
+        transformer: Any = stored["transformer"]
         stems = _size(transformer.video_stem) + _size(transformer.audio_stem)
-        if phase is Phase.ENCODE_TEXT:
-            blocks = sorted((_size(block) for block in encoder.block), reverse=True)
-            rest = self._bytes["text_encoder"] - sum(blocks)
-            return {"transformer": stems, "text_encoder": rest + sum(blocks[:STREAMED_BLOCKS])}
-        if phase is not Phase.SAMPLE:
-            return {"transformer": stems}
-        blocks = sorted(
-            (_size(block) - _storage_savings(block, mode.weights) for block in transformer.blocks), reverse=True
-        )
-        # A matrix that is stored with one byte per weight is also held in working precision while it is used.
-        dequantized = 0
-        if mode.weights is not WeightStorage.AS_LOADED:
-            dequantized = max(
-                layer.weight.nbytes for layer in transformer.blocks.modules() if isinstance(layer, nn.Linear)
-            )
-        return {"transformer": stems + sum(blocks[:STREAMED_BLOCKS]) + dequantized}
+        if working == "text_encoder":
+            blocks = self.components.text_encoder.encoder.block
+            resident[working] -= _size(blocks) - _largest_blocks(blocks)
+        elif working == "transformer":
+            linear = [
+                layer.weight.nbytes
+                for layer in self.components.transformer.blocks.modules()
+                if isinstance(layer, nn.Linear)
+            ]
+            # A matrix that is stored with one byte per weight is also held in working precision while it is used.
+            dequantized = 0 if mode.weights is WeightStorage.AS_LOADED else max(linear)
+            return {working: stems + _largest_blocks(transformer.blocks) + dequantized}
+        return {"transformer": stems, **resident}
 
 
 def _smallest_config(mode: OffloadMode, phase: Phase) -> OffloadConfig:
-    return OffloadConfig(mode=mode, **PHASE_OPTIONS[phase][-1])
-
-
-def _tensors(module: nn.Module) -> list[Tensor]:
-    return [*module.parameters(), *module.buffers()]
+    return OffloadConfig(mode=mode, **PHASES[phase].options[-1])
 
 
 def _size(module: nn.Module) -> int:
-    return sum(tensor.nbytes for tensor in _tensors(module))
+    """Returns the bytes of weights and buffers; a quantised weight consists of several tensors."""
+    return sum(
+        sum(getattr(tensor, name).nbytes for name in getattr(tensor, "tensor_data_names", ())) or tensor.nbytes
+        for tensor in (*module.parameters(), *module.buffers())
+    )
+
+
+def _largest_blocks(blocks: nn.ModuleList) -> int:
+    """Returns the bytes of the blocks that are on the device while a network is streamed."""
+    return sum(sorted(map(_size, blocks))[-STREAMED_BLOCKS:])
 
 
 def _host_shortage(plan: MemoryPlan, host: int | None) -> str:
@@ -456,26 +445,3 @@ def _host_shortage(plan: MemoryPlan, host: int | None) -> str:
         f"in mode {plan.offload.mode.name} {plan.host_bytes / GIB:.1f} GB of weights wait in this computer's memory, "
         f"of which {(host or 0) / GIB:.1f} GB are free"
     )
-
-
-def _storage_savings(block: nn.Module, weights: WeightStorage) -> int:
-    """Returns the bytes that are saved by storing a block's matrices with one byte per weight."""
-    if weights is WeightStorage.AS_LOADED:
-        return 0
-    linear = [(name, layer) for name, layer in block.named_modules() if isinstance(layer, nn.Linear)]
-    if weights is WeightStorage.INT8:
-        # One byte per weight, and for each row a scale in working precision.
-        return sum(layer.weight.nbytes - layer.weight.numel() - layer.weight[:, 0].nbytes for _, layer in linear)
-    stored = [layer for name, layer in linear if not is_skipped_by_layerwise_casting(UniAVGenTransformer, name)]
-    return sum(tensor.nbytes - tensor.numel() for layer in stored for tensor in layer.parameters())
-
-
-def _with_two_blocks(transformer: UniAVGenTransformer) -> UniAVGenTransformer:
-    """Returns the same transformer with two blocks, of which the second interacts if any does."""
-    settings = transformer.settings
-    interacts = settings.interaction.layer_list(settings.num_layers)
-    layers = replace(settings.interaction, layers=(1,) if interacts else ())
-    with META:
-        shallow = UniAVGenTransformer.from_settings(replace(settings, num_layers=2, interaction=layers))
-    cast_like_diffusers(shallow, transformer.blocks[0].video.attn1.to_q.weight.dtype)
-    return shallow

@@ -104,12 +104,6 @@ class ClipVelocity:
         run_once = self._given if self.reuse else None
         return [branch for branch in ("video", "audio") if branch != run_once] if self.cache_text_kv else []
 
-    @property
-    def text_kv_bytes(self) -> int:
-        """Bytes of the cached keys and values of the texts, in all blocks."""
-        texts = [text for context in self._contexts.values() for text in (context.caption, context.speech)]
-        return sum(kv.key.nbytes + kv.value.nbytes for text in texts for kv in text.cached_kv or ())
-
     def _context(self, has_text: tuple[bool, ...]) -> TextContext:
         if has_text not in self._contexts:
             texts = _stack([self.texts[flag] for flag in has_text])

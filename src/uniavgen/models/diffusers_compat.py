@@ -3,7 +3,6 @@
 They are tied to the versions in pyproject.toml; each function says what would be lost without it.
 """
 
-import re
 from typing import TYPE_CHECKING
 
 from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
@@ -87,11 +86,6 @@ def is_kept_in_float32(model: "type[ModelMixin]", parameter: str) -> bool:
     diffusers reads the names from the class and offers no query.
     """
     return not set(model._keep_in_fp32_modules or ()).isdisjoint(parameter.split("."))
-
-
-def is_skipped_by_layerwise_casting(model: "type[ModelMixin]", layer: str) -> bool:
-    """Whether `enable_layerwise_casting` leaves a layer, given by its name, as it is."""
-    return any(re.search(pattern, layer) for pattern in model._skip_layerwise_casting_patterns or ())
 
 
 def cancel_offloading_outside_blocks(model: "nn.Module") -> None:
