@@ -118,25 +118,22 @@ def peft(pairs, folder: Path) -> Path:
     return folder
 
 
-def kohya(pairs, folder: Path) -> Path:
-    state = {}
-    for name, (a, b) in pairs.items():
-        stem = "lora_unet_" + MODULES[name][0].replace(".", "_")
-        state |= {f"{stem}.lora_down.weight": a, f"{stem}.lora_up.weight": b, f"{stem}.alpha": torch.tensor(int(ALPHA))}
-    save_file(state, folder / "me.safetensors")
-    return folder / "me.safetensors"
+def _file(named: Callable[[str], str], a_name: str, b_name: str, alpha: float = ALPHA) -> Callable[..., Path]:
+    """Returns a writer of a file with alphas; `named` takes the original name of a module to that in the file."""
 
-
-def _comfyui(a_name: str, b_name: str, prefix: str) -> Callable[..., Path]:
     def write(pairs, folder: Path) -> Path:
         state = {}
         for name, (a, b) in pairs.items():
-            stem = prefix + MODULES[name][0]
-            state |= {f"{stem}.{a_name}.weight": a, f"{stem}.{b_name}.weight": b, f"{stem}.alpha": torch.tensor(ALPHA)}
+            stem = named(MODULES[name][0])
+            state |= {f"{stem}.{a_name}.weight": a, f"{stem}.{b_name}.weight": b, f"{stem}.alpha": torch.tensor(alpha)}
         save_file(state, folder / "me.safetensors")
         return folder / "me.safetensors"
 
     return write
+
+
+kohya = _file(lambda name: "lora_unet_" + name.replace(".", "_"), "lora_down", "lora_up", int(ALPHA))
+comfyui = _file(lambda name: f"diffusion_model.{name}", "lora_A", "lora_B")
 
 
 LAYOUTS = {
@@ -145,9 +142,11 @@ LAYOUTS = {
     "diffusers": diffusers,
     "peft": peft,
     "kohya": kohya,
-    "ComfyUI": _comfyui("lora_A", "lora_B", "diffusion_model."),
-    "ComfyUI, down and up": _comfyui("lora_down", "lora_up", "model.diffusion_model."),
-    "Wan, named adapter": _comfyui("lora_A.default", "lora_B.default", ""),
+    "ComfyUI": comfyui,
+    "ComfyUI, down and up": _file(lambda name: f"model.diffusion_model.{name}", "lora_down", "lora_up"),
+    "Wan, named adapter": _file(str, "lora_A.default", "lora_B.default"),
+    "VideoX-Fun": _file(lambda name: "lora_unet__" + name.replace(".", "_"), "lora_down", "lora_up"),
+    "kohya, half renamed": _file(lambda name: "lora_unet_" + name.replace(".", "_", 1), "lora_down", "lora_up"),
 }
 
 
@@ -225,7 +224,7 @@ def test_differences_are_added_to_weights_biases_and_modulation(weights, tmp_pat
 
 
 def test_tensors_without_a_place_are_listed_and_left_out(weights, matrices, expected, tmp_path, caplog):
-    file = LAYOUTS["ComfyUI"](matrices, tmp_path)
+    file = comfyui(matrices, tmp_path)
     more = {
         "diffusion_model.blocks.0.cross_attn.k_img.lora_A.weight": torch.ones(2, 5),
         "diffusion_model.blocks.0.cross_attn.k_img.lora_B.weight": torch.ones(5, 2),
@@ -240,7 +239,7 @@ def test_tensors_without_a_place_are_listed_and_left_out(weights, matrices, expe
 
 def damaged(change: Callable[[State], object]) -> Callable[..., Path]:
     def write(pairs, folder: Path) -> Path:
-        file = LAYOUTS["ComfyUI"](pairs, folder)
+        file = comfyui(pairs, folder)
         state = load_file(file)
         change(state)
         save_file(state, file)

@@ -134,6 +134,10 @@ class Maker:
         )
         return replace(self._tree(name, source), keeps_output=name.startswith("train"))
 
+    def adapters(self) -> Case:
+        """Returns a case with a damaged adapter, of peft or of musubi."""
+        return self._tree(self.rng.choice(("generate-lora", "fuse")), self.rng.choice(("adapter", "style")))
+
     def releases(self) -> Case:
         """Returns a case with a damaged source of `convert`."""
         name = self.rng.choice(("convert", "convert", "convert-dry"))
@@ -267,6 +271,7 @@ FAMILIES: dict[str, Callable[[Maker], Case]] = {
     "models": Maker.models,
     "checkpoints": Maker.checkpoints,
     "shards": Maker.shards,
+    "adapters": Maker.adapters,
     "settings": Maker.settings,
     "prompts": Maker.prompts,
     "releases": Maker.releases,

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 import yaml
 from PIL import Image
+from safetensors.torch import save_file
 
 TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS / "checkpoint")]
@@ -116,6 +118,7 @@ def make_good_inputs(folder: Path) -> GoodInputs:
     builders.save_inputs(folder / "media")
     _write_media(folder / "media")
     builders.save_pipeline(folder / "model")
+    _write_adapters(folder)
     (folder / "model.yaml").write_text(yaml.safe_dump(_transformer_settings()))
     rendered.write_shards(folder / "shards", 3)
     _write_recorded_speech(folder / "speech")
@@ -152,12 +155,15 @@ def _generating() -> dict[str, Command]:
     out = ["--out", "out/a.mp4"]
     image, speech = ["--image", "{media/face.png}"], ["--speech", "Hi"]
     voice = ["--voice", "{media/voice.wav}", "--voice-text", "Ha"]
+    lora = ["--lora", "{adapter}", "--lora", "{style}:-0.5"]
     return {
         "generate": Command(("generate", *image, *speech, *model, *CLIP, *out)),
         "generate-voice": Command(("generate", *image, *speech, *voice, *model, *CLIP, *out)),
         "dub": Command(("dub", "{media/film.mp4}", *speech, *model, *CLIP, *out)),
         "animate": Command(("animate", *image, "--audio", "{media/drive.wav}", *model, *CLIP, *out)),
         "continue": Command(("continue", "{media/film.mp4}", *speech, "--keep", "0.2", *model, *CLIP, *out)),
+        "generate-lora": Command(("generate", *image, *speech, *model, *lora, *CLIP, *out)),
+        "fuse": Command(("fuse", *model, *lora, "--out", "out")),
         "info": Command(("info", "{media/film.mp4}")),
         "plan": Command(("plan", *model, "--num-frames", str(FRAMES))),
         "plan-vram": Command(("plan", *model, "--vram", "1", "--json")),
@@ -227,6 +233,21 @@ def _transformer_settings() -> dict:
     from uniavgen.models.config import TransformerConfig
 
     return dump(parse(TransformerConfig, builders._TRANSFORMER))
+
+
+def _write_adapters(folder: Path) -> None:
+    """Adds an adapter as peft writes it for diffusers' model, and one as musubi does; their layers are square."""
+    width = _transformer_settings()["video"]["num_heads"] * _transformer_settings()["video"]["head_dim"]
+    for name in ("adapter", "style"):
+        (folder / name).mkdir()
+    stem = "base_model.model.blocks.0.attn1.to_q"
+    pair = {f"{stem}.lora_A.weight": torch.ones(2, width), f"{stem}.lora_B.weight": torch.ones(width, 2)}
+    save_file(pair, folder / "adapter" / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 3, "alpha_pattern": {"to_q": 1.5}, "use_rslora": False}
+    (folder / "adapter" / "adapter_config.json").write_text(json.dumps(config))
+    stem = "lora_unet_blocks_1_self_attn_v"
+    pair = {f"{stem}.lora_down.weight": torch.ones(2, width), f"{stem}.lora_up.weight": torch.ones(width, 2)}
+    save_file(pair | {f"{stem}.alpha": torch.tensor(1.0)}, folder / "style" / "style.safetensors")
 
 
 def _write_media(folder: Path) -> None:

@@ -4,7 +4,7 @@
     diffusers        transformer.blocks.0.attn1.to_q.lora_A.weight
     peft             base_model.model.blocks.0.attn1.to_q.lora_B.weight
     ComfyUI, Wan     diffusion_model.blocks.0.self_attn.q.lora_down.weight, and .alpha, .diff, .diff_b, .diff_m
-    kohya, musubi    lora_unet_blocks_0_self_attn_q.lora_up.weight, and .alpha
+    kohya, musubi    lora_unet_blocks_0_self_attn_q.lora_up.weight, and .alpha (VideoX-Fun: lora_unet__blocks ...)
 
 A name is a module and what is stored of it. Modules of Wan2.2-TI2V-5B are found in the video branch by the tables that
 convert its weights (`keymap`).
@@ -70,10 +70,9 @@ class AdapterLayout:
     """Takes the name of a parameter of ours; returns its name there, None where it has none."""
 
     def places(self, parameters: Iterable[str]) -> dict[str, str]:
-        """Returns the names of modules, and of parameters outside of any, to ours; dots may also be underscores."""
+        """Returns the names of modules, and of parameters outside of any, without dots, to ours."""
         pairs = {(self.to_source(name), name) for name in parameters}
-        dotted = {_stem(source): _stem(name) for source, name in pairs if source is not None}
-        return {source.replace(".", "_"): name for source, name in dotted.items()} | dotted
+        return {_flat(_stem(source)): _stem(name) for source, name in pairs if source is not None}
 
 
 LAYOUTS: Final = (
@@ -101,19 +100,23 @@ def find_layout(modules: Iterable[str], parameters: Iterable[str]) -> dict[str, 
     """Returns the places of the layout in which most modules have one, by `AdapterLayout.places`."""
     modules, parameters = set(modules), list(parameters)
     every = [layout.places(parameters) for layout in LAYOUTS]
-    return max(every, key=lambda places: sum(module in places for module in modules))
+    return max(every, key=lambda places: sum(_flat(module) in places for module in modules))
 
 
 def target_of(module: str, part: LoraPart, places: Mapping[str, str], parameters: Collection[str]) -> str | None:
     """Returns the parameter of ours that a tensor changes; None where it has no place."""
     if part is LoraPart.MODULATION_DIFFERENCE:
-        separator = "." if module + _MODULATION in places else "_"
-        module += _MODULATION.replace(".", separator)
-    stem = places.get(module)
+        module += _MODULATION
+    stem = places.get(_flat(module))
     if stem is None:
         return None
     target = f"{stem}.bias" if part in (LoraPart.BIAS_DIFFERENCE, LoraPart.UP_BIAS) else f"{stem}.weight"
     return next((name for name in (target, stem) if name in parameters), None)
+
+
+def _flat(name: str) -> str:
+    """Returns a name with underscores for dots: some programs write all of it so, some a part."""
+    return name.replace(".", "_")
 
 
 def _stem(name: str) -> str:
@@ -124,7 +127,7 @@ def _stem(name: str) -> str:
 def _without_prefixes(module: str) -> str:
     for prefix in _FLAT_PREFIXES:
         if module.startswith(prefix):
-            return module.removeprefix(prefix)
+            return module.removeprefix(prefix).lstrip("_")
     while prefix := next((prefix for prefix in _DOTTED_PREFIXES if module.startswith(prefix)), None):
         module = module.removeprefix(prefix)
     return module

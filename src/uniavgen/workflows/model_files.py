@@ -47,7 +47,7 @@ def _no_model(path: Path) -> CheckpointError:
 
     if not path.is_dir():
         check_regular_file(path, CheckpointError)
-    files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+    files = [path] if path.is_file() else sorted([*path.glob("*.safetensors"), *path.glob("transformer/*.safetensors")])
     for file in files:
         if file.suffix == ".safetensors":
             check_no_adapter(read_names(file), file)
