@@ -31,13 +31,15 @@ class WeightChange:
     matrices: tuple[StoredTensor, ...]
     """A difference, or B and A of a product."""
 
-    def compute(self, shape: Shape, device: torch.device) -> Tensor:
-        """Returns the change in float32."""
+    def add_to(self, total: Tensor) -> None:
+        """Adds the change to a contiguous float32 copy of the parameter, in place."""
         stored = read_tensors({str(index): matrix for index, matrix in enumerate(self.matrices)})
-        first, *second = (stored[str(index)].to(device, torch.float32) for index in range(len(stored)))
-        # The kernel of a convolution is that of its A, whose B has a kernel of one.
-        change = first.flatten(1) @ second[0].flatten(1) if second else first
-        return change.reshape(shape) * self.factor
+        first, *second = (stored[str(index)].to(total.device, torch.float32) for index in range(len(stored)))
+        if second:
+            # The kernel of a convolution is that of its A, whose B has a kernel of one.
+            total.view(len(total), -1).addmm_(first.flatten(1), second[0].flatten(1), alpha=self.factor)
+        else:
+            total.add_(first, alpha=self.factor)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,11 +103,12 @@ def fuse_lora(parameters: Iterable[tuple[str, Tensor]], loras: Sequence[FittedLo
         changes = [change for lora in loras if lora.file.scale for change in lora.changes.get(name, ())]
         if not changes:
             continue
-        fused = parameter.float()
-        for change in changes:
-            fused = fused + change.compute(tuple(parameter.shape), parameter.device)
-        fused = fused.to(parameter.dtype)
-        if not fused.isfinite().all():
+        total = parameter.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+        in_range = all(abs(change.factor) <= torch.finfo(torch.float32).max for change in changes)
+        for change in changes if in_range else ():
+            change.add_to(total)
+        fused = total.to(parameter.dtype)
+        if not in_range or not torch.stack(torch.aminmax(fused)).isfinite().all():
             scales = ", ".join(f"{lora.file.scale:g}" for lora in loras)
             raise ConfigError(f"with adapters of scale {scales} {name} is beyond {parameter.dtype}; use smaller scales")
         parameter.copy_(fused)
