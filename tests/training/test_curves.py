@@ -13,7 +13,7 @@ from tiny_run import config, run
 
 from uniavgen.errors import DataError, OutputError
 from uniavgen.training.curves import open_curves
-from uniavgen.workflows.train import train_stage
+from uniavgen.workflows.train import WatchedRun, train_stage
 
 
 @contextmanager
@@ -73,6 +73,8 @@ def test_curves_of_a_run_that_ends_before_its_first_step_leave_nothing(tmp_path)
 def test_training_goes_on_where_curves_cannot_be_written(folder, tmp_path, caplog):
     one = run(folder, tmp_path, config("train.steps=3", "train.log_every=1"))
     with caplog.at_level(logging.WARNING):
-        assert train_stage(one, tmp_path, callbacks=[lambda *_: shutil.rmtree(tmp_path / "curves", True)])
+        assert train_stage(
+            WatchedRun(stage=one), tmp_path, callbacks=[lambda *_: shutil.rmtree(tmp_path / "curves", True)]
+        )
     assert len(caplog.messages) == 1
     assert (tmp_path / "transformer" / "config.json").is_file()

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from uniavgen.apps.cli import main
 from uniavgen.config import dump, load
@@ -109,6 +110,14 @@ def test_train_writes_a_saved_transformer(features, model, tmp_path):
     assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["step-00000002"]
 
 
+def test_held_out_losses_stand_in_the_curves_from_step_0_on(features, model, tmp_path):
+    settings = ["-s", "train.steps=2", "-s", "validation.every=2", "-s", "validation.num_clips=2"]
+    assert main(command(features, model, tmp_path, *settings, "--validation", str(features))) == 0
+    curves = EventAccumulator(str(tmp_path / "curves")).Reload()
+    assert [event.step for event in curves.Scalars("held_out_joint/audio")] == [0, 2]
+    assert "held_out_reference_audio/audio/0.75-1.00" in curves.Tags()["scalars"]
+
+
 def test_ctrl_c_saves_and_resume_goes_on(features, model, tmp_path, capsys):
     def interrupt():
         while not checkpoints(tmp_path / "checkpoints"):
@@ -173,6 +182,7 @@ def test_print_config_prints_settings_that_parse(capsys):
         (["--init", "n" * 5000], "a name of 5000 bytes"),
         (["--resume", "--init", "nowhere"], "use one of them"),
         (["--watch", "nowhere"], "both"),
+        (["--validation", "nowhere"], "no shards"),
         (["--device", "tpu"], "device"),
         (["-s", "model=base/model"], "the model has 2545 speech symbols, printable ASCII has 95; give"),
         (["--vocab", "nowhere.txt"], "nowhere.txt cannot be read"),

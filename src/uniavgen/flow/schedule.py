@@ -33,6 +33,11 @@ def shift(t: Float[Tensor, "..."], amount: float) -> Float[Tensor, "..."]:
     return amount * t / (1 + (amount - 1) * t)
 
 
+def unshift(sigma: Float[Tensor, "..."], amount: float) -> Float[Tensor, "..."]:
+    """Returns the t whose `shift` is sigma: t = sigma / (s - (s - 1) sigma)."""
+    return sigma / (amount - (amount - 1) * sigma)
+
+
 def sigmas(num_steps: int, config: ScheduleConfig) -> Float[Tensor, " n"]:
     """Returns `num_steps` + 1 falling times from 1 to 0, float32; step k goes from sigmas[k] to sigmas[k + 1]."""
     if num_steps < 1:

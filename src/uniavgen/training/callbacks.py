@@ -5,8 +5,8 @@ leaves the tensors alone in between.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -148,11 +148,12 @@ class SampleCallback:
 
     def __call__(self, record: StepRecord, state: TrainState) -> None:
         if record.step % self.every == 0:
-            self.sample_now(state)
+            self.run_now(state)
 
-    def sample_now(self, state: TrainState) -> None:
+    def run_now(self, state: TrainState) -> None:
         """Samples whatever the step is, as before the first one."""
-        sampled = _sampled(self.sample, state)
+        with _evaluated(state) as model:
+            sampled = self.sample(model, state.step)
         if self.writer is None:
             return
         for clip in sampled.clips:
@@ -162,6 +163,28 @@ class SampleCallback:
             self.writer.add_image(f"{clip.name}/mel", scaled, state.step)
             self.writer.add_audio(f"{clip.name}/sound", clip.waveform, clip.sample_rate_hz, state.step)
         self.writer.add_scalars({f"sampled_{name}": score for name, score in sampled.scores.items()}, state.step)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutCallback:
+    """Writes losses of held-out clips to TensorBoard, of the averaged weights where there are some."""
+
+    writer: CurveWriter | None
+    """Of the main process; None in others, which compute all the same."""
+    measure: Callable[[], Mapping[str, float]]
+    """See `validation.HeldOutLosses`."""
+    every: int
+
+    def __call__(self, record: StepRecord, state: TrainState) -> None:
+        if record.step % self.every == 0:
+            self.run_now(state)
+
+    def run_now(self, state: TrainState) -> None:
+        """Measures whatever the step is, as before the first one."""
+        with _evaluated(state):
+            losses = self.measure()
+        if self.writer is not None:
+            self.writer.add_scalars({f"held_out_{name}": loss for name, loss in losses.items()}, state.step)
 
 
 def save_weights(state: TrainState, folder: Path, context: ParallelContext = SINGLE_PROCESS) -> None:
@@ -181,10 +204,12 @@ def save_weights(state: TrainState, folder: Path, context: ParallelContext = SIN
                     whole.save_pretrained(partial)
 
 
-def _sampled(sample: ClipSampler, state: TrainState) -> SampledClips:
+@contextmanager
+def _evaluated(state: TrainState) -> Iterator[nn.Module]:
+    """Yields the model in eval mode, with averaged weights where there are some."""
     state.model.eval()
     try:
         with torch.no_grad(), nullcontext() if state.ema is None else state.ema.applied(state.model):
-            return sample(state.model, state.step)
+            yield state.model
     finally:
         state.model.train()

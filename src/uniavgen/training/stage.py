@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from uniavgen.checkpoint.lora import has_adapter
+from uniavgen.checkpoint.lora import has_adapter, is_lora_parameter
 from uniavgen.config import dump
 from uniavgen.data.dataset import Batch, CaptionSize, TrainingData
 from uniavgen.data.features import FeatureSet
@@ -18,15 +18,15 @@ from uniavgen.models.config import TransformerConfig
 from uniavgen.models.kernels import AttentionKernel, compile_blocks, use_attention
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.training.callbacks import CheckpointCallback
-from uniavgen.training.config import TrainConfig
+from uniavgen.training.config import StageConfig, TrainConfig
 from uniavgen.training.dataloader import StepDataset, load_batches
 from uniavgen.training.ema import EMA
 from uniavgen.training.loop import Callback, train
-from uniavgen.training.lora import add_adapter, check_base_storage
+from uniavgen.training.losses import Losses
 from uniavgen.training.mouth_probe import LinearMouthProbe
 from uniavgen.training.objective import Objective
 from uniavgen.training.optimizer import build_optimizer, select_trainable
-from uniavgen.training.randomness import SampleRandomness, default_generator
+from uniavgen.training.randomness import SampleRandomness
 from uniavgen.training.sharding import load_sharded, shard_degree, shard_model, sharding_mesh
 from uniavgen.training.state import TrainState
 from uniavgen.training.step import step_losses
@@ -70,14 +70,19 @@ class StageObjective(Objective[Batch]):
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         settings = self.config.train
-        dtype = PRECISIONS[settings.precision]
         randomness = SampleRandomness(
             seed=settings.seed, samples=self.context.sample_indices(step, settings.batch_size)
         )
-        with nullcontext() if dtype is None else torch.autocast(self.device.type, dtype=dtype):
-            losses = step_losses(self.model, batch, randomness, self.config.stage, self.mouth_probe)
-            means = losses.means(self.context)
+        means = self.clip_losses(batch, randomness, self.config.stage, self.mouth_probe).means(self.context)
         return {**means.reported(), "total": means.total(self.config.stage.losses, step, settings.steps)}
+
+    def clip_losses(
+        self, batch: Batch, randomness: SampleRandomness, stage: StageConfig, probe: LinearMouthProbe | None = None
+    ) -> Losses:
+        """Returns the losses of the clips of this process, in the precision of the run; see `step.step_losses`."""
+        dtype = PRECISIONS[self.config.train.precision]
+        with nullcontext() if dtype is None else torch.autocast(self.device.type, dtype=dtype):
+            return step_losses(self.model, batch, randomness, stage, probe)
 
     def task(self, batch: Batch) -> str:
         return batch.spec.task.value
@@ -119,7 +124,8 @@ def build_stage_run(
     Of several processes only the first one's weights count; the others' model may lie on the meta device. Raises
     ConfigError where the settings do not fit the model.
     """
-    _select_trained(model, config)
+    select_trainable(model, config.stage.trainable)
+    check_adapter_alone(model)
     if device.type == "cpu":
         use_attention(model, AttentionKernel.MATH)  # The fused kernel's backward pass takes twice as long on a CPU.
     model.checkpoint_activations(config.train.activation_checkpointing)
@@ -147,11 +153,9 @@ def build_stage_run(
 
 
 def check_processes(config: TrainConfig, context: ParallelContext) -> None:
-    """Raises ConfigError where the processes cannot share a batch, or copies of the model, evenly or at all."""
+    """Raises ConfigError where the processes cannot share a batch, or copies of the model, evenly."""
     context.sample_indices(0, config.train.batch_size)
     shard_degree(config.sharding, 0, context.world_size)
-    if config.lora is not None:
-        check_base_storage(config.lora, context)
 
 
 def _place(model: UniAVGenTransformer, config: TrainConfig, device: torch.device, context: ParallelContext) -> None:
@@ -176,18 +180,17 @@ def _place(model: UniAVGenTransformer, config: TrainConfig, device: torch.device
     load_sharded(model, weights, device)
 
 
-def _select_trained(model: UniAVGenTransformer, config: TrainConfig) -> None:
-    """Lets what the settings name be trained: an adapter, which is added where there is none, or parts of the model."""
-    if config.lora is not None:
-        with default_generator(torch.Generator().manual_seed(config.train.seed)):
-            add_adapter(model, config.lora)
+def check_adapter_alone(model: UniAVGenTransformer) -> None:
+    """Raises ConfigError where weights below an adapter are trained, because only the adapter is saved."""
+    if not has_adapter(model):
         return
-    if has_adapter(model):
+    trained = (name for name, parameter in model.named_parameters() if parameter.requires_grad)
+    below = [name for name in trained if not is_lora_parameter(name)]
+    if below:
         raise ConfigError(
-            "the weights to begin with hold an adapter, but the settings have no lora; add the adapter's, for instance "
-            "-s lora.rank=32"
+            f"the model has an adapter, but stage.trainable also trains {len(below)} parameters below it, first "
+            f"{below[0]}; set it to ['*lora_*']"
         )
-    select_trainable(model, config.stage.trainable)
 
 
 def build_training_data(
@@ -215,6 +218,14 @@ def build_training_data(
     if config.train.batch_size > num_clips:
         raise ConfigError(f"train.batch_size is {config.train.batch_size}, the data has {num_clips} clips; lower it")
     return data
+
+
+def build_held_out_data(data: TrainingData, folder: str, model: TransformerConfig) -> TrainingData:
+    """Returns the clips of `folder`, laid out as those of `data`; raises DataError where they do not fit."""
+    held_out = replace(data, sources=(FeatureSet(folder),), weights=(1,))
+    held_out.check()
+    _check_sizes(held_out.sources[0], model, data.with_video)
+    return held_out
 
 
 def _check_sizes(source: FeatureSet, model: TransformerConfig, with_video: bool) -> None:

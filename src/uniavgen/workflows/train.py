@@ -2,19 +2,21 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from uniavgen.artifacts import exclusive_output
 from uniavgen.checkpoint.lora import adapter_configs
+from uniavgen.data.dataset import TrainingData
 from uniavgen.distributed import ParallelContext, broadcast_object
 from uniavgen.errors import ConfigError
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.table import Task
 from uniavgen.training.callbacks import (
-    ClipSampler,
     CurveCallback,
+    HeldOutCallback,
     NonFiniteGuard,
     SampleCallback,
     save_weights,
@@ -25,13 +27,43 @@ from uniavgen.training.initial_weights import load_initial_weights
 from uniavgen.training.loop import Callback
 from uniavgen.training.randomness import default_generator
 from uniavgen.training.sharding import empty_model
-from uniavgen.training.stage import StageRun, build_stage_run, build_training_data, check_processes
+from uniavgen.training.stage import StageRun, build_held_out_data, build_stage_run, build_training_data, check_processes
 from uniavgen.training.state import checkpoints, remove_old, restore
+from uniavgen.training.validation import HeldOutLosses
 from uniavgen.workflows.training_samples import SampleSettings, TrainingSampler
 from uniavgen.workflows.vocabulary import load_speech_symbols
 
 UNSEEN_GRID = 8
 """Latent rows and columns of what is sampled of a model whose audio branch alone is trained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchedData:
+    """What is looked at while a stage is trained; nothing by default. How often: `train.sample_every`,
+    `validation.every`."""
+
+    features: str | None = None
+    """Folder of held-out features, for losses."""
+    prompts: Path | None = None
+    """Prompt set, or folder of shards, for sampled clips."""
+    codecs: Path | None = None
+    """Model folder of the codecs that sampled clips need."""
+    assets: Path | None = None
+    """Folder of the networks of `validation.metrics`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchedRun:
+    """A stage that is ready to be trained, and what is looked at meanwhile."""
+
+    stage: StageRun
+    held_out: HeldOutLosses | None = None
+    sample: TrainingSampler | None = None
+
+    @property
+    def is_main(self) -> bool:
+        """Returns whether this process writes files and prints."""
+        return self.stage.objective.context.is_main
 
 
 @contextmanager
@@ -44,7 +76,8 @@ def open_stage(
     init: Sequence[Path] = (),
     vocabulary: Path | None = None,
     resume: bool = False,
-) -> Iterator[StageRun]:
+    watched: WatchedData = WatchedData(),
+) -> Iterator[WatchedRun]:
     """Yields a run that is ready to be trained: new, with the weights of `init`, or resumed from its last checkpoint.
 
     Every process of the default group calls it, if there is one (`distributed.process_group`). No other run can write
@@ -54,33 +87,27 @@ def open_stage(
     """
     context = ParallelContext.for_training()
     with exclusive_output(out) if context.is_main else nullcontext():
-        yield _prepared_stage(config, data, out, device, init, vocabulary, resume, context)
-
-
-def _prepared_stage(
-    config: TrainConfig,
-    data: Sequence[str],
-    out: Path,
-    device: torch.device,
-    init: Sequence[Path],
-    vocabulary: Path | None,
-    resume: bool,
-    context: ParallelContext,
-) -> StageRun:
-    check_processes(config, context)
-    symbols = load_speech_symbols(vocabulary, config.model.audio.speech.num_symbols)
-    saved = checkpoints(out / "checkpoints")
-    if saved and not resume:
-        raise ConfigError(f"{out} already holds {saved[-1].name}; add --resume to go on, or use another --out")
-    training_data = build_training_data(config, data, symbols.encode)
-    training_data.check_transcripts(symbols.unknown_characters)
-    model = _initial_model(config, init, context)
-    run = build_stage_run(config, model, training_data, out, device, context)
-    if saved:
-        restore(run.state, saved[-1], config.train.steps)
-    if context.is_main:
-        remove_old(out / "checkpoints", config.train.keep_checkpoints)
-    return run
+        check_processes(config, context)
+        symbols = load_speech_symbols(vocabulary, config.model.audio.speech.num_symbols)
+        saved = checkpoints(out / "checkpoints")
+        if saved and not resume:
+            raise ConfigError(f"{out} already holds {saved[-1].name}; add --resume to go on, or use another --out")
+        training_data = build_training_data(config, data, symbols.encode)
+        training_data.check_transcripts(symbols.unknown_characters)
+        held_out = (
+            None if watched.features is None else build_held_out_data(training_data, watched.features, config.model)
+        )
+        sampler = _training_sampler(config, training_data, watched, out, context)
+        model = _initial_model(config, init, context)
+        run = build_stage_run(config, model, training_data, out, device, context)
+        if saved:
+            restore(run.state, saved[-1], config.train.steps)
+        if context.is_main:
+            remove_old(out / "checkpoints", config.train.keep_checkpoints)
+        losses = None
+        if held_out is not None and config.validation.every:
+            losses = HeldOutLosses(objective=run.objective, data=held_out, settings=config.validation)
+        yield WatchedRun(stage=run, held_out=losses, sample=sampler)
 
 
 def _initial_model(config: TrainConfig, init: Sequence[Path], context: ParallelContext) -> UniAVGenTransformer:
@@ -96,58 +123,57 @@ def _initial_model(config: TrainConfig, init: Sequence[Path], context: ParallelC
 
 
 def train_stage(
-    run: StageRun,
+    run: WatchedRun,
     out: Path,
     *,
     callbacks: Iterable[Callback] = (),
-    sample: ClipSampler | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> bool:
     """Trains to the last step and writes the weights to `out`/transformer; returns False where `stopped()` ended it.
 
-    A run that was stopped is saved as a checkpoint. Curves go to `out`/curves, with clips of `sample` among them.
+    A run that was stopped is saved as a checkpoint. Curves go to `out`/curves, with held-out losses and sampled clips.
     """
-    settings, context = run.config.train, run.objective.context
+    stage, config = run.stage, run.stage.config
+    settings, context = config.train, stage.objective.context
     with open_curves(out / "curves") if context.is_main else nullcontext() as writer:
-        standard: list[Callback] = [
-            NonFiniteGuard(every=settings.log_every, max_in_a_row=run.config.optim.max_skipped_steps, context=context),
-            run.checkpoint_callback,
-        ]
-        if sample is not None and settings.sample_every:
-            sampling = SampleCallback(writer=writer, sample=sample, every=settings.sample_every)
-            standard.insert(1, sampling)
-            if run.state.step == 0:
-                sampling.sample_now(run.state)
-        if writer is not None:
-            standard.insert(0, CurveCallback(writer=writer, every=settings.log_every))
-        run.train((*callbacks, *standard), stopped)
-    if run.state.step < settings.steps:
-        run.checkpoint_callback.save(run.state)
+        curves = [] if writer is None else [CurveCallback(writer=writer, every=settings.log_every)]
+        watching: list[HeldOutCallback | SampleCallback] = []
+        if run.held_out is not None:
+            watching.append(HeldOutCallback(writer=writer, measure=run.held_out, every=config.validation.every))
+        if run.sample is not None:
+            watching.append(SampleCallback(writer=writer, sample=run.sample, every=settings.sample_every))
+        guard = NonFiniteGuard(every=settings.log_every, max_in_a_row=config.optim.max_skipped_steps, context=context)
+        if stage.state.step == 0:
+            for callback in watching:
+                callback.run_now(stage.state)
+        stage.train((*callbacks, *curves, guard, *watching, stage.checkpoint_callback), stopped)
+    if stage.state.step < settings.steps:
+        stage.checkpoint_callback.save(stage.state)
         return False
-    save_weights(run.state, out / "transformer", context)
+    save_weights(stage.state, out / "transformer", context)
     return True
 
 
-def training_sampler(
-    run: StageRun, prompts: Path, codecs: Path, out: Path, assets: Path | None = None
-) -> TrainingSampler:
-    """Returns the sampler of a run: clips as long and as large as it is trained on, of all tasks.
+def _training_sampler(
+    config: TrainConfig, data: TrainingData, watched: WatchedData, out: Path, context: ParallelContext
+) -> TrainingSampler | None:
+    """Returns what samples clips as long and as large as those of the data, of all tasks; None where none are wanted.
 
-    A stage of the audio branch alone has no use for more than the tasks that it trains, in small pictures. See
-    `SampleSettings` for the arguments.
+    A stage of the audio branch alone has no use for more than the tasks that it trains, in small pictures.
     """
-    config, data = run.config, run.objective.dataset.data
+    if watched.prompts is None or watched.codecs is None or not config.train.sample_every:
+        return None
     tasks, grid = list(Task), data.latent_grid
     if config.stage.branches == "audio":
         tasks = [task for task, ratio in config.stage.tasks.ratios.items() if ratio > 0]
         grid = (UNSEEN_GRID, UNSEEN_GRID)
     settings = SampleSettings(
-        prompts=prompts,
-        codecs=codecs,
+        prompts=watched.prompts,
+        codecs=watched.codecs,
         tasks=tasks,
         num_frames=config.data.num_frames,
         latent_grid=grid,
         metrics=config.validation.metrics,
-        assets=assets,
+        assets=watched.assets,
     )
-    return TrainingSampler(settings, out, run.objective.context)
+    return TrainingSampler(settings, out, context)

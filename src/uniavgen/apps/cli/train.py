@@ -30,6 +30,9 @@ def train(
     watch: Annotated[
         Path | None, typer.Option(help="Prompts, or shards, of clips to watch; see train.sample_every.")
     ] = None,
+    validation: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Held-out features; see validation.every.")
+    ] = None,
     assets: Annotated[Path | None, typer.Option(help="Networks of validation.metrics, as for `evaluate`.")] = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Show the settings and stop.")] = False,
 ) -> None:
@@ -58,7 +61,7 @@ def train(
     import torch
 
     from uniavgen.apps.cli.training_progress import training_progress
-    from uniavgen.workflows.train import open_stage, train_stage, training_sampler
+    from uniavgen.workflows.train import WatchedData, open_stage, train_stage
 
     # Norms keep float32 weights under autocast; torch warns once that this has no fused kernel.
     warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
@@ -73,22 +76,20 @@ def train(
             init=init or (),
             vocabulary=vocab,
             resume=resume,
+            watched=WatchedData(features=validation, prompts=watch, codecs=parts, assets=assets),
         )
         with opened as run:
-            is_main = run.objective.context.is_main
-            has_samples = watch and parts and chosen.train.sample_every
-            sample = training_sampler(run, watch, parts, out, assets) if has_samples else None
-            progress = training_progress(chosen.train.steps, run.state.step) if is_main else nullcontext()
+            is_main, state = run.is_main, run.stage.state
+            progress = training_progress(chosen.train.steps, state.step) if is_main else nullcontext()
             with progress as show, _Interrupt() as interrupt:
                 callbacks = () if show is None else (show,)
-                finished = train_stage(run, out, callbacks=callbacks, sample=sample, stopped=interrupt.requested)
+                finished = train_stage(run, out, callbacks=callbacks, stopped=interrupt.requested)
     if not finished:
         if is_main:
-            step = run.state.step
-            typer.echo(f"stopped after step {step}, which is saved in {out / 'checkpoints'}; --resume goes on")
+            typer.echo(f"stopped after step {state.step}, which is saved in {out / 'checkpoints'}; --resume goes on")
         raise typer.Exit(_INTERRUPTED)
     if is_main:
-        typer.echo(f"{run.state.step} steps are done; weights in {out / 'transformer'}")
+        typer.echo(f"{state.step} steps are done; weights in {out / 'transformer'}")
 
 
 class _Interrupt:
