@@ -19,7 +19,7 @@ BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<code>.*?)^```", re.MULTILINE | r
 SMALL = ["--steps", "1", "--num-frames", "33"]
 """Options appended to commands that make clips; the last value of an option wins."""
 OTHER_MODEL = ["--size", "64x64"]
-"""Appended too where the model is not nano, which has one size."""
+"""Appended too where the model is not nano or made of it, which has one size."""
 GENERATING = {"generate", "continue", "dub", "animate"}
 
 
@@ -47,11 +47,33 @@ def prepare(page: str) -> None:
     shutil.copytree(ROOT / "examples", "examples")
     if page == "add-a-task":
         shutil.copytree(ROOT / "src", "src", ignore=shutil.ignore_patterns("__pycache__"))
+    if page == "lora":
+        write_adapters()
     if page == "real-weights":
         sys.path.insert(0, str(ROOT / "tests" / "checkpoint"))
         from made_up import DEEP, joint, write_release
 
         write_release(Path("release"), joint(DEEP))
+
+
+def write_adapters() -> None:
+    """Writes adapters of nano: `me` as training saves it, and `style.safetensors` as ComfyUI does for Wan."""
+    import torch
+    from safetensors.torch import save_file
+
+    from uniavgen.inference.model_spec import saved_transformer_config
+    from uniavgen.workflows.model_files import find_model
+
+    folder = find_model("nano")
+    assert folder is not None
+    width = saved_transformer_config(folder).video.width
+    down, up = torch.randn(2, width), 0.1 * torch.randn(width, 2)
+    Path("me/transformer").mkdir(parents=True)
+    for file, stem in (
+        ("me/transformer/pytorch_lora_weights.safetensors", "blocks.0.video.attn1.to_q"),
+        ("style.safetensors", "diffusion_model.blocks.1.self_attn.o"),
+    ):
+        save_file({f"{stem}.lora_A.weight": down, f"{stem}.lora_B.weight": up}, file)
 
 
 def write(path: Path, code: str) -> None:
@@ -82,7 +104,7 @@ def small(words: list[str]) -> list[str]:
     name = words[0]
     if name in GENERATING or (name == "evaluate" and "--generate" in words):
         words = [*words, *SMALL]
-    if name in GENERATING and "--model" in words and words[words.index("--model") + 1] != "nano":
+    if name in GENERATING and "--model" in words and "nano" not in words[words.index("--model") + 1]:
         words = [*words, *OTHER_MODEL]
     if name in GENERATING and "--vram" in words:
         # Refused on a CPU, where everything stays in memory.
