@@ -15,6 +15,8 @@ OWNERS: dict[str, type[Config]] = {
     "stage2": TrainConfig,
     "stage3": TrainConfig,
     "stage4": TrainConfig,
+    "lora": TrainConfig,
+    "lora-24gb": TrainConfig,
     "video_vae": VideoVAETrainConfig,
     "video_vae_mouths": VideoVAETrainConfig,
     "vocoder": VocoderTrainConfig,

@@ -10,6 +10,7 @@ from uniavgen.config import Config, Count, Factor, NonNegative, Positive, Positi
 from uniavgen.errors import ConfigError
 from uniavgen.flow.guidance import Dropout
 from uniavgen.models.config import TransformerConfig
+from uniavgen.models.parts import Part
 from uniavgen.tasks.mixture import MixtureConfig
 from uniavgen.tasks.table import TASKS, ModalityRole
 from uniavgen.training.optimizer import OptimConfig
@@ -144,6 +145,25 @@ class ShardingConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoRAConfig(Config):
+    """A low-rank adapter that is trained in place of the model, which stays as it is (`lora.add_adapter`). [ours]"""
+
+    rank: Width = 32
+    alpha: Positive = 32.0
+    """The adapter's update is multiplied by alpha / rank."""
+    targets: tuple[Part, ...] = (Part.VIDEO, Part.AUDIO, Part.A2V, Part.V2A)
+    """Parts whose linear layers are adapted."""
+    base: Literal["fp32", "bf16", "fp8", "int8"] = "fp32"
+    """How the model below is stored; fp8 and int8 need torchao, and are for one process."""
+
+    def __post_init__(self) -> None:
+        if not self.targets or len({*self.targets}) < len(self.targets):
+            raise ConfigError(
+                f"lora.targets is [{', '.join(self.targets)}], expected each part at most once, and at least one"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig(Config):
     """One run of one stage."""
 
@@ -155,3 +175,24 @@ class TrainConfig(Config):
     data: DataConfig = field(default_factory=DataConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     sharding: ShardingConfig = field(default_factory=ShardingConfig)
+    lora: LoRAConfig | None = None
+    """Trains a low-rank adapter and nothing else; None trains the model itself."""
+
+    def __post_init__(self) -> None:
+        if self.lora is None:
+            return
+        if self.stage.trainable != ("*",):
+            raise ConfigError(
+                f"stage.trainable is {list(self.stage.trainable)}, but with lora only the adapter is trained and "
+                "saved; choose its parts by lora.targets and leave stage.trainable at ['*']"
+            )
+        if self.lora.base != "fp32" and self.train.precision != "bf16":
+            raise ConfigError(
+                f"lora.base {self.lora.base} computes in bf16, but train.precision is {self.train.precision}; set "
+                "train.precision=bf16, or lora.base=fp32"
+            )
+        if self.stage.branches == "audio" and {*self.lora.targets} - {Part.AUDIO, Part.SPEECH_TEXT}:
+            raise ConfigError(
+                f"lora.targets is [{', '.join(self.lora.targets)}], but stage.branches computes the audio branch "
+                "alone; keep to audio and speech_text"
+            )

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from uniavgen.checkpoint.lora import has_adapter, is_lora_parameter
+from uniavgen.checkpoint.lora import has_adapter
 from uniavgen.config import dump
 from uniavgen.data.dataset import Batch, CaptionSize, TrainingData
 from uniavgen.data.features import FeatureSet
@@ -22,11 +22,12 @@ from uniavgen.training.config import StageConfig, TrainConfig
 from uniavgen.training.dataloader import StepDataset, load_batches
 from uniavgen.training.ema import EMA
 from uniavgen.training.loop import Callback, train
+from uniavgen.training.lora import add_adapter, check_base_storage
 from uniavgen.training.losses import Losses
 from uniavgen.training.mouth_probe import LinearMouthProbe
 from uniavgen.training.objective import Objective
 from uniavgen.training.optimizer import build_optimizer, select_trainable
-from uniavgen.training.randomness import SampleRandomness
+from uniavgen.training.randomness import SampleRandomness, default_generator
 from uniavgen.training.sharding import load_sharded, shard_degree, shard_model, sharding_mesh
 from uniavgen.training.state import TrainState
 from uniavgen.training.step import step_losses
@@ -124,8 +125,7 @@ def build_stage_run(
     Of several processes only the first one's weights count; the others' model may lie on the meta device. Raises
     ConfigError where the settings do not fit the model.
     """
-    select_trainable(model, config.stage.trainable)
-    check_adapter_alone(model)
+    _select_trained(model, config)
     if device.type == "cpu":
         use_attention(model, AttentionKernel.MATH)  # The fused kernel's backward pass takes twice as long on a CPU.
     model.checkpoint_activations(config.train.activation_checkpointing)
@@ -153,9 +153,11 @@ def build_stage_run(
 
 
 def check_processes(config: TrainConfig, context: ParallelContext) -> None:
-    """Raises ConfigError where the processes cannot share a batch, or copies of the model, evenly."""
+    """Raises ConfigError where the processes cannot share a batch, or copies of the model, evenly or at all."""
     context.sample_indices(0, config.train.batch_size)
     shard_degree(config.sharding, 0, context.world_size)
+    if config.lora is not None:
+        check_base_storage(config.lora, context)
 
 
 def _place(model: UniAVGenTransformer, config: TrainConfig, device: torch.device, context: ParallelContext) -> None:
@@ -180,17 +182,18 @@ def _place(model: UniAVGenTransformer, config: TrainConfig, device: torch.device
     load_sharded(model, weights, device)
 
 
-def check_adapter_alone(model: UniAVGenTransformer) -> None:
-    """Raises ConfigError where weights below an adapter are trained, because only the adapter is saved."""
-    if not has_adapter(model):
+def _select_trained(model: UniAVGenTransformer, config: TrainConfig) -> None:
+    """Lets what the settings name be trained: an adapter, which is added where there is none, or parts of the model."""
+    if config.lora is not None:
+        with default_generator(torch.Generator().manual_seed(config.train.seed)):
+            add_adapter(model, config.lora)
         return
-    trained = (name for name, parameter in model.named_parameters() if parameter.requires_grad)
-    below = [name for name in trained if not is_lora_parameter(name)]
-    if below:
+    if has_adapter(model):
         raise ConfigError(
-            f"the model has an adapter, but stage.trainable also trains {len(below)} parameters below it, first "
-            f"{below[0]}; set it to ['*lora_*']"
+            "the weights to begin with hold an adapter, but the settings have no lora; add the adapter's, for instance "
+            "-s lora.rank=32"
         )
+    select_trainable(model, config.stage.trainable)
 
 
 def build_training_data(

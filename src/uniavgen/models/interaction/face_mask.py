@@ -11,6 +11,14 @@ from torch import Tensor, nn
 from uniavgen.models.modulation import shift_and_scale, without_autocast
 
 
+class Float32Linear(nn.Linear):
+    """Computes W x + b in float32, whatever the precision of its weights. An adapter can wrap it."""
+
+    def forward(self, hidden: Float[Tensor, "*b d"]) -> Float[Tensor, "*b out"]:
+        """Returns W x + b."""
+        return F.linear(hidden.float(), self.weight.float(), self.bias.float())
+
+
 class FaceMaskHead(nn.Module):
     """Predicts M = sigmoid(W (gamma * LN(H) + beta) + b), with gamma and beta from the flow time. [eq. (8), release]"""
 
@@ -18,7 +26,7 @@ class FaceMaskHead(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(width, eps, elementwise_affine=False)
         self.scale_shift_table = nn.Parameter(torch.randn(1, 2, width) / width**0.5)
-        self.proj = nn.Linear(width, 1)
+        self.proj = Float32Linear(width, 1)
 
     def forward(
         self,
@@ -33,4 +41,4 @@ class FaceMaskHead(nn.Module):
         with without_autocast(video):
             shift, scale = shift_and_scale(self.scale_shift_table, time_embedding, time_rows)
             hidden = torch.addcmul(shift[:, :, None], self.norm(video.float()), 1 + scale[:, :, None])
-            return torch.sigmoid(F.linear(hidden, self.proj.weight.float(), self.proj.bias.float()))[..., 0]
+            return torch.sigmoid(self.proj(hidden))[..., 0]
