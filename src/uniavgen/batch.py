@@ -88,6 +88,11 @@ class AVPair(Generic[Value]):
     audio: Value
     """`b l mel`, or one number."""
 
+    @classmethod
+    def of(cls, value: "Value | AVPair") -> "AVPair":
+        """Returns a pair as it is, and one value for both modalities as a pair."""
+        return value if isinstance(value, AVPair) else cls(video=value, audio=value)
+
     def __add__(self, other: "AVPair") -> "AVPair":
         return AVPair(video=self.video + other.video, audio=self.audio + other.audio)
 

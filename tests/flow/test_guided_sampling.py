@@ -203,9 +203,26 @@ def test_guidance_interval_that_is_empty_or_outside_is_refused():
 
 def test_dropout_drops_what_the_null_passes_leave_out():
     uniform = torch.linspace(0, 1, 1001)[:-1]
-    text, interact = Dropout(alone=0.1, no_text=0.05).masks(uniform)
+    caption, text, interact = Dropout(alone=0.1, no_text=0.05).masks(uniform)
+    assert torch.equal(caption, text)
     assert 1 - text.mean().item() == pytest.approx(0.15, abs=2e-3)
     assert 1 - interact.mean().item() == pytest.approx(0.1, abs=2e-3)
     assert (text <= interact).all()
     with pytest.raises(ConfigError):
         Dropout(alone=0.9, no_text=0.2)
+
+
+def test_dropout_of_one_text_keeps_the_other_and_the_interaction():
+    uniform = torch.linspace(0, 1, 1001)[:-1]
+    caption, speech, interact = Dropout(alone=0.1, no_text=0.2, no_caption=0.05, no_speech=0.15).masks(uniform)
+    kinds = list(zip(caption.tolist(), speech.tolist(), interact.tolist(), strict=True))
+    shares = {kind: kinds.count(kind) / len(kinds) for kind in {*kinds}}
+    assert shares == {
+        (0, 0, 0): pytest.approx(0.1, abs=2e-3),
+        (0, 0, 1): pytest.approx(0.2, abs=2e-3),
+        (0, 1, 1): pytest.approx(0.05, abs=2e-3),
+        (1, 0, 1): pytest.approx(0.15, abs=2e-3),
+        (1, 1, 1): pytest.approx(0.5, abs=2e-3),
+    }
+    with pytest.raises(ConfigError, match="sum to at most 1"):
+        Dropout(alone=0.5, no_text=0.2, no_caption=0.2, no_speech=0.2)

@@ -8,11 +8,12 @@ import pytest
 import torch
 from tiny_run import SETTINGS, TIMING, config, model, run
 
+from uniavgen.config.ramp import LinearSchedule
 from uniavgen.flow.guidance import Dropout
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.mixture import StepSpec
 from uniavgen.tasks.table import Task
-from uniavgen.training.config import LinearSchedule, LossWeights
+from uniavgen.training.loss_weights import LossWeights
 from uniavgen.training.losses import (
     Losses,
     LossTerm,
@@ -66,11 +67,11 @@ def test_velocity_loss_is_the_mean_over_noisy_tokens():
 
 def test_velocity_loss_weighs_faces_more_where_configured():
     truth = torch.tensor([[[1.0, 0.0, 0.5, 0.0]], [[float("nan")] * 4]])
-    weights = face_weights(truth, LossWeights(face_focus=4.0), rows=4, columns=4)
+    weights = face_weights(truth, LossWeights(face_focus=4.0).at(0, 1), rows=4, columns=4)
     assert weights.shape == (2, 1, 1, 4, 4)
     assert weights[0, 0, 0].tolist() == [[5.0, 5.0, 1.0, 1.0]] * 2 + [[3.0, 3.0, 1.0, 1.0]] * 2
     assert (weights[1] == 1).all()
-    low = face_weights(truth, LossWeights(mouth_focus=3.0), rows=4, columns=4)
+    low = face_weights(truth, LossWeights(mouth_focus=3.0).at(0, 1), rows=4, columns=4)
     assert low[0, 0, 0].tolist() == [[1.0] * 4] * 2 + [[2.5, 2.5, 1.0, 1.0]] * 2
     # An error inside the face counts by its share of all weight; equal errors everywhere count as without weights.
     target, inside = torch.zeros(2, 3, 1, 4, 4), torch.zeros(2, 3, 1, 4, 4)

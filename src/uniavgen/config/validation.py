@@ -52,7 +52,7 @@ def _problems(annotation: Any, data: Any) -> list[tuple[str, str]]:
         return problems or [("", str(error))]
     except ValidationError as error:
         for one in error.errors():
-            path = [str(part) for part in one["loc"]]
+            path = [str(part) for part in one["loc"] if not str(part).startswith("<")]
             if not path or not nested.get(path[0]):
                 problems.append((".".join(path), _sentence(one["msg"], one["input"])))
     return problems

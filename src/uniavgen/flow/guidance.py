@@ -12,7 +12,6 @@ Letters: b batch.
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -131,22 +130,38 @@ class GuidancePlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Dropout(Config):
-    """Sets how often training drops the conditions that guidance drops. [ours; the paper is silent]"""
+    """Sets how often training drops the conditions that guidance drops. [ours; the paper is silent]
+
+    A clip loses what one of the four says, or nothing.
+    """
 
     alone: Probability = 0.10
     """Probability of both texts empty and both directions of interaction off: `NO_TEXT_NO_INTERACTION`."""
     no_text: Probability = 0.05
     """Probability of both texts empty, interactions on: `NO_TEXT`."""
+    no_caption: Probability = 0.0
+    """Probability of an empty caption beside the speech, for models whose modalities are guided apart."""
+    no_speech: Probability = 0.0
+    """Probability of an empty speech beside the caption."""
 
     def __post_init__(self) -> None:
-        if self.alone + self.no_text > 1:
-            raise ConfigError(f"dropout probabilities sum to at most 1, got {self.alone} and {self.no_text}")
+        given = (self.alone, self.no_text, self.no_caption, self.no_speech)
+        if sum(given) > 1:
+            raise ConfigError(f"dropout probabilities sum to at most 1, got {' + '.join(map(str, given))}")
 
-    def masks(self, uniform: Float[Tensor, " b"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-        """Returns (text mask, interaction mask) of a batch: 0 where a sample drops the condition, 1 elsewhere.
+    def masks(
+        self, uniform: Float[Tensor, " b"]
+    ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"], Float[Tensor, " b"]]:
+        """Returns the masks of caption, speech and interaction of a batch: 0 where a sample drops the condition, 1
+        elsewhere.
 
-        uniform: one random number in [0, 1) a sample, so that both masks follow from a single draw.
+        uniform: one random number in [0, 1) a sample, so that all masks follow from a single draw.
         """
-        interaction_mask = (uniform >= self.alone).to(torch.float32)
-        text_mask = (uniform >= self.alone + self.no_text).to(torch.float32)
-        return text_mask, interaction_mask
+        no_text = self.alone + self.no_text
+        no_caption = no_text + self.no_caption
+        no_speech = no_caption + self.no_speech
+        return (
+            (uniform >= no_caption).float(),
+            ((uniform >= no_text) & (uniform < no_caption) | (uniform >= no_speech)).float(),
+            (uniform >= self.alone).float(),
+        )

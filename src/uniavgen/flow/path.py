@@ -11,11 +11,12 @@ from torch import Tensor
 from uniavgen.batch import AVPair
 
 
-def interpolate(clean: AVPair, noise: AVPair, t: Float[Tensor, " b"]) -> AVPair:
-    """Returns x_t = (1 - t) x_0 + t eps, with one time for both modalities of a sample."""
+def interpolate(clean: AVPair, noise: AVPair, t: Float[Tensor, " b"] | AVPair) -> AVPair:
+    """Returns x_t = (1 - t) x_0 + t eps, with one time for both modalities of a sample, or one a modality."""
+    times = AVPair.of(t)
     return AVPair(
-        video=_mix(clean.video, noise.video, t),
-        audio=_mix(clean.audio, noise.audio, t),
+        video=_mix(clean.video, noise.video, times.video),
+        audio=_mix(clean.audio, noise.audio, times.audio),
     )
 
 

@@ -73,21 +73,23 @@ def condition(
     task: Task,
     noisy: AVPair,
     clean: ClipConditions,
-    sigma: Float[Tensor, " b"],
+    sigma: Float[Tensor, " b"] | AVPair,
     interaction_mask: Float[Tensor, " b"] | None = None,
     reference_time: ReferenceTime = ReferenceTime.NOISY,
 ) -> tuple[Stream, Stream]:
     """Returns the video and the audio stream of one forward pass.
 
-    noisy: the state at `sigma` of the whole clip; given parts of it are replaced.
+    noisy: the state at `sigma` of the whole clip; given parts of it are replaced. sigma: a time of both modalities, or
+        one a modality.
     interaction_mask: 0 for samples whose interaction is dropped in training, 1 for others.
     reference_time: flow time of the reference audio.
 
     Raises ConfigError where `clean` does not fit the task.
     """
     check(task, clean, noisy.video.shape[2], noisy.audio.shape[1])
-    video = video_stream(noisy.video, clean, sigma, interaction_mask)
-    audio = audio_stream(noisy.audio, clean, sigma, interaction_mask, reference_time)
+    times = AVPair.of(sigma)
+    video = video_stream(noisy.video, clean, times.video, interaction_mask)
+    audio = audio_stream(noisy.audio, clean, times.audio, interaction_mask, reference_time)
     return video, audio
 
 

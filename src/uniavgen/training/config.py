@@ -1,8 +1,7 @@
 """Settings of a training run. A stage is data: what is computed and trained, tasks, loss weights, schedules."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from annotated_types import Le
 
@@ -13,44 +12,8 @@ from uniavgen.models.config import TransformerConfig
 from uniavgen.models.parts import Part
 from uniavgen.tasks.mixture import MixtureConfig
 from uniavgen.tasks.table import TASKS, ModalityRole
+from uniavgen.training.loss_weights import LossWeights
 from uniavgen.training.optimizer import OptimConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class LinearSchedule(Config):
-    """A number that moves linearly from `start` at the first step to `end` after the last one."""
-
-    start: NonNegative
-    end: NonNegative
-
-    def at(self, step: int, num_steps: int) -> float:
-        """Returns the value at a step (from 0) of a run."""
-        return self.start + (self.end - self.start) * step / num_steps
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossWeights(Config):
-    """Weights of the sum of the losses: L = video L^v + audio L^a + face_mask L^m [paper 4.1]
-    + duration L^d + lip_motion L^l [ours]."""
-
-    renamed_keys: ClassVar[Mapping[str, str]] = {"pace": "duration", "lip_guide": "lip_motion"}
-
-    video: NonNegative = 1.0
-    audio: NonNegative = 1.0
-    face_mask: LinearSchedule = field(default_factory=lambda: LinearSchedule(start=0.0, end=0.0))
-    """lambda_m: 0.1 falling to 0 over stage 2. [paper 3.4, 4.1]"""
-    face_focus: NonNegative = 0.0
-    """Extra weight of L^v inside the face; 0 in the paper. A small model on few clips otherwise learns mostly the
-    background. [ours]"""
-    mouth_focus: NonNegative = 0.0
-    """Extra weight of L^v in the lower half of the face, on top of `face_focus`: what moves there follows the audio.
-    [ours]"""
-    duration: NonNegative = 0.0
-    """Weight of the error of predicted symbol durations (`losses.duration_loss`), for models that predict them; 0
-    in the paper. [ours]"""
-    lip_motion: NonNegative = 0.0
-    """Weight of the error along the direction in which each face opens its mouth (`losses.lip_motion_loss`); 0 in the
-    paper. Without it a small model on few clips ignores the audio for a long time. [ours]"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +23,16 @@ class StageConfig(Config):
     branches: Literal["audio", "both"] = "both"
     """Branches that are computed; the audio branch alone needs no video in the data."""
     trainable: tuple[str, ...] = ("*",)
-    """Patterns (as in file names) of the parameters that are trained."""
+    """Patterns (as in file names) of the parameters that are trained, or names of parts (`models.parts.Part`)."""
     tasks: MixtureConfig = field(default_factory=MixtureConfig)
     losses: LossWeights = field(default_factory=LossWeights)
     dropout: Dropout = field(default_factory=Dropout)
+    flow_time: Literal["shared", "independent"] = "shared"
+    """Whether both modalities of a clip have the same t [paper; Harmony; Ovi], or a t each."""
     shift: Positive = 5.0
     """t is uniform, then shifted as in sampling. [Harmony; Ovi]"""
+    audio_shift: Positive | None = None
+    """Shift of the audio's t; None for `shift`."""
 
     def __post_init__(self) -> None:
         trained = [task for task, ratio in self.tasks.ratios.items() if ratio > 0]

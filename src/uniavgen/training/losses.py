@@ -24,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from uniavgen.distributed import SINGLE_PROCESS, ParallelContext
-from uniavgen.training.config import LossWeights
+from uniavgen.training.loss_weights import LossWeights
 from uniavgen.training.mouth_probe import LinearMouthProbe, mouth_crops
 
 
@@ -68,20 +68,20 @@ class Losses:
     def means(self, context: ParallelContext = SINGLE_PROCESS) -> "MeanLosses":
         """Returns sum / count of every term over the clips of all processes, which exchange one small vector."""
         terms = self.named()
-        sums = torch.stack([term.sum for term in terms.values()])
+        sums = torch.stack([term.sum.detach() for term in terms.values()])
         counts = torch.stack([torch.as_tensor(term.count, dtype=sums.dtype) for term in terms.values()]).to(sums.device)
-        smallest = torch.finfo(sums.dtype).tiny
-        if context.world_size == 1:
-            means = sums / counts.clamp(min=smallest)
-        else:
-            everywhere = torch.cat([sums.detach(), counts])
+        if context.world_size > 1:
+            everywhere = torch.cat([sums, counts])
             dist.all_reduce(everywhere)
-            all_sums, counts = everywhere.chunk(2)
-            counted = counts.clamp(min=smallest)
+            sums, counts = everywhere.chunk(2)
+        counted = counts.clamp(min=torch.finfo(sums.dtype).tiny)
+        means = {}
+        # Apart from each other, so that a term whose weight is 0 sends no zeros back through its branch.
+        for term, name, everywhere_sum, count in zip(terms.values(), terms, sums, counted, strict=True):
             # Sharded training averages gradients over processes: the share of each counts as often as there are some.
-            share = context.world_size * sums / counted
-            means = share + (all_sums / counted - share).detach()
-        return MeanLosses(dict(zip(terms, means.unbind(), strict=True)), dict(zip(terms, counts.unbind(), strict=True)))
+            share = context.world_size * term.sum / count
+            means[name] = share if context.world_size == 1 else share + (everywhere_sum / count - share).detach()
+        return MeanLosses(means, dict(zip(terms, counts.unbind(), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -96,16 +96,11 @@ class MeanLosses:
     counts: Mapping[str, Float[Tensor, ""]]
 
     def total(self, weights: LossWeights, step: int, num_steps: int) -> Float[Tensor, ""]:
-        """Returns the weighted sum that is minimised."""
-        factors = {
-            "video": weights.video,
-            "audio": weights.audio,
-            "face_mask": weights.face_mask.at(step, num_steps),
-            "duration": weights.duration,
-            "lip_motion": weights.lip_motion,
-        }
+        """Returns the weighted sum that is minimised; 0, with a gradient of 0, where all weights are 0 at the step."""
+        factors = weights.at(step, num_steps)
         # A weight of 0 leaves its term out: the mask head then learns from the velocities only.
-        return torch.stack([factors[name] * mean for name, mean in self.means.items() if factors[name] != 0]).sum()
+        weighted = [factors[name] * mean for name, mean in self.means.items() if factors[name] != 0]
+        return torch.stack(weighted or [0 * mean for mean in self.means.values()]).sum()
 
     def reported(self) -> dict[str, Float[Tensor, ""]]:
         """Returns the means without gradient; NaN where no process has truth for the term."""
@@ -137,7 +132,7 @@ def velocity_loss(
 
 
 def face_weights(
-    truth: Float[Tensor, "b f n"], losses: LossWeights, rows: int, columns: int
+    truth: Float[Tensor, "b f n"], weights: Mapping[str, float], rows: int, columns: int
 ) -> Float[Tensor, "b 1 f rows columns"]:
     """Returns w = 1 + face_focus m + mouth_focus m [below the face's centre] for each cell of a latent frame.
 
@@ -148,8 +143,8 @@ def face_weights(
     face = rearrange(truth.nan_to_num(0.0), "b f (h w) -> b f h w", h=rows // patch)
     row = torch.arange(face.shape[2], device=face.device)[:, None].to(face)
     centre = (face * row).sum(dim=(2, 3), keepdim=True) / face.sum(dim=(2, 3), keepdim=True).clamp(min=1e-6)
-    weights = 1 + losses.face_focus * face + losses.mouth_focus * face * (row > centre)
-    return weights.repeat_interleave(patch, dim=2).repeat_interleave(patch, dim=3)[:, None]
+    of_cells = 1 + weights["face_focus"] * face + weights["mouth_focus"] * face * (row > centre)
+    return of_cells.repeat_interleave(patch, dim=2).repeat_interleave(patch, dim=3)[:, None]
 
 
 def face_mask_loss(masks: Float[Tensor, "b layers f n"], truth: Float[Tensor, "b f n"] | None) -> LossTerm:

@@ -22,6 +22,7 @@ class Purpose(IntEnum):
     NOISE_VIDEO = 1
     NOISE_AUDIO = 2
     DROPOUT = 3
+    TIME_AUDIO = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +41,12 @@ class SampleRandomness:
         return [torch_generator(self.seed, sample, int(purpose)) for sample in self.samples]
 
     def times(self) -> Float[Tensor, " b"]:
-        """Returns uniform t in [0, 1), one for each clip and shared by both branches."""
+        """Returns uniform t in [0, 1), one for each clip: of both branches, or of the video alone."""
         return self._uniform(Purpose.TIME)
+
+    def audio_times(self) -> Float[Tensor, " b"]:
+        """Returns uniform t in [0, 1) of the audio, where it has times of its own."""
+        return self._uniform(Purpose.TIME_AUDIO)
 
     def dropout(self) -> Float[Tensor, " b"]:
         """Returns uniform numbers in [0, 1) that decide which clips lose texts and interaction."""

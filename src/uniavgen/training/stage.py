@@ -1,6 +1,6 @@
 """A stage of training out of its settings: data, model, objective, optimiser, checkpoints."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,16 +74,22 @@ class StageObjective(Objective[Batch]):
         randomness = SampleRandomness(
             seed=settings.seed, samples=self.context.sample_indices(step, settings.batch_size)
         )
-        means = self.clip_losses(batch, randomness, self.config.stage, self.mouth_probe).means(self.context)
+        stage, weights = self.config.stage, self.config.stage.losses.at(step, settings.steps)
+        means = self.clip_losses(batch, randomness, stage, self.mouth_probe, weights).means(self.context)
         return {**means.reported(), "total": means.total(self.config.stage.losses, step, settings.steps)}
 
     def clip_losses(
-        self, batch: Batch, randomness: SampleRandomness, stage: StageConfig, probe: LinearMouthProbe | None = None
+        self,
+        batch: Batch,
+        randomness: SampleRandomness,
+        stage: StageConfig,
+        probe: LinearMouthProbe | None = None,
+        weights: Mapping[str, float] | None = None,
     ) -> Losses:
         """Returns the losses of the clips of this process, in the precision of the run; see `step.step_losses`."""
         dtype = PRECISIONS[self.config.train.precision]
         with nullcontext() if dtype is None else torch.autocast(self.device.type, dtype=dtype):
-            return step_losses(self.model, batch, randomness, stage, probe)
+            return step_losses(self.model, batch, randomness, stage, probe, weights)
 
     def task(self, batch: Batch) -> str:
         return batch.spec.task.value
@@ -254,7 +260,7 @@ def _check_sizes(source: FeatureSet, model: TransformerConfig, with_video: bool)
 
 def fit_mouth_probe(config: TrainConfig, data: TrainingData) -> LinearMouthProbe | None:
     """Returns the probe, fitted on clips of every feature set; None where the stage has no lip-motion loss."""
-    if not config.stage.losses.lip_motion:
+    if "lip_motion" not in config.stage.losses.used():
         return None
     clips_per_source = -(-MOUTH_PROBE_CLIPS // len(data.sources))
     clips = (source[i] for source in data.sources for i in range(min(clips_per_source, len(source))))

@@ -1,12 +1,13 @@
 """One training step as a pure function: batch and random numbers to losses. No optimiser, no rank, no logging.
 
 Flow matching: x_t = (1 - t) x + t noise, and the model predicts noise - x. t is uniform, shifted as in sampling, one
-for both branches; noise is independent. Dropout trains the passes that guidance runs: without texts, and without texts
-and interaction.
+for both branches unless the stage says otherwise; noise is independent. Dropout trains the passes that guidance runs:
+without texts, and without texts and interaction.
 
 Letters: b batch, c latent channels, h w latent grid, l audio tokens, p speech symbols.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from math import nan
 
@@ -44,16 +45,19 @@ def step_losses(
     randomness: SampleRandomness,
     stage: StageConfig,
     mouth_probe: LinearMouthProbe | None = None,
+    weights: Mapping[str, float] | None = None,
 ) -> Losses:
     """Returns the losses of one batch; the same inputs give the same losses.
 
     batch: on the CPU, where it can be asked which losses are defined without waiting for the device of the model, to
-        which it is moved. mouth_probe: needed where the stage has a lip-motion loss.
+        which it is moved. mouth_probe: needed where the stage has a lip-motion loss. weights: those of the step
+        (`LossWeights.at`); None for the first one's.
     """
+    weights = stage.losses.at(0, 1) if weights is None else weights
     device, truth = model.device, batch.face_mask
-    sigma = shift(randomness.times(), stage.shift).to(device, non_blocking=True)
-    keeps_text, interact = stage.dropout.masks(randomness.dropout())
-    text = choose_text(batch.text, batch.uncond_text, keeps_text)
+    sigma = flow_times(randomness, stage, device)
+    keeps_caption, keeps_speech, interact = stage.dropout.masks(randomness.dropout())
+    text = choose_text(batch.text, batch.uncond_text, keeps_caption, keeps_speech)
     timestamps = text.symbol_timestamps
     mask = loss_mask(_given(batch, _latents(batch, stage)), AVPair(video=_latents(batch, stage), audio=batch.mel))
     batch, interact = replace(batch, text=text).to(device), interact.to(device, non_blocking=True)
@@ -64,7 +68,7 @@ def step_losses(
     state = interpolate(clean, noise, sigma)
     target = target_velocity(clean, noise)
     if stage.branches == "audio":
-        prediction = model(None, audio_stream(state.audio, given, sigma, interact), text, gate=CLOSED)
+        prediction = model(None, audio_stream(state.audio, given, sigma.audio, interact), text, gate=CLOSED)
         return Losses(
             audio=velocity_loss(prediction.velocity.audio, target.audio, mask.audio, dim=1),
             duration=_duration_loss(prediction, timestamps),
@@ -72,11 +76,11 @@ def step_losses(
     video, audio = condition(batch.spec.task, state, given, sigma, interact)
     prediction = model(video, audio, text, gate=TASKS[batch.spec.task].gate)
     masks, focus, lip_motion = prediction.face_masks, None, None
-    if batch.face_mask is not None and (stage.losses.face_focus or stage.losses.mouth_focus):
-        focus = face_weights(batch.face_mask, stage.losses, *clean.video.shape[-2:])
+    if batch.face_mask is not None and (weights["face_focus"] or weights["mouth_focus"]):
+        focus = face_weights(batch.face_mask, weights, *clean.video.shape[-2:])
     if mouth_probe is not None and prediction.velocity.video is not None and bool(mask.video.any()):
         # x_t - t v is the prediction of x, so its error is t times the velocity's, but for the sign.
-        error = sigma[:, None, None, None, None] * (prediction.velocity.video.float() - target.video.float())
+        error = sigma.video[:, None, None, None, None] * (prediction.velocity.video.float() - target.video.float())
         lip_motion = lip_motion_loss(error, clean.video, mask.video, truth, mouth_probe)
     return Losses(
         video=velocity_loss(prediction.velocity.video, target.video, mask.video, dim=2, weights=focus),
@@ -93,12 +97,25 @@ def _duration_loss(prediction: Prediction, timestamps: Float[Tensor, "b p"] | No
     return duration_loss(prediction.symbol_durations, timestamps)
 
 
-def choose_text(given: TextInputs, dropped: TextInputs, keeps_text: Float[Tensor, " b"]) -> TextInputs:
-    """Returns for each clip the text `given` where `keeps_text` is 1, else `dropped`."""
-    keep = keeps_text > 0
+def flow_times(randomness: SampleRandomness, stage: StageConfig, device: torch.device) -> AVPair:
+    """Returns the shifted times ` b` of both modalities."""
+    video_times = randomness.times()
+    audio_times = video_times if stage.flow_time == "shared" else randomness.audio_times()
+    audio_shift = stage.shift if stage.audio_shift is None else stage.audio_shift
+    return AVPair(
+        video=shift(video_times, stage.shift).to(device, non_blocking=True),
+        audio=shift(audio_times, audio_shift).to(device, non_blocking=True),
+    )
+
+
+def choose_text(
+    given: TextInputs, dropped: TextInputs, keeps_caption: Float[Tensor, " b"], keeps_speech: Float[Tensor, " b"]
+) -> TextInputs:
+    """Returns for each clip the texts `given` where they are kept (1), else those of `dropped`."""
+    keep = keeps_speech > 0
     length = max(given.speech.shape[1], dropped.speech.shape[1])
     return TextInputs(
-        caption=torch.where(keep[:, None, None], given.caption, dropped.caption),
+        caption=torch.where(keeps_caption[:, None, None] > 0, given.caption, dropped.caption),
         speech=torch.where(keep[:, None], _widened(given.speech, length), _widened(dropped.speech, length)),
         speech_length=torch.where(keep, given.speech_length, dropped.speech_length),
         symbol_timestamps=None

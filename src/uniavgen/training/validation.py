@@ -16,7 +16,8 @@ from uniavgen.data.dataset import TrainingData
 from uniavgen.flow.schedule import unshift
 from uniavgen.tasks.mixture import StepSpec, sample_step, step_generator
 from uniavgen.tasks.table import Task
-from uniavgen.training.config import LossWeights, StageConfig, ValidationConfig
+from uniavgen.training.config import StageConfig, ValidationConfig
+from uniavgen.training.loss_weights import LossWeights
 from uniavgen.training.randomness import SampleRandomness
 from uniavgen.training.stage import StageObjective
 
@@ -69,7 +70,8 @@ class HeldOutLosses:
 
     @property
     def _stage(self) -> StageConfig:
-        return replace(self.objective.config.stage, losses=LossWeights())
+        # Bands are of the time that sampling gives to both modalities, whatever times they are trained with.
+        return replace(self.objective.config.stage, losses=LossWeights(), flow_time="shared", audio_shift=None)
 
     def _specs(self) -> Iterator[tuple[Task, StepSpec]]:
         """Yields the trained tasks and their lengths, which are drawn once and for all."""

@@ -26,6 +26,7 @@ from uniavgen.training.curves import open_curves
 from uniavgen.training.initial_weights import load_initial_weights
 from uniavgen.training.loop import Callback
 from uniavgen.training.randomness import default_generator
+from uniavgen.training.reach import check_trained
 from uniavgen.training.sharding import empty_model
 from uniavgen.training.stage import StageRun, build_held_out_data, build_stage_run, build_training_data, check_processes
 from uniavgen.training.state import checkpoints, remove_old, restore
@@ -88,6 +89,7 @@ def open_stage(
     context = ParallelContext.for_training()
     with exclusive_output(out) if context.is_main else nullcontext():
         check_processes(config, context)
+        check_trained(config)
         symbols = load_speech_symbols(vocabulary, config.model.audio.speech.num_symbols)
         saved = checkpoints(out / "checkpoints")
         if saved and not resume:
