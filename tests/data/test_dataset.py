@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from uniavgen.codecs import mel
+from uniavgen.data.clip_reader import CacheConfig
 from uniavgen.data.dataset import CaptionSize, TrainingData, silent_mel
 from uniavgen.data.features import EMPTY_CAPTION, Features, FeatureSet
 from uniavgen.data.shards import ShardWriter
@@ -52,7 +53,7 @@ def folder(tmp_path_factory):
 
 def data(folder, num_frames=FRAMES, with_video=True, memory_bytes=1 << 20):
     return TrainingData(
-        sources=(FeatureSet(folder, memory_bytes),),
+        sources=(FeatureSet(folder, CacheConfig(memory_bytes=memory_bytes)),),
         weights=(1,),
         seed=0,
         timing=Timebase().clip(num_frames),

@@ -117,19 +117,18 @@ def test_tensorboard_receives_curves_and_sampled_clips(folder, tmp_path):
     import numpy as np
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from uniavgen.training.callbacks import CurveCallback, SampleCallback, SampledClip
+    from uniavgen.training.callbacks import CurveCallback, SampleCallback, SampledClip, SampledClips
     from uniavgen.training.curves import open_curves
 
-    def sample(averaged):
+    def sample(averaged, step):
         assert not averaged.training
-        return [
-            SampledClip(
-                name="a",
-                frames=np.zeros((9, 8, 8, 3), np.uint8),
-                mel=np.ones((56, 7), np.float32),
-                waveform=np.zeros(2400, np.float32),
-            )
-        ]
+        clip = SampledClip(
+            name="a",
+            frames=np.zeros((9, 8, 8, 3), np.uint8),
+            mel=np.ones((56, 7), np.float32),
+            waveform=np.zeros(2400, np.float32),
+        )
+        return SampledClips(clips=(clip,))
 
     settings = config("train.steps=2")
     one = run(folder, tmp_path, settings)

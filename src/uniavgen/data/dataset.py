@@ -5,7 +5,7 @@ n video tokens a frame, m caption tokens, d caption width, p speech symbols.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -15,11 +15,10 @@ from torch import Tensor
 
 from uniavgen.batch import TextInputs
 from uniavgen.codecs import mel
-from uniavgen.data.feature_index import FeatureIndex
 from uniavgen.data.features import Features, FeatureSet
 from uniavgen.data.sampler import ClipLocation, Sampler
 from uniavgen.data.words import Word, symbol_times
-from uniavgen.errors import DataError
+from uniavgen.errors import DamagedClipError, DataError
 from uniavgen.tasks.given_lengths import reference_silence_tokens
 from uniavgen.tasks.mixture import StepSpec
 from uniavgen.tasks.speech_prompt import TimedText, encode_prompts, speech_prompt
@@ -27,6 +26,8 @@ from uniavgen.timebase import ClipTiming
 
 _REFERENCE_STREAM = 2
 """Third word of the seed of reference audio; the sampler's draws have 0 and 1."""
+_MAX_ATTEMPTS = 16
+"""Damaged clips in a row after which a run ends: most of the data must be lost. [ours]"""
 _MAX_SHOWN = 5
 """Characters that a message shows."""
 
@@ -47,28 +48,42 @@ class Batch:
     """Target of the face mask on the token grid; NaN in clips without one."""
     reference_audio: Float[Tensor, "b r mel"] | None = None
 
-    def to(self, device: torch.device) -> "Batch":
-        """Returns the batch on a device."""
+    damaged: tuple[str, ...] = ()
+    """What is wrong with each clip that was damaged and replaced by another."""
 
-        def moved(value: Tensor | None) -> Tensor | None:
-            return None if value is None else value.to(device, non_blocking=True)
+    @property
+    def num_read(self) -> int:
+        """Clips that were read, with those that were damaged and those of reference audio."""
+        return len(self.mel) * (1 if self.reference_audio is None else 2) + len(self.damaged)
+
+    def to(self, device: torch.device) -> "Batch":
+        """Returns the batch on a device; from pinned memory the copy overlaps with what the host does next."""
+        return self._mapped(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "Batch":
+        """Returns the batch in memory from which a GPU copies by itself; a data loader calls it."""
+        return self._mapped(Tensor.pin_memory)
+
+    def _mapped(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        def changed(value: Tensor | None) -> Tensor | None:
+            return None if value is None else change(value)
 
         def texts(text: TextInputs) -> TextInputs:
             return TextInputs(
-                caption=text.caption.to(device, non_blocking=True),
-                speech=text.speech.to(device, non_blocking=True),
+                caption=change(text.caption),
+                speech=change(text.speech),
                 speech_length=text.speech_length,
-                symbol_timestamps=moved(text.symbol_timestamps),
+                symbol_timestamps=changed(text.symbol_timestamps),
             )
 
-        return Batch(
-            spec=self.spec,
-            mel=self.mel.to(device, non_blocking=True),
+        return replace(
+            self,
+            mel=change(self.mel),
             text=texts(self.text),
             uncond_text=texts(self.uncond_text),
-            latents=moved(self.latents),
-            face_mask=moved(self.face_mask),
-            reference_audio=moved(self.reference_audio),
+            latents=changed(self.latents),
+            face_mask=changed(self.face_mask),
+            reference_audio=changed(self.reference_audio),
         )
 
 
@@ -110,7 +125,7 @@ class TrainingData:
     @cached_property
     def latent_grid(self) -> tuple[int, int]:
         """Returns height and width of every clip's latents: those of the first clip."""
-        latents = self.sources[0][0].latents
+        latents = self.sources[0].example.latents
         return (0, 0) if latents is None else (latents.shape[2], latents.shape[3])
 
     def check(self) -> None:
@@ -118,7 +133,7 @@ class TrainingData:
         for source in self.sources:
             if not len(source):
                 raise DataError(f"{source.folder} holds no clips; give a folder of `uniavgen prepare`")
-            clip = source[0]
+            clip = source.example
             self._mel(clip)
             if self.with_video:
                 self._latents(clip)
@@ -143,15 +158,19 @@ class TrainingData:
                 )
 
     def batch(self, spec: StepSpec, sample_indices: Sequence[int]) -> Batch:
-        """Returns the clips with these global sample numbers. Raises DataError where one does not fit."""
-        locations = [self.sampler.locate(index) for index in sample_indices]
-        clips = [self.sources[location.source][location.index] for location in locations]
+        """Returns the clips with these global sample numbers. Raises DataError where one does not fit.
+
+        A damaged clip is replaced by one that follows from its sample number and the number of the attempt.
+        """
+        damaged: list[str] = []
+        drawn_clips = [self._clip(index, damaged) for index in sample_indices]
+        locations, clips = [location for location, _ in drawn_clips], [clip for _, clip in drawn_clips]
         transcripts = [self._transcript(clip) for clip in clips]
         references = None
         reference_transcripts: list[Transcript | None] = [None] * len(clips)
         if spec.reference_tokens:
             drawn = [
-                self._reference(location, index, spec.reference_tokens)
+                self._reference(location, index, spec.reference_tokens, damaged)
                 for location, index in zip(locations, sample_indices, strict=True)
             ]
             references = torch.stack([log_mel for log_mel, _ in drawn])
@@ -169,7 +188,18 @@ class TrainingData:
             latents=torch.stack([self._latents(clip) for clip in clips]) if self.with_video else None,
             face_mask=self._face_masks(clips) if self.with_video else None,
             reference_audio=references,
+            damaged=tuple(damaged),
         )
+
+    def _clip(self, sample_index: int, damaged: list[str]) -> tuple[ClipLocation, Features]:
+        """Returns the clip with a global sample number; what is wrong with those it replaces is added to `damaged`."""
+        for attempt in range(_MAX_ATTEMPTS):
+            location = self.sampler.locate(sample_index, attempt)
+            try:
+                return location, self.sources[location.source][location.index]
+            except DamagedClipError as error:
+                damaged.append(str(error))
+        raise DataError(f"{_MAX_ATTEMPTS} clips in a row cannot be used; the last: {damaged[-1]}")
 
     def _transcript(self, clip: Features) -> Transcript:
         if clip.mel.shape[0] <= self.timing.num_audio_tokens:
@@ -245,7 +275,7 @@ class TrainingData:
         return TimedText(transcript.text, symbol_times(transcript.words, float(self.timing.base.tokens_per_second)))
 
     def _reference(
-        self, location: ClipLocation, sample_index: int, num_tokens: int
+        self, location: ClipLocation, sample_index: int, num_tokens: int, damaged: list[str]
     ) -> tuple[Float[Tensor, "r mel"], Transcript]:
         """Returns reference audio: mel of another clip of the same speaker, then silence, and its transcript.
 
@@ -254,7 +284,7 @@ class TrainingData:
         """
         source = self.sources[location.source]
         rng = np.random.default_rng([self.seed, _REFERENCE_STREAM, sample_index])
-        clip = source[_other_clip(source.index, location.index, rng)]
+        clip = _other_clip(source, location.index, rng, damaged)
         rate = float(self.timing.base.tokens_per_second)
         start_s, end_s = _draw_span(clip.words, num_tokens / rate, rng)
         start, stop = (round(start_s * rate), round(end_s * rate)) if end_s else (0, num_tokens)
@@ -271,13 +301,18 @@ class TrainingData:
         return reference, Transcript(_joined(words), words)
 
 
-def _other_clip(index: FeatureIndex, i: int, rng: np.random.Generator) -> int:
-    """Draws another clip of the speaker of clip `i`; that clip itself where it is the only one."""
-    clips = index.clips_of(int(index.speaker[i]))
-    if len(clips) == 1:
-        return i
-    drawn, own = int(rng.integers(len(clips) - 1)), int(np.searchsorted(clips, i))
-    return int(clips[drawn + (drawn >= own)])
+def _other_clip(source: FeatureSet, i: int, rng: np.random.Generator, damaged: list[str]) -> Features:
+    """Draws another clip of the speaker of clip `i`; that clip itself where no other can be used."""
+    clips = source.index.clips_of(int(source.index.speaker[i]))
+    own, num_others = int(np.searchsorted(clips, i)), len(clips) - 1
+    drawn = int(rng.integers(num_others)) if num_others else 0
+    for attempt in range(min(num_others, _MAX_ATTEMPTS)):
+        other = (drawn + attempt) % num_others
+        try:
+            return source[int(clips[other + (other >= own)])]
+        except DamagedClipError as error:
+            damaged.append(str(error))
+    return source[i]
 
 
 def _joined(words: Sequence[Word]) -> str:

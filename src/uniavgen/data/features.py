@@ -8,10 +8,12 @@ m caption tokens, d caption width.
 """
 
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from jaxtyping import Float
@@ -21,12 +23,15 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from uniavgen.artifacts import parse_json
-from uniavgen.data.feature_index import ClipPart
-from uniavgen.data.index_builder import EMPTY_CAPTION, FACTS_PART, TENSORS_PART, no_features
+from uniavgen.data.clip_reader import CacheConfig, ClipReader
+from uniavgen.data.index_builder import EMPTY_CAPTION, FACTS_PART, TENSORS_PART
 from uniavgen.data.open_index import open_feature_index
-from uniavgen.data.storage import Storage
+from uniavgen.data.storage import Storage, StoredFile
 from uniavgen.data.words import Word
 from uniavgen.errors import DamagedClipError, DataError
+
+SETTINGS_FILE: Final = "features.json"
+"""Beside the shards: what the features are made with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,22 +59,23 @@ class Features:
         return {"json": json.dumps(facts).encode(), "safetensors": save_tensors(halves)}
 
 
-DEFAULT_CACHE: Final = Path.home() / ".cache" / "uniavgen" / "features"
-"""Local copies of what lies in a store."""
-
-
 class FeatureSet:
-    """The features of a folder of shards, read clip by clip through its index.
+    """The features of a folder of shards, or of an fsspec URL, read clip by clip through its index.
 
-    What was read stays in memory while it fits into `memory_bytes`. May be used in forked and in spawned processes.
+    May be used in forked and in spawned processes.
     """
 
-    def __init__(self, folder: str | Path, memory_bytes: int = 4 << 30, *, cache: Path = DEFAULT_CACHE) -> None:
+    def __init__(self, folder: str | Path, cache: CacheConfig | None = None) -> None:
+        self.cache = cache or CacheConfig()
         self.folder = str(folder)
         self.storage = Storage(folder)
-        self.index = open_feature_index(self.storage, cache)
-        self._free_bytes = memory_bytes
+        listing = self.storage.list_files()
+        self.index = open_feature_index(self.storage, listing, self.cache.folder)
+        self.settings = self._recorded(listing)
+        """What `uniavgen prepare` has noted of its options and codecs; empty for features of other origin."""
+        self._free_bytes = self.cache.memory_bytes
         self._memory: dict[int, Features] = {}
+        self._read = ClipReader(storage=self.storage, index=self.index, cache=self.cache)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -78,13 +84,29 @@ class FeatureSet:
         """Reads a clip. Raises DamagedClipError where it is damaged, DataError where it cannot be reached."""
         if i in self._memory:
             return self._memory[i]
-        facts, tensors = self.index.facts(i), self.index.tensors(i)
-        features = self._parsed(i, self._read(i, facts, FACTS_PART), self._read(i, tensors, TENSORS_PART))
-        size = tensors.location.size
-        if self._free_bytes >= size:
-            self._free_bytes -= size
+        facts, tensors = self._read(i)
+        features = self._parsed(i, facts, tensors)
+        if self._free_bytes >= len(tensors):
+            self._free_bytes -= len(tensors)
             self._memory[i] = features
         return features
+
+    def _recorded(self, listing: Mapping[str, StoredFile]) -> dict[str, Any]:
+        file = listing.get(SETTINGS_FILE)
+        return {} if file is None else parse_json(self.storage.read(file.path), file.path)
+
+    def readable_clips(self) -> Iterator[Features]:
+        """Yields the clips in their order, without damaged ones."""
+        for i in range(len(self)):
+            with suppress(DamagedClipError):
+                yield self[i]
+
+    @cached_property
+    def example(self) -> Features:
+        """The first clip that can be read. Raises DataError where none can."""
+        for clip in self.readable_clips():
+            return clip
+        raise DataError(f"none of the {len(self)} clips in {self.folder} can be read; prepare them again")
 
     @cached_property
     def empty_caption(self) -> Float[Tensor, "m d"] | None:
@@ -97,18 +119,11 @@ class FeatureSet:
             raise DataError(f"'{EMPTY_CAPTION}.{TENSORS_PART}' in {part.shard} is damaged; make that shard again")
         return load_tensors(content)["caption"]
 
-    def _read(self, i: int, part: ClipPart, name: str) -> bytes:
-        path = self.storage.path(part.shard)
-        content = self.storage.read(path, *part.location.span)
-        if not part.location.matches(content):
-            raise DamagedClipError(f"'{self.index.key(i)}.{name}' in {path} is damaged; make that shard again")
-        return content
-
     def _parsed(self, i: int, facts_content: bytes, content: bytes) -> Features:
         key = self.index.key(i)
-        facts = parse_json(facts_content, f"'{key}.{FACTS_PART}'")
+        facts = parse_json(facts_content, f"'{key}.{FACTS_PART}' in {self.folder}", DamagedClipError)
         try:
             words = tuple(Word(**word) for word in facts["words"])
             return Features(key=key, text=facts["text"], speaker=facts["speaker"], words=words, **load_tensors(content))
         except (KeyError, TypeError, SafetensorError) as error:
-            raise no_features(key, self.folder) from error
+            raise DamagedClipError(f"'{key}' in {self.folder} holds no features; prepare it again") from error

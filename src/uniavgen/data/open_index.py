@@ -22,13 +22,12 @@ UNFINISHED_FILE: Final = "unfinished.json"
 """Lies beside features as long as `uniavgen prepare` has not written all of them."""
 
 
-def open_feature_index(storage: Storage, cache: Path) -> FeatureIndex:
+def open_feature_index(storage: Storage, listing: Mapping[str, StoredFile], cache: Path) -> FeatureIndex:
     """Opens the index of the features in a folder; makes or extends it where it is missing or older than the shards.
 
     cache: local folder for the indexes of stores and of folders that cannot be written; it is made if needed. Raises
     DataError for a folder without shards, or with features that are not all there.
     """
-    listing = storage.list_files()
     if not shard_files(listing):
         raise DataError(f"no shards (*.tar) in {storage.url}; give a folder that `uniavgen prepare` wrote")
     if UNFINISHED_FILE in listing:

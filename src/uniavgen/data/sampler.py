@@ -14,6 +14,8 @@ from uniavgen.errors import ConfigError
 
 MAX_WEIGHT = 10_000
 """A run of samples, which holds each source by its weight, is laid out as a whole. [ours]"""
+_MIXTURE_STREAM, _EPOCH_STREAM, _REPLACEMENT_STREAM = 0, 1, 3
+"""Second word of the seeds; `data.dataset` has 2."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,14 +48,21 @@ class Sampler:
         if min(self.sizes, default=0) < 1:
             raise ConfigError(f"each source needs at least one sample, got sizes {self.sizes}")
 
-    def locate(self, number: int) -> ClipLocation:
-        """Returns the sample with a global number, counted from 0."""
+    def locate(self, number: int, attempt: int = 0) -> ClipLocation:
+        """Returns the sample with a global number, counted from 0.
+
+        attempt: from 1 on, what replaces it where all attempts before are damaged: any sample of the same source.
+        """
         cycle, slot = divmod(number, sum(self.weights))
         order = _order(self.seed, self.weights, cycle)
         source = order[slot]
         ordinal = cycle * self.weights[source] + order[:slot].count(source)
         epoch, place = divmod(ordinal, self.sizes[source])
-        index = permuted(place, self.sizes[source], (self.seed, 1, source, epoch))
+        if attempt:
+            rng = np.random.default_rng([self.seed, _REPLACEMENT_STREAM, number, attempt])
+            index = int(rng.integers(self.sizes[source]))
+        else:
+            index = permuted(place, self.sizes[source], (self.seed, _EPOCH_STREAM, source, epoch))
         return ClipLocation(source=source, index=index, epoch=epoch)
 
 
@@ -61,4 +70,4 @@ class Sampler:
 def _order(seed: int, weights: tuple[int, ...], cycle: int) -> tuple[int, ...]:
     """Returns the sources of one run of `sum(weights)` samples."""
     sources = np.repeat(np.arange(len(weights)), weights)
-    return tuple(int(source) for source in np.random.default_rng([seed, 0, cycle]).permutation(sources))
+    return tuple(int(source) for source in np.random.default_rng([seed, _MIXTURE_STREAM, cycle]).permutation(sources))

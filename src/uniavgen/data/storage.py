@@ -52,9 +52,8 @@ class Storage:
     Raises DataError for a URL that fsspec does not know, and for reads that fail, with what failed.
     """
 
-    def __init__(self, url: str | Path, *, first_pause_s: float = FIRST_PAUSE_S) -> None:
+    def __init__(self, url: str | Path) -> None:
         self.url = str(url)
-        self.first_pause_s = first_pause_s
         self._opened: tuple[int, Any, str] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -105,7 +104,7 @@ class Storage:
         """Returns several parts of a file: on a disk it is opened once, from a store they are fetched together."""
         if self.is_local:
             return self._retried(path, lambda: _read_opened(self.files, path, ranges))
-        starts, stops = zip(*ranges, strict=True)
+        starts, stops = [start for start, _ in ranges], [stop for _, stop in ranges]
         paths = [path] * len(ranges)
         return self._retried(path, lambda: self.files.cat_ranges(paths, starts, stops, on_error="raise"))
 
@@ -143,7 +142,7 @@ class Storage:
                 if attempt == MAX_TRIES or self.is_local:
                     raise _unreadable(path, error, attempt) from error
                 logger.warning("%s could not be read (%s), try %d of %d", path, first_line(error), attempt, MAX_TRIES)
-            time.sleep(self.first_pause_s * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
+            time.sleep(FIRST_PAUSE_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
         raise AssertionError("the last try returns or raises")
 
     @cached_property

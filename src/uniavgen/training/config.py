@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Le
 
-from uniavgen.config import Config, Count, Factor, NonNegative, Positive, PositiveInt, Seed, Width
+from uniavgen.config import Config, Count, Factor, NonNegative, Positive, PositiveInt, Probability, Seed, Width
 from uniavgen.errors import ConfigError
 from uniavgen.flow.guidance import Dropout
 from uniavgen.models.config import TransformerConfig
@@ -52,9 +52,17 @@ class DataConfig(Config):
     weights: tuple[Annotated[PositiveInt, Le(1000)], ...] = ()
     """Shares of the data folders in their order; equal where empty."""
     memory_gb: NonNegative = 4.0
-    """Features up to this size are kept in memory."""
+    """Features up to this size are kept in the memory of each process of the run; its workers share it out."""
+    cache_dir: str = ""
+    """Folder on the local disk for copies of what lies in a store; ~/.cache/uniavgen/features where empty."""
+    cache_gb: NonNegative = 20.0
+    """Clips of a store up to this size are kept in `cache_dir`, for all processes of a machine."""
     workers: Annotated[Count, Le(256)] = 0
     """Processes that read ahead; 0 reads in the training process, which is best where features fit into memory."""
+    prefetch: Annotated[PositiveInt, Le(64)] = 2
+    """Batches that each worker reads ahead."""
+    max_damaged_share: Probability = 0.05
+    """Damaged clips are replaced; a run ends where more than this share of the clips that it has read is damaged."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,12 +1,15 @@
 """Batches in the order of steps, read ahead by any number of processes without a change in what comes."""
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from uniavgen.data.dataset import Batch, TrainingData
 from uniavgen.distributed import SINGLE_PROCESS, ParallelContext
+from uniavgen.errors import UniAVGenError
 from uniavgen.tasks.mixture import MixtureConfig, sample_step, step_generator
 
 
@@ -27,10 +30,46 @@ class StepDataset(Dataset[Batch]):
         return self.data.batch(spec, self.context.sample_indices(step, self.batch_size))
 
 
-def load_batches(dataset: StepDataset, first: int, last: int, workers: int = 0) -> Iterator[Batch]:
-    """Yields the batches of the steps `first` to `last` - 1."""
-    if workers == 0:
-        return (dataset[step] for step in range(first, last))
+@dataclass(frozen=True)
+class _BatchOrError(Dataset[Batch | UniAVGenError]):
+    """What a worker sends: an error as a value, because the loader would put a traceback into its message."""
+
+    dataset: StepDataset
+
+    def __getitem__(self, step: int) -> Batch | UniAVGenError:
+        try:
+            return self.dataset[step]
+        except UniAVGenError as error:
+            return error
+
+
+def load_batches(
+    dataset: StepDataset, first: int, last: int, workers: int = 0, *, prefetch: int = 2, pin: bool = False
+) -> Iterator[Batch]:
+    """Yields the batches of the steps `first` to `last` - 1.
+
+    Workers live as long as the iterator, which is a whole run. prefetch: batches that each reads ahead. pin: a thread
+    copies batches into pinned memory, from which they go to a GPU while it computes.
+    """
     # batch_size=None: an item of the data set is a whole batch already.
-    loader = DataLoader(dataset, sampler=range(first, last), batch_size=None, num_workers=workers, prefetch_factor=2)
-    return iter(loader)
+    loader = DataLoader(
+        _BatchOrError(dataset),
+        sampler=range(first, last),
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=prefetch if workers else None,
+        pin_memory=pin,
+        worker_init_fn=_leave_signals,
+        # The default one would be drawn from.
+        generator=torch.Generator(),
+    )
+    for batch in loader:
+        if isinstance(batch, UniAVGenError):
+            raise batch
+        yield batch
+
+
+def _leave_signals(_worker: int) -> None:
+    """Leaves Ctrl-C and preemption to the training process, which ends its workers after the step."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

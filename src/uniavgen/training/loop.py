@@ -4,7 +4,7 @@ Nothing in it reads a value from the device, so a GPU is never waited for but by
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import isnan
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from uniavgen.training.objective import Objective
+from uniavgen.training.objective import DataReport, Objective
 from uniavgen.training.optimizer import LearningRateSchedule, set_learning_rate
 from uniavgen.training.sharding import full_tensor
 from uniavgen.training.state import TrainState
@@ -40,8 +40,10 @@ class StepRecord:
     num_skipped_in_a_row: Float[Tensor, ""]
     """Of them, those up to this step without another one between; 0 where this step changed weights."""
     lr: float
+    data: DataReport
+    """Damaged clips, and how long the step waited for its batch."""
     seconds: float
-    """Of the host; a GPU may still be at work."""
+    """Of the host, without that wait; a GPU may still be at work."""
 
     @cached_property
     def values(self) -> dict[str, float]:
@@ -84,9 +86,10 @@ def train(
     callbacks = tuple(callbacks)
     state.model.train()
     num_skipped, in_a_row = torch.zeros(()), torch.zeros(())
-    for batch in objective.batches(state.step, schedule.num_steps):
+    for batch, wait_s in _timed(objective.batches(state.step, schedule.num_steps)):
         if stopped():
             break
+        data = objective.report_data(batch, wait_s)
         began, lr = time.perf_counter(), schedule.at(state.step)
         losses = objective.losses(batch, state.step)
         grad_norm, skipped = _update(state.optimizer, losses["total"], objective.clip_groups(), lr, max_grad_norm)
@@ -104,10 +107,23 @@ def train(
             num_skipped=num_skipped,
             num_skipped_in_a_row=in_a_row,
             lr=lr,
+            data=data,
             seconds=time.perf_counter() - began,
         )
         for callback in callbacks:
             callback(record, state)
+
+
+def _timed(batches: Iterable[BatchT]) -> Iterator[tuple[BatchT, float]]:
+    """Yields each batch and the seconds that it took to come."""
+    iterator = iter(batches)
+    while True:
+        began = time.perf_counter()
+        try:
+            batch = next(iterator)
+        except StopIteration:
+            return
+        yield batch, time.perf_counter() - began
 
 
 def _update(

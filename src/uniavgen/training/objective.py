@@ -2,11 +2,24 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from torch import Tensor, nn
 
 BatchT = TypeVar("BatchT")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataReport:
+    """How the data of a step came."""
+
+    num_damaged: int = 0
+    """Damaged clips since the run was started or resumed, over all processes; each was replaced by another."""
+    wait_s: float
+    """Seconds that the step waited for its batch, in the process that waited longest."""
+    slowest_process: int = 0
+    """Rank of that process."""
 
 
 class Objective(ABC, Generic[BatchT]):
@@ -36,6 +49,11 @@ class Objective(ABC, Generic[BatchT]):
         """Returns the name under which the losses of a batch are also logged apart; empty for none."""
         del batch
         return ""
+
+    def report_data(self, batch: BatchT, wait_s: float) -> DataReport:
+        """Says how the batch of a step came, for which this process has waited `wait_s`. All processes call it."""
+        del batch
+        return DataReport(wait_s=wait_s)
 
     def clip_groups(self) -> Sequence[nn.Module]:
         """Returns the parts of the model whose gradients are clipped apart, because each has a loss of its own."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from uniavgen.checkpoint.lora import has_adapter
 from uniavgen.config import dump
+from uniavgen.data.clip_reader import CacheConfig
 from uniavgen.data.dataset import Batch, CaptionSize, TrainingData
 from uniavgen.data.features import FeatureSet
 from uniavgen.distributed import SINGLE_PROCESS, ParallelContext
@@ -18,14 +20,15 @@ from uniavgen.models.config import TransformerConfig
 from uniavgen.models.kernels import AttentionKernel, compile_blocks, use_attention
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.training.callbacks import CheckpointCallback
-from uniavgen.training.config import StageConfig, TrainConfig
+from uniavgen.training.config import DataConfig, StageConfig, TrainConfig
+from uniavgen.training.data_watch import DataWatch
 from uniavgen.training.dataloader import StepDataset, load_batches
 from uniavgen.training.ema import EMA
 from uniavgen.training.loop import Callback, train
 from uniavgen.training.lora import add_adapter, check_base_storage
 from uniavgen.training.losses import Losses
 from uniavgen.training.mouth_probe import LinearMouthProbe
-from uniavgen.training.objective import Objective
+from uniavgen.training.objective import DataReport, Objective
 from uniavgen.training.optimizer import build_optimizer, select_trainable
 from uniavgen.training.randomness import SampleRandomness, default_generator
 from uniavgen.training.sharding import load_sharded, shard_degree, shard_model, sharding_mesh
@@ -62,12 +65,21 @@ class StageObjective(Objective[Batch]):
             batch_size=config.train.batch_size,
             context=context,
         )
+        self.data_watch = DataWatch(
+            max_damaged_share=config.data.max_damaged_share,
+            num_clips=sum(data.sampler.sizes),
+            context=context,
+        )
 
     def batch(self, step: int) -> Batch:
         return self.dataset[step]
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
-        return load_batches(self.dataset, first, last, self.config.data.workers)
+        settings, pin = self.config.data, self.device.type == "cuda"
+        return load_batches(self.dataset, first, last, settings.workers, prefetch=settings.prefetch, pin=pin)
+
+    def report_data(self, batch: Batch, wait_s: float) -> DataReport:
+        return self.data_watch.report(batch.damaged, batch.num_read, wait_s)
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         settings = self.config.train
@@ -209,10 +221,10 @@ def build_training_data(
     weights = config.data.weights or (1,) * len(folders)
     if not folders or len(weights) != len(folders):
         raise ConfigError(f"data.weights has {len(weights)} shares for {len(folders)} data folders; give one each")
-    cache_bytes = int(config.data.memory_gb * 2**30 / len(folders))
+    cache = _feature_cache(config.data, len(folders))
     video = config.model.video
     data = TrainingData(
-        sources=tuple(FeatureSet(folder, cache_bytes) for folder in folders),
+        sources=tuple(FeatureSet(folder, cache) for folder in folders),
         weights=tuple(weights),
         seed=config.train.seed,
         timing=config.model.timebase.clip(config.data.num_frames),
@@ -231,15 +243,25 @@ def build_training_data(
 
 def build_held_out_data(data: TrainingData, folder: str, model: TransformerConfig) -> TrainingData:
     """Returns the clips of `folder`, laid out as those of `data`; raises DataError where they do not fit."""
-    held_out = replace(data, sources=(FeatureSet(folder),), weights=(1,))
+    held_out = replace(data, sources=(FeatureSet(folder, data.sources[0].cache),), weights=(1,))
     held_out.check()
     _check_sizes(held_out.sources[0], model, data.with_video)
     return held_out
 
 
+def _feature_cache(settings: DataConfig, num_folders: int) -> CacheConfig:
+    """Returns what one worker keeps of one folder."""
+    default = CacheConfig()
+    return CacheConfig(
+        memory_bytes=int(settings.memory_gb * 2**30 / num_folders / max(settings.workers, 1)),
+        folder=Path(settings.cache_dir).expanduser() if settings.cache_dir else default.folder,
+        disk_bytes=int(settings.cache_gb * 2**30),
+    )
+
+
 def _check_sizes(source: FeatureSet, model: TransformerConfig, with_video: bool) -> None:
     """Raises DataError where features were made for a model of other sizes; all clips of a set have the same."""
-    clip = source[0]
+    clip = source.example
     sizes = [("mel bins", clip.mel.shape[1], model.audio.mel_bins)]
     if with_video and clip.latents is not None:
         channels, _, rows, columns = clip.latents.shape
@@ -263,5 +285,5 @@ def fit_mouth_probe(config: TrainConfig, data: TrainingData) -> LinearMouthProbe
     if "lip_motion" not in config.stage.losses.used():
         return None
     clips_per_source = -(-MOUTH_PROBE_CLIPS // len(data.sources))
-    clips = (source[i] for source in data.sources for i in range(min(clips_per_source, len(source))))
+    clips = chain.from_iterable(islice(source.readable_clips(), clips_per_source) for source in data.sources)
     return LinearMouthProbe.fit(clips, data.timing.base)

@@ -3,7 +3,6 @@
 Samples that cannot be used are left out and listed with their reasons in `skipped.jsonl` beside the features.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,25 +12,24 @@ from typing import Any, Final
 from safetensors.torch import load as load_tensors
 
 from uniavgen.arguments import check_arguments
-from uniavgen.artifacts import check_regular_file, checksum, record_settings, write_text
+from uniavgen.artifacts import checksum, record_settings, write_text
 from uniavgen.codecs.video_vae import VideoCodec
 from uniavgen.data.extract import FeatureExtractor, empty_caption_parts
-from uniavgen.data.features import EMPTY_CAPTION, TENSORS_PART
+from uniavgen.data.features import EMPTY_CAPTION, SETTINGS_FILE, TENSORS_PART
 from uniavgen.data.open_index import begin_features, finish_features
 from uniavgen.data.shards import ShardSet, ShardWriter
 from uniavgen.data.sources import open_sources
-from uniavgen.errors import CheckpointError, ConfigError, DataError
+from uniavgen.errors import ConfigError, DataError
 from uniavgen.models.config import TransformerConfig
 from uniavgen.timebase import Timebase
+from uniavgen.workflows.codec_fingerprints import fingerprint_codecs
 from uniavgen.workflows.encode_clips import ClipEncoder, FitRule
 from uniavgen.workflows.load_codecs import load_codecs
 from uniavgen.workflows.vocabulary import load_speech_symbols
 
-SETTINGS_FILE: Final = "features.json"
 SKIPPED_FILE: Final = "skipped.jsonl"
 MAX_FRAMES: Final = 9601
 """Ten minutes at 16 frames a second. [ours]"""
-_HASHED_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +159,7 @@ def _recorded_settings(settings: FeatureSettings, model: TransformerConfig, code
     recorded: dict[str, Any] = {
         "num_frames": settings.lengths[0] if len(settings.lengths) == 1 else settings.lengths,
         "patch": model.video.patch[1],
-        "codecs": _fingerprint_codecs(codecs),
+        "codecs": fingerprint_codecs(codecs),
     }
     if settings.vocabulary is not None:
         recorded["vocabulary"] = checksum(settings.vocabulary)
@@ -203,19 +201,6 @@ def _write_skipped(folder: Path, skipped: list[SkippedSample]) -> None:
         write_text(folder / SKIPPED_FILE, "\n".join(rows) + "\n")
     else:
         (folder / SKIPPED_FILE).unlink(missing_ok=True)
-
-
-def _fingerprint_codecs(folder: Path | None) -> str:
-    """Returns a SHA-256 over name, size and first MiB of each file of the codecs; whole weights take minutes."""
-    digest = hashlib.sha256()
-    folders = [] if folder is None else [folder / name for name in ("vae", "text_encoder", "tokenizer")]
-    files = sorted(file for codec in folders for file in codec.rglob("*.*") if not file.is_dir())
-    for file in files:
-        check_regular_file(file, CheckpointError)
-        digest.update(f"{file.name} {file.stat().st_size}".encode())
-        with file.open("rb") as content:
-            digest.update(content.read(_HASHED_BYTES))
-    return digest.hexdigest()
 
 
 def _build_extractor(base: Timebase, patch: int, folder: Path | None, device: str) -> FeatureExtractor:

@@ -31,6 +31,7 @@ from uniavgen.training.sharding import empty_model
 from uniavgen.training.stage import StageRun, build_held_out_data, build_stage_run, build_training_data, check_processes
 from uniavgen.training.state import checkpoints, remove_old, restore
 from uniavgen.training.validation import HeldOutLosses
+from uniavgen.workflows.codec_fingerprints import check_codecs
 from uniavgen.workflows.training_samples import SampleSettings, TrainingSampler
 from uniavgen.workflows.vocabulary import load_speech_symbols
 
@@ -82,23 +83,24 @@ def open_stage(
     """Yields a run that is ready to be trained: new, with the weights of `init`, or resumed from its last checkpoint.
 
     Every process of the default group calls it, if there is one (`distributed.process_group`). No other run can write
-    `out` meanwhile. vocabulary: file of the model's speech symbols, one a line; None for printable ASCII. Raises
-    ConfigError where settings do not fit together or `out` holds a run already, OutputError where another process
-    writes it, DataError and CheckpointError for what cannot be read.
+    `out` meanwhile. vocabulary: file of the model's speech symbols, one a line; None for printable ASCII. Codecs in a
+    folder of `init` or `watched` must be those of the features. Raises ConfigError where settings do not fit together
+    or `out` holds a run already, OutputError where another process writes it, DataError and CheckpointError for what
+    cannot be read.
     """
     context = ParallelContext.for_training()
     with exclusive_output(out) if context.is_main else nullcontext():
         check_processes(config, context)
         check_trained(config)
-        symbols = load_speech_symbols(vocabulary, config.model.audio.speech.num_symbols)
         saved = checkpoints(out / "checkpoints")
         if saved and not resume:
             raise ConfigError(f"{out} already holds {saved[-1].name}; add --resume to go on, or use another --out")
-        training_data = build_training_data(config, data, symbols.encode)
-        training_data.check_transcripts(symbols.unknown_characters)
+        models = [*init, *([] if watched.codecs is None else [watched.codecs])]
+        training_data = _open_data(config, data, vocabulary)
         held_out = (
             None if watched.features is None else build_held_out_data(training_data, watched.features, config.model)
         )
+        check_codecs([*training_data.sources, *(() if held_out is None else held_out.sources)], models)
         sampler = _training_sampler(config, training_data, watched, out, context)
         model = _initial_model(config, init, context)
         run = build_stage_run(config, model, training_data, out, device, context)
@@ -110,6 +112,14 @@ def open_stage(
         if held_out is not None and config.validation.every:
             losses = HeldOutLosses(objective=run.objective, data=held_out, settings=config.validation)
         yield WatchedRun(stage=run, held_out=losses, sample=sampler)
+
+
+def _open_data(config: TrainConfig, folders: Sequence[str], vocabulary: Path | None) -> TrainingData:
+    """Opens the data. Raises DataError where it does not fit the model."""
+    symbols = load_speech_symbols(vocabulary, config.model.audio.speech.num_symbols)
+    data = build_training_data(config, folders, symbols.encode)
+    data.check_transcripts(symbols.unknown_characters)
+    return data
 
 
 def _initial_model(config: TrainConfig, init: Sequence[Path], context: ParallelContext) -> UniAVGenTransformer:

@@ -14,7 +14,10 @@ _INTERRUPTED = 130
 
 def train(
     config: Annotated[list[str], typer.Option("--config", "-c", help="Preset or YAML file; later ones win.")],
-    data: Annotated[list[Path] | None, typer.Option(help="Folder of `uniavgen prepare`; may be repeated.")] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="Folder of `uniavgen prepare`, or a URL such as s3://bucket/features; may be repeated."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for checkpoints, curves and the finished weights.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", "-s", help="key.path=value, over the presets.")] = None,
     init: Annotated[
@@ -70,7 +73,7 @@ def train(
     with process_group(device, chosen.sharding.timeout_s) as shared_device:
         opened = open_stage(
             chosen,
-            [str(folder) for folder in data],
+            data,
             out,
             torch.device(shared_device or select_device(device)),
             init=init or (),
