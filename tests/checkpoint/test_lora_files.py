@@ -307,6 +307,10 @@ def test_folder_without_or_with_several_adapters_is_refused(matrices, tmp_path):
         open_lora(tmp_path)
     with pytest.raises(CheckpointError, match="there is no adapter"):
         open_lora(tmp_path / "none")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model_index.json").touch()
+    with pytest.raises(CheckpointError, match="is a model and no adapter; give it as --model"):
+        open_lora(tmp_path / "model")
     (tmp_path / "a.pt").touch()
     with pytest.raises(CheckpointError, match=r"is no \.safetensors file"):
         open_lora(tmp_path / "a.pt")
@@ -329,6 +333,9 @@ def test_scale_stands_behind_the_last_colon_unless_the_whole_path_exists(tmp_pat
     assert parse_lora(colon) == (colon, 1.0)
     assert parse_lora(r"C:\me.safetensors") == (Path(r"C:\me.safetensors"), 1.0)
     assert parse_lora(r"C:\me.safetensors:0.5") == (Path(r"C:\me.safetensors"), 0.5)
+    for nothing in ("", ":1", ":"):
+        with pytest.raises(ConfigError, match=r"is FILE or FILE:0\.8"):
+            parse_lora(nothing)
     for ending in ("nan", "inf", "-inf", "1e999", "much"):
         with pytest.raises(ConfigError, match=rf"number, got '?{ending}"):
             parse_lora(f"{plain}:{ending}")

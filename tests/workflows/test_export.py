@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from apps import builders
 from uniavgen.apps.cli import main
+from uniavgen.checkpoint.lora import ADAPTER_FILE
 from uniavgen.workflows.load import load_pipeline
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -50,6 +51,13 @@ def test_exported_model_loads_and_names_no_path(model, run, tmp_path) -> None:
     assert all(torch.equal(value, weights[name]) for name, value in pipeline.transformer.state_dict().items())
     assert all("_name_or_path" not in json.loads(path.read_text()) for path in out.glob("*/config.json"))
     assert str(tmp_path) not in "".join(path.read_text() for path in out.rglob("*.json"))
+
+
+def test_adapter_is_no_model_to_export(model, tmp_path, capsys) -> None:
+    (tmp_path / "run" / "transformer").mkdir(parents=True)
+    save_file({"a.lora_A.weight": torch.ones(1)}, tmp_path / "run" / "transformer" / ADAPTER_FILE)
+    assert "holds an adapter; use it as --lora" in refused(capsys, export(tmp_path / "run", model, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_output_may_have_a_name_that_is_not_unicode(model, run, tmp_path) -> None:

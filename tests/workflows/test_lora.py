@@ -239,6 +239,13 @@ def test_every_command_uses_adapters(command, arguments, adapters, tmp_path, cap
         assert [(each["name"], each["scale"]) for each in metadata(file)["lora"]] == [("style.safetensors", 0.5)]
 
 
+def test_clips_of_a_report_are_not_mixed_with_those_of_another_scale(arguments, adapters, tmp_path, capsys):
+    argv = ["evaluate", *(each.format(tmp_path) for each in arguments["evaluate"]), "--lora"]
+    assert main([*argv, f"{adapters[0]}:0.5"]) == 0
+    assert main([*argv, f"{adapters[0]}:0.25"]) == 2
+    assert "was made with another lora" in capsys.readouterr().err
+
+
 def test_adapters_are_part_of_the_name_of_a_system(adapters):
     loader = ModelLoader(LoadConfig(device="cpu", lora=[*both(adapters), f"{adapters[0]}:0"]))
     assert loader.system == "nano+style+me"

@@ -74,9 +74,11 @@ class LoraFile:
 def parse_lora(text: str | Path) -> tuple[Path, float]:
     """Returns path and scale of FILE or FILE:scale; a path that exists as a whole wins.
 
-    Raises ConfigError where the scale is not finite.
+    Raises ConfigError where the scale is not finite or FILE is empty.
     """
     path, separator, ending = str(text).rpartition(":")
+    if not str(text) or (separator and not path):
+        raise ConfigError(f"--lora is FILE or FILE:0.8, got '{text}'; name a file or folder")
     if isinstance(text, Path) or not separator or path_exists(Path(text)):
         return Path(text), 1.0
     try:
@@ -125,6 +127,8 @@ def _find_file(path: Path) -> Path:
     if files:
         names = ", ".join(str(file.relative_to(path)) for file in files[:4])
         raise CheckpointError(f"{path} has {len(files)} files that could be the adapter: {names}; name one of them")
+    if path_exists(path / "model_index.json"):
+        raise CheckpointError(f"{path} is a model and no adapter; give it as --model")
     raise CheckpointError(
         f"{path} holds no adapter: expected {', '.join(known)}; name another folder, or train the adapter to its last "
         "step"

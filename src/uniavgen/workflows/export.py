@@ -7,6 +7,7 @@ import torch
 from diffusers.utils import logging
 
 from uniavgen.artifacts import atomic_folder, check_output_folder, path_exists, read_json
+from uniavgen.checkpoint.lora import is_adapter
 from uniavgen.checkpoint.saved_model import check_component, load_component
 from uniavgen.errors import CheckpointError
 from uniavgen.inference.resize import ResizeAndCrop, ResizeShortSide
@@ -26,6 +27,10 @@ def export_model(
     """
     logging.set_verbosity_error()
     saved = transformer / "transformer" if (transformer / "transformer").is_dir() else transformer
+    if is_adapter(saved):
+        raise CheckpointError(
+            f"{transformer} holds an adapter; use it as --lora, or add it to a model's weights by `uniavgen fuse`"
+        )
     if not path_exists(saved / "config.json"):
         raise CheckpointError(f"there is no finished transformer in {transformer}; train it to its last step first")
     check_output_folder(out, (saved, codecs))
