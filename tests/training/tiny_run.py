@@ -1,5 +1,7 @@
 """A data set and a run of the smallest real model."""
 
+from collections.abc import Container
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -24,26 +26,31 @@ def symbols(text: str) -> list[int]:
     return [1 + ord(letter) % SETTINGS.audio.speech.num_symbols for letter in text]
 
 
-def write_features(folder: Path) -> str:
+def write_features(folder: Path, unknown: Container[int] = ()) -> str:
+    """Faces, mouths and times of words are not known in the clips `unknown`."""
     generator = torch.Generator().manual_seed(0)
     video, audio = SETTINGS.video, SETTINGS.audio
 
-    def features(key: str, speaker: str) -> Features:
-        return Features(
+    def features(key: str, speaker: str, known: bool = True) -> Features:
+        words = [Word(text=w, start_s=0.1 * k, end_s=0.1 * k + 0.1) for k, w in enumerate(("so", "it", "is"))]
+        complete = Features(
             key=key,
             text="so it is",
             speaker=speaker,
-            words=tuple(Word(text=w, start_s=0.1 * k, end_s=0.1 * k + 0.1) for k, w in enumerate(("so", "it", "is"))),
+            words=tuple(words),
             mel=torch.randn(TIMING.num_audio_tokens, audio.mel_bins, generator=generator),
             latents=torch.randn(video.latent_channels, TIMING.num_latent_frames, 4, 6, generator=generator),
             face_mask=torch.rand(TIMING.num_latent_frames, 6, generator=generator),
             caption=torch.randn(3, video.caption_width, generator=generator),
         )
+        if not known:
+            return replace(complete, words=(), face_mask=None)
+        return complete if not unknown else replace(complete, mouth_opening=torch.linspace(0, 1, FRAMES))
 
     with ShardWriter(folder) as writer:
         writer.write(EMPTY_CAPTION, features(EMPTY_CAPTION, "").to_parts())
         for i in range(NUM_CLIPS):
-            writer.write(f"clip{i}", features(f"clip{i}", f"speaker{i % 2}").to_parts())
+            writer.write(f"clip{i}", features(f"clip{i}", f"speaker{i % 2}", i not in unknown).to_parts())
     return str(folder)
 
 
@@ -82,7 +89,9 @@ def run(
     settings: TrainConfig | None = None,
     seed: int = 0,
     context: ParallelContext = SINGLE_PROCESS,
+    trained: UniAVGenTransformer | None = None,
 ) -> StageRun:
+    """A run of `trained`, or of the model with this seed."""
     settings = settings or config()
     data = build_training_data(settings, [folder], symbols)
-    return build_stage_run(settings, model(seed), data, out, torch.device("cpu"), context)
+    return build_stage_run(settings, trained or model(seed), data, out, torch.device("cpu"), context)

@@ -75,6 +75,9 @@ class RunConfig(Config):
     seed: Seed = 0
     ema: Factor = 0.999
     """Decay of the averaged weights, which are exported and sampled from; 0 for no average."""
+    micro_batch_size: Width | None = None
+    """Clips that a process takes through the model at once; None for its whole share of the batch. Fewer take less
+    memory, and the gradients of several are summed: the same losses and steps."""
     activation_checkpointing: Count = 0
     """Every how many blocks keep no activations and compute them again in the backward pass: 0 for none, 1 for all, 2
     for every other one. Less memory against up to a third more time, and the same numbers."""

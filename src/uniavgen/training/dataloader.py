@@ -2,11 +2,14 @@
 
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from uniavgen.batch import TextInputs
 from uniavgen.data.dataset import Batch, TrainingData
 from uniavgen.distributed import SINGLE_PROCESS, ParallelContext
 from uniavgen.errors import UniAVGenError
@@ -41,6 +44,21 @@ class _BatchOrError(Dataset[Batch | UniAVGenError]):
             return self.dataset[step]
         except UniAVGenError as error:
             return error
+
+
+def micro_batches(batch: Batch, size: int) -> list[Batch]:
+    """Returns the clips of a batch in parts of at most `size`."""
+    num_clips = batch.mel.shape[0]
+    return [_clips(batch, slice(first, first + size)) for first in range(0, num_clips, size)]
+
+
+def _clips(value: Any, chosen: slice) -> Any:
+    """Returns the chosen clips of every tensor in a dataclass."""
+    if isinstance(value, Tensor):
+        return value[chosen]
+    if isinstance(value, Batch | TextInputs):
+        return replace(value, **{each.name: _clips(getattr(value, each.name), chosen) for each in fields(value)})
+    return value
 
 
 def load_batches(

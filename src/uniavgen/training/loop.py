@@ -91,7 +91,8 @@ def train(
             break
         data = objective.report_data(batch, wait_s)
         began, lr = time.perf_counter(), schedule.at(state.step)
-        losses = objective.losses(batch, state.step)
+        state.optimizer.zero_grad(set_to_none=True)
+        losses = objective.backward(batch, state.step)
         grad_norm, skipped = _update(state.optimizer, losses["total"], objective.clip_groups(), lr, max_grad_norm)
         num_skipped = num_skipped.to(skipped.device) + skipped
         in_a_row = (in_a_row.to(skipped.device) + 1) * skipped
@@ -102,7 +103,7 @@ def train(
             step=state.step,
             num_steps=schedule.num_steps,
             task=objective.task(batch),
-            losses={name: loss.detach() for name, loss in losses.items()},
+            losses=losses,
             grad_norm=grad_norm,
             num_skipped=num_skipped,
             num_skipped_in_a_row=in_a_row,
@@ -135,15 +136,13 @@ def _update(
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Takes one optimiser step. Returns the norm of the gradient before clipping, and 1 if the step was skipped, or
     0."""
-    optimizer.zero_grad(set_to_none=True)
-    total.backward()
     # Of a sharded model the norm is a sum over shards until it is asked for whole.
     norms = [full_tensor(nn.utils.clip_grad_norm_(group.parameters(), max_grad_norm)) for group in clip_groups]
     grad_norm = torch.stack(norms).max()
     set_learning_rate(optimizer, lr)
     # Fused kernels look at `found_inf` on the device and then change nothing, as for torch.amp.GradScaler: asking
     # for the norm here would wait for the device at every step.
-    skipped = (~(grad_norm.isfinite() & total.detach().isfinite())).float()
+    skipped = (~(grad_norm.isfinite() & total.isfinite())).float()
     optimizer.found_inf = skipped
     optimizer.step()
     return grad_norm, skipped

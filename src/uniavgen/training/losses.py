@@ -12,7 +12,7 @@ frame, p cells around a mouth, k indices.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -83,6 +83,38 @@ class Losses:
             means[name] = share if context.world_size == 1 else share + (everywhere_sum / count - share).detach()
         return MeanLosses(means, dict(zip(terms, counts.unbind(), strict=True)))
 
+    def shares(self, counts: Mapping[str, Float[Tensor, ""]], context: ParallelContext) -> "MeanLosses":
+        """Returns what these clips, a part of those of this process, add to the means.
+
+        Summed over the parts and averaged over processes they are the means, and so are their gradients.
+
+        counts: over all parts of all processes (`total_counts`).
+        """
+        shares = {}
+        for name, (total, _) in self.named().items():
+            count = counts[name].to(total.device, non_blocking=True)
+            shares[name] = context.world_size * total / count.clamp(min=torch.finfo(total.dtype).tiny)
+        return MeanLosses(shares, counts)
+
+
+def total_counts(parts: Sequence[Losses], context: ParallelContext) -> dict[str, Float[Tensor, ""]]:
+    """Returns the counts of all terms over the parts of all processes, on the CPU, where they are exchanged."""
+    terms = [part.named() for part in parts]
+    counts = [sum(float(part[name].count) for part in terms) for name in terms[0]]
+    everywhere = torch.tensor(counts, dtype=torch.float32)
+    if context.world_size > 1:
+        dist.all_reduce(everywhere)
+    return dict(zip(terms[0], everywhere.unbind(), strict=True))
+
+
+def process_means(values: Float[Tensor, " k"], context: ParallelContext) -> Float[Tensor, " k"]:
+    """Returns the means of values over all processes."""
+    if context.world_size == 1:
+        return values
+    summed = values.clone()
+    dist.all_reduce(summed)
+    return summed / context.world_size
+
 
 @dataclass(frozen=True)
 class MeanLosses:
@@ -104,7 +136,10 @@ class MeanLosses:
 
     def reported(self) -> dict[str, Float[Tensor, ""]]:
         """Returns the means without gradient; NaN where no process has truth for the term."""
-        return {name: torch.where(self.counts[name] > 0, mean.detach(), torch.nan) for name, mean in self.means.items()}
+        return {
+            name: torch.where(self.counts[name].to(mean.device) > 0, mean.detach(), torch.nan)
+            for name, mean in self.means.items()
+        }
 
 
 def velocity_loss(

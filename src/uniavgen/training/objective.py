@@ -41,6 +41,12 @@ class Objective(ABC, Generic[BatchT]):
         May not read values of tensors on the model's device: the loop would wait for it at every step.
         """
 
+    def backward(self, batch: BatchT, step: int) -> dict[str, Tensor]:
+        """Adds the gradients of a step to those that the parameters hold, and returns the losses without gradient."""
+        losses = self.losses(batch, step)
+        losses["total"].backward()
+        return {name: loss.detach() for name, loss in losses.items()}
+
     def batches(self, first: int, last: int) -> Iterator[BatchT]:
         """Yields the batches of the steps `first` to `last` - 1."""
         return (self.batch(step) for step in range(first, last))

@@ -4,7 +4,7 @@ there is no state to save.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
@@ -35,6 +35,11 @@ class SampleRandomness:
     seed: int
     samples: Sequence[int]
     """Global sample numbers, as in `data.sampler`."""
+
+    def split(self, size: int) -> "list[SampleRandomness]":
+        """Returns the random numbers of parts of at most `size` samples."""
+        firsts = range(0, len(self.samples), size)
+        return [replace(self, samples=self.samples[first : first + size]) for first in firsts]
 
     def generators(self, purpose: Purpose) -> list[torch.Generator]:
         """Returns a new generator for every sample; two calls give the same numbers."""

@@ -114,6 +114,18 @@ def load_sharded(model: UniAVGenTransformer, weights: Mapping[str, torch.Tensor]
     set_model_state_dict(model, dict(weights), options=options)
 
 
+def begin_backward(model: torch.nn.Module, is_last: bool, reshard: bool) -> None:
+    """Tells a sharded model whether its next backward pass is the last one of the step; does nothing for others.
+
+    Each pass shares out its gradients over the processes that share a copy, so that none holds them whole; over copies
+    they are summed once, in the last pass. reshard: whether blocks give their weights back after an earlier pass.
+    """
+    if isinstance(model, FSDPModule):
+        model.set_is_last_backward(is_last)
+        model.set_requires_all_reduce(is_last)
+        model.set_reshard_after_backward(is_last or reshard)
+
+
 def is_sharded(model: torch.nn.Module) -> bool:
     """Returns whether several processes hold the model, so that its weights are whole only while a block runs."""
     return isinstance(model, FSDPModule)

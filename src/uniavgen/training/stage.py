@@ -22,18 +22,18 @@ from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.training.callbacks import CheckpointCallback
 from uniavgen.training.config import DataConfig, StageConfig, TrainConfig
 from uniavgen.training.data_watch import DataWatch
-from uniavgen.training.dataloader import StepDataset, load_batches
+from uniavgen.training.dataloader import StepDataset, load_batches, micro_batches
 from uniavgen.training.ema import EMA
 from uniavgen.training.loop import Callback, train
 from uniavgen.training.lora import add_adapter, check_base_storage
-from uniavgen.training.losses import Losses
+from uniavgen.training.losses import Losses, process_means, total_counts
 from uniavgen.training.mouth_probe import LinearMouthProbe
 from uniavgen.training.objective import DataReport, Objective
 from uniavgen.training.optimizer import build_optimizer, select_trainable
 from uniavgen.training.randomness import SampleRandomness, default_generator
-from uniavgen.training.sharding import load_sharded, shard_degree, shard_model, sharding_mesh
+from uniavgen.training.sharding import begin_backward, load_sharded, shard_degree, shard_model, sharding_mesh
 from uniavgen.training.state import TrainState
-from uniavgen.training.step import step_losses
+from uniavgen.training.step import NoPrediction, step_losses
 
 MOUTH_PROBE_CLIPS = 512
 """Clips on which the probe is fitted, over all feature sets."""
@@ -83,12 +83,31 @@ class StageObjective(Objective[Batch]):
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         settings = self.config.train
-        randomness = SampleRandomness(
-            seed=settings.seed, samples=self.context.sample_indices(step, settings.batch_size)
-        )
         stage, weights = self.config.stage, self.config.stage.losses.at(step, settings.steps)
-        means = self.clip_losses(batch, randomness, stage, self.mouth_probe, weights).means(self.context)
+        losses = self.clip_losses(batch, self._randomness(step), stage, self.mouth_probe, weights)
+        means = losses.means(self.context)
         return {**means.reported(), "total": means.total(self.config.stage.losses, step, settings.steps)}
+
+    def backward(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        settings, stage, context = self.config.train, self.config.stage, self.context
+        size = settings.micro_batch_size or settings.batch_size
+        inputs = list(zip(micro_batches(batch, size), self._randomness(step).split(size), strict=True))
+        if len(inputs) == 1:
+            return super().backward(batch, step)
+        # Every part is divided by the counts of all, so they must be known before the first backward pass.
+        weights = stage.losses.at(step, settings.steps)
+        nothing = NoPrediction(self.config.model.video.patch)
+        counted = [step_losses(nothing, *one, stage, self.mouth_probe, weights) for one in inputs]
+        counts = total_counts(counted, context)
+        sums: dict[str, Tensor] = {}
+        for number, one in enumerate(inputs, start=1):
+            begin_backward(self.model, number == len(inputs), self.config.sharding.reshard_after_forward)
+            shares = self.clip_losses(*one, stage, self.mouth_probe, weights).shares(counts, context)
+            total = shares.total(stage.losses, step, settings.steps)
+            total.backward()
+            for name, share in {**shares.reported(), "total": total.detach()}.items():
+                sums[name] = sums.get(name, 0.0) + share
+        return dict(zip(sums, process_means(torch.stack(list(sums.values())), context), strict=True))
 
     def clip_losses(
         self,
@@ -102,6 +121,10 @@ class StageObjective(Objective[Batch]):
         dtype = PRECISIONS[self.config.train.precision]
         with nullcontext() if dtype is None else torch.autocast(self.device.type, dtype=dtype):
             return step_losses(self.model, batch, randomness, stage, probe, weights)
+
+    def _randomness(self, step: int) -> SampleRandomness:
+        settings = self.config.train
+        return SampleRandomness(seed=settings.seed, samples=self.context.sample_indices(step, settings.batch_size))
 
     def task(self, batch: Batch) -> str:
         return batch.spec.task.value

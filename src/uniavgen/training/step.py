@@ -14,9 +14,9 @@ from math import nan
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from uniavgen.batch import CLOSED, AVPair, Prediction, TextInputs
+from uniavgen.batch import CLOSED, AVPair, Gate, Prediction, Stream, TextInputs
 from uniavgen.data.dataset import Batch
 from uniavgen.errors import DataError
 from uniavgen.flow.path import interpolate, target_velocity
@@ -39,8 +39,30 @@ from uniavgen.training.mouth_probe import LinearMouthProbe
 from uniavgen.training.randomness import SampleRandomness
 
 
+class NoPrediction(nn.Module):
+    """Stands in for a model where only counts of losses are wanted: predicts zeros on the CPU, for any texts.
+
+    The counts of `step_losses` follow from the clips alone; with it they are known before the model has run.
+    """
+
+    device = torch.device("cpu")
+
+    def forward(self, video: Stream | None, audio: Stream, text: TextInputs, gate: Gate) -> Prediction:
+        """Returns zeros of the shapes that the losses compare with."""
+        del gate
+        latents = None if video is None else torch.zeros_like(video.values[:, :, video.num_reference :])
+        return Prediction(
+            velocity=AVPair(
+                video=0.0 if latents is None else latents,
+                audio=torch.zeros_like(audio.values[:, audio.num_reference :]),
+            ),
+            face_masks=None if latents is None else latents.new_zeros(latents.shape[0], 1, latents.shape[2], 1),
+            symbol_durations=torch.zeros(text.speech.shape),
+        )
+
+
 def step_losses(
-    model: UniAVGenTransformer,
+    model: UniAVGenTransformer | NoPrediction,
     batch: Batch,
     randomness: SampleRandomness,
     stage: StageConfig,
