@@ -1,5 +1,7 @@
 """Two processes train as one: losses and gradients of every task, also where only one of them knows the truth."""
 
+import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +14,10 @@ from tiny_run import SETTINGS, TIMING, config, model, run, write_features
 from uniavgen.distributed import SINGLE_PROCESS, ParallelContext
 from uniavgen.tasks.mixture import StepSpec
 from uniavgen.tasks.table import Task
+from uniavgen.training.loop import StepRecord
 from uniavgen.training.randomness import SampleRandomness
-from uniavgen.training.sharding import full_tensor, shard_model, sharding_mesh
+from uniavgen.training.sharding import empty_model, full_tensor, shard_model, sharding_mesh, whole_model
+from uniavgen.training.state import TrainState
 from uniavgen.training.step import step_losses
 
 BATCH = 4
@@ -60,10 +64,71 @@ def one_step(folder: str, context: ParallelContext, spec: StepSpec, known_faces:
     return {**means.reported(), "total": total.detach()}, gradients
 
 
-def as_one_of_two(rank: int, folder: str, rendezvous: str, out: str) -> None:
+def whole_run(folder: str, context: ParallelContext, *overrides: str, begin: str = "cpu", late: bool = False):
+    """Tasks, losses, and the weights and averages in the end, of a run of the real loop on clips with uneven truth.
+
+    begin: device on which processes other than the first build their model, whose weights do not count.
+    late: the last process sleeps between two steps.
+    """
+    settings = config("train.steps=6", "train.batch_size=4", "train.seed=8", *UNEVEN, *overrides)
+    if context.is_main:
+        trained = model(0, settings.model)
+    else:
+        trained = model(7, settings.model) if begin == "cpu" else empty_model(settings.model, {})
+    one = run(folder, Path(folder), settings, context=context, trained=trained)
+    records = []
+
+    def note(record: StepRecord, state: TrainState) -> None:
+        records.append((record.task, record.values))
+        if late and record.step == 2 and context.rank == context.world_size - 1:
+            time.sleep(1.5)
+
+    one.train([note])
+    state = one.state
+    weights = {name: full_tensor(value.detach()).clone() for name, value in state.model.named_parameters()}
+    averages = {name: full_tensor(value).clone() for name, value in state.ema.averages.items()}
+    whole = whole_model(state.model)
+    if context.is_main:
+        assert all(torch.equal(value, weights[name]) for name, value in whole.named_parameters())
+    return records, weights, averages
+
+
+UNEVEN = (
+    "stage.tasks.ratios={joint: 1, reference_audio: 1, continuation: 1, dubbing: 1, animation: 1}",
+    "stage.losses.duration=0.5",
+    "stage.losses.lip_motion=0.1",
+    "model.audio.speech.initial_symbol_duration=20.0",
+    "model.audio.speech.leading_silence=2.0",
+)
+SHARDED = "sharding.shard_degree=2"
+RUNS = {
+    "a copy each": {},
+    "shared": {"overrides": (SHARDED,), "begin": "meta"},
+    "shared, kept gathered": {"overrides": (SHARDED, "sharding.reshard_after_forward=false")},
+    "shared, far prefetch": {"overrides": (SHARDED, "sharding.prefetch_blocks=3"), "late": True},
+    "micro batches": {"overrides": ("train.micro_batch_size=1", "train.activation_checkpointing=2")},
+    "shared, micro batches": {"overrides": (SHARDED, "train.micro_batch_size=1", "train.activation_checkpointing=1")},
+    "shared, kept gathered, micro batches": {
+        "overrides": (SHARDED, "sharding.reshard_after_forward=false", "train.micro_batch_size=1", "data.workers=1"),
+        "begin": "meta",
+    },
+}
+"""Settings that change how a run is computed, and not what."""
+OTHER_RUNS = {
+    "bf16": ("train.precision=bf16",),
+    "adapter": ("lora.rank=2", "train.precision=bf16"),
+}
+"""Settings that change what is computed; two processes compute it as one does, to the rounding of bf16."""
+
+
+def as_one_of_two(rank: int, folder: str, uneven: str, rendezvous: str, out: str) -> None:
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
-    context = ParallelContext(rank=rank, world_size=2)
+    context = ParallelContext.for_training()
     results = {case: one_step(folder, context, *case_of(case), sharded=True) for case in CASES}
+    results |= {name: whole_run(uneven, context, *each.pop("overrides", ()), **each) for name, each in RUNS.items()}
+    for name, overrides in OTHER_RUNS.items():
+        results[name] = whole_run(uneven, context, SHARDED, *overrides)
     if rank == 0:
         torch.save(results, out)
     dist.destroy_process_group()
@@ -84,12 +149,49 @@ def case_of(name: str) -> tuple[StepSpec, tuple[int, ...] | None]:
 
 
 @pytest.fixture(scope="module")
-def two_processes(tmp_path_factory: pytest.TempPathFactory):
+def uneven(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of data in which two of five clips have no truth for faces, mouths and words."""
+    return write_features(tmp_path_factory.mktemp("uneven") / "data", unknown=(1, 3))
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory: pytest.TempPathFactory, uneven: str):
     """Folder of data, and what two processes computed of every case."""
     base = tmp_path_factory.mktemp("sharding")
     folder, out = write_features(base / "data"), base / "out.pt"
-    mp.spawn(as_one_of_two, args=(folder, str(base / "rendezvous"), str(out)), nprocs=2)
+    mp.spawn(as_one_of_two, args=(folder, uneven, str(base / "rendezvous"), str(out)), nprocs=2)
     return folder, torch.load(out)
+
+
+@pytest.fixture(scope="module")
+def one_process(uneven: str):
+    return whole_run(uneven, SINGLE_PROCESS)
+
+
+def assert_same_run(found, expected, tolerance: float) -> None:
+    for (task, losses), (expected_task, expected_losses) in zip(found[0], expected[0], strict=True):
+        assert task == expected_task
+        assert losses == pytest.approx(expected_losses, rel=tolerance, abs=tolerance, nan_ok=True)
+    for tensors, expected_tensors in zip(found[1:], expected[1:], strict=True):
+        torch.testing.assert_close(tensors, expected_tensors, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_two_processes_train_as_one(two_processes, one_process, name):
+    assert {task for task, _ in one_process[0]} == {*Task}
+    assert_same_run(two_processes[1][name], one_process, 1e-6)
+
+
+# Said once by torch's mixed-precision norm on the CPU.
+@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")
+@pytest.mark.parametrize("name", OTHER_RUNS)
+def test_two_processes_train_as_one_to_the_rounding_of_bf16(two_processes, uneven, name):
+    assert_same_run(two_processes[1][name], whole_run(uneven, SINGLE_PROCESS, *OTHER_RUNS[name]), 2e-2)
+
+
+@pytest.mark.parametrize("overrides", [("train.micro_batch_size=3",), ("train.activation_checkpointing=2",)])
+def test_memory_settings_change_nothing_in_one_process(uneven, one_process, overrides):
+    assert_same_run(whole_run(uneven, SINGLE_PROCESS, *overrides), one_process, 1e-6)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -47,16 +47,23 @@ class NoPrediction(nn.Module):
 
     device = torch.device("cpu")
 
+    def __init__(self, patch: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.patch = patch
+        """Latent frames, rows and columns of a video token."""
+
     def forward(self, video: Stream | None, audio: Stream, text: TextInputs, gate: Gate) -> Prediction:
         """Returns zeros of the shapes that the losses compare with."""
         del gate
-        latents = None if video is None else torch.zeros_like(video.values[:, :, video.num_reference :])
+        latents, masks = 0.0, None
+        if video is not None:
+            latents = torch.zeros_like(video.values[:, :, video.num_reference :])
+            num_clips, _, frames, rows, columns = latents.shape
+            _, patch_rows, patch_columns = self.patch
+            masks = torch.zeros(num_clips, 1, frames, rows // patch_rows * (columns // patch_columns))
         return Prediction(
-            velocity=AVPair(
-                video=0.0 if latents is None else latents,
-                audio=torch.zeros_like(audio.values[:, audio.num_reference :]),
-            ),
-            face_masks=None if latents is None else latents.new_zeros(latents.shape[0], 1, latents.shape[2], 1),
+            velocity=AVPair(video=latents, audio=torch.zeros_like(audio.values[:, audio.num_reference :])),
+            face_masks=masks,
             symbol_durations=torch.zeros(text.speech.shape),
         )
 
