@@ -6,6 +6,8 @@ from safetensors.torch import load_file, save_file
 from tiny_run import SETTINGS, config, model, run
 
 from uniavgen.checkpoint.lora import ADAPTER_FILE, is_lora_parameter
+from uniavgen.checkpoint.lora_file import open_lora
+from uniavgen.checkpoint.lora_fusing import fit_lora, fuse_lora
 from uniavgen.errors import CheckpointError, ConfigError
 from uniavgen.models.kernels import AttentionKernel, use_attention
 from uniavgen.models.parts import Part, part_of
@@ -85,6 +87,20 @@ def test_trained_adapter_loads_into_a_fresh_model(folder, tmp_path):
         expected = total(one, one.state.model)
     assert torch.equal(total(one, fresh), expected)
     assert not torch.equal(unadapted, expected)
+
+
+def test_trained_adapter_is_added_to_weights_by_the_name_of_its_run(folder, tmp_path):
+    one = adapted_run(folder, tmp_path, f"lora.targets=[{', '.join(Part)}]")
+    one.train()
+    save_weights(one.state, tmp_path / "transformer")
+    fresh = model()
+    use_attention(fresh, AttentionKernel.MATH)
+    shapes = {name: tuple(value.shape) for name, value in fresh.named_parameters()}
+    fuse_lora(fresh.named_parameters(), [fit_lora(open_lora(tmp_path), shapes)])
+    with one.state.ema.applied(one.state.model):
+        expected = total(one, one.state.model)
+    torch.testing.assert_close(total(one, fresh), expected)
+    assert not torch.equal(total(one, model()), expected)
 
 
 def test_saved_adapter_is_trained_on(folder, tmp_path):

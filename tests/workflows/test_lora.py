@@ -173,9 +173,22 @@ def test_fusing_into_the_model_itself_or_without_adapters_is_refused(model, adap
     before = checksum(model)
     assert main(["fuse", "--model", str(model), "--lora", str(adapters[0]), "--out", str(model)]) == 2
     assert "which would be lost" in capsys.readouterr().err
+    assert main(["fuse", "--model", str(model), "--lora", str(adapters[0]), "--out", str(model / "fused")]) == 2
+    assert "lies in the model" in capsys.readouterr().err
     assert checksum(model) == before
     with pytest.raises(ConfigError, match="there is no adapter to fuse"):
         fuse(str(model), (), tmp_path / "out")
+
+
+def test_damaged_model_is_not_fused(model, adapters, tmp_path, capsys):
+    shutil.copytree(model, tmp_path / "model")
+    state = load_file(model / WEIGHTS)
+    state["blocks.0.video.attn1.to_k.weight"][0, 0] = torch.nan
+    save_file(state, tmp_path / "model" / WEIGHTS, metadata={"format": "pt"})
+    argv = ["fuse", "--model", str(tmp_path / "model"), "--lora", str(adapters[0]), "--out", str(tmp_path / "fused")]
+    assert main(argv) == 2
+    assert "blocks.0.video.attn1.to_k.weight in" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 @pytest.mark.parametrize("mode", ["turns", "streamed", "streamed-fp8", "streamed-int8"])

@@ -1,6 +1,7 @@
 """A model and adapters become one model folder, whose clips are those of the model with the adapters."""
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +10,8 @@ from safetensors.torch import save_file
 
 from uniavgen.artifacts import atomic_folder, check_output_folder
 from uniavgen.checkpoint.lora_fusing import fuse_lora
-from uniavgen.checkpoint.weights import read_file, read_metadata, read_tensors
-from uniavgen.errors import ConfigError
+from uniavgen.checkpoint.weights import check_finite, read_file, read_metadata, read_tensors
+from uniavgen.errors import ConfigError, OutputError
 from uniavgen.workflows.load import ModelLoader, Report
 from uniavgen.workflows.load_config import LoadConfig
 
@@ -30,6 +31,8 @@ def fuse(model: str, lora: Sequence[str], out: Path, report: Report = lambda _: 
     loader = ModelLoader(LoadConfig(model=model, lora=lora, device="cpu"), report)
     folder, fitted = loader.folder, loader.lora
     check_output_folder(out, (folder, *(each.file.file for each in fitted)))
+    if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(folder)):
+        raise OutputError(f"the output {out} lies in the model {folder}, which is not changed; choose another place")
     with atomic_folder(out) as partial:
         weights = sorted((folder / "transformer").glob("*.safetensors"))
         skipped = {file.name for file in weights}
@@ -42,6 +45,7 @@ def fuse(model: str, lora: Sequence[str], out: Path, report: Report = lambda _: 
         for file in weights:
             # Mapped from the file they lie in, so they are copied before they are changed.
             values = {name: value.clone() for name, value in read_tensors(read_file(file)).items()}
+            check_finite(values.items(), file)
             fuse_lora(values.items(), fitted)
             save_file(values, partial / "transformer" / file.name, metadata=read_metadata(file))
         record = {"model": loader.name, "lora": [each.file.settings for each in fitted]}
