@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -119,12 +120,15 @@ def test_tensorboard_receives_curves_and_sampled_clips(folder, tmp_path):
 
     from uniavgen.training.callbacks import CurveCallback, SampleCallback, SampledClip, SampledClips
     from uniavgen.training.curves import open_curves
+    from uniavgen.training.throughput import SpeedMeter
 
     def sample(averaged, step):
         assert not averaged.training
         clip = SampledClip(
             name="a",
             frames=np.zeros((9, 8, 8, 3), np.uint8),
+            fps=Fraction(16),
+            sample_rate_hz=24000,
             mel=np.ones((56, 7), np.float32),
             waveform=np.zeros(2400, np.float32),
         )
@@ -133,9 +137,17 @@ def test_tensorboard_receives_curves_and_sampled_clips(folder, tmp_path):
     settings = config("train.steps=2")
     one = run(folder, tmp_path, settings)
     with open_curves(tmp_path / "curves") as writer:
-        one.train([CurveCallback(writer=writer, every=1), SampleCallback(writer=writer, sample=sample, every=2)])
+        one.train(
+            [
+                CurveCallback(writer=writer, every=1, meter=SpeedMeter(torch.device("cpu"))),
+                SampleCallback(writer=writer, sample=sample, every=2),
+            ]
+        )
     events = EventAccumulator(str(tmp_path / "curves")).Reload().Tags()
-    assert {"loss/total", "run/lr", "run/grad_norm"} <= set(events["scalars"])
+    assert {"loss/total", "run/lr", "run/grad_norm", "speed/clips_per_s"} <= set(events["scalars"])
+    log = [json.loads(line) for line in (tmp_path / "curves" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in log] == [1, 2]
+    assert all(line["speed/tokens_per_s"] > line["speed/clips_per_s"] > 0 for line in log)
     assert set(events["images"]) == {"a/frames", "a/mel"}
     assert events["audio"] == ["a/sound"]
     assert one.state.model.training

@@ -26,6 +26,7 @@ from uniavgen.training.curves import CurveWriter
 from uniavgen.training.loop import StepRecord
 from uniavgen.training.sharding import whole_model
 from uniavgen.training.state import TrainState, save
+from uniavgen.training.throughput import SpeedMeter
 
 logger = logging.getLogger(__name__)
 
@@ -95,20 +96,22 @@ class NonFiniteGuard:
 
 @dataclass(frozen=True, kw_only=True)
 class CurveCallback:
-    """Writes losses, learning rate, gradient norm and time of a step to TensorBoard."""
+    """Writes losses, learning rate, gradient norm and the speed of the run. For the main process only."""
 
     writer: CurveWriter
     every: int
-    context: ParallelContext = SINGLE_PROCESS
+    meter: SpeedMeter
 
     def __call__(self, record: StepRecord, _state: TrainState) -> None:
-        if not self.context.is_main or (record.step % self.every and record.step != 1):
+        self.meter.add(record)
+        if record.step % self.every and record.step != 1:
             return
         scalars = {f"loss/{name}": value for name, value in record.shown_losses.items()}
         if record.task:
             scalars |= {f"loss_{record.task}/{name}": value for name, value in record.shown_losses.items()}
         scalars |= {"run/lr": record.lr, "run/grad_norm": record.values["grad_norm"], "run/seconds": record.seconds}
         scalars |= {"data/wait_s": record.data.wait_s, "data/num_damaged": record.data.num_damaged}
+        scalars |= self.meter.read().scalars()
         self.writer.add_scalars(scalars, record.step)
 
 

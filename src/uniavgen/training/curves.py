@@ -1,4 +1,4 @@
-"""The curves of a run: losses, pictures and sounds in a TensorBoard file."""
+"""The curves of a run: losses, pictures and sounds in a TensorBoard file, and the numbers in a log of JSON lines."""
 
 import io
 import logging
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from jaxtyping import Float, Shaped, UInt8
@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
 
+from uniavgen.training.step_log import StepLog
+
 logger = logging.getLogger(__name__)
+
+LOG_FILE: Final = "log.jsonl"
 
 
 class CurveWriter:
@@ -31,8 +35,9 @@ class CurveWriter:
     traceback and in an error at any later call.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, log: StepLog) -> None:
         self._file = file
+        self._log = log
         self._size = 0
         """Bytes of complete records."""
         self._has_warned = False
@@ -45,11 +50,12 @@ class CurveWriter:
         self._append(Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def add_scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Records numbers by the names of their curves."""
+        """Records numbers by the names of their curves, in the log too."""
         from torch.utils.tensorboard.summary import scalar
 
         if values:
             self._add([scalar(name, value) for name, value in values.items()], step)
+            self._log.add(step, values)
 
     def add_image(self, name: str, image: Shaped[np.ndarray, "H W *c"], step: int) -> None:
         """Records a picture: uint8, or float in [0, 1]."""
@@ -109,9 +115,10 @@ class CurveWriter:
 
 
 @contextmanager
-def open_curves(folder: Path) -> Iterator[CurveWriter]:
-    """Yields a writer of a new TensorBoard file in `folder`; a file that gets no curve is removed again.
+def open_curves(folder: Path, step: int = 0) -> Iterator[CurveWriter]:
+    """Yields a writer of a new TensorBoard file in `folder`, and of its `log.jsonl`; a file without curves is removed.
 
+    step: steps that the run has done; those behind it in the log, which are done again, are removed from it.
     What cannot be written later is one warning. Raises ConfigError where TensorBoard is not installed, OutputError
     where `folder` cannot be written from the start.
     """
@@ -122,7 +129,7 @@ def open_curves(folder: Path) -> Iterator[CurveWriter]:
     new_folders = [path for path in (folder, *folder.parents) if not path.exists()]
     # The name that TensorBoard looks for and sorts by.
     file = folder / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
-    writer = CurveWriter(file)
+    writer = CurveWriter(file, StepLog(folder / LOG_FILE, step))
     try:
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,10 @@ class DataReport:
 
     num_damaged: int = 0
     """Damaged clips since the run was started or resumed, over all processes; each was replaced by another."""
+    num_clips: int = 0
+    """Clips of the step over all processes; 0 where the objective does not count them."""
+    num_tokens: int = 0
+    """Their video and audio tokens."""
     wait_s: float
     """Seconds that the step waited for its batch, in the process that waited longest."""
     slowest_process: int = 0

@@ -79,7 +79,18 @@ class StageObjective(Objective[Batch]):
         return load_batches(self.dataset, first, last, settings.workers, prefetch=settings.prefetch, pin=pin)
 
     def report_data(self, batch: Batch, wait_s: float) -> DataReport:
-        return self.data_watch.report(batch.damaged, batch.num_read, wait_s)
+        report = self.data_watch.report(batch.damaged, batch.num_read, wait_s)
+        # All processes have as many clips, of one size.
+        num_clips = batch.mel.shape[0] * self.context.world_size
+        return replace(report, num_clips=num_clips, num_tokens=num_clips * self._tokens_per_clip(batch))
+
+    def _tokens_per_clip(self, batch: Batch) -> int:
+        audio, video = batch.mel.shape[1], 0
+        if batch.latents is not None:
+            _, patch_rows, patch_columns = self.config.model.video.patch
+            frames, rows, columns = batch.latents.shape[2:]
+            video = frames * (rows // patch_rows) * (columns // patch_columns)
+        return audio + video
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         settings = self.config.train

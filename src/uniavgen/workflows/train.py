@@ -30,6 +30,7 @@ from uniavgen.training.reach import check_trained
 from uniavgen.training.sharding import empty_model
 from uniavgen.training.stage import StageRun, build_held_out_data, build_stage_run, build_training_data, check_processes
 from uniavgen.training.state import checkpoints, remove_old, restore
+from uniavgen.training.throughput import SpeedMeter
 from uniavgen.training.validation import HeldOutLosses
 from uniavgen.workflows.codec_fingerprints import check_codecs
 from uniavgen.workflows.training_samples import SampleSettings, TrainingSampler
@@ -66,6 +67,10 @@ class WatchedRun:
     def is_main(self) -> bool:
         """Returns whether this process writes files and prints."""
         return self.stage.objective.context.is_main
+
+    def meter(self) -> SpeedMeter:
+        """Returns a new meter of the speed of this run."""
+        return SpeedMeter(self.stage.objective.device)
 
 
 @contextmanager
@@ -147,8 +152,8 @@ def train_stage(
     """
     stage, config = run.stage, run.stage.config
     settings, context = config.train, stage.objective.context
-    with open_curves(out / "curves") if context.is_main else nullcontext() as writer:
-        curves = [] if writer is None else [CurveCallback(writer=writer, every=settings.log_every)]
+    with open_curves(out / "curves", stage.state.step) if context.is_main else nullcontext() as writer:
+        curves = [] if writer is None else [CurveCallback(writer=writer, every=settings.log_every, meter=run.meter())]
         watching: list[HeldOutCallback | SampleCallback] = []
         if run.held_out is not None:
             watching.append(HeldOutCallback(writer=writer, measure=run.held_out, every=config.validation.every))

@@ -83,7 +83,7 @@ def train(
         )
         with opened as run:
             is_main, state = run.is_main, run.stage.state
-            progress = training_progress(chosen.train.steps, state.step) if is_main else nullcontext()
+            progress = training_progress(chosen.train.steps, state.step, run.meter()) if is_main else nullcontext()
             with progress as show, _Interrupt() as interrupt:
                 callbacks = () if show is None else (show,)
                 finished = train_stage(run, out, callbacks=callbacks, stopped=interrupt.requested)
