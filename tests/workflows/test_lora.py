@@ -126,8 +126,8 @@ def test_clip_records_its_adapters_and_scales(model, adapters, tmp_path, capsys)
         {"name": "me", "scale": -2.0, "sha256": digests[1]},
     ]
     printed = capsys.readouterr().out
-    assert "adapter style.safetensors: 1 weights changed, scale 0.5" in printed
-    assert "adapter me: 1 weights changed, scale -2" in printed
+    assert "adapter style.safetensors: scale 0.5, one weight changed" in printed
+    assert "adapter me: scale -2, one weight changed" in printed
 
 
 def test_file_made_with_scale_zero_is_that_made_without_adapters(model, adapters, tmp_path):
@@ -144,7 +144,7 @@ def test_fused_model_makes_the_clip_of_model_and_adapters(model, adapters, tmp_p
     before = checksum(model)
     options = [word for each in both(adapters) for word in ("--lora", each)]
     assert main(["fuse", "--model", str(model), *options, "--out", str(tmp_path / "fused")]) == 0
-    assert "adapter me: 1 weights changed" in capsys.readouterr().out
+    assert "adapter me: scale -2, one weight changed" in capsys.readouterr().out
     assert checksum(model) == before
     fused = load_pipeline(str(tmp_path / "fused"), device="cpu")
     unfused = load_pipeline(str(model), device="cpu", lora=both(adapters))
@@ -247,7 +247,7 @@ def test_adapter_of_another_model_is_one_sentence_before_weights_are_read(
 def test_every_command_uses_adapters(command, arguments, adapters, tmp_path, capsys):
     argv = [command, *(each.format(tmp_path) for each in arguments[command]), "--lora", f"{adapters[0]}:0.5"]
     assert main(argv) == 0
-    assert "adapter style.safetensors: 1 weights changed, scale 0.5" in capsys.readouterr().out
+    assert "adapter style.safetensors: scale 0.5, one weight changed" in capsys.readouterr().out
     for file in tmp_path.rglob("*.mp4"):
         assert [(each["name"], each["scale"]) for each in metadata(file)["lora"]] == [("style.safetensors", 0.5)]
 
@@ -257,6 +257,9 @@ def test_clips_of_a_report_are_not_mixed_with_those_of_another_scale(arguments, 
     assert main([*argv, f"{adapters[0]}:0.5"]) == 0
     assert main([*argv, f"{adapters[0]}:0.25"]) == 2
     assert "was made with another lora" in capsys.readouterr().err
+    finished = [word for word in argv if word not in ("--generate", arguments["evaluate"][1])]
+    assert main([*finished, str(adapters[0])]) == 2
+    assert "name it with --generate" in capsys.readouterr().err
 
 
 def test_adapters_are_part_of_the_name_of_a_system(adapters):

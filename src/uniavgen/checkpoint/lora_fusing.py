@@ -54,7 +54,8 @@ class FittedLora:
 
     def describe(self) -> str:
         """Returns one line: how many weights are changed, and by which scale."""
-        return f"adapter {self.file.name}: {len(self.changes)} weights changed, scale {self.file.scale:g}"
+        weights = "one weight" if len(self.changes) == 1 else f"{len(self.changes)} weights"
+        return f"adapter {self.file.name}: scale {self.file.scale:g}, {weights} changed"
 
 
 def fit_lora(lora: LoraFile, shapes: Mapping[str, Shape]) -> FittedLora:

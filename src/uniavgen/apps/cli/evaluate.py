@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from uniavgen.apps.cli import options as o
+from uniavgen.errors import ConfigError
 from uniavgen.inference.sampling_config import SamplingConfig
 from uniavgen.timebase import NUM_FRAMES
 from uniavgen.workflows.load_config import LoadConfig
@@ -67,6 +68,8 @@ def evaluate(
     from uniavgen.workflows.load import ModelLoader
 
     load = o.load_config(context, **({} if generate is None else {"model": generate}))
+    if generate is None and load.lora:
+        raise ConfigError("--lora changes the model that makes the clips; name it with --generate, or leave --lora out")
     config = EvaluationConfig(
         prompts=prompts,
         out=out,
