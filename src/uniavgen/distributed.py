@@ -46,7 +46,7 @@ def select_device(name: str) -> str:
 class ParallelContext:
     """The processes of a run: the rank of this one, their number, and the mesh in which they share one clip.
 
-    Training shares a batch: each process takes the samples of `sample_indices`. Sampling shares one clip: the guidance
+    Training shares a batch: each process takes its `share` of the samples. Sampling shares one clip: the guidance
     passes of a step along `CFG_DIM`, the video tokens of a pass along `ULYSSES_DIM`.
     """
 
@@ -88,19 +88,18 @@ class ParallelContext:
             return None
         return self.mesh[dimension]
 
-    def sample_indices(self, step: int, batch_size: int) -> range:
-        """Returns this process's share of the global sample indices of a step.
+    def share(self, samples: range) -> range:
+        """Returns this process's share of the global sample numbers of a step.
 
-        All processes together go through every index once. Raises ConfigError for a batch that cannot be shared evenly.
+        All processes together take each once. Raises ConfigError for a batch that cannot be shared evenly.
         """
-        if batch_size % self.world_size:
+        if len(samples) % self.world_size:
             raise ConfigError(
-                f"train.batch_size {batch_size} cannot be shared evenly by {self.world_size} processes; set a multiple "
-                "of them, or start another number"
+                f"a batch of {len(samples)} clips (train.batch_size, or train.batch_multiple of a budget of tokens) "
+                f"cannot be shared evenly by {self.world_size} processes; set a multiple, or start another number"
             )
-        local_size = batch_size // self.world_size
-        first = step * batch_size + self.rank * local_size
-        return range(first, first + local_size)
+        local_size = len(samples) // self.world_size
+        return samples[self.rank * local_size :][:local_size]
 
 
 SINGLE_PROCESS = ParallelContext()

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from uniavgen.codecs import mel
+from uniavgen.data.buckets import BucketRule, ClipBuckets, sizes_of
 from uniavgen.data.clip_reader import CacheConfig
 from uniavgen.data.dataset import CaptionSize, TrainingData, silent_mel
 from uniavgen.data.features import EMPTY_CAPTION, Features, FeatureSet
@@ -52,11 +53,13 @@ def folder(tmp_path_factory):
 
 
 def data(folder, num_frames=FRAMES, with_video=True, memory_bytes=1 << 20):
+    sources = (FeatureSet(folder, CacheConfig(memory_bytes=memory_bytes)),)
+    sizes = sizes_of([source.index for source in sources]) if with_video else None
+    rule = BucketRule(lengths=(Timebase().clip(num_frames),), sizes=sizes)
     return TrainingData(
-        sources=(FeatureSet(folder, CacheConfig(memory_bytes=memory_bytes)),),
-        weights=(1,),
+        sources=sources,
+        clips=ClipBuckets(sources, (1,), rule, lambda _: 2, seed=0),
         seed=0,
-        timing=Timebase().clip(num_frames),
         symbols=lambda text: [ord(c) - 31 for c in text],
         caption=CaptionSize(tokens=13, width=11),
         with_video=with_video,
@@ -96,7 +99,7 @@ def test_batches_do_not_depend_on_the_cache(folder):
 def test_batch_holds_the_drawn_clips(folder):
     clips = data(folder)
     batch = clips.batch(drawn(), range(6))
-    order = [clips.sampler.locate(n).index for n in range(6)]
+    order = [clips.clips.locate(n).index for n in range(6)]
     assert sorted(order) == list(range(6))
     for row, i in enumerate(order):
         assert torch.equal(batch.latents[row], features(i).latents)
@@ -123,7 +126,7 @@ def test_transcript_of_a_cut_clip_ends_before_the_cut(folder):
     assert batch.face_mask.shape[1] == timing.num_latent_frames
     assert batch.mel.shape[1] == timing.num_audio_tokens
     for row in range(4):
-        i = clips.sampler.locate(row).index
+        i = clips.clips.locate(row).index
         # 17 frames are 1.0625 s: "three" ends at 1.1 s.
         assert decode_symbols(batch.text, row) == f"one{i} two{i}"
 
@@ -134,7 +137,7 @@ def test_reference_audio_is_another_clip_of_the_speaker_in_whole_words(folder, l
     batch = clips.batch(drawn(length, Task.REFERENCE_AUDIO), range(12))
     assert batch.reference_audio.shape == (12, length + 30, 7)
     for row in range(12):
-        i = clips.sampler.locate(row).index
+        i = clips.clips.locate(row).index
         other = int(batch.reference_audio[row, 0, 0])
         assert SPEAKERS[other] == SPEAKERS[i]
         assert other != i or SPEAKERS[i] == "lone"
@@ -163,7 +166,7 @@ def test_batch_of_the_audio_branch_alone_has_no_video(folder):
 
 
 def test_clips_that_are_too_short_are_refused(folder):
-    with pytest.raises(DataError, match="audio tokens"):
+    with pytest.raises(DataError, match="too short"):
         data(folder, FRAMES + 4).batch(drawn(), range(1))
 
 

@@ -39,7 +39,7 @@ SPECS = {
 def one_step(folder: str, context: ParallelContext, spec: StepSpec, known_faces: tuple[int, ...] | None, sharded: bool):
     """Losses and gradients of one step; faces of other samples than `known_faces` are not known."""
     stage = config("stage.losses.pace=0.5").stage
-    samples = context.sample_indices(0, BATCH)
+    samples = context.share(range(BATCH))
     batch = run(folder, Path(folder)).objective.dataset.data.batch(spec, samples)
     if known_faces is not None:
         faces = [sample in known_faces for sample in samples]

@@ -6,7 +6,6 @@ n video tokens a frame, m caption tokens, d caption width, p speech symbols.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -15,8 +14,9 @@ from torch import Tensor
 
 from uniavgen.batch import TextInputs
 from uniavgen.codecs import mel
+from uniavgen.data.buckets import ClipBuckets
 from uniavgen.data.features import Features, FeatureSet
-from uniavgen.data.sampler import ClipLocation, Sampler
+from uniavgen.data.sampler import ClipLocation
 from uniavgen.data.words import Word, symbol_times
 from uniavgen.errors import DamagedClipError, DataError
 from uniavgen.tasks.given_lengths import reference_silence_tokens
@@ -105,39 +105,23 @@ class CaptionSize:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingData:
-    """Clips of several feature sets, mixed, cropped to `timing`, with reference audio and symbols."""
+    """Clips of several feature sets, mixed, cut to the length of their bucket, with reference audio and symbols."""
 
     sources: tuple[FeatureSet, ...]
-    weights: tuple[int, ...]
+    clips: ClipBuckets
+    """Of `sources`. Longer clips are cut; their transcript then holds the words spoken before the cut."""
     seed: int
-    timing: ClipTiming
-    """Longer clips are cut; their transcript then holds the words spoken before the cut."""
     symbols: Callable[[str], Sequence[int]]
     """Encodes speech text as ids of at least 1."""
     caption: CaptionSize
     with_video: bool
     """False for training the audio branch alone: no latents are read."""
 
-    @cached_property
-    def sampler(self) -> Sampler:
-        return Sampler(sizes=tuple(len(source) for source in self.sources), weights=self.weights, seed=self.seed)
-
-    @cached_property
-    def latent_grid(self) -> tuple[int, int]:
-        """Returns height and width of every clip's latents: those of the first clip."""
-        latents = self.sources[0].example.latents
-        return (0, 0) if latents is None else (latents.shape[2], latents.shape[3])
-
     def check(self) -> None:
-        """Raises DataError where a source has no clips, or its first clip lacks what these settings need."""
+        """Raises DataError where a source has captions that do not fit the model."""
         for source in self.sources:
-            if not len(source):
-                raise DataError(f"{source.folder} holds no clips; give a folder of `uniavgen prepare`")
-            clip = source.example
-            self._mel(clip)
             if self.with_video:
-                self._latents(clip)
-                self._caption(clip.caption)
+                self._caption(source.example.caption)
 
     def check_transcripts(self, unknown_characters: Callable[[str], Sequence[str]]) -> None:
         """Raises DataError where a transcript has characters that the model cannot say.
@@ -158,14 +142,16 @@ class TrainingData:
                 )
 
     def batch(self, spec: StepSpec, sample_indices: Sequence[int]) -> Batch:
-        """Returns the clips with these global sample numbers. Raises DataError where one does not fit.
+        """Returns the clips with these global sample numbers, which belong to one step or at least to one bucket.
 
         A damaged clip is replaced by one that follows from its sample number and the number of the attempt.
         """
         damaged: list[str] = []
         drawn_clips = [self._clip(index, damaged) for index in sample_indices]
         locations, clips = [location for location, _ in drawn_clips], [clip for _, clip in drawn_clips]
-        transcripts = [self._transcript(clip) for clip in clips]
+        (bucket,) = {location.bucket for location in locations}
+        timing = self.clips.buckets[bucket].timing
+        transcripts = [_transcript(clip, timing) for clip in clips]
         references = None
         reference_transcripts: list[Transcript | None] = [None] * len(clips)
         if spec.reference_tokens:
@@ -180,13 +166,13 @@ class TrainingData:
         empty = torch.stack([self._caption(self.sources[location.source].empty_caption) for location in locations])
         return Batch(
             spec=spec,
-            mel=torch.stack([self._mel(clip) for clip in clips]),
+            mel=torch.stack([clip.mel[: timing.num_audio_tokens].float() for clip in clips]),
             text=self._texts(
                 captions, transcripts, reference_transcripts, reference_tokens, timed=spec.given_tokens == 0
             ),
             uncond_text=self._texts(empty, [None] * len(clips), reference_transcripts, reference_tokens),
-            latents=torch.stack([self._latents(clip) for clip in clips]) if self.with_video else None,
-            face_mask=self._face_masks(clips) if self.with_video else None,
+            latents=torch.stack([_latents(clip, timing) for clip in clips]) if self.with_video else None,
+            face_mask=_face_masks(clips, timing) if self.with_video else None,
             reference_audio=references,
             damaged=tuple(damaged),
         )
@@ -194,47 +180,12 @@ class TrainingData:
     def _clip(self, sample_index: int, damaged: list[str]) -> tuple[ClipLocation, Features]:
         """Returns the clip with a global sample number; what is wrong with those it replaces is added to `damaged`."""
         for attempt in range(_MAX_ATTEMPTS):
-            location = self.sampler.locate(sample_index, attempt)
+            location = self.clips.locate(sample_index, attempt)
             try:
                 return location, self.sources[location.source][location.index]
             except DamagedClipError as error:
                 damaged.append(str(error))
         raise DataError(f"{_MAX_ATTEMPTS} clips in a row cannot be used; the last: {damaged[-1]}")
-
-    def _transcript(self, clip: Features) -> Transcript:
-        if clip.mel.shape[0] <= self.timing.num_audio_tokens:
-            return Transcript(clip.text, clip.words)
-        words = tuple(word for word in clip.words if word.end_s <= self.timing.duration_s)
-        return Transcript(_joined(words), words)
-
-    def _mel(self, clip: Features) -> Float[Tensor, "l mel"]:
-        length = self.timing.num_audio_tokens
-        if clip.mel.shape[0] < length:
-            raise DataError(f"'{clip.key}' has {clip.mel.shape[0]} audio tokens, expected {length}; prepare it again")
-        return clip.mel[:length].float()
-
-    def _latents(self, clip: Features) -> Float[Tensor, "c f h w"]:
-        length = self.timing.num_latent_frames
-        if clip.latents is None or clip.latents.shape[1] < length:
-            got = "none" if clip.latents is None else clip.latents.shape[1]
-            raise DataError(f"'{clip.key}' needs {length} latent frames, it has {got}; prepare it with a video VAE")
-        if clip.latents.shape[2:] != self.latent_grid:
-            height, width = clip.latents.shape[2:]
-            raise DataError(
-                f"'{clip.key}' has latents of {height}x{width}, the clips before have {self.latent_grid[0]}x"
-                f"{self.latent_grid[1]}; a batch holds one size, so train on data of one size"
-            )
-        return clip.latents[:, :length].float()
-
-    def _face_masks(self, clips: Sequence[Features]) -> Float[Tensor, "b f n"] | None:
-        """Returns the targets of the face mask; None where no clip has one."""
-        length = self.timing.num_latent_frames
-        given = next((clip.face_mask for clip in clips if clip.face_mask is not None), None)
-        if given is None:
-            return None
-        missing = torch.full_like(given, torch.nan)
-        masks = [missing if clip.face_mask is None else clip.face_mask for clip in clips]
-        return torch.stack([mask[:length] for mask in masks]).float()
 
     def _caption(self, features: Tensor | None) -> Float[Tensor, "m d"]:
         padded = torch.zeros(self.caption.tokens, self.caption.width)
@@ -272,7 +223,7 @@ class TrainingData:
         """Returns a transcript with the times of its characters, where its words have any."""
         if not timed or transcript.text != _joined(transcript.words):
             return TimedText(transcript.text)
-        return TimedText(transcript.text, symbol_times(transcript.words, float(self.timing.base.tokens_per_second)))
+        return TimedText(transcript.text, symbol_times(transcript.words, float(self.clips.base.tokens_per_second)))
 
     def _reference(
         self, location: ClipLocation, sample_index: int, num_tokens: int, damaged: list[str]
@@ -285,11 +236,11 @@ class TrainingData:
         source = self.sources[location.source]
         rng = np.random.default_rng([self.seed, _REFERENCE_STREAM, sample_index])
         clip = _other_clip(source, location.index, rng, damaged)
-        rate = float(self.timing.base.tokens_per_second)
+        rate = float(self.clips.base.tokens_per_second)
         start_s, end_s = _draw_span(clip.words, num_tokens / rate, rng)
         start, stop = (round(start_s * rate), round(end_s * rate)) if end_s else (0, num_tokens)
         log_mel = clip.mel[start:stop][:num_tokens].float()
-        num_silent = num_tokens + reference_silence_tokens(self.timing.base) - log_mel.shape[0]
+        num_silent = num_tokens + reference_silence_tokens(self.clips.base) - log_mel.shape[0]
         reference = torch.cat([log_mel, silent_mel(num_silent, log_mel.shape[1])])
         if not clip.words:
             return reference, Transcript(clip.text, ())
@@ -313,6 +264,29 @@ def _other_clip(source: FeatureSet, i: int, rng: np.random.Generator, damaged: l
         except DamagedClipError as error:
             damaged.append(str(error))
     return source[i]
+
+
+def _transcript(clip: Features, timing: ClipTiming) -> Transcript:
+    if clip.mel.shape[0] <= timing.num_audio_tokens:
+        return Transcript(clip.text, clip.words)
+    words = tuple(word for word in clip.words if word.end_s <= timing.duration_s)
+    return Transcript(_joined(words), words)
+
+
+def _latents(clip: Features, timing: ClipTiming) -> Float[Tensor, "c f h w"]:
+    assert clip.latents is not None
+    return clip.latents[:, : timing.num_latent_frames].float()
+
+
+def _face_masks(clips: Sequence[Features], timing: ClipTiming) -> Float[Tensor, "b f n"] | None:
+    """Returns the targets of the face mask; None where no clip has one."""
+    length = timing.num_latent_frames
+    given = next((clip.face_mask for clip in clips if clip.face_mask is not None), None)
+    if given is None:
+        return None
+    missing = torch.full_like(given, torch.nan)
+    masks = [missing if clip.face_mask is None else clip.face_mask for clip in clips]
+    return torch.stack([mask[:length] for mask in masks]).float()
 
 
 def _joined(words: Sequence[Word]) -> str:

@@ -15,7 +15,7 @@ from uniavgen.errors import ConfigError
 MAX_WEIGHT = 10_000
 """A run of samples, which holds each source by its weight, is laid out as a whole. [ours]"""
 _MIXTURE_STREAM, _EPOCH_STREAM, _REPLACEMENT_STREAM = 0, 1, 3
-"""Second word of the seeds; `data.dataset` has 2."""
+"""Second word of the seeds; `data.dataset` has 2, `data.bucket_schedule` 4."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,8 @@ class ClipLocation:
     """Sample number within the source."""
     epoch: int
     """How many times all samples of the source were drawn before."""
+    bucket: int = 0
+    """Number of the clip's bucket (`data.buckets`)."""
 
 
 @dataclass(frozen=True, kw_only=True)

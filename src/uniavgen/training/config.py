@@ -1,7 +1,8 @@
 """Settings of a training run. A stage is data: what is computed and trained, tasks, loss weights, schedules."""
 
+import re
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from annotated_types import Le
 
@@ -12,8 +13,11 @@ from uniavgen.models.config import TransformerConfig
 from uniavgen.models.parts import Part
 from uniavgen.tasks.mixture import MixtureConfig
 from uniavgen.tasks.table import TASKS, ModalityRole
+from uniavgen.timebase import ClipTiming, Timebase
 from uniavgen.training.loss_weights import LossWeights
 from uniavgen.training.optimizer import OptimConfig
+
+_SIZE: Final = re.compile(r"[0-9]{1,5}x[0-9]{1,5}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +53,13 @@ class DataConfig(Config):
 
     num_frames: PositiveInt = 81
     """Pixel frames of a training clip, 1 + 4n; longer clips are cut, with their transcript."""
+    lengths: tuple[PositiveInt, ...] | Literal["all"] = ()
+    """Pixel frames of the buckets, each 1 + 4n, in place of `num_frames`: a clip is cut to the longest that it fills.
+    `all` for those of the data."""
+    sizes: tuple[str, ...] = ()
+    """Picture sizes of the buckets, WIDTHxHEIGHT in pixels; all that the data has where empty."""
+    latent_stride: Width = 16
+    """Pixels along a side of a cell of the latents, by which `sizes` are counted: the video autoencoder's."""
     weights: tuple[Annotated[PositiveInt, Le(1000)], ...] = ()
     """Shares of the data folders in their order; equal where empty."""
     memory_gb: NonNegative = 4.0
@@ -64,6 +75,27 @@ class DataConfig(Config):
     max_damaged_share: Probability = 0.05
     """Damaged clips are replaced; a run ends where more than this share of the clips that it has read is damaged."""
 
+    def __post_init__(self) -> None:
+        for size in self.sizes:
+            sides = [int(side) for side in size.split("x")] if _SIZE.fullmatch(size) else []
+            if not sides or min(sides) < 1 or any(side % self.latent_stride for side in sides):
+                raise ConfigError(
+                    f"a picture size is WIDTHxHEIGHT in multiples of latent_stride = {self.latent_stride} px, such as "
+                    f"736x736, got '{size}'"
+                )
+
+    def timings(self, base: Timebase) -> tuple[ClipTiming, ...]:
+        """Returns the lengths of the buckets, the shortest first; empty for those of the data."""
+        if self.lengths == "all":
+            return ()
+        return tuple(base.clip(length) for length in sorted({*self.lengths}) or (self.num_frames,))
+
+    @property
+    def latent_sizes(self) -> tuple[tuple[int, int], ...]:
+        """Returns rows and columns of the latents of the buckets, rising; empty for those of the data."""
+        sides = [size.split("x") for size in self.sizes]
+        return tuple(sorted({(int(h) // self.latent_stride, int(w) // self.latent_stride) for w, h in sides}))
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(Config):
@@ -72,6 +104,12 @@ class RunConfig(Config):
     steps: PositiveInt
     batch_size: Width
     """Clips a step, over all processes; at most as many as the data has."""
+    batch_tokens: PositiveInt | None = None
+    """Video and audio tokens a step, over all processes, in place of `batch_size`: a step then has as many clips of its
+    bucket as fit."""
+    batch_multiple: Width = 8
+    """What `batch_tokens` allows is rounded down to a multiple of this, which the processes can share. It is a setting,
+    so that a run is the same on any number of them."""
     seed: Seed = 0
     ema: Factor = 0.999
     """Decay of the averaged weights, which are exported and sampled from; 0 for no average."""
@@ -90,6 +128,23 @@ class RunConfig(Config):
     log_every: PositiveInt = 10
     sample_every: Count = 0
     """Steps between sampled clips, from step 0 on, in OUT/samples and in TensorBoard; 0 for none."""
+
+    @property
+    def shared_clips(self) -> int:
+        """Returns the number of clips that processes must be able to share evenly."""
+        return self.batch_size if self.batch_tokens is None else self.batch_multiple
+
+    def clips_of(self, num_tokens: int) -> int:
+        """Returns the clips a step of a bucket whose clips have `num_tokens` tokens. Raises ConfigError for none."""
+        if self.batch_tokens is None:
+            return self.batch_size
+        num_clips = self.batch_tokens // num_tokens // self.batch_multiple * self.batch_multiple
+        if not num_clips:
+            raise ConfigError(
+                f"train.batch_tokens is {self.batch_tokens}, but {self.batch_multiple} clips (train.batch_multiple) of "
+                f"{num_tokens} tokens have {self.batch_multiple * num_tokens}; raise it, or leave that bucket out"
+            )
+        return num_clips
 
 
 @dataclass(frozen=True, kw_only=True)

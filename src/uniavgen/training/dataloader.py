@@ -18,19 +18,23 @@ from uniavgen.tasks.mixture import MixtureConfig, sample_step, step_generator
 
 @dataclass(frozen=True, kw_only=True)
 class StepDataset(Dataset[Batch]):
-    """This process's batch of each step (from 0). The task and its lengths are sampled once a step, alike on all
-    ranks."""
+    """This process's batch of each step (from 0). The bucket, the task and its lengths are drawn once a step, alike on
+    all ranks."""
 
     data: TrainingData
     mixture: MixtureConfig
     seed: int
-    batch_size: int
-    """Over all processes."""
     context: ParallelContext = SINGLE_PROCESS
 
     def __getitem__(self, step: int) -> Batch:
-        spec = sample_step(self.mixture, self.data.timing, step_generator(self.seed, step))
-        return self.data.batch(spec, self.context.sample_indices(step, self.batch_size))
+        clips = self.data.clips
+        timing = clips.buckets[clips.schedule.bucket(step)].timing
+        spec = sample_step(self.mixture, timing, step_generator(self.seed, step))
+        return self.data.batch(spec, self.samples(step))
+
+    def samples(self, step: int) -> range:
+        """Returns the global numbers of this process's samples of a step."""
+        return self.context.share(self.data.clips.schedule.samples(step))
 
 
 @dataclass(frozen=True)

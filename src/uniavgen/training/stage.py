@@ -19,6 +19,7 @@ from uniavgen.errors import ConfigError, DataError
 from uniavgen.models.config import TransformerConfig
 from uniavgen.models.kernels import AttentionKernel, compile_blocks, use_attention
 from uniavgen.models.transformer import UniAVGenTransformer
+from uniavgen.training.bucketing import bucket_clips
 from uniavgen.training.callbacks import CheckpointCallback
 from uniavgen.training.config import DataConfig, StageConfig, TrainConfig
 from uniavgen.training.data_watch import DataWatch
@@ -62,12 +63,11 @@ class StageObjective(Objective[Batch]):
             data=data,
             mixture=config.stage.tasks,
             seed=config.train.seed,
-            batch_size=config.train.batch_size,
             context=context,
         )
         self.data_watch = DataWatch(
             max_damaged_share=config.data.max_damaged_share,
-            num_clips=sum(data.sampler.sizes),
+            num_clips=sum(data.clips.counts),
             context=context,
         )
 
@@ -101,7 +101,7 @@ class StageObjective(Objective[Batch]):
 
     def backward(self, batch: Batch, step: int) -> dict[str, Tensor]:
         settings, stage, context = self.config.train, self.config.stage, self.context
-        size = settings.micro_batch_size or settings.batch_size
+        size = settings.micro_batch_size or batch.mel.shape[0]
         inputs = list(zip(micro_batches(batch, size), self._randomness(step).split(size), strict=True))
         if len(inputs) == 1:
             return super().backward(batch, step)
@@ -134,8 +134,7 @@ class StageObjective(Objective[Batch]):
             return step_losses(self.model, batch, randomness, stage, probe, weights)
 
     def _randomness(self, step: int) -> SampleRandomness:
-        settings = self.config.train
-        return SampleRandomness(seed=settings.seed, samples=self.context.sample_indices(step, settings.batch_size))
+        return SampleRandomness(seed=self.config.train.seed, samples=self.dataset.samples(step))
 
     def task(self, batch: Batch) -> str:
         return batch.spec.task.value
@@ -206,7 +205,7 @@ def build_stage_run(
 
 def check_processes(config: TrainConfig, context: ParallelContext) -> None:
     """Raises ConfigError where the processes cannot share a batch, or copies of the model, evenly or at all."""
-    context.sample_indices(0, config.train.batch_size)
+    context.share(range(config.train.shared_clips))
     shard_degree(config.sharding, 0, context.world_size)
     if config.lora is not None:
         check_base_storage(config.lora, context)
@@ -256,30 +255,29 @@ def build_training_data(
     if not folders or len(weights) != len(folders):
         raise ConfigError(f"data.weights has {len(weights)} shares for {len(folders)} data folders; give one each")
     cache = _feature_cache(config.data, len(folders))
+    sources = tuple(FeatureSet(folder, cache) for folder in folders)
     video = config.model.video
     data = TrainingData(
-        sources=tuple(FeatureSet(folder, cache) for folder in folders),
-        weights=tuple(weights),
+        sources=sources,
+        clips=bucket_clips(config, sources, weights),
         seed=config.train.seed,
-        timing=config.model.timebase.clip(config.data.num_frames),
         symbols=encode_speech,
         caption=CaptionSize(tokens=video.caption_tokens, width=video.caption_width),
         with_video=config.stage.branches == "both",
     )
     data.check()
-    for source in data.sources:
-        _check_sizes(source, config.model, data.with_video)
-    num_clips = sum(len(source) for source in data.sources)
-    if config.train.batch_size > num_clips:
-        raise ConfigError(f"train.batch_size is {config.train.batch_size}, the data has {num_clips} clips; lower it")
+    for source in sources:
+        _check_sizes(source, config.model, data)
     return data
 
 
 def build_held_out_data(data: TrainingData, folder: str, model: TransformerConfig) -> TrainingData:
     """Returns the clips of `folder`, laid out as those of `data`; raises DataError where they do not fit."""
-    held_out = replace(data, sources=(FeatureSet(folder, data.sources[0].cache),), weights=(1,))
+    source = FeatureSet(folder, data.sources[0].cache)
+    clips = data.clips.of_held_out(source)
+    held_out = replace(data, sources=(source,), clips=clips)
     held_out.check()
-    _check_sizes(held_out.sources[0], model, data.with_video)
+    _check_sizes(source, model, held_out)
     return held_out
 
 
@@ -293,17 +291,18 @@ def _feature_cache(settings: DataConfig, num_folders: int) -> CacheConfig:
     )
 
 
-def _check_sizes(source: FeatureSet, model: TransformerConfig, with_video: bool) -> None:
-    """Raises DataError where features were made for a model of other sizes; all clips of a set have the same."""
+def _check_sizes(source: FeatureSet, model: TransformerConfig, data: TrainingData) -> None:
+    """Raises DataError where features were made for a model of other sizes; all clips of a set are of one model."""
     clip = source.example
     sizes = [("mel bins", clip.mel.shape[1], model.audio.mel_bins)]
-    if with_video and clip.latents is not None:
-        channels, _, rows, columns = clip.latents.shape
+    if data.with_video and clip.latents is not None:
         _, patch_rows, patch_columns = model.video.patch
-        sizes.append(("latent channels", channels, model.video.latent_channels))
-        sizes.append(("latent rows beyond whole tokens", rows % patch_rows, 0))
-        sizes.append(("latent columns beyond whole tokens", columns % patch_columns, 0))
+        sizes.append(("latent channels", clip.latents.shape[0], model.video.latent_channels))
+        for bucket in data.clips.buckets:
+            sizes.append(("latent rows beyond whole tokens", bucket.rows % patch_rows, 0))
+            sizes.append(("latent columns beyond whole tokens", bucket.columns % patch_columns, 0))
         if clip.face_mask is not None:
+            rows, columns = clip.latents.shape[2:]
             tokens = (rows // patch_rows) * (columns // patch_columns)
             sizes.append(("face mask tokens a latent frame", clip.face_mask.shape[1], tokens))
     for name, given, expected in sizes:
@@ -320,4 +319,4 @@ def fit_mouth_probe(config: TrainConfig, data: TrainingData) -> LinearMouthProbe
         return None
     clips_per_source = -(-MOUTH_PROBE_CLIPS // len(data.sources))
     clips = chain.from_iterable(islice(source.readable_clips(), clips_per_source) for source in data.sources)
-    return LinearMouthProbe.fit(clips, data.timing.base)
+    return LinearMouthProbe.fit(clips, data.clips.base)

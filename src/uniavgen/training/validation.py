@@ -4,7 +4,7 @@ The loss of a step says little about progress: it is of one task, of other clips
 Here nothing but the weights changes from call to call, so that two points of a curve compare.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -57,9 +57,9 @@ class HeldOutLosses:
         objective's model as it is.
         """
         sums: dict[str, Float[Tensor, 2]] = {}
-        for task, spec in self._specs():
+        for task in self._tasks():
             for samples in self._shares():
-                batch = self.data.batch(spec, samples)
+                batch = self.data.batch(self._spec(task, samples), samples)
                 for band in range(self.settings.num_bands):
                     losses = self.objective.clip_losses(batch, self._randomness(samples, band), self._stage)
                     for name, term in losses.named().items():
@@ -73,18 +73,21 @@ class HeldOutLosses:
         # Bands are of the time that sampling gives to both modalities, whatever times they are trained with.
         return replace(self.objective.config.stage, losses=LossWeights(), flow_time="shared", audio_shift=None)
 
-    def _specs(self) -> Iterator[tuple[Task, StepSpec]]:
-        """Yields the trained tasks and their lengths, which are drawn once and for all."""
-        mixture = self._stage.tasks
-        for task in Task:
-            if mixture.ratios.get(task, 0) > 0:
-                only = replace(mixture, ratios={task: 1.0})
-                yield task, sample_step(only, self.data.timing, step_generator(self.data.seed, 0))
+    def _tasks(self) -> list[Task]:
+        """Returns the trained tasks."""
+        return [task for task in Task if self._stage.tasks.ratios.get(task, 0) > 0]
+
+    def _spec(self, task: Task, samples: Sequence[int]) -> StepSpec:
+        """Returns the lengths of a task on clips of one bucket, which are drawn once and for all."""
+        clips = self.data.clips
+        timing = clips.buckets[clips.locate(samples[0]).bucket].timing
+        only = replace(self._stage.tasks, ratios={task: 1.0})
+        return sample_step(only, timing, step_generator(self.data.seed, 0))
 
     def _shares(self) -> list[list[int]]:
         """Returns the samples of this process, one a pass: each process has as many, since all gather weights."""
         context = self.objective.context
-        num_clips = sum(len(source) for source in self.data.sources)
+        num_clips = sum(self.data.clips.counts)
         num_passes = max(min(self.settings.num_clips, num_clips) // context.world_size, 1)
         return [[number * context.world_size + context.rank] for number in range(num_passes)]
 

@@ -14,6 +14,7 @@ from uniavgen.distributed import ParallelContext, broadcast_object
 from uniavgen.errors import ConfigError
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.table import Task
+from uniavgen.training.bucketing import report_misfits
 from uniavgen.training.callbacks import (
     CurveCallback,
     HeldOutCallback,
@@ -36,6 +37,7 @@ from uniavgen.workflows.codec_fingerprints import check_codecs
 from uniavgen.workflows.training_samples import SampleSettings, TrainingSampler
 from uniavgen.workflows.vocabulary import load_speech_symbols
 
+UNFIT_FILE = "unfit.jsonl"
 UNSEEN_GRID = 8
 """Latent rows and columns of what is sampled of a model whose audio branch alone is trained."""
 
@@ -113,6 +115,7 @@ def open_stage(
             restore(run.state, saved[-1], config.train.steps)
         if context.is_main:
             remove_old(out / "checkpoints", config.train.keep_checkpoints)
+            report_misfits(training_data.clips, out / UNFIT_FILE)
         losses = None
         if held_out is not None and config.validation.every:
             losses = HeldOutLosses(objective=run.objective, data=held_out, settings=config.validation)
@@ -174,13 +177,14 @@ def train_stage(
 def _training_sampler(
     config: TrainConfig, data: TrainingData, watched: WatchedData, out: Path, context: ParallelContext
 ) -> TrainingSampler | None:
-    """Returns what samples clips as long and as large as those of the data, of all tasks; None where none are wanted.
+    """Returns what samples clips as long and as large as most of the data, of all tasks; None where none are wanted.
 
     A stage of the audio branch alone has no use for more than the tasks that it trains, in small pictures.
     """
     if watched.prompts is None or watched.codecs is None or not config.train.sample_every:
         return None
-    tasks, grid = list(Task), data.latent_grid
+    tasks, bucket = list(Task), data.clips.largest
+    grid = (bucket.rows, bucket.columns)
     if config.stage.branches == "audio":
         tasks = [task for task, ratio in config.stage.tasks.ratios.items() if ratio > 0]
         grid = (UNSEEN_GRID, UNSEEN_GRID)
@@ -188,7 +192,7 @@ def _training_sampler(
         prompts=watched.prompts,
         codecs=watched.codecs,
         tasks=tasks,
-        num_frames=config.data.num_frames,
+        num_frames=bucket.timing.num_frames,
         latent_grid=grid,
         metrics=config.validation.metrics,
         assets=watched.assets,
