@@ -1,0 +1,61 @@
+"""Features in an S3 store, served by a process-local server that speaks its protocol."""
+
+from pathlib import Path
+
+import pytest
+
+from uniavgen.apps.cli import main
+from uniavgen.data.clip_reader import CacheConfig
+from uniavgen.data.features import FeatureSet
+
+from .feature_folders import write_features
+from .test_feature_index import content
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory) -> str:
+    """Name of a bucket on a server that every S3 client of this module is told of by the environment."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    _, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="features")
+        yield "features"
+    server.stop()
+
+
+def upload(folder: Path, bucket: str, prefix: str) -> str:
+    import boto3
+
+    for file in folder.iterdir():
+        boto3.client("s3").upload_file(str(file), bucket, f"{prefix}/{file.name}")
+    return f"s3://{bucket}/{prefix}"
+
+
+def test_features_of_an_s3_bucket_are_those_of_the_folder(bucket, tmp_path):
+    local = FeatureSet(write_features(tmp_path / "features", range(7)))
+    remote = FeatureSet(upload(tmp_path / "features", bucket, "small"), CacheConfig(folder=tmp_path / "cache"))
+    assert content(remote) == content(local)
+    assert remote.index.path.parent == tmp_path / "cache"
+
+
+def test_index_is_made_for_an_s3_bucket_that_lacks_it(bucket, tmp_path):
+    local = FeatureSet(write_features(tmp_path / "features", range(7)))
+    local.index.path.unlink()
+    remote = FeatureSet(upload(tmp_path / "features", bucket, "bare"), CacheConfig(folder=tmp_path / "cache"))
+    assert content(remote) == content(local)
+
+
+@pytest.mark.parametrize("url", ["s3://features/nothing", "s3://no-such-bucket/features"])
+def test_s3_folder_without_features_is_refused(bucket, tmp_path, capsys, url):
+    command = ["train", "-c", "nano/stage1", "--data", url, "--out", str(tmp_path / "run"), "--device", "cpu"]
+    assert main(command) == 2
+    assert f"no shards (*.tar) in {url}" in capsys.readouterr().err
