@@ -155,3 +155,17 @@ def plans(result: Line) -> str:
 def peta(flops: float | None) -> str:
     """Formats operations in units of 10^15; empty where there is no figure."""
     return "" if flops is None else f"{flops / 1e15:.2f} P"
+
+
+def feature_index(result: Line) -> str:
+    """Renders what opening and drawing from large feature sets takes, beside arrays and dictionaries of Python."""
+    rows = [
+        [s["set"], f"{s['index_bytes'] / 2**20:,.0f} MiB", f"{s['open_s']:.2f} s", f"{s['private_mib']:.0f} MiB",
+         f"{s['worker_mib']:.0f} MiB", f"{s['mapped_mib']:,.0f} MiB", f"{s['first_draw_s'] * 1e3:.1f} ms", f"{s['draw_us']:.0f} us",
+         f"{s['arrays']['shuffled_s']:.1f} s, {s['arrays']['shuffled_mib']:.0f} MiB",
+         f"{s['arrays']['keys_s']:.0f} s, {s['arrays']['keys_mib']:,.0f} MiB"]
+        for s in result["sets"]
+    ]  # fmt: skip
+    head = ["set", "index", "opening", "memory of a process", "more in a worker", "shared pages", "first draw", "a draw",
+            "a shuffled array", "keys in a dictionary"]  # fmt: skip
+    return table(head, rows)

@@ -167,6 +167,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "steps": benchmark("step", tables.step),
     "steps by size": benchmark("scaling", tables.step),
     "training": benchmark("train", tables.train),
+    "opening data": benchmark("feature_index", tables.feature_index),
     "planned memory": benchmark("plan", tables.plans),
     "memory of a small model": benchmark("memory", tables.memory),
     "memory of two blocks of base": benchmark("memory-cut", tables.memory),

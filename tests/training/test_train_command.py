@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from uniavgen.apps.cli import main
 from uniavgen.config import dump, load
 from uniavgen.data.features import FeatureSet
+from uniavgen.data.open_index import begin_features
 from uniavgen.models.config import TransformerConfig
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.training.config import TrainConfig
@@ -195,3 +197,36 @@ def test_bad_settings_are_one_sentence(features, model, tmp_path, capsys, change
     error = capsys.readouterr().err
     assert re.search(sentence.replace("+", r"\+"), error)
     assert len(error.strip().splitlines()) == 1
+
+
+def test_train_reads_features_of_a_store(features, model, tmp_path):
+    import fsspec
+
+    store = fsspec.filesystem("memory")
+    for file in features.iterdir():
+        store.pipe(f"/{tmp_path.name}/{file.name}", file.read_bytes())
+    weights = []
+    for name, data, workers in (("local", features, 0), ("store", f"memory://{tmp_path.name}", 1)):
+        more = ["-s", "train.steps=2", "-s", f"data.cache_dir={tmp_path / 'cache'}", "-s", f"data.workers={workers}"]
+        assert main(command(data, model, tmp_path / name, *more)) == 0
+        weights.append((tmp_path / name / "transformer" / "diffusion_pytorch_model.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+    assert len([path for path in (tmp_path / "cache").rglob("*") if path.is_file()]) == 1 + len(FeatureSet(features))
+
+
+def test_data_that_is_missing_empty_or_half_prepared_is_told_before_weights_are_read(features, model, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    half = tmp_path / "half"
+    shutil.copytree(features, half)
+    begin_features(half)
+    for data, words in (
+        (tmp_path / "missing", "no shards (*.tar) in"),
+        (tmp_path / "empty", "no shards (*.tar) in"),
+        ("memory://nothing-here", "no shards (*.tar) in memory://nothing-here"),
+        (half, "are half prepared; run `uniavgen prepare` with the same options again"),
+    ):
+        assert main(command(data, model, tmp_path / "run", "--init", str(tmp_path / "no-weights"))) == 2
+        message = capsys.readouterr().err.strip()
+        assert words in message
+        assert len(message.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
