@@ -166,6 +166,6 @@ def feature_index(result: Line) -> str:
          f"{s['arrays']['keys_s']:.0f} s, {s['arrays']['keys_mib']:,.0f} MiB"]
         for s in result["sets"]
     ]  # fmt: skip
-    head = ["set", "index", "opening", "memory of a process", "more in a worker", "shared pages", "first draw", "a draw",
-            "a shuffled array", "keys in a dictionary"]  # fmt: skip
+    head = ["set", "index", "opening", "memory of a process", "more in a worker", "shared pages", "first draw",
+            "a draw", "a shuffled array", "keys in a dictionary"]  # fmt: skip
     return table(head, rows)
