@@ -161,7 +161,8 @@ def feature_index(result: Line) -> str:
     """Renders what opening and drawing from large feature sets takes, beside arrays and dictionaries of Python."""
     rows = [
         [s["set"], f"{s['index_bytes'] / 2**20:,.0f} MiB", f"{s['open_s']:.2f} s", f"{s['private_mib']:.0f} MiB",
-         f"{s['worker_mib']:.0f} MiB", f"{s['mapped_mib']:,.0f} MiB", f"{s['first_draw_s'] * 1e3:.1f} ms", f"{s['draw_us']:.0f} us",
+         f"{s['worker_mib']:.0f} MiB", f"{s['mapped_mib']:,.0f} MiB",
+         f"{s['first_draw_s'] * 1e3:.1f} ms", f"{s['draw_us']:.0f} us",
          f"{s['arrays']['shuffled_s']:.1f} s, {s['arrays']['shuffled_mib']:.0f} MiB",
          f"{s['arrays']['keys_s']:.0f} s, {s['arrays']['keys_mib']:,.0f} MiB"]
         for s in result["sets"]
