@@ -9,9 +9,10 @@ from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from uniavgen.errors import ConfigError, TrainingError
+from uniavgen.errors import ConfigError, TrainingError, UniAVGenError
 
 if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
     from torch.distributed.device_mesh import DeviceMesh
 
 CFG_DIM, RING_DIM, ULYSSES_DIM = "cfg", "ring", "ulysses"
@@ -179,3 +180,37 @@ def is_first_failure() -> bool:
 
     store, rank, _ = next(dist.rendezvous("env://", timeout=timedelta(seconds=30)))
     return store.compare_set("uniavgen/first_failure", "", str(rank)) == str(rank).encode()
+
+
+def is_restarted() -> bool:
+    """Returns whether torchrun has started this process again, after one of the run was killed or failed."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+
+
+def raise_first_error(error: UniAVGenError | None, group: "ProcessGroup | None") -> None:
+    """Raises the error of the lowest rank that has one, on all processes of a group, so that none waits for another.
+
+    group: with a CPU backend; None for this process alone.
+    """
+    errors: list[UniAVGenError | None] = [error]
+    if group is not None:
+        import torch.distributed as dist
+
+        errors = [None] * dist.get_world_size(group)
+        dist.all_gather_object(errors, error, group=group)
+    for found in errors:
+        if found is not None:
+            raise found
+
+
+def any_process(flag: bool) -> bool:
+    """Returns whether `flag` is true on any process of the run. All of them must call it."""
+    import torch
+    import torch.distributed as dist
+
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return flag
+    # On the CPU, so that no GPU is waited for.
+    flags = torch.tensor([flag], dtype=torch.uint8)
+    dist.all_reduce(flags, op=dist.ReduceOp.MAX)
+    return bool(flags)

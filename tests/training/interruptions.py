@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "robustness"))
 from forked import Outcome, run_forked
 
 from uniavgen.apps.cli import main
-from uniavgen.training import state
+from uniavgen.training import checkpoint_files, checkpointer
 from uniavgen.workflows import train  # noqa: F401
 
 STEPS = 4
@@ -68,16 +68,17 @@ def before_call(owner: object, name: str, number: int, act: Callable[[], None]) 
     setattr(owner, name, counted)
 
 
-# Every checkpoint is two calls of `save_file`, for averages and moments, and one renamed folder; so are the weights in
-# the end a renamed folder.
+# Every checkpoint is one file, whose checksum is taken, and one renamed folder; so are the weights in the end a renamed
+# folder.
 MOMENTS = {
     **{f"killed-renaming-{n}": lambda n=n: before_call(Path, "rename", n, kill) for n in (2, STEPS + 1)},
-    **{f"killed-saving-{n}": lambda n=n: before_call(state, "save_file", n, kill) for n in (3, 4)},
-    "killed-deleting": lambda: before_call(state.shutil, "rmtree", 3, kill),
-    "stopped-saving": lambda: before_call(state, "save_file", 4, terminate),
-    "stopped-twice-saving": lambda: before_call(state, "save_file", 4, terminate_twice),
+    "killed-copying": lambda: before_call(checkpointer.dcp, "async_save", 2, kill),
+    **{f"killed-saving-{n}": lambda n=n: before_call(checkpointer, "checksum", n, kill) for n in (2, 3)},
+    "killed-deleting": lambda: before_call(checkpoint_files.shutil, "rmtree", 2, kill),
+    "stopped-saving": lambda: before_call(checkpointer, "checksum", 2, terminate),
+    "stopped-twice-saving": lambda: before_call(checkpointer, "checksum", 2, terminate_twice),
     "stopped-renaming": lambda: before_call(Path, "rename", 2, terminate_twice),
-    "full-disk": lambda: before_call(state, "save_file", 4, fill_disk),
+    "full-disk": lambda: before_call(checkpointer.dcp, "async_save", 2, fill_disk),
 }
 """Name to what the process does before it trains."""
 

@@ -22,8 +22,8 @@ from uniavgen.data.features import FeatureSet
 from uniavgen.data.open_index import begin_features
 from uniavgen.models.config import TransformerConfig
 from uniavgen.models.transformer import UniAVGenTransformer
+from uniavgen.training.checkpoint_files import checkpoints
 from uniavgen.training.config import TrainConfig
-from uniavgen.training.state import checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +140,32 @@ def test_ctrl_c_saves_and_resume_goes_on(features, model, tmp_path, capsys):
     assert checkpoints(tmp_path / "checkpoints")[-1].name == f"step-{stopped + 2:08d}"
 
 
+def test_one_command_begins_a_run_and_goes_on_with_it(features, model, tmp_path, capsys):
+    assert main(command(features, model, tmp_path / "first", "-s", "train.steps=1")) == 0
+    begin = ["--resume", "--init", str(tmp_path / "first")]
+    assert main(command(features, model, tmp_path / "run", "-s", "train.steps=1", *begin)) == 0
+    # The first weights are not needed again, and may be gone.
+    shutil.rmtree(tmp_path / "first")
+    assert main(command(features, model, tmp_path / "run", "-s", "train.steps=2", *begin)) == 0
+    assert [path.name for path in checkpoints(tmp_path / "run" / "checkpoints")] == ["step-00000001", "step-00000002"]
+    other_seed = ["-s", "train.steps=3", "-s", "train.seed=1", "--resume"]
+    assert main(command(features, model, tmp_path / "run", *other_seed)) == 2
+    assert "with train.seed 0, now it is 1, which would repeat or skip samples" in capsys.readouterr().err
+    assert main(command(features, model, tmp_path / "run", *other_seed, "--force")) == 0
+
+
+def test_resumed_run_finds_its_data_by_itself(features, model, tmp_path, capsys):
+    words = command(features, model, tmp_path, "-s", "train.steps=1")
+    assert main(words) == 0
+    place = words.index("--data")
+    without_data = [*words[:place], *words[place + 2 :], "-s", "train.steps=2", "--resume"]
+    assert main(without_data) == 0
+    assert checkpoints(tmp_path / "checkpoints")[-1].name == "step-00000002"
+    elsewhere = [str(tmp_path / "empty") if word == str(tmp_path) else word for word in without_data]
+    assert main(elsewhere) == 2
+    assert "holds no checkpoint that names its data; add --data" in capsys.readouterr().err
+
+
 def test_training_is_refused_while_another_process_writes_the_same_folder(features, model, tmp_path, capsys):
     hold = "import sys; from pathlib import Path; from uniavgen.artifacts import exclusive_output\n"
     hold += "with exclusive_output(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
@@ -182,7 +208,7 @@ def test_print_config_prints_settings_that_parse(capsys):
         (["-s", "stage.branches=both"], "audio only|sound only|latent frames"),
         (["--init", "nowhere"], "no weights"),
         (["--init", "n" * 5000], "a name of 5000 bytes"),
-        (["--resume", "--init", "nowhere"], "use one of them"),
+        (["--resume", "--init", "nowhere"], "no weights"),
         (["--watch", "nowhere"], "both"),
         (["--validation", "nowhere"], "no shards"),
         (["--device", "tpu"], "device"),

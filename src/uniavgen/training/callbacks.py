@@ -5,12 +5,12 @@ leaves the tensors alone in between.
 """
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,42 +19,48 @@ from torch import nn
 
 from uniavgen.artifacts import atomic_folder
 from uniavgen.checkpoint.lora import has_adapter, save_adapter
-from uniavgen.distributed import SINGLE_PROCESS, ParallelContext
+from uniavgen.distributed import SINGLE_PROCESS, ParallelContext, any_process
 from uniavgen.errors import TrainingError
 from uniavgen.models.transformer import UniAVGenTransformer
+from uniavgen.training.checkpointer import Checkpointer
 from uniavgen.training.curves import CurveWriter
 from uniavgen.training.loop import StepRecord
 from uniavgen.training.sharding import whole_model
-from uniavgen.training.state import TrainState, save
+from uniavgen.training.state import TrainState
 from uniavgen.training.throughput import SpeedMeter
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class CheckpointCallback:
-    """Saves every so many steps and after the last one.
+@dataclass(kw_only=True)
+class CheckpointCallback(Checkpointer):
+    """Saves every so many steps, every so many minutes, and after the last step. All processes of a run have one.
 
     A step that was skipped is not saved: its weights are those of an earlier step, and what made it fail may have been
-    in them already.
+    in them already. Only the last checkpoint is waited for.
     """
 
-    folder: Path
-    settings: Mapping[str, Any]
-    """Resolved settings, kept beside the weights."""
     every: int
-    keep: int
-    context: ParallelContext = SINGLE_PROCESS
+    """Steps."""
+    minutes: float = 0.0
+    """By the clock of the first process; 0 for steps alone."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._saved_at = time.monotonic()
 
     def __call__(self, record: StepRecord, state: TrainState) -> None:
-        is_last = record.step == record.num_steps
-        if is_last or (record.step % self.every == 0 and not record.values["num_skipped_in_a_row"]):
+        self.finish_quietly(wait=False)
+        if record.step == record.num_steps:
             self.save(state)
+        elif self._is_due(record.step) and not record.values["num_skipped_in_a_row"]:
+            self._saved_at = time.monotonic()
+            self.start(state)
 
-    def save(self, state: TrainState) -> None:
-        """Saves now, as after Ctrl-C. Raises TrainingError where weights are not finite, and writes nothing."""
-        if self.context.is_main:
-            save(state, self.folder, self.settings, self.keep)
+    def _is_due(self, step: int) -> bool:
+        late = self.minutes > 0 and self._is_main and time.monotonic() - self._saved_at >= 60 * self.minutes
+        # Clocks differ: the first process says it to all.
+        return step % self.every == 0 or (self.minutes > 0 and any_process(late))
 
 
 @dataclass(kw_only=True)

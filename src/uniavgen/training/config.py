@@ -124,6 +124,9 @@ class RunConfig(Config):
     compile: bool = False
     """Blocks go through `torch.compile`: a minute once, then faster steps."""
     checkpoint_every: PositiveInt = 500
+    """Steps between checkpoints; there is one after the last step too."""
+    checkpoint_minutes: NonNegative = 0.0
+    """Minutes between checkpoints, beside those of `checkpoint_every`; 0 for none."""
     keep_checkpoints: PositiveInt = 2
     log_every: PositiveInt = 10
     sample_every: Count = 0

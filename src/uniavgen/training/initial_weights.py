@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from torch import Tensor
-
 from uniavgen.artifacts import path_exists
 from uniavgen.checkpoint.lora import is_adapter, load_adapter
 from uniavgen.checkpoint.partial_init import is_partial_init, load_partial_init
-from uniavgen.checkpoint.weights import check_finite, find_weights, read_tensors, read_weights
+from uniavgen.checkpoint.weights import check_finite, find_weights, read_tensors
 from uniavgen.errors import CheckpointError
 from uniavgen.models.transformer import UniAVGenTransformer
-from uniavgen.training.state import checkpoints
+from uniavgen.training.checkpoint_files import checkpoints, is_checkpoint
+from uniavgen.training.state import untied_weights
+from uniavgen.training.stored_weights import StoredWeights
 
 
 def load_initial_weights(model: UniAVGenTransformer, source: Path) -> None:
@@ -27,29 +27,44 @@ def load_initial_weights(model: UniAVGenTransformer, source: Path) -> None:
     saved = source / "transformer" if (source / "transformer").is_dir() else source
     if is_adapter(saved):
         load_adapter(model, saved)
-        return
-    weights = _stored_weights(source, saved)
+    elif path_exists(saved / "config.json"):
+        _load_saved(model, saved, source)
+    else:
+        _load_checkpoint(model, find_checkpoint(source))
+
+
+def find_checkpoint(source: Path) -> Path:
+    """Returns a checkpoint itself, or the last one of a run's folder. Raises CheckpointError where there is none."""
+    if is_checkpoint(source):
+        return source
+    saved = checkpoints(source / "checkpoints")
+    if not saved:
+        raise _no_weights(source)
+    return saved[-1]
+
+
+def _load_saved(model: UniAVGenTransformer, saved: Path, source: Path) -> None:
+    weights = read_tensors(find_weights(saved, "a saved transformer", "diffusion_pytorch_model.safetensors"))
     check_finite(weights.items(), source)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        detail = " ".join(str(error).split())[:200]
-        raise CheckpointError(
-            f"the weights of {source} do not fit this model ({detail}); name another --init"
-        ) from error
+        raise _unfit(source, " ".join(str(error).split())[:200]) from error
 
 
-def _stored_weights(source: Path, saved: Path) -> dict[str, Tensor]:
-    """Returns the weights of a saved transformer, of a checkpoint, or of the last checkpoint of a run's folder."""
-    if path_exists(saved / "config.json"):
-        return read_tensors(find_weights(saved, "a saved transformer", "diffusion_pytorch_model.safetensors"))
-    checkpoint = next(iter(checkpoints(source / "checkpoints")[::-1]), source)
-    if not (checkpoint / "model.safetensors").is_file():
-        raise _no_weights(source)
-    weights = read_tensors(read_weights(checkpoint / "model.safetensors"))
-    if (checkpoint / "ema.safetensors").is_file():
-        weights |= read_tensors(read_weights(checkpoint / "ema.safetensors"))
-    return weights
+def _load_checkpoint(model: UniAVGenTransformer, checkpoint: Path) -> None:
+    stored = StoredWeights.open(checkpoint)
+    targets = dict(untied_weights(model))
+    wrong = sorted({*stored.tensors} ^ {*targets}) or [
+        name for name, target in targets.items() if target.shape != stored.tensors[name].size
+    ]
+    if wrong:
+        raise _unfit(checkpoint, f"{len(wrong)} parameters differ, first {wrong[0]}")
+    stored.load(targets)
+
+
+def _unfit(source: Path, detail: str) -> CheckpointError:
+    return CheckpointError(f"the weights of {source} do not fit this model ({detail}); name another --init")
 
 
 def _no_weights(source: Path) -> CheckpointError:

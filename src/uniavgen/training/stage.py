@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -196,9 +197,10 @@ def build_stage_run(
         checkpoint_callback=CheckpointCallback(
             folder=out / "checkpoints",
             settings={"train": dump(config), "transformer": dump(model.settings)},
+            samples=_sample_settings(config, data),
             every=config.train.checkpoint_every,
+            minutes=config.train.checkpoint_minutes,
             keep=config.train.keep_checkpoints,
-            context=context,
         ),
     )
 
@@ -231,6 +233,19 @@ def _place(model: UniAVGenTransformer, config: TrainConfig, device: torch.device
         prefetch_blocks=settings.prefetch_blocks,
     )
     load_sharded(model, weights, device)
+
+
+def _sample_settings(config: TrainConfig, data: TrainingData) -> dict[str, Any]:
+    """Returns what decides which samples a step draws, by the names that a user knows."""
+    settings = dump(config)
+    return {
+        "--data": [source.folder for source in data.sources],
+        "the number of clips": [len(source) for source in data.sources],
+        "data.weights": settings["data"]["weights"],
+        "train.seed": config.train.seed,
+        "train.batch_size": config.train.batch_size,
+        "stage.tasks": settings["stage"]["tasks"],
+    }
 
 
 def _select_trained(model: UniAVGenTransformer, config: TrainConfig) -> None:

@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from uniavgen.artifacts import exclusive_output
 from uniavgen.checkpoint.lora import adapter_configs
 from uniavgen.data.dataset import TrainingData
-from uniavgen.distributed import ParallelContext, broadcast_object
+from uniavgen.distributed import ParallelContext, any_process, broadcast_object, is_restarted
 from uniavgen.errors import ConfigError
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.table import Task
@@ -22,6 +23,7 @@ from uniavgen.training.callbacks import (
     SampleCallback,
     save_weights,
 )
+from uniavgen.training.checkpoint_files import PREFIX, CheckpointRecord, checkpoints, read_record, remove_old
 from uniavgen.training.config import TrainConfig
 from uniavgen.training.curves import open_curves
 from uniavgen.training.initial_weights import load_initial_weights
@@ -30,7 +32,7 @@ from uniavgen.training.randomness import default_generator
 from uniavgen.training.reach import check_trained
 from uniavgen.training.sharding import empty_model
 from uniavgen.training.stage import StageRun, build_held_out_data, build_stage_run, build_training_data, check_processes
-from uniavgen.training.state import checkpoints, remove_old, restore
+from uniavgen.training.state import restore
 from uniavgen.training.throughput import SpeedMeter
 from uniavgen.training.validation import HeldOutLosses
 from uniavgen.workflows.codec_fingerprints import check_codecs
@@ -84,24 +86,28 @@ def open_stage(
     *,
     init: Sequence[Path] = (),
     vocabulary: Path | None = None,
-    resume: bool = False,
+    resume: bool | Literal["force"] = False,
     watched: WatchedData = WatchedData(),
 ) -> Iterator[WatchedRun]:
     """Yields a run that is ready to be trained: new, with the weights of `init`, or resumed from its last checkpoint.
 
     Every process of the default group calls it, if there is one (`distributed.process_group`). No other run can write
-    `out` meanwhile. vocabulary: file of the model's speech symbols, one a line; None for printable ASCII. Codecs in a
-    folder of `init` or `watched` must be those of the features. Raises ConfigError where settings do not fit together
-    or `out` holds a run already, OutputError where another process writes it, DataError and CheckpointError for what
-    cannot be read.
+    `out` meanwhile. resume: whether to go on where `out` holds a checkpoint; "force" also where settings have changed
+    that repeat or skip samples. vocabulary: file of the model's speech symbols, one a line; None for printable ASCII.
+    Codecs in a folder of `init` or `watched` must be those of the features. Raises ConfigError where settings do not
+    fit together or `out` holds a run already, OutputError where another process writes it, DataError and
+    CheckpointError for what cannot be read.
     """
     context = ParallelContext.for_training()
     with exclusive_output(out) if context.is_main else nullcontext():
         check_processes(config, context)
         check_trained(config)
-        saved = checkpoints(out / "checkpoints")
-        if saved and not resume:
-            raise ConfigError(f"{out} already holds {saved[-1].name}; add --resume to go on, or use another --out")
+        saved = broadcast_object(_saved_run(out, bool(resume)) if context.is_main else None, context)
+        if saved is not None:
+            init = ()
+            data = data or [str(folder) for folder in saved.samples.get("--data") or ()]
+        if not data:
+            raise ConfigError(f"{out} holds no checkpoint that names its data; add --data with prepared features")
         models = [*init, *([] if watched.codecs is None else [watched.codecs])]
         training_data = _open_data(config, data, vocabulary)
         held_out = (
@@ -111,10 +117,19 @@ def open_stage(
         sampler = _training_sampler(config, training_data, watched, out, context)
         model = _initial_model(config, init, context)
         run = build_stage_run(config, model, training_data, out, device, context)
-        if saved:
-            restore(run.state, saved[-1], config.train.steps)
+        callback = run.checkpoint_callback
+        if saved is not None:
+            checkpoint = callback.folder / f"{PREFIX}{saved.step:08d}"
+            restore(
+                run.state,
+                checkpoint,
+                config.train.steps,
+                callback.samples,
+                force=resume == "force",
+                group=callback.group,
+            )
         if context.is_main:
-            remove_old(out / "checkpoints", config.train.keep_checkpoints)
+            remove_old(callback.folder, callback.keep)
             report_misfits(training_data.clips, out / UNFIT_FILE)
         losses = None
         if held_out is not None and config.validation.every:
@@ -142,6 +157,19 @@ def _initial_model(config: TrainConfig, init: Sequence[Path], context: ParallelC
     return model
 
 
+def _saved_run(out: Path, resume: bool) -> CheckpointRecord | None:
+    """Returns what the last checkpoint says; None where a run begins. Raises ConfigError where it is not to go on.
+
+    A process that torchrun has started again goes on with what it has saved in its earlier life.
+    """
+    saved = checkpoints(out / "checkpoints")
+    if not saved:
+        return None
+    if not resume and not is_restarted():
+        raise ConfigError(f"{out} already holds {saved[-1].name}; add --resume to go on, or use another --out")
+    return read_record(saved[-1])
+
+
 def train_stage(
     run: WatchedRun,
     out: Path,
@@ -155,7 +183,8 @@ def train_stage(
     """
     stage, config = run.stage, run.stage.config
     settings, context = config.train, stage.objective.context
-    with open_curves(out / "curves", stage.state.step) if context.is_main else nullcontext() as writer:
+    writing = open_curves(out / "curves", stage.state.step) if context.is_main else nullcontext()
+    with writing as writer, stage.checkpoint_callback:
         curves = [] if writer is None else [CurveCallback(writer=writer, every=settings.log_every, meter=run.meter())]
         watching: list[HeldOutCallback | SampleCallback] = []
         if run.held_out is not None:
@@ -166,10 +195,12 @@ def train_stage(
         if stage.state.step == 0:
             for callback in watching:
                 callback.run_now(stage.state)
-        stage.train((*callbacks, *curves, guard, *watching, stage.checkpoint_callback), stopped)
-    if stage.state.step < settings.steps:
-        stage.checkpoint_callback.save(stage.state)
-        return False
+        together = (*callbacks, *curves, guard, *watching, stage.checkpoint_callback)
+        # All processes stop after the same step, whichever was told.
+        stage.train(together, lambda: any_process(stopped()))
+        if stage.state.step < settings.steps:
+            stage.checkpoint_callback.save(stage.state)
+            return False
     save_weights(stage.state, out / "transformer", context)
     return True
 

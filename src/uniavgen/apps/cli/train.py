@@ -1,6 +1,7 @@
 """`uniavgen train`: one stage of training, from settings and prepared features to weights."""
 
 import signal
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -9,7 +10,8 @@ import typer
 
 from uniavgen.errors import ConfigError
 
-_INTERRUPTED = 130
+_SAME_REQUEST_S = 1.0
+"""Signals within it are one request: launchers pass on what schedulers send to every process as well."""
 
 
 def train(
@@ -27,7 +29,12 @@ def train(
     vocab: Annotated[
         Path | None, typer.Option(help="The model's speech symbols, one a line; printable ASCII if left out.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on after the last checkpoint in --out.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on after the last checkpoint in --out; begin where there is none.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Resume with settings that repeat or skip samples, such as another seed.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     parts: Annotated[Path | None, typer.Option(help="Model folder whose codecs make the clips to watch.")] = None,
     watch: Annotated[
@@ -39,7 +46,7 @@ def train(
     assets: Annotated[Path | None, typer.Option(help="Networks of validation.metrics, as for `evaluate`.")] = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Show the settings and stop.")] = False,
 ) -> None:
-    """Train a stage. Ctrl-C saves a checkpoint and stops; --resume goes on as if nothing had happened."""
+    """Train a stage. Ctrl-C or SIGTERM saves a checkpoint and stops; --resume goes on as if nothing had happened."""
     from uniavgen.config import annotated_yaml, load_with_origins
     from uniavgen.training.config import TrainConfig
 
@@ -47,10 +54,8 @@ def train(
     if print_config:
         typer.echo(annotated_yaml(chosen, origins))
         return
-    if not data or out is None:
+    if not (data or resume or force) or out is None:
         raise ConfigError("train needs --data with prepared features and --out; see uniavgen train --help")
-    if init and resume:
-        raise ConfigError("--init begins a run and --resume goes on with one; use one of them")
     if bool(watch) != bool(parts):
         raise ConfigError("clips to watch need both --watch and --parts")
 
@@ -73,12 +78,12 @@ def train(
     with process_group(device, chosen.sharding.timeout_s) as shared_device:
         opened = open_stage(
             chosen,
-            data,
+            data or (),
             out,
             torch.device(shared_device or select_device(device)),
             init=init or (),
             vocabulary=vocab,
-            resume=resume,
+            resume="force" if force else resume,
             watched=WatchedData(features=validation, prompts=watch, codecs=parts, assets=assets),
         )
         with opened as run:
@@ -90,28 +95,35 @@ def train(
     if not finished:
         if is_main:
             typer.echo(f"stopped after step {state.step}, which is saved in {out / 'checkpoints'}; --resume goes on")
-        raise typer.Exit(_INTERRUPTED)
+        raise typer.Exit(interrupt.exit_code)
     if is_main:
         typer.echo(f"{state.step} steps are done; weights in {out / 'transformer'}")
 
 
 class _Interrupt:
-    """The first Ctrl-C requests a stop after the current step; the second one stops at once."""
+    """The first Ctrl-C or SIGTERM requests a stop after the current step; the second one stops at once."""
 
     def __init__(self) -> None:
-        self._requested = False
+        self._number, self._time = 0, 0.0
 
     def requested(self) -> bool:
-        return self._requested
+        return self._number != 0
+
+    @property
+    def exit_code(self) -> int:
+        """128 + the signal, as shells say it: 130 or 143, also where another process was told."""
+        return 128 + (self._number or signal.SIGTERM)
 
     def __enter__(self) -> "_Interrupt":
-        self._previous_handler = signal.signal(signal.SIGINT, self._handle)
+        self._previous = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._previous_handler)
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._requested:
+        if self._number and time.monotonic() - self._time > _SAME_REQUEST_S:
             signal.default_int_handler(number, frame)
-        self._requested = True
+        if not self._number:
+            self._number, self._time = number, time.monotonic()

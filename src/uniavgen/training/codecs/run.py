@@ -9,10 +9,11 @@ from annotated_types import Interval, Le
 
 from uniavgen.config import Count, Factor, Positive, PositiveInt, Probability, Seed, Share, dump
 from uniavgen.training.callbacks import CheckpointCallback, NonFiniteGuard
+from uniavgen.training.checkpoint_files import checkpoints, remove_old
 from uniavgen.training.loop import Callback, train
 from uniavgen.training.objective import Objective
 from uniavgen.training.optimizer import AdamWConfig, LearningRateSchedule, build_optimizer
-from uniavgen.training.state import TrainState, checkpoints, remove_old, restore
+from uniavgen.training.state import TrainState, restore
 
 BatchT = TypeVar("BatchT")
 BatchSize = Annotated[int, Interval(ge=1, le=4096)]
@@ -66,12 +67,13 @@ def train_codec(
     remove_old(folder, keep=1)
     checkpoint_callback = CheckpointCallback(folder=folder, settings=dump(config), every=config.save_every, keep=1)
     guard = NonFiniteGuard(every=config.save_every, max_in_a_row=config.max_skipped_steps)
-    train(
-        objective,
-        state,
-        config.schedule(),
-        max_grad_norm=config.max_grad_norm,
-        callbacks=(guard, checkpoint_callback, *callbacks),
-        stopped=stopped,
-    )
+    with checkpoint_callback:
+        train(
+            objective,
+            state,
+            config.schedule(),
+            max_grad_norm=config.max_grad_norm,
+            callbacks=(guard, checkpoint_callback, *callbacks),
+            stopped=stopped,
+        )
     model.eval()
