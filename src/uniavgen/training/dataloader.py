@@ -1,6 +1,6 @@
 """Batches in the order of steps, read ahead by any number of processes without a change in what comes."""
 
-import signal
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -81,7 +81,7 @@ def load_batches(
         num_workers=workers,
         prefetch_factor=prefetch if workers else None,
         pin_memory=pin,
-        worker_init_fn=_leave_signals,
+        worker_init_fn=_leave_process_group,
         # The default one would be drawn from.
         generator=torch.Generator(),
     )
@@ -91,7 +91,9 @@ def load_batches(
         yield batch
 
 
-def _leave_signals(_worker: int) -> None:
-    """Leaves Ctrl-C and preemption to the training process, which ends its workers after the step."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+def _leave_process_group(_worker: int) -> None:
+    """Leaves Ctrl-C and preemption, which go to groups of processes, to the training process, which ends its workers.
+
+    Workers that ignored SIGTERM would not end where that process fails and sends it to them.
+    """
+    os.setpgid(0, 0)
