@@ -9,7 +9,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from uniavgen.distributed import raise_first_error
 from uniavgen.errors import CheckpointError
@@ -128,7 +127,7 @@ def _plain_tensors(name: str, value: Tensor) -> dict[str, Tensor]:
     Rows of such a moment are whole blocks, see `adamw8bit`, so that scales by rows are cut as codes are.
     """
     local = _local(value)
-    if not is_traceable_wrapper_subclass(local):
+    if not hasattr(local, "__tensor_flatten__"):
         return {name: value}
     codes, scale = getattr(local, "codes"), getattr(local, "scale")  # noqa: B009 - torchao, which may be missing
     plain = {f"{name}.codes": codes, f"{name}.scale": scale.view(codes.shape[0], -1)}
