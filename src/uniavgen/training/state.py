@@ -127,9 +127,10 @@ def _plain_tensors(name: str, value: Tensor) -> dict[str, Tensor]:
     Rows of such a moment are whole blocks, see `adamw8bit`, so that scales by rows are cut as codes are.
     """
     local = _local(value)
-    if not hasattr(local, "__tensor_flatten__"):
+    # Not by the class, because torchao may be missing.
+    codes, scale = getattr(local, "codes", None), getattr(local, "scale", None)
+    if codes is None or scale is None:
         return {name: value}
-    codes, scale = getattr(local, "codes"), getattr(local, "scale")  # noqa: B009 - torchao, which may be missing
     plain = {f"{name}.codes": codes, f"{name}.scale": scale.view(codes.shape[0], -1)}
     return {key: _sharded_like(value, part) if isinstance(value, DTensor) else part for key, part in plain.items()}
 
