@@ -238,13 +238,15 @@ def _place(model: UniAVGenTransformer, config: TrainConfig, device: torch.device
 def _sample_settings(config: TrainConfig, data: TrainingData) -> dict[str, Any]:
     """Returns what decides which samples a step draws, by the names that a user knows."""
     settings = dump(config)
+    names = {
+        "data": ("weights", "num_frames", "lengths", "sizes"),
+        "train": ("seed", "batch_size", "batch_tokens", "batch_multiple"),
+        "stage": ("tasks",),
+    }
     return {
         "--data": [source.folder for source in data.sources],
         "the number of clips": [len(source) for source in data.sources],
-        "data.weights": settings["data"]["weights"],
-        "train.seed": config.train.seed,
-        "train.batch_size": config.train.batch_size,
-        "stage.tasks": settings["stage"]["tasks"],
+        **{f"{part}.{name}": settings[part][name] for part, chosen in names.items() for name in chosen},
     }
 
 
