@@ -2,12 +2,16 @@
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_run import config, run
 
 from uniavgen.config import dump, parse
 from uniavgen.errors import ConfigError
 from uniavgen.flow.schedule import shift
+from uniavgen.models.parts import Part
+from uniavgen.training.balance import BalanceCallback, part_gradient_norms
 from uniavgen.training.config import TrainConfig
+from uniavgen.training.curves import open_curves
 from uniavgen.training.loss_weights import LossWeights
 from uniavgen.training.randomness import SampleRandomness
 from uniavgen.training.step import choose_text, flow_times
@@ -110,3 +114,49 @@ def test_texts_are_dropped_apart(folder, tmp_path):
     assert torch.equal(mixed.caption[0], dropped.caption[0])
     assert torch.equal(mixed.caption[1], given.caption[1])
     assert mixed.speech_length.tolist() == [int(given.speech_length[0]), int(dropped.speech_length[1])]
+
+
+def recorded(folder, name: str) -> dict[int, float]:
+    events = EventAccumulator(str(folder)).Reload()
+    return {event.step: event.value for event in events.Scalars(name)}
+
+
+def test_gradient_norms_of_parts_add_up_and_are_those_before_clipping(folder, tmp_path):
+    norms = []
+    for limit in (1e-3, 1e6):
+        one = run(folder, tmp_path, config(JOINT_ONLY, "train.steps=1", f"optim.max_grad_norm={limit}"))
+        one.train([lambda record, state: norms.append((part_gradient_norms(state.model, record.grad_norm), record))])
+    (clipped, record), (whole, _) = norms
+    squares = sum(float(norm) ** 2 for norm in clipped.values())
+    assert squares**0.5 == pytest.approx(record.values["grad_norm"], rel=1e-5)
+    assert {*clipped} == {part.value for part in Part}
+    for part, norm in whole.items():
+        assert float(norm) > 0
+        assert float(clipped[part]) == pytest.approx(float(norm), rel=1e-4)
+
+
+def test_curves_hold_the_balance_of_the_modalities(folder, tmp_path):
+    tasks = "stage.tasks.ratios={joint: 0, reference_audio: 0, continuation: 0, dubbing: 1, animation: 1}"
+    one, drawn = run(folder, tmp_path, config(tasks, "train.steps=8")), []
+    with open_curves(tmp_path / "curves") as writer:
+        balance = BalanceCallback(writer=writer, every=4)
+        one.train([lambda record, state: drawn.append(record.task), balance])
+    shares = recorded(tmp_path / "curves", "share/audio")
+    # The first record is of one step.
+    assert shares == {
+        1: float(drawn[0] == "dubbing"),
+        4: pytest.approx(drawn[1:4].count("dubbing") / 3),
+        8: pytest.approx(drawn[4:].count("dubbing") / 4),
+    }
+    silent = recorded(tmp_path / "curves", "grad_norm/v2a" if drawn[7] == "animation" else "grad_norm/a2v")
+    assert silent[8] == 0
+
+
+def test_ratios_are_of_steps_with_both_modalities(folder, tmp_path):
+    one = run(folder, tmp_path, config(JOINT_ONLY, "train.steps=2"))
+    with open_curves(tmp_path / "curves") as writer:
+        one.train([BalanceCallback(writer=writer, every=1)])
+    norms = [recorded(tmp_path / "curves", f"grad_norm/{part}")[2] for part in ("audio", "video")]
+    ratio = recorded(tmp_path / "curves", "audio_to_video/grad_norm")[2]
+    assert ratio == pytest.approx(norms[0] / norms[1], rel=1e-5)
+    assert recorded(tmp_path / "curves", "audio_to_video/loss")[2] > 0

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from jaxtyping import Float, Float32, UInt8
 from scipy.signal import resample_poly
@@ -159,19 +160,17 @@ def samples(run: StageRun, clips: list[Sample], codecs: ModelCodecs) -> list[Cli
     ]
 
 
+@pytest.mark.slow
 def test_overfitted_clips_are_sampled_with_their_voices_and_mouths(tmp_path: Path):
     clips, codecs = [drawn_clip(0), drawn_clip(1)], load_codecs(NANO)
     run, similarity = run_on(clips, codecs, tmp_path), VoiceSimilarity()
     before = samples(run, clips, codecs)
     run.train()
     after = samples(run, clips, codecs)
-    for number, clip in enumerate(clips):
-        voices = [similarity(sample.waveform, clip.waveform) for sample in (before[number], after[number])]
-        mouths = [
-            correlation(mouth_curve(sample.frames), mouth_curve(clip.frames))
-            for sample in (before[number], after[number])
-        ]
-        print(f"clip {number}: speaker similarity {voices}, mouth correlation {mouths}")
+    for clip, other, *of_clip in zip(clips, reversed(clips), before, after, strict=True):
+        voices = [similarity(sample.waveform, clip.waveform) for sample in of_clip]
+        mouths = [correlation(mouth_curve(sample.frames), mouth_curve(clip.frames)) for sample in of_clip]
+        # Measured: voices 0.75 to 0.99 and 0.39 to 0.98, mouths 0.10 to 0.78 and 0.24 to 0.62.
         assert voices[1] > voices[0] + 0.15
-        assert voices[1] > similarity(after[number].waveform, clips[1 - number].waveform) + 0.15
+        assert voices[1] > similarity(of_clip[1].waveform, other.waveform) + 0.15
         assert mouths[1] > max(mouths[0] + 0.2, 0.4)

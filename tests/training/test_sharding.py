@@ -12,8 +12,11 @@ import torch.multiprocessing as mp
 from tiny_run import SETTINGS, TIMING, config, model, run, write_features
 
 from uniavgen.distributed import SINGLE_PROCESS, ParallelContext
+from uniavgen.errors import TrainingError
 from uniavgen.tasks.mixture import StepSpec
 from uniavgen.tasks.table import Task
+from uniavgen.training.balance import part_gradient_norms
+from uniavgen.training.callbacks import NonFiniteGuard
 from uniavgen.training.loop import StepRecord
 from uniavgen.training.randomness import SampleRandomness
 from uniavgen.training.sharding import empty_model, full_tensor, shard_model, sharding_mesh, whole_model
@@ -121,6 +124,31 @@ OTHER_RUNS = {
 """Settings that change what is computed; two processes compute it as one does, to the rounding of bf16."""
 
 
+def run_that_fails(folder: str, context: ParallelContext) -> dict[str, object]:
+    """Norms of the parts' gradients of the first step, and how a run ends whose second clip is NaN from step 2 on."""
+    settings = config("train.steps=6", "train.batch_size=2", "train.ema=0")
+    one, norms, weights = run(folder, Path(folder) / "out", settings, context=context), [], []
+    whole = one.objective.losses
+
+    def losses(batch, step):
+        if step > 0 and 1 in range(context.rank, context.rank + 2 // context.world_size):
+            batch.mel[-1] = torch.nan
+        return whole(batch, step)
+
+    def note(record, state) -> None:
+        found = part_gradient_norms(state.model, record.grad_norm)
+        norms.append({part: float(norm) for part, norm in found.items()})
+        weights.append([full_tensor(parameter.detach()).clone() for parameter in state.model.parameters()])
+
+    one.objective.losses = losses
+    try:
+        one.train([note, NonFiniteGuard(every=1, max_in_a_row=3, context=context)])
+    except TrainingError as error:
+        unchanged = all(torch.equal(a, b) for a, b in zip(weights[0], weights[-1], strict=True))
+        return {"norms": norms[0], "error": str(error), "steps": len(norms), "unchanged": unchanged}
+    return {}
+
+
 def as_one_of_two(rank: int, folder: str, uneven: str, rendezvous: str, out: str) -> None:
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
@@ -129,8 +157,11 @@ def as_one_of_two(rank: int, folder: str, uneven: str, rendezvous: str, out: str
     results |= {name: whole_run(uneven, context, *each.pop("overrides", ()), **each) for name, each in RUNS.items()}
     for name, overrides in OTHER_RUNS.items():
         results[name] = whole_run(uneven, context, SHARDED, *overrides)
+    fails = run_that_fails(folder, context)
+    torch.save(fails, f"{out}.{rank}")
     if rank == 0:
         torch.save(results, out)
+    dist.barrier()
     dist.destroy_process_group()
 
 
@@ -160,7 +191,7 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory, uneven: str):
     base = tmp_path_factory.mktemp("sharding")
     folder, out = write_features(base / "data"), base / "out.pt"
     mp.spawn(as_one_of_two, args=(folder, uneven, str(base / "rendezvous"), str(out)), nprocs=2)
-    return folder, torch.load(out)
+    return folder, torch.load(out), [torch.load(f"{out}.{rank}") for rank in range(2)]
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +227,7 @@ def test_memory_settings_change_nothing_in_one_process(uneven, one_process, over
 
 @pytest.mark.parametrize("case", CASES)
 def test_two_sharded_processes_compute_the_losses_and_gradients_of_one(two_processes, case):
-    folder, results = two_processes
+    folder, results, _ = two_processes
     losses, gradients = results[case]
     expected, expected_gradients = one_step(folder, SINGLE_PROCESS, *case_of(case), sharded=False)
     assert losses.keys() == expected.keys()
@@ -208,3 +239,13 @@ def test_two_sharded_processes_compute_the_losses_and_gradients_of_one(two_proce
             assert gradients[name] is None, name
         else:
             torch.testing.assert_close(gradients[name], gradient, rtol=1e-6, atol=1e-6)
+
+
+def test_clip_that_is_not_finite_in_one_process_skips_the_step_and_ends_the_run_in_all(two_processes):
+    folder, _, fails = two_processes
+    alone = run_that_fails(folder, SINGLE_PROCESS)
+    for found in fails:
+        assert found["steps"] == alone["steps"] == 4
+        assert found["unchanged"]
+        assert "not finite in 3 steps in a row, up to step 4" in found["error"]
+        assert found["norms"] == pytest.approx(alone["norms"], rel=1e-4, abs=1e-6)

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-import numpy as np
 from pydantic import Discriminator, Tag
 
 from uniavgen.config.base import Config
@@ -61,12 +60,13 @@ def ramp_value(ramp: Ramp, step: int, num_steps: int) -> float:
         return ramp.at(step, num_steps)
     if not isinstance(ramp, tuple):
         return ramp
-    # Of equal steps the last counts, as in a jump; numpy leaves open which it takes.
+    # Of equal steps the last counts, as in a jump.
     passed = [point for point in ramp if point[0] <= step]
     coming = [point for point in ramp if point[0] > step]
     if not passed or not coming:
         return (coming[0] if not passed else passed[-1])[1]
-    return float(np.interp(step, *zip(passed[-1], coming[0], strict=True)))
+    (first, low), (last, high) = passed[-1], coming[0]
+    return low + (high - low) * (step - first) / (last - first)
 
 
 def is_ever_positive(ramp: Ramp) -> bool:

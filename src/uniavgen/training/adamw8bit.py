@@ -59,16 +59,27 @@ class SkippingAdamW8bit(AdamW8bit):
                     state["step"] = torch.zeros((), device=parameter.device)
                     state["exp_avg"] = self._new_buffer(parameter, signed=True)
                     state["exp_avg_sq"] = self._new_buffer(parameter, signed=False)
-                local = [_local(value) for value in (parameter.detach(), parameter.grad)]
-                moments = [_local(state[name]) for name in ("exp_avg", "exp_avg_sq")]
-                if local[0].numel() == 0:
-                    # The shard of a process beyond the rows of a small tensor.
-                    state["step"] += 1 if self.found_inf is None else 1 - self.found_inf
-                    continue
+                local, gradient = _local(parameter.detach()), _local(parameter.grad)
                 found_inf = torch.zeros_like(state["step"]) if self.found_inf is None else self.found_inf
+                if local.numel() == 0:
+                    # The shard of a process beyond the rows of a small tensor.
+                    state["step"] += 1 - found_inf
+                    continue
+                moments = Moments(_local(state["exp_avg"]), _local(state["exp_avg_sq"]))
                 # One kernel a tensor instead of about sixty; on a CPU, compiling takes longer than it saves.
                 update = torch.compile(_update, dynamic=False) if parameter.device.type == "cuda" else _update
-                update(*local, state["step"], *moments, lr, found_inf, _Settings.of(group))
+                update(local, gradient, state["step"], moments, lr, found_inf, _Settings.of(group))
+
+
+class Moments(NamedTuple):
+    """The averages of the gradient and of its square, quantised or not."""
+
+    first: Tensor
+    second: Tensor
+
+    def stored(self) -> list[Tensor]:
+        """Returns the plain tensors that steps change."""
+        return [tensor for moment in self for tensor in _stored(moment)]
 
 
 class _Settings(NamedTuple):
@@ -82,24 +93,24 @@ class _Settings(NamedTuple):
     @classmethod
     def of(cls, group: Mapping[str, Any]) -> "_Settings":
         """Returns the settings of a parameter group."""
-        return cls(*group["betas"], group["weight_decay"], group["eps"])
+        beta1, beta2 = group["betas"]
+        return cls(beta1, beta2, group["weight_decay"], group["eps"])
 
 
 def _update(
     parameter: Tensor,
     grad: Tensor,
     step: Tensor,
-    exp_avg: Tensor,
-    exp_avg_sq: Tensor,
+    moments: Moments,
     lr: Tensor,
     found_inf: Tensor,
     settings: _Settings,
 ) -> None:
     """Takes the step of one tensor in place; gives everything its old value back where `found_inf` is 1."""
-    changed = [parameter, step, *_stored(exp_avg), *_stored(exp_avg_sq)]
+    changed = [parameter, step, *moments.stored()]
     old = [tensor.clone() for tensor in changed]
     step += 1
-    single_param_adam(parameter, grad, step, exp_avg, exp_avg_sq, None, lr, *settings, True, False)
+    single_param_adam(parameter, grad, step, *moments, None, lr, *settings, True, False)
     for tensor, before in zip(changed, old, strict=True):
         tensor.copy_(torch.where(found_inf > 0, before, tensor))
 

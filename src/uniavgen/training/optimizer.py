@@ -161,7 +161,7 @@ def _parameter_groups(model: nn.Module, config: AdamWConfig) -> list[dict[str, A
     return [
         {
             "params": parameters,
-            "weight_decay": _weight_decay(config, parts.get(part)) if decays else 0.0,
+            "weight_decay": _weight_decay(config, None if part is None else parts[part]) if decays else 0.0,
             "lr_factor": 1.0 if part is None else parts[part].lr_factor,
         }
         for (part, decays), parameters in groups.items()

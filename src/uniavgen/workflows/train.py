@@ -15,6 +15,7 @@ from uniavgen.distributed import ParallelContext, any_process, broadcast_object,
 from uniavgen.errors import ConfigError
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.table import Task
+from uniavgen.training.balance import BalanceCallback
 from uniavgen.training.bucketing import report_misfits
 from uniavgen.training.callbacks import (
     CurveCallback,
@@ -195,7 +196,8 @@ def train_stage(
         if stage.state.step == 0:
             for callback in watching:
                 callback.run_now(stage.state)
-        together = (*callbacks, *curves, guard, *watching, stage.checkpoint_callback)
+        balance = BalanceCallback(writer=writer, every=settings.log_every)
+        together = (*callbacks, *curves, balance, guard, *watching, stage.checkpoint_callback)
         # All processes stop after the same step, whichever was told.
         stage.train(together, lambda: any_process(stopped()))
         if stage.state.step < settings.steps:
