@@ -20,8 +20,11 @@ from importlib.util import resolve_name
 from types import ModuleType
 from typing import Any
 
-DEFERRED: Mapping[str, tuple[str, ...]] = {"diffusers": ("transformers", "peft", "scipy")}
-"""Library: packages whose names its modules bind when they are used."""
+DEFERRED: Mapping[str, tuple[str, ...]] = {
+    "diffusers": ("transformers", "peft", "scipy", "diffusers.quantizers.torchao")
+}
+"""Library: packages whose names its modules bind when they are used. The last one, which is not used here, imports
+torchao where that is installed, in seconds and with messages on stderr."""
 _ABSENT: Mapping[str, tuple[str, ...]] = {"diffusers": ("torch._dynamo",)}
 """Library: modules whose import by it fails as long as nothing else has imported them.
 

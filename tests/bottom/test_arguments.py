@@ -123,4 +123,5 @@ for call in {calls!r}:
     print(call)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    # Where torchao is installed, transformers imports it, and it says on stderr which of its libraries do not load.
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
