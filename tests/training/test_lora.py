@@ -160,7 +160,6 @@ def test_damaged_adapter_is_refused(folder, tmp_path):
         (["lora.targets=[mouth]"], "lora.targets"),
         (["lora.base=bf16"], "train.precision"),
         (['stage.trainable=["blocks.*"]'], "only the adapter is trained"),
-        (["stage={branches: audio, tasks: {ratios: {joint: 1}}}"], "audio branch alone"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, sentence):

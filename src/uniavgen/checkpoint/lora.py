@@ -1,9 +1,11 @@
 """Low-rank adapters (LoRA) of a transformer as files of diffusers and peft."""
 
+import json
 from pathlib import Path
 from typing import Any, Final
 
 from diffusers.loaders.peft import PeftAdapterMixin
+from safetensors.torch import save_file
 from torch import nn
 
 from uniavgen.checkpoint.saved_model import loading_errors
@@ -12,6 +14,8 @@ from uniavgen.errors import CheckpointError
 
 ADAPTER_FILE: Final = "pytorch_lora_weights.safetensors"
 """The name that diffusers gives adapters."""
+METADATA_KEY: Final = "lora_adapter_metadata"
+"""Under which diffusers puts peft's settings into the header of the file."""
 LORA_MARK: Final = ".lora_"
 """Stands in the names of an adapter's parameters, between the module it adapts and `A` or `B`."""
 
@@ -37,11 +41,21 @@ def is_lora_parameter(name: str) -> bool:
 
 
 def save_adapter(model: PeftAdapterMixin, folder: Path) -> None:
-    """Writes the one adapter of a model, without the model's own weights."""
-    names = list(adapter_configs(model))
-    if len(names) != 1:
-        raise CheckpointError(f"one adapter can be saved at a time, the model has {len(names)}; delete the others")
-    model.save_lora_adapter(folder, adapter_name=names[0], weight_name=ADAPTER_FILE)
+    """Writes the one adapter of a model, without the model's own weights, with rank and alpha in its header.
+
+    As diffusers' `save_lora_adapter`, but the same adapter gives the same bytes: several keys of a header would come in
+    an order that changes, so this one has none for the format.
+    """
+    from peft.utils import get_peft_model_state_dict
+
+    configs = adapter_configs(model)
+    if len(configs) != 1:
+        raise CheckpointError(f"one adapter can be saved at a time, the model has {len(configs)}; delete the others")
+    [(name, config)] = configs.items()
+    settings = {key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()}
+    header = {METADATA_KEY: json.dumps(settings, indent=2, sort_keys=True)}
+    tensors = get_peft_model_state_dict(model, adapter_name=name)
+    save_file({key: value.contiguous() for key, value in tensors.items()}, folder / ADAPTER_FILE, header)
 
 
 def load_adapter(model: nn.Module, folder: Path) -> None:

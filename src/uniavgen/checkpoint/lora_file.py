@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from uniavgen.artifacts import checksum, parse_json, path_exists, read_json
-from uniavgen.checkpoint.lora import ADAPTER_FILE
+from uniavgen.checkpoint.lora import ADAPTER_FILE, METADATA_KEY
 from uniavgen.checkpoint.lora_keymap import LoraPart, other_kind, split_name
 from uniavgen.checkpoint.weights import StoredTensor, Weights, read_file, read_metadata
 from uniavgen.errors import CheckpointError, ConfigError
 
 _PEFT_FILE: Final = "adapter_model.safetensors"
 _PEFT_CONFIG: Final = "adapter_config.json"
-_METADATA_KEY: Final = "lora_adapter_metadata"
-"""Under which diffusers puts peft's config into a header."""
 _MAX_ALPHA: Final = 1e9
 """Of any use."""
 _COPY: Final = "copy or download it again"
@@ -173,7 +171,7 @@ def _check_parts(module: str, parts: Mapping[LoraPart, StoredTensor], file: Path
 
 def _peft_config(file: Path) -> dict[str, Any]:
     """Returns peft's settings, of the file beside an adapter or of its header. Raises CheckpointError."""
-    beside, text = file.parent / _PEFT_CONFIG, read_metadata(file).get(_METADATA_KEY)
+    beside, text = file.parent / _PEFT_CONFIG, read_metadata(file).get(METADATA_KEY)
     if file.name == _PEFT_FILE:
         if not path_exists(beside):
             raise CheckpointError(f"{file} lacks the {_PEFT_CONFIG} with its alpha; copy the whole folder")
@@ -181,7 +179,7 @@ def _peft_config(file: Path) -> dict[str, Any]:
     elif text is None:
         return {}
     else:
-        config = parse_json(text, f"the {_METADATA_KEY} of {file}", CheckpointError, _COPY)
+        config = parse_json(text, f"the {METADATA_KEY} of {file}", CheckpointError, _COPY)
         # A pipeline's file names the component of each setting.
         config = {name.removeprefix("transformer."): value for name, value in config.items()}
     patterns = config.get("alpha_pattern") or {}

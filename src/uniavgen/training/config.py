@@ -227,8 +227,3 @@ class TrainConfig(Config):
                 f"lora.base {self.lora.base} computes in bf16, but train.precision is {self.train.precision}; set "
                 "train.precision=bf16, or lora.base=fp32"
             )
-        if self.stage.branches == "audio" and {*self.lora.targets} - {Part.AUDIO, Part.SPEECH_TEXT}:
-            raise ConfigError(
-                f"lora.targets is [{', '.join(self.lora.targets)}], but stage.branches computes the audio branch "
-                "alone; keep to audio and speech_text"
-            )

@@ -6,17 +6,22 @@ first step sees the model as it was. [LoRA, arXiv:2106.09685] Only A and B are t
 
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 from torch import nn
 
-from uniavgen.checkpoint.lora import has_adapter, is_lora_parameter
+from uniavgen.checkpoint.lora import has_adapter, is_adapter, is_lora_parameter
+from uniavgen.checkpoint.lora_file import open_lora
+from uniavgen.checkpoint.lora_fusing import fit_lora
 from uniavgen.distributed import ParallelContext
 from uniavgen.errors import ConfigError
+from uniavgen.models.config import TransformerConfig
 from uniavgen.models.diffusers_compat import is_kept_in_float32
 from uniavgen.models.parts import Part, part_of
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.training.config import LoRAConfig
+from uniavgen.training.sharding import empty_model
 
 QUANTIZED_BASES = ("fp8", "int8")
 
@@ -34,6 +39,22 @@ def check_base_storage(config: LoRAConfig, context: ParallelContext) -> None:
             f"lora.base {config.base} is for one process, these are {context.world_size}, which share the model; set "
             "it to bf16"
         )
+
+
+def check_adapter_sources(config: LoRAConfig, settings: TransformerConfig, init: Sequence[Path]) -> None:
+    """Checks what an adapter is to be trained on, before weights are read.
+
+    Raises ConfigError where no weights of a model are among `init`, or the model lacks a part; CheckpointError where an
+    adapter among them is damaged or of another model.
+    """
+    model = empty_model(settings, {})
+    adapted_layers(model, config.targets)
+    adapters = [source for source in init if is_adapter(source) or is_adapter(source / "transformer")]
+    if len(adapters) == len(init):
+        given = f"--init names the adapter {adapters[0]} alone" if adapters else "there is no --init"
+        raise ConfigError(f"with lora a model is adapted that is there already, but {given}; name the model by --init")
+    for adapter in adapters:
+        fit_lora(open_lora(adapter), {name: tuple(value.shape) for name, value in model.named_parameters()})
 
 
 def adapted_layers(model: nn.Module, targets: Sequence[Part]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from uniavgen.artifacts import exclusive_output
+from uniavgen.artifacts import exclusive_output, path_exists
 from uniavgen.checkpoint.lora import adapter_configs
 from uniavgen.data.dataset import TrainingData
 from uniavgen.distributed import ParallelContext, any_process, broadcast_object, is_restarted
@@ -29,6 +29,7 @@ from uniavgen.training.config import TrainConfig
 from uniavgen.training.curves import open_curves
 from uniavgen.training.initial_weights import load_initial_weights
 from uniavgen.training.loop import Callback
+from uniavgen.training.lora import check_adapter_sources
 from uniavgen.training.randomness import default_generator
 from uniavgen.training.reach import check_trained
 from uniavgen.training.sharding import empty_model
@@ -37,6 +38,8 @@ from uniavgen.training.state import restore
 from uniavgen.training.throughput import SpeedMeter
 from uniavgen.training.validation import HeldOutLosses
 from uniavgen.workflows.codec_fingerprints import check_codecs
+from uniavgen.workflows.load_config import NANO
+from uniavgen.workflows.model_files import find_model
 from uniavgen.workflows.training_samples import SampleSettings, TrainingSampler
 from uniavgen.workflows.vocabulary import load_speech_symbols
 
@@ -109,12 +112,15 @@ def open_stage(
             data = data or [str(folder) for folder in saved.samples.get("--data") or ()]
         if not data:
             raise ConfigError(f"{out} holds no checkpoint that names its data; add --data with prepared features")
+        init = [_weights_folder(source) for source in init]
         models = [*init, *([] if watched.codecs is None else [watched.codecs])]
         training_data = _open_data(config, data, vocabulary)
         held_out = (
             None if watched.features is None else build_held_out_data(training_data, watched.features, config.model)
         )
         check_codecs([*training_data.sources, *(() if held_out is None else held_out.sources)], models)
+        if config.lora is not None and saved is None:
+            check_adapter_sources(config.lora, config.model, init)
         sampler = _training_sampler(config, training_data, watched, out, context)
         model = _initial_model(config, init, context)
         run = build_stage_run(config, model, training_data, out, device, context)
@@ -144,6 +150,12 @@ def _open_data(config: TrainConfig, folders: Sequence[str], vocabulary: Path | N
     data = build_training_data(config, folders, symbols.encode)
     data.check_transcripts(symbols.unknown_characters)
     return data
+
+
+def _weights_folder(source: Path) -> Path:
+    """Returns the folder of weights to begin with, which for `nano` lies in this package unless there is one here."""
+    is_packaged = str(source) == NANO and not path_exists(source)
+    return (find_model(NANO) or source) if is_packaged else source
 
 
 def _initial_model(config: TrainConfig, init: Sequence[Path], context: ParallelContext) -> UniAVGenTransformer:

@@ -24,7 +24,9 @@ def train(
     settings: Annotated[list[str] | None, typer.Option("--set", "-s", help="key.path=value, over the presets.")] = None,
     init: Annotated[
         list[Path] | None,
-        typer.Option(help="Weights to begin with: a run, a checkpoint, a model, or a start; may be repeated."),
+        typer.Option(
+            help="Weights to begin with: nano, a run, a checkpoint, a model, a start or an adapter; repeatable."
+        ),
     ] = None,
     vocab: Annotated[
         Path | None, typer.Option(help="The model's speech symbols, one a line; printable ASCII if left out.")
