@@ -7,12 +7,13 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
-from torch.distributed.checkpoint import load, save
-from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
+from uniavgen.training.checkpoint_files import checkpoints
+from uniavgen.training.checkpointer import Checkpointer
 from uniavgen.training.optimizer import OptimConfig, build_optimizer
+from uniavgen.training.state import TrainState, restore
 
 WIDTH = 256
 
@@ -89,15 +90,35 @@ def test_8bit_step_that_is_skipped_changes_no_weight_and_no_moment(torchao):
     assert not torch.equal(weights[0], next(iter(trained.parameters())))
 
 
+def checkpointer(folder: Path) -> Checkpointer:
+    return Checkpointer(folder=folder, keep=1, settings={})
+
+
+def test_8bit_moments_are_saved_and_go_on_bit_for_bit(torchao, tmp_path: Path):
+    whole = Regression()
+    state = TrainState(model=whole, optimizer=optimizer_of(whole, "8bit"))
+    train_steps(whole, state.optimizer, range(3))
+    checkpointer(tmp_path).save(state)
+    train_steps(whole, state.optimizer, range(3, 6))
+    resumed = Regression()
+    again = TrainState(model=resumed, optimizer=optimizer_of(resumed, "8bit"))
+    restore(again, checkpoints(tmp_path)[-1], 6)
+    train_steps(resumed, again.optimizer, range(3, 6))
+    expected, found = state.tensors(), again.tensors()
+    assert any(name.endswith(".codes") for name in expected)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(value, found[name]) for name, value in expected.items())
+
+
 def as_one_of_two(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     trained = Regression()
     fully_shard(trained, mesh=init_device_mesh("cpu", (2,)))
-    optimizer = optimizer_of(trained, "8bit")
-    train_steps(trained, optimizer, range(4), skipped=(2,))
-    save({"optimizer": get_optimizer_state_dict(trained, optimizer)}, checkpoint_id=f"{folder}/checkpoint")
+    state = TrainState(model=trained, optimizer=optimizer_of(trained, "8bit"))
+    train_steps(trained, state.optimizer, range(4), skipped=(2,))
+    checkpointer(Path(folder) / "checkpoints").save(state)
     weights = {name: parameter.full_tensor() for name, parameter in trained.named_parameters()}
-    train_steps(trained, optimizer, range(4, 6))
+    train_steps(trained, state.optimizer, range(4, 6))
     after = {name: parameter.full_tensor() for name, parameter in trained.named_parameters()}
     if rank == 0:
         torch.save((weights, after), f"{folder}/weights.pt")
@@ -105,24 +126,20 @@ def as_one_of_two(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
-# DCP says so at every load in a single process, `no_dist` or not.
-@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 def test_8bit_moments_on_two_processes_equal_one_and_go_on_in_one(torchao, tmp_path: Path):
     mp.spawn(as_one_of_two, args=(str(tmp_path),), nprocs=2)
     weights, after = torch.load(tmp_path / "weights.pt")
     alone = Regression()
-    optimizer = optimizer_of(alone, "8bit")
-    train_steps(alone, optimizer, range(4), skipped=(2,))
+    train_steps(alone, optimizer_of(alone, "8bit"), range(4), skipped=(2,))
     for name, parameter in alone.named_parameters():
         torch.testing.assert_close(parameter.detach(), weights[name], rtol=1e-5, atol=1e-6)
 
     # The checkpoint of two processes is read by one.
     resumed = Regression()
-    resumed.load_state_dict(weights)
-    optimizer = optimizer_of(resumed, "8bit")
-    state = get_optimizer_state_dict(resumed, optimizer)
-    load({"optimizer": state}, checkpoint_id=str(tmp_path / "checkpoint"), no_dist=True)
-    set_optimizer_state_dict(resumed, optimizer, state)
-    train_steps(resumed, optimizer, range(4, 6))
+    state = TrainState(model=resumed, optimizer=optimizer_of(resumed, "8bit"))
+    restore(state, checkpoints(tmp_path / "checkpoints")[-1], 6)
+    for name, parameter in resumed.named_parameters():
+        assert torch.equal(parameter, weights[name])
+    train_steps(resumed, state.optimizer, range(4, 6))
     for name, parameter in resumed.named_parameters():
         torch.testing.assert_close(parameter.detach(), after[name], rtol=1e-5, atol=1e-6)
