@@ -125,6 +125,16 @@ def train(result: Line) -> str:
     return table(["stage", "frames", "batch", "s a step", "clips a second", "10^9 operations a clip", "of peak"], rows)
 
 
+def processes(result: Line) -> str:
+    """Renders the speed of training in several processes beside that in one."""
+    rows = [
+        [line["stage"], line["batch_size"], line["processes"], f"{line['clips_per_s_of_one']:.3g}",
+         f"{line['clips_per_s']:.3g}", f"{line['factor']:.2f}"]
+        for line in result["lines"]
+    ]  # fmt: skip
+    return table(["stage", "batch", "processes", "clips a second of one", "of all", "factor"], rows)
+
+
 def memory(result: Line) -> str:
     """Renders predicted and measured memory of each phase."""
     rows = []

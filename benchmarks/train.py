@@ -27,6 +27,7 @@ from uniavgen.config import load, preset_names
 from uniavgen.data.features import EMPTY_CAPTION, Features
 from uniavgen.data.shards import ShardWriter
 from uniavgen.data.words import Word
+from uniavgen.distributed import SINGLE_PROCESS, ParallelContext
 from uniavgen.models.config import TransformerConfig
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.training.config import TrainConfig
@@ -116,11 +117,13 @@ def counted(config: TrainConfig, folder: Path, options: argparse.Namespace) -> d
     return work
 
 
-def build_run(config: TrainConfig, folder: Path, device: torch.device) -> StageRun:
+def build_run(
+    config: TrainConfig, folder: Path, device: torch.device, context: ParallelContext = SINGLE_PROCESS
+) -> StageRun:
     data = build_training_data(config, [str(folder / "features")], SpeechSymbols.of().encode)
     with default_generator(torch.Generator().manual_seed(config.train.seed)):
         model = UniAVGenTransformer.from_settings(config.model)
-    return build_stage_run(config, model, data, folder / "run", device)
+    return build_stage_run(config, model, data, folder / "run", device, context)
 
 
 def write_features(folder: Path, sizes: TransformerConfig, latent: str) -> None:
