@@ -116,7 +116,7 @@ class Checkpointer:
         final = self.path(state)
         if any_process(self._is_main and path_exists(final)):
             return
-        tensors = state.tensors()
+        tensors = state.local_tensors()
         raise_first_error(self._prepare(tensors, state.step), self.group)
         record = CheckpointRecord(step=state.step, settings=self.settings, samples=self.samples, files={})
         writer = CheckpointWriter(final, self.keep, record, self._file_numbers(tensors))

@@ -49,8 +49,11 @@ class TrainState:
         for name, parameter in self.model.named_parameters():
             for key, value in moments.get(parameter, {}).items():
                 found |= _plain_tensors(f"{OPTIMIZER}{name}/{key}", value)
-        # A process beyond the rows of a small tensor has nothing of it.
-        return {name: value for name, value in found.items() if _local(value).numel()}
+        return found
+
+    def local_tensors(self) -> dict[str, Tensor]:
+        """Returns the tensors of which this process stores a part: one beyond the rows of a small tensor has none."""
+        return {name: value for name, value in self.tensors().items() if _local(value).numel()}
 
 
 @torch.no_grad()
@@ -93,7 +96,7 @@ def restore(
     if samples is not None and not force:
         _check_same_samples(record.samples, samples, checkpoint)
     check_files(checkpoint, record, group)
-    tensors = state.tensors()
+    tensors = state.local_tensors()
     raise_first_error(_size_error(tensors, checkpoint, is_first=group is None or dist.get_rank(group) == 0), group)
     load_tensors(tensors, checkpoint, group)
     state.step = record.step

@@ -7,7 +7,9 @@ import typer
 
 
 def export(
-    transformer: Annotated[Path, typer.Option(help="Folder of a training run, or a saved transformer.")],
+    transformer: Annotated[
+        Path, typer.Option(help="Folder of a training run, a checkpoint of one, or a saved transformer.")
+    ],
     parts: Annotated[
         Path, typer.Option(help="Folder with vae, text_encoder, tokenizer and, if there is one, vocoder.")
     ],
