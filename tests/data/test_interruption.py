@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from uniavgen.data import shards
 from uniavgen.data.shards import ShardSet, ShardWriter
 from uniavgen.errors import OutputError
 
@@ -27,7 +28,7 @@ from uniavgen.workflows import prepare
 from uniavgen.workflows.prepare import FeatureSettings, prepare_features
 
 class SmallShards(shards.ShardWriter):
-    def __init__(self, folder):
+    def __init__(self, folder, _samples):
         super().__init__(folder, samples_per_shard=4)
 
 prepare.ShardWriter = SmallShards
@@ -174,6 +175,21 @@ def test_interrupted_writer_fills_its_last_shard_up(tmp_path):
                         writer.write(key, {"json": key.encode()})
     assert content(tmp_path / "often") == content(tmp_path / "once")
     assert ShardSet(tmp_path / "often").keys == tuple(keys)
+
+
+def test_shard_that_holds_many_bytes_is_full(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD_BYTES", 100)
+    for folder, stops in ((tmp_path / "once", [7]), (tmp_path / "often", range(1, 8))):
+        for stop in stops:
+            with ShardWriter(folder) as writer:
+                for i in range(len(writer.keys), stop):
+                    writer.write(f"clip{i}", {"json": bytes(10 + 20 * i)})
+    assert [shard.keys for shard in ShardSet(tmp_path / "once").shards] == [
+        ("clip0", "clip1", "clip2", "clip3"),
+        ("clip4", "clip5"),
+        ("clip6",),
+    ]
+    assert content(tmp_path / "often") == content(tmp_path / "once")
 
 
 def test_writer_takes_the_number_after_the_last_shard(tmp_path):

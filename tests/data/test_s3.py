@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from torch.utils.data import DataLoader
 
 from uniavgen.apps.cli import main
 from uniavgen.data.clip_reader import CacheConfig
@@ -59,3 +60,13 @@ def test_s3_folder_without_features_is_refused(bucket, tmp_path, capsys, url):
     command = ["train", "-c", "nano/stage1", "--data", url, "--out", str(tmp_path / "run"), "--device", "cpu"]
     assert main(command) == 2
     assert f"no shards (*.tar) in {url}" in capsys.readouterr().err
+
+
+def test_workers_read_from_s3_after_their_parent_has(bucket, tmp_path):
+    local = FeatureSet(write_features(tmp_path / "features", range(7)))
+    nothing_kept = CacheConfig(folder=tmp_path / "cache", memory_bytes=0, disk_bytes=0)
+    remote = FeatureSet(upload(tmp_path / "features", bucket, "workers"), nothing_kept)
+    assert remote[0].text == local[0].text
+    # Forked, as the workers of a data loader: the connections of the parent are of no use to them.
+    loader = DataLoader(remote, batch_size=None, num_workers=2, sampler=range(len(local)), timeout=60)
+    assert [clip.text for clip in loader] == [local[i].text for i in range(len(local))]

@@ -48,6 +48,8 @@ class Batch:
     """Target of the face mask on the token grid; NaN in clips without one."""
     reference_audio: Float[Tensor, "b r mel"] | None = None
 
+    epoch: int = 0
+    """How often all clips of a bucket were drawn before, in the one of the batch's sources that is farthest."""
     damaged: tuple[str, ...] = ()
     """What is wrong with each clip that was damaged and replaced by another."""
 
@@ -174,6 +176,7 @@ class TrainingData:
             latents=torch.stack([_latents(clip, timing) for clip in clips]) if self.with_video else None,
             face_mask=_face_masks(clips, timing) if self.with_video else None,
             reference_audio=references,
+            epoch=max(location.epoch for location in locations),
             damaged=tuple(damaged),
         )
 

@@ -37,6 +37,8 @@ from uniavgen.errors import DataError, OutputError
 
 _MAX_INDEX_BYTES: Final = 2**28
 """Of millions of samples."""
+SHARD_BYTES: Final = 256 << 20
+"""Of the samples of a full shard: held in memory while it is filled, and what a killed writer loses. [ours]"""
 _SHARD_NAME: Final = re.compile(r"shard-(\d{6,})\.tar")
 
 
@@ -137,7 +139,7 @@ class ShardWriter:
     Use as a context manager: leaving it, also by an error or Ctrl-C, writes the samples of the last shard, and the next
     writer fills that shard up. So the bytes of a folder do not depend on where its writing was interrupted or killed. A
     new folder in which nothing was written is removed. `keys` says which samples the folder already holds, for a caller
-    that resumes.
+    that resumes. A shard is full with `samples_per_shard` samples, or with the one that makes up SHARD_BYTES.
     """
 
     def __init__(self, folder: str | Path, samples_per_shard: int = 64) -> None:
@@ -147,6 +149,7 @@ class ShardWriter:
         self._number = 0
         self._samples: dict[str, dict[str, bytes]] = {}
         """Of the shard that is being filled, in memory: a tar file appears whole or not at all."""
+        self._num_bytes = 0
         self._is_changed = False
         self._stack = ExitStack()
 
@@ -174,12 +177,13 @@ class ShardWriter:
         self.keys.add(key)
         self._samples[key] = dict(sorted(parts.items()))
         self._is_changed = True
-        if len(self._samples) == self.samples_per_shard:
+        self._num_bytes += sum(map(len, parts.values()))
+        if self._is_full(len(self._samples), self._num_bytes):
             self.finish_shard()
 
     def finish_shard(self) -> None:
         """Writes the samples since the last full shard; does nothing where there are none. Raises OutputError."""
-        samples, self._samples = self._samples, {}
+        samples, self._samples, self._num_bytes = self._samples, {}, 0
         if not samples or not self._is_changed:
             return
         self._is_changed = False
@@ -210,11 +214,15 @@ class ShardWriter:
         index_path = self._shard_path(self._number - 1).with_suffix(".npz")
         if not index_path.exists():
             write_index(index_path, last)
-        if len(last.keys) < self.samples_per_shard:
-            self._number -= 1
+        num_bytes = int(last.locations[..., 1].sum())
+        if not self._is_full(len(last.keys), num_bytes):
+            self._number, self._num_bytes = self._number - 1, num_bytes
             for key in last.keys:
                 i = present.positions[key]
                 self._samples[key] = {part: present.read(i, part) for part in present.parts(i)}
+
+    def _is_full(self, num_samples: int, num_bytes: int) -> bool:
+        return num_samples >= self.samples_per_shard or num_bytes >= SHARD_BYTES
 
     def _shard_path(self, number: int) -> Path:
         return self.folder / f"shard-{number:06d}.tar"

@@ -116,7 +116,8 @@ class CurveCallback:
         if record.task:
             scalars |= {f"loss_{record.task}/{name}": value for name, value in record.shown_losses.items()}
         scalars |= {"run/lr": record.lr, "run/grad_norm": record.values["grad_norm"], "run/seconds": record.seconds}
-        scalars |= {"data/wait_s": record.data.wait_s, "data/num_damaged": record.data.num_damaged}
+        names = ("wait_s", "slowest_process", "num_damaged", "epoch")
+        scalars |= {f"data/{name}": getattr(record.data, name) for name in names}
         scalars |= self.meter.read().scalars()
         self.writer.add_scalars(scalars, record.step)
 

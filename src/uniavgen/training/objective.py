@@ -24,6 +24,8 @@ class DataReport:
     """Seconds that the step waited for its batch, in the process that waited longest."""
     slowest_process: int = 0
     """Rank of that process."""
+    epoch: int = 0
+    """How often the clips of the batch's bucket were all drawn before; see `dataset.Batch.epoch`."""
 
 
 class Objective(ABC, Generic[BatchT]):

@@ -83,7 +83,8 @@ class StageObjective(Objective[Batch]):
         report = self.data_watch.report(batch.damaged, batch.num_read, wait_s)
         # All processes have as many clips, of one size.
         num_clips = batch.mel.shape[0] * self.context.world_size
-        return replace(report, num_clips=num_clips, num_tokens=num_clips * self._tokens_per_clip(batch))
+        num_tokens = num_clips * self._tokens_per_clip(batch)
+        return replace(report, num_clips=num_clips, num_tokens=num_tokens, epoch=batch.epoch)
 
     def _tokens_per_clip(self, batch: Batch) -> int:
         audio, video = batch.mel.shape[1], 0

@@ -28,6 +28,8 @@ from uniavgen.workflows.load_codecs import load_codecs
 from uniavgen.workflows.vocabulary import load_speech_symbols
 
 SKIPPED_FILE: Final = "skipped.jsonl"
+SAMPLES_PER_SHARD: Final = 1024
+"""So that 41 million utterances are in 40 thousand files. [ours]"""
 MAX_FRAMES: Final = 9601
 """Ten minutes at 16 frames a second. [ours]"""
 
@@ -113,7 +115,7 @@ def prepare_features(
     keys = source.keys[:limit]
     if not keys:
         raise DataError(f"{names} holds no sample of {lengths[-1].num_frames} frames; give shards or speech")
-    with ShardWriter(folder) as writer:
+    with ShardWriter(folder, SAMPLES_PER_SHARD) as writer:
         recorded = _recorded_settings(settings, model, codecs)
         _check_settings(folder, recorded, has_features=bool(writer.keys))
         encoder = ClipEncoder(
