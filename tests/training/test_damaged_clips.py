@@ -132,6 +132,6 @@ def test_processes_count_together_and_end_together(tmp_path):
     mp.start_processes(_watch, args=(str(tmp_path),), nprocs=2, start_method="fork")
     for rank in range(2):
         report, message = json.loads((tmp_path / f"rank{rank}.json").read_text())
-        assert report == {"num_damaged": 1, "wait_s": 2.0, "slowest_process": 1}
+        assert (report["num_damaged"], report["wait_s"], report["slowest_process"]) == (1, 2.0, 1)
         assert "4 of the 4 clips" in message
         assert "first 'b' is damaged" in message
