@@ -68,5 +68,5 @@ def test_workers_read_from_s3_after_their_parent_has(bucket, tmp_path):
     remote = FeatureSet(upload(tmp_path / "features", bucket, "workers"), nothing_kept)
     assert remote[0].text == local[0].text
     # Forked, as the workers of a data loader: the connections of the parent are of no use to them.
-    loader = DataLoader(remote, batch_size=None, num_workers=2, sampler=range(len(local)), timeout=60)
+    loader = DataLoader(remote, batch_size=None, num_workers=2, sampler=range(len(local)))
     assert [clip.text for clip in loader] == [local[i].text for i in range(len(local))]
