@@ -139,6 +139,13 @@ def test_picture_size_that_cannot_be_is_refused(size):
         DataConfig(sizes=(size,))
 
 
+@pytest.mark.parametrize("lengths", ["some", "[0]", "[9, x]", "{a: 1}"])
+def test_lengths_that_cannot_be_are_refused_by_the_name_of_the_setting(lengths):
+    with pytest.raises(ConfigError, match=r"data\.lengths(\.\d)?: should be") as raised:
+        config(f"data.lengths={lengths}")
+    assert "tuple[" not in str(raised.value)
+
+
 def test_named_sizes_and_lengths_choose_the_clips(folder):
     chosen = dataset(folder, config(*BUCKETS, "data.sizes=[96x64]", "data.lengths=all")).data.clips
     assert [(bucket.name(16), count) for bucket, count in zip(chosen.buckets, chosen.counts, strict=True)] == [

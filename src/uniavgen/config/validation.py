@@ -1,5 +1,6 @@
 """Plain data to settings values, with every wrong key named by its path."""
 
+import re
 import reprlib
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -14,6 +15,8 @@ ConfigT = TypeVar("ConfigT")
 
 
 _MAX_PROBLEMS = 10
+# What pydantic adds to the path of a setting of several types for each that it tried: `tuple[int, ...]`, `<lambda>`.
+_TRIED_TYPE = re.compile(r"<.*|\w+\[.*\]")
 
 
 @cache
@@ -52,7 +55,7 @@ def _problems(annotation: Any, data: Any) -> list[tuple[str, str]]:
         return problems or [("", str(error))]
     except ValidationError as error:
         for one in error.errors():
-            path = [str(part) for part in one["loc"] if not str(part).startswith("<")]
+            path = [str(part) for part in one["loc"] if not _TRIED_TYPE.fullmatch(str(part))]
             if not path or not nested.get(path[0]):
                 problems.append((".".join(path), _sentence(one["msg"], one["input"])))
     return problems
