@@ -123,7 +123,7 @@ def test_budget_of_tokens_takes_more_clips_of_small_buckets(folder, multiple):
         (["train.batch_tokens=20"], ConfigError, "train.batch_tokens is 20"),
         (["data.lengths=[41]"], DataError, "too short"),
         (["data.sizes=[160x160]"], DataError, "of another picture size"),
-        (["train.batch_size=8"], DataError, "fewer clips have than a batch"),
+        (["train.batch_size=9"], DataError, "fewer clips have than a batch"),
         (["train.batch_size=15"], ConfigError, "the data has 14 clips"),
         (["data.lengths=[10]"], ConfigError, "use 9 or 13"),
     ],

@@ -1,6 +1,7 @@
 """Buckets: clips of one picture size and one length, the only ones that a batch can hold together.
 
-A clip goes into the bucket of its own size with the longest length that it fills in both modalities, and is cut to it.
+A clip goes into the bucket of its own size with the longest length that it fills in both modalities, and is cut to it;
+where fewer clips than a batch fill a length, they go into the next shorter one.
 Nothing is stored for a clip: what is in which bucket follows from the index, block by block.
 
 Letters: n clips.
@@ -79,6 +80,8 @@ class BucketRule:
     """The shortest first."""
     sizes: tuple[tuple[int, int], ...] | None = None
     """Rows and columns of the latent grid, rising; None for speech alone, whose clips differ in length only."""
+    merged: tuple[int, ...] = ()
+    """For each bucket the one that its clips go into; each its own where empty."""
 
     @cached_property
     def buckets(self) -> tuple[Bucket, ...]:
@@ -106,7 +109,25 @@ class BucketRule:
         else:
             number = np.where(filled == 0, int(Misfit.TOO_SHORT), filled - 1)
         number[tokens == 0] = 0
+        if self.merged:
+            number = np.where(number < 0, number, np.array(self.merged)[number])
         return number.astype(np.int64)
+
+    def merge(self, totals: Sequence[int], batch_size: Callable[[Bucket], int]) -> "BucketRule":
+        """Returns the rule in which a bucket with fewer clips than a batch goes into the next shorter one.
+
+        totals: clips of each bucket.
+        """
+        merged, num_lengths = list(range(len(self.buckets))), len(self.lengths)
+        for shortest in range(0, len(merged), num_lengths):
+            carried = 0
+            for number in range(shortest + num_lengths - 1, shortest, -1):
+                total = totals[number] + carried
+                is_small = bool(total) and total < batch_size(self.buckets[number])
+                merged[number], carried = (number - 1, total) if is_small else (number, 0)
+        for number, target in enumerate(merged):
+            merged[number] = merged[target]
+        return replace(self, merged=tuple(merged))
 
 
 def _code(rows: int, columns: int) -> int:
@@ -191,8 +212,10 @@ class ClipBuckets:
         Raises DataError where no clip of a set is in a bucket that has a whole batch.
         """
         self.sources, self._rule, self._seed = tuple(sources), rule, seed
-        self._members = [_Members(source.index, rule) for source in sources]
-        totals = [sum(member.count(number) for member in self._members) for number in range(len(rule.buckets))]
+        self._members, totals = _count(self.sources, rule)
+        merged = rule.merge(totals, batch_size)
+        if merged.merged != tuple(range(len(totals))):
+            self._members, totals = _count(self.sources, merged)
         sizes = [batch_size(bucket) if total else 0 for bucket, total in zip(rule.buckets, totals, strict=True)]
         # Numbers in the rule: of the buckets that are taken, and of those that are left out.
         self._taken = [number for number, total in enumerate(totals) if total and total >= sizes[number]]
@@ -283,6 +306,12 @@ class ClipBuckets:
             f"{self.describe_misfits(source)}; prepare it again with the lengths and sizes of these settings "
             "(data.num_frames, data.lengths, data.sizes), or change them"
         )
+
+
+def _count(sources: Sequence[FeatureSet], rule: BucketRule) -> tuple[list[_Members], list[int]]:
+    """Returns the clips of feature sets by their buckets, and how many each bucket has."""
+    members = [_Members(source.index, rule) for source in sources]
+    return members, [sum(member.count(number) for member in members) for number in range(len(rule.buckets))]
 
 
 def _whole(parts: Sequence[Fraction]) -> tuple[int, ...]:
