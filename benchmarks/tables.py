@@ -146,6 +146,18 @@ def memory(result: Line) -> str:
     return table(["task", "mode", "phase", "predicted MiB", "measured MiB", "difference", "with scratch MiB"], rows)
 
 
+def train_memory(result: Line) -> str:
+    """Renders predicted and allocated memory of training steps."""
+    settings = result["settings"]
+    rows = [
+        [f"{settings['blocks']} at {settings['width']:g} of base's widths", settings["precision"],
+         {0: "no block", 1: "all blocks"}.get(line["recompute_every"], f"every {line['recompute_every']} blocks"),
+         f"{line['predicted'] / 2**20:.0f}", f"{line['measured'] / 2**20:.0f}", f"{line['difference']:+.1%}"]
+        for line in result["lines"]
+    ]  # fmt: skip
+    return table(["blocks", "precision", "recomputed", "predicted MiB", "allocated MiB", "difference"], rows)
+
+
 def plans(result: Line) -> str:
     """Renders the predicted memory of clips on cards of several sizes."""
     rows = []

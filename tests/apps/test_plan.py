@@ -123,3 +123,24 @@ def test_model_is_loaded_with_its_offload_config(model):
 def test_out_of_memory_is_a_config_error():
     with pytest.raises(ConfigError, match="allow less with --vram"), out_of_memory_as_error():
         raise torch.OutOfMemoryError
+
+
+def test_plan_of_training_counts_memory_speed_and_days(capsys):
+    words = ("--train", "base/stage2", "--size", "256x256", "--gpus", 8, "--vram", 80, "--json")
+    printed = json.loads(plan(capsys, *words, "--set", "train.activation_checkpointing=1"))
+    (bucket,) = printed["buckets"]
+    assert (printed["shard_degree"], bucket["bucket"], bucket["fits"]) == (8, "256x256 px, 81 frames", True)
+    # Weights, both moments and the average in float32.
+    assert printed["checkpoint_bytes"] == 16 * printed["trained_parameters"]
+    assert bucket["memory"]["weights"] == printed["trained_parameters"] * 4 // 8
+    assert bucket["total"] == sum(bucket["memory"].values()) < bucket["required"]
+    clips = printed["steps"] * bucket["clips"]
+    assert bucket["days"] == pytest.approx(clips / bucket["clips_per_s"] / 86400, rel=0.01)
+    assert bucket["clips_per_s"] * bucket["flops_per_clip"] == pytest.approx(8 * 0.4 * 989e12, rel=0.01)
+
+
+def test_plan_of_training_refuses_what_does_not_fit_together(capsys):
+    assert "3 GPUs cannot share a batch of 32 clips evenly" in refused(
+        capsys, "plan", "--train", "base/stage2", "--gpus", 3
+    )
+    assert "no preset" in refused(capsys, "plan", "--train", "base/stage9")

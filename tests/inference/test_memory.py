@@ -20,7 +20,7 @@ from uniavgen.inference.meta_model import WORKING_DTYPE, base_meta_model, saved_
 from uniavgen.inference.offload import OFFLOAD_MODES, OffloadConfig, WeightStorage, quantize
 from uniavgen.inference.pipeline import UniAVGenPipeline
 from uniavgen.inference.request import Request
-from uniavgen.models.tensor_memory import TensorMemoryCounter
+from uniavgen.models.tensor_memory import TensorMemoryCounter, stored_bytes
 from uniavgen.tasks.table import Task
 from uniavgen.timebase import Timebase
 
@@ -153,7 +153,7 @@ def test_quantized_bytes_are_predicted_exactly(fresh_pipeline, folder, weights):
         else value.nbytes
         for value in transformer.parameters()
     )
-    sizes = {kind: memory._size(planner._stored(kind)["transformer"]) for kind in (weights, WeightStorage.AS_LOADED)}
+    sizes = {kind: stored_bytes(planner._stored(kind)["transformer"]) for kind in (weights, WeightStorage.AS_LOADED)}
     assert sizes[weights] == stored < sizes[WeightStorage.AS_LOADED]
 
 

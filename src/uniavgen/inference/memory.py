@@ -37,7 +37,7 @@ from uniavgen.inference.offload import (
 from uniavgen.inference.prepared_request import PreparedRequest
 from uniavgen.inference.sampling_config import SamplingConfig
 from uniavgen.inference.velocity import ClipVelocity
-from uniavgen.models.tensor_memory import peak_bytes_on_meta
+from uniavgen.models.tensor_memory import peak_bytes_on_meta, plain_tensors, stored_bytes
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.conditioning import ClipConditions, replace_given
 from uniavgen.tasks.given_lengths import given_lengths, half_of_clip, reference_silence_tokens
@@ -340,7 +340,7 @@ class MemoryPlanner:
         return MemoryPlan(
             offload=placement,
             phases=tuple(self._phase(placement, phase) for phase in self.phases),
-            host_bytes=sum(map(_size, self._stored(placement.mode.weights).values())) if waits else 0,
+            host_bytes=sum(map(stored_bytes, self._stored(placement.mode.weights).values())) if waits else 0,
         )
 
     def _shortage(self, mode: OffloadMode, budget: int) -> str:
@@ -384,7 +384,7 @@ class MemoryPlanner:
         if phase not in clip.phases:
             return 0
         network = self.components.networks.get(PHASES[phase].network)
-        weights = () if network is None else (*network.parameters(), *network.buffers())
+        weights = () if network is None else plain_tensors(network)
         return peak_bytes_on_meta(lambda: PHASES[phase].run(self.components, clip, config), ignoring=weights)
 
     def _store(self, weights: WeightStorage) -> dict[str, nn.Module]:
@@ -400,16 +400,16 @@ class MemoryPlanner:
         """Returns the bytes of weights on the device in a phase, by component."""
         stored = self._stored(mode.weights)
         if mode.strategy is OffloadStrategy.NONE:
-            return {name: _size(network) for name, network in stored.items()}
+            return {name: stored_bytes(network) for name, network in stored.items()}
         working = PHASES[phase].network
-        resident = {working: _size(stored[working])} if working in stored else {}
+        resident = {working: stored_bytes(stored[working])} if working in stored else {}
         if mode.strategy is OffloadStrategy.MODEL_OFFLOAD:
             return resident
         transformer: Any = stored["transformer"]
-        stems = _size(transformer.video_stem) + _size(transformer.audio_stem)
+        stems = stored_bytes(transformer.video_stem) + stored_bytes(transformer.audio_stem)
         if working == "text_encoder":
             blocks = self.components.text_encoder.encoder.block
-            resident[working] -= _size(blocks) - _largest_blocks(blocks)
+            resident[working] -= stored_bytes(blocks) - _largest_blocks(blocks)
         elif working == "transformer":
             linear = [
                 layer.weight.nbytes
@@ -426,17 +426,9 @@ def _smallest_config(mode: OffloadMode, phase: Phase) -> OffloadConfig:
     return OffloadConfig(mode=mode, **PHASES[phase].options[-1])
 
 
-def _size(module: nn.Module) -> int:
-    """Returns the bytes of weights and buffers; a quantised weight consists of several tensors."""
-    return sum(
-        sum(getattr(tensor, name).nbytes for name in getattr(tensor, "tensor_data_names", ())) or tensor.nbytes
-        for tensor in (*module.parameters(), *module.buffers())
-    )
-
-
 def _largest_blocks(blocks: nn.ModuleList) -> int:
     """Returns the bytes of the blocks that are on the device while a network is streamed."""
-    return sum(sorted(map(_size, blocks))[-STREAMED_BLOCKS:])
+    return sum(sorted(map(stored_bytes, blocks))[-STREAMED_BLOCKS:])
 
 
 def _host_shortage(plan: MemoryPlan, host: int | None) -> str:

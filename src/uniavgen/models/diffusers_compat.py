@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from diffusers.models._modeling_parallel import ParallelConfig
     from diffusers.models.transformers.transformer_wan import WanAttention
     from torch import nn
+    from torch._ops import OpOverloadPacket
+    from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.distributed.device_mesh import DeviceMesh
 
 
@@ -96,3 +98,27 @@ def cancel_offloading_outside_blocks(model: "nn.Module") -> None:
     """
     group = model._diffusers_hook.get_hook("group_offloading").group
     group.modules, group.parameters, group.buffers = [], [], []
+
+
+def fake_tensor_mode() -> "FakeTensorMode":
+    """Returns a context in which tensors have a device and a precision, as real ones, and no values.
+
+    Meta tensors have no device that autocast knows.
+    """
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    return FakeTensorMode(allow_non_fake_inputs=True)
+
+
+def fused_attention_on_cpu() -> "tuple[OpOverloadPacket, OpOverloadPacket]":
+    """Returns torch's operations of fused attention on a CPU, forward and backward.
+
+    They save what a GPU's do; torch has formulas of operations for the GPU's only.
+    """
+    import torch
+
+    aten = torch.ops.aten
+    return (
+        aten._scaled_dot_product_flash_attention_for_cpu,
+        aten._scaled_dot_product_flash_attention_for_cpu_backward,
+    )

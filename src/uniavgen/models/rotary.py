@@ -12,12 +12,13 @@ Letters: s positions, r = head_dim / 2 channel pairs, f h w latent frames, rows 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from einops import repeat
 from jaxtyping import Float
 from torch import Tensor
+
+from uniavgen.models.cached_tables import cached_table
 
 THETA = 10_000.0
 
@@ -85,7 +86,7 @@ def interaction_audio_rotary(times: tuple[float, ...], head_dim: int, device: to
     return _cached_rotary(_interaction_audio_angles, device, times, head_dim)
 
 
-@lru_cache(maxsize=64)
+@cached_table(maxsize=64)
 def _cached_rotary(angles_of: Callable[..., Tensor], device: torch.device, *sizes: int | tuple[float, ...]) -> Rotary:
     # Training may read what sampling cached, and autograd refuses tensors that were created in inference mode.
     with torch.inference_mode(False), torch.no_grad():

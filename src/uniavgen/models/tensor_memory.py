@@ -5,12 +5,12 @@ from the very code that runs it, in seconds and without weights.
 """
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, UntypedStorage
+from torch import Tensor, UntypedStorage, nn
 from torch.overrides import TorchFunctionMode
 
 from uniavgen.models.diffusers_compat import TorchDispatchMode
@@ -45,9 +45,13 @@ class TensorMemoryCounter(TorchDispatchMode):
         if storage in self._counted or storage in self._ignored:
             return
         self._counted.add(storage)
-        self.live_bytes += storage.nbytes()
-        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+        self.hold(storage.nbytes())
         weakref.finalize(storage, self._free, storage.nbytes())
+
+    def hold(self, size: int) -> None:
+        """Counts bytes of something that no operation creates, from now on."""
+        self.live_bytes += size
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
 
     def _free(self, size: int) -> None:
         self.live_bytes -= size
@@ -85,3 +89,15 @@ def peak_bytes_on_meta(run: Callable[[], Any], ignoring: Iterable[Tensor]) -> in
     with torch.no_grad(), MetaTensorMode(), TensorMemoryCounter("meta", ignoring) as counter:
         run()
     return counter.peak_bytes
+
+
+def plain_tensors(module: nn.Module) -> Iterator[Tensor]:
+    """Yields weights and buffers; of a quantised weight the tensors that it consists of."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        names = getattr(tensor, "tensor_data_names", ())
+        yield from (getattr(tensor, name) for name in names) if names else (tensor,)
+
+
+def stored_bytes(module: nn.Module) -> int:
+    """Returns the bytes of weights and buffers."""
+    return sum(tensor.nbytes for tensor in plain_tensors(module))

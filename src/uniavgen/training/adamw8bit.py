@@ -115,6 +115,13 @@ def _update(
         tensor.copy_(torch.where(found_inf > 0, before, tensor))
 
 
+def moment_bytes(optimizer: SkippingAdamW8bit) -> int:
+    """Returns the bytes of both moments of all parameters, which may lie on the meta device."""
+    parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
+    moments = (optimizer._new_buffer(parameter, signed) for parameter in parameters for signed in (True, False))
+    return sum(tensor.nbytes for moment in moments for tensor in _stored(moment))
+
+
 def _stored(moment: Tensor) -> list[Tensor]:
     """Returns the plain tensors of a moment that steps change."""
     return [moment.codes, moment.scale] if isinstance(moment, OptimState8bit) else [moment]

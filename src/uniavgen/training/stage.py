@@ -1,7 +1,7 @@
 """A stage of training out of its settings: data, model, objective, optimiser, checkpoints."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -40,6 +40,13 @@ from uniavgen.training.step import NoPrediction, step_losses
 MOUTH_PROBE_CLIPS = 512
 """Clips on which the probe is fitted, over all feature sets."""
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
+
+
+def precision_context(precision: str, device_type: str) -> AbstractContextManager:
+    """Returns the context in which a model runs in a precision of `RunConfig`."""
+    dtype = PRECISIONS[precision]
+    # Each weight is cast once a pass, so that keeping the casts to its end would take two bytes a weight for nothing.
+    return nullcontext() if dtype is None else torch.autocast(device_type, dtype=dtype, cache_enabled=False)
 
 
 class StageObjective(Objective[Batch]):
@@ -131,8 +138,7 @@ class StageObjective(Objective[Batch]):
         weights: Mapping[str, float] | None = None,
     ) -> Losses:
         """Returns the losses of the clips of this process, in the precision of the run; see `step.step_losses`."""
-        dtype = PRECISIONS[self.config.train.precision]
-        with nullcontext() if dtype is None else torch.autocast(self.device.type, dtype=dtype):
+        with precision_context(self.config.train.precision, self.device.type):
             return step_losses(self.model, batch, randomness, stage, probe, weights)
 
     def _randomness(self, step: int) -> SampleRandomness:
@@ -178,7 +184,7 @@ def build_stage_run(
     Of several processes only the first one's weights count; the others' model may lie on the meta device. Raises
     ConfigError where the settings do not fit the model.
     """
-    _select_trained(model, config)
+    select_trained(model, config)
     if device.type == "cpu":
         use_attention(model, AttentionKernel.MATH)  # The fused kernel's backward pass takes twice as long on a CPU.
     model.checkpoint_activations(config.train.activation_checkpointing)
@@ -251,7 +257,7 @@ def _sample_settings(config: TrainConfig, data: TrainingData) -> dict[str, Any]:
     }
 
 
-def _select_trained(model: UniAVGenTransformer, config: TrainConfig) -> None:
+def select_trained(model: UniAVGenTransformer, config: TrainConfig) -> None:
     """Lets what the settings name be trained: an adapter, which is added where there is none, or parts of the model."""
     if config.lora is not None:
         with default_generator(torch.Generator().manual_seed(config.train.seed)):

@@ -11,6 +11,8 @@ from uniavgen.timebase import NUM_FRAMES
 from uniavgen.workflows.load_config import LoadConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from uniavgen.inference.memory import MemoryPlan
     from uniavgen.tasks.table import Task
 
@@ -30,13 +32,24 @@ def plan(
         str, typer.Option(metavar="NAME", help="joint, reference_audio, continuation, dubbing or animation.")
     ] = "joint",
     num_frames: Annotated[int, typer.Option(metavar="N", help="Length of the clip in frames, 1 + 4n.")] = NUM_FRAMES,
+    train: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Preset or YAML file of a training run to plan instead.")
+    ] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", "-s", help="key.path=value, over --train.")] = None,
+    gpus: Annotated[int, typer.Option(metavar="N", min=1, help="GPUs of the training run.")] = 1,
+    utilisation: Annotated[
+        float, typer.Option(min=0.01, max=1.0, help="Share of 989 TFLOP/s (H100) that training is taken to reach.")
+    ] = 0.4,
     as_json: o.Json = False,
 ) -> None:
-    """Show what a clip takes of a GPU's memory, phase by phase, and the mode that fits.
+    """Show what a clip takes of a GPU's memory, phase by phase, and the mode that fits; or what a training run takes.
 
     Only configs are read. With --vram the GPU need not be here; without, it is the free memory of the one that is, and
-    on a CPU everything stays in memory.
+    on a CPU everything stays in memory. With --train: memory by kind, clips a second, days, bytes of a checkpoint.
     """
+    if train:
+        _plan_training(context, train, settings or (), gpus, utilisation, size, as_json)
+        return
     load, pixels = o.load_config(context, model=model), o.parse_size(size)
 
     from uniavgen.inference.memory import GIB
@@ -64,6 +77,29 @@ def plan(
             f"{memory.host_bytes / GIB:.1f} GB of weights wait in the computer's memory; {free / GIB:.1f} GB are free "
             f"here{verdict}"
         )
+
+
+def _plan_training(
+    context: typer.Context,
+    train: list[str],
+    settings: "Sequence[str]",
+    gpus: int,
+    utilisation: float,
+    size: str | None,
+    as_json: bool,
+) -> None:
+    from uniavgen.config import load
+    from uniavgen.training.config import TrainConfig
+    from uniavgen.workflows.plan_training import GIB, Machine, plan_training, planned_buckets
+
+    vram, pixels = o.load_config(context, model="base").vram, o.parse_size(size)
+    machine = Machine(gpus=gpus, memory=None if vram is None else int(vram * GIB), utilisation=utilisation)
+    config = load(TrainConfig, train, settings)
+    plan = plan_training(config, planned_buckets(config, [pixels] if pixels else ()), machine)
+    if as_json:
+        print(json.dumps({"train": train, "settings": [*settings], **plan.as_data()}, indent=2))
+    else:
+        print("\n".join([f"{' + '.join(train)}: {plan.describe()}", *plan.table()]))
 
 
 def _task(name: str) -> "Task":

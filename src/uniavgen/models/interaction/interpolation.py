@@ -16,7 +16,6 @@ Letters: b batch, f latent frames, n video tokens a frame, l audio tokens, c aud
 
 import math
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import assert_never
 
 import torch
@@ -25,6 +24,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from uniavgen.models.cached_tables import cached_table
 from uniavgen.models.interaction.config import FrameAligner, GlobalAligner, InterpolationAligner, VideoToAudioAligner
 from uniavgen.models.interaction.windows import ClipGrid
 from uniavgen.models.rotary import Rotary, apply_rotary, interaction_audio_rotary, interaction_video_rotary
@@ -56,7 +56,7 @@ class InterpolationPlan:
     key_rotary: Rotary
 
 
-@lru_cache(maxsize=16)
+@cached_table(maxsize=16)
 def plan_interpolation(
     aligner: VideoToAudioAligner, grid: ClipGrid, head_dim: int, base: Timebase, device: torch.device
 ) -> InterpolationPlan:

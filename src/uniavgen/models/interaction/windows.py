@@ -11,7 +11,6 @@ Letters: b batch, f latent frames, n video tokens a frame, l audio tokens, w tok
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
 from typing import assert_never
 
 import torch
@@ -20,6 +19,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from uniavgen.models.cached_tables import cached_table
 from uniavgen.models.interaction.config import AudioToVideoAligner, FrameAligner, GlobalAligner, WindowAligner
 from uniavgen.models.rotary import Rotary, apply_rotary, interaction_audio_rotary, interaction_video_rotary
 from uniavgen.timebase import Timebase, audio_windows
@@ -69,7 +69,7 @@ class WindowPlan:
     key_rotary: Rotary
 
 
-@lru_cache(maxsize=16)
+@cached_table(maxsize=16)
 def plan_windows(
     aligner: AudioToVideoAligner, grid: ClipGrid, head_dim: int, base: Timebase, device: torch.device
 ) -> WindowPlan:
