@@ -7,9 +7,11 @@ import torch
 from tiny_run import config, model
 
 from uniavgen.artifacts import checksum
+from uniavgen.checkpoint.lora import is_lora_parameter
 from uniavgen.checkpoint.lora_file import open_lora
 from uniavgen.checkpoint.lora_keymap import LoraPart
 from uniavgen.errors import CheckpointError, ConfigError
+from uniavgen.training.checkpoint_files import checkpoints, stored_tensors
 from uniavgen.training.config import TrainConfig
 from uniavgen.workflows.train import open_stage, train_stage
 
@@ -26,11 +28,14 @@ def base(tmp_path_factory):
     return path
 
 
-def train(folder, base, out, chosen: TrainConfig, init=("model",)) -> None:
+def train(folder, base, out, chosen: TrainConfig, init=("model",), *, until=None, resume=False) -> None:
     sources = [base / name for name in init]
-    opened = open_stage(chosen, [folder], out, torch.device("cpu"), init=sources, vocabulary=base / "symbols.txt")
+    opened = open_stage(
+        chosen, [folder], out, torch.device("cpu"), init=sources, vocabulary=base / "symbols.txt", resume=resume
+    )
     with opened as run:
-        assert train_stage(run, out)
+        finished = train_stage(run, out, stopped=lambda: run.stage.state.step == until)
+    assert finished == (until is None)
 
 
 def test_adapter_is_trained_on_a_model_whose_files_stay(folder, base, tmp_path):
@@ -62,3 +67,19 @@ def test_what_does_not_fit_is_refused_before_weights_are_read(folder, base, tmp_
     alone = config(*LORA, "model.interaction.layers=[]")
     with pytest.raises(ConfigError, match=r"no loss reaches a2v, v2a, .* out of lora\.targets"):
         train(folder, base, tmp_path / "two", alone, (unread,))
+
+
+def test_checkpoint_holds_the_adapter_alone_and_goes_on_on_the_same_model(folder, base, tmp_path):
+    stopped, whole = tmp_path / "stopped", tmp_path / "whole"
+    train(folder, base, whole, config(*LORA))
+    train(folder, base, stopped, config(*LORA), until=1)
+    saved = checkpoints(stopped / "checkpoints")[-1]
+    names = {name.partition("/")[2].partition("/")[0] for name in stored_tensors(saved)}
+    assert names
+    assert all(is_lora_parameter(name) for name in names)
+    model(seed=1).save_pretrained(tmp_path / "other")
+    with pytest.raises(CheckpointError, match=r"was trained on another model than .*other; name that one, .*model"):
+        train(folder, base, stopped, config(*LORA), (tmp_path / "other",), resume=True)
+    train(folder, base, tmp_path / "begun", config(*LORA, "train.steps=1"), ("model", stopped))
+    train(folder, base, stopped, config(*LORA), (), resume=True)
+    assert checksum(stopped / "transformer") == checksum(whole / "transformer")

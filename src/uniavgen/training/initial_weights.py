@@ -6,9 +6,12 @@ from uniavgen.artifacts import path_exists
 from uniavgen.checkpoint.lora import is_adapter, load_adapter
 from uniavgen.checkpoint.partial_init import is_partial_init, load_partial_init
 from uniavgen.checkpoint.weights import check_finite, find_weights, read_tensors
+from uniavgen.config import parse
 from uniavgen.errors import CheckpointError
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.training.checkpoint_files import checkpoints, is_checkpoint
+from uniavgen.training.config import LoRAConfig
+from uniavgen.training.lora import insert_adapter
 from uniavgen.training.state import untied_weights
 from uniavgen.training.stored_weights import StoredWeights
 
@@ -54,6 +57,9 @@ def _load_saved(model: UniAVGenTransformer, saved: Path, source: Path) -> None:
 
 def _load_checkpoint(model: UniAVGenTransformer, checkpoint: Path) -> None:
     stored = StoredWeights.open(checkpoint)
+    adapter = stored.record.settings.get("train", {}).get("lora")
+    if adapter is not None:
+        insert_adapter(model, parse(LoRAConfig, adapter, origin=str(checkpoint)))
     targets = dict(untied_weights(model))
     wrong = sorted({*stored.tensors} ^ {*targets}) or [
         name for name, target in targets.items() if target.shape != stored.tensors[name].size

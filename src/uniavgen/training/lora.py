@@ -4,9 +4,11 @@ A linear layer W x becomes W x + (alpha / rank) B A x, with A (rank x in) random
 first step sees the model as it was. [LoRA, arXiv:2106.09685] Only A and B are trained, averaged and saved.
 """
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,7 +17,7 @@ from uniavgen.checkpoint.lora import has_adapter, is_adapter, is_lora_parameter
 from uniavgen.checkpoint.lora_file import open_lora
 from uniavgen.checkpoint.lora_fusing import fit_lora
 from uniavgen.distributed import ParallelContext
-from uniavgen.errors import ConfigError
+from uniavgen.errors import CheckpointError, ConfigError
 from uniavgen.models.config import TransformerConfig
 from uniavgen.models.diffusers_compat import is_kept_in_float32
 from uniavgen.models.parts import Part, part_of
@@ -24,6 +26,10 @@ from uniavgen.training.config import LoRAConfig
 from uniavgen.training.sharding import empty_model
 
 QUANTIZED_BASES = ("fp8", "int8")
+FINGERPRINT_VALUES = 64
+"""Of each tensor that `base_fingerprint` reads, about."""
+INIT, BASE = "init", "base"
+"""Keys in a checkpoint's settings: the weights a run began with, and `base_fingerprint` of a model below an adapter."""
 
 
 def check_base_storage(config: LoRAConfig, context: ParallelContext) -> None:
@@ -57,6 +63,28 @@ def check_adapter_sources(config: LoRAConfig, settings: TransformerConfig, init:
         fit_lora(open_lora(adapter), {name: tuple(value.shape) for name, value in model.named_parameters()})
 
 
+@torch.no_grad()
+def base_fingerprint(model: nn.Module) -> str:
+    """Returns a checksum of names, sizes and some values of every weight below an adapter, which tells models apart."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        if not is_lora_parameter(name):
+            values = value.flatten()[:: max(1, value.numel() // FINGERPRINT_VALUES)].double().cpu()
+            digest.update(f"{name.replace('.base_layer', '')} {list(value.shape)}".encode())
+            digest.update(values.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def base_error(stored: Mapping[str, Any], current: Mapping[str, Any], out: Path) -> CheckpointError | None:
+    """Returns an error where a checkpoint's adapter, of which these are the settings, belongs on another model."""
+    if current.get(BASE) is None or stored.get(BASE) == current[BASE]:
+        return None
+    return CheckpointError(
+        f"the adapter in {out} was trained on another model than {', '.join(current[INIT])}; name that one, which was "
+        f"{', '.join(stored.get(INIT, ())) or 'not recorded'}, by --init"
+    )
+
+
 def adapted_layers(model: nn.Module, targets: Sequence[Part]) -> list[str]:
     """Returns the names of the linear layers of some parts: all in blocks, and all that encode the speech text.
 
@@ -78,8 +106,19 @@ def adapted_layers(model: nn.Module, targets: Sequence[Part]) -> list[str]:
 def add_adapter(model: UniAVGenTransformer, config: LoRAConfig) -> None:
     """Adds a new adapter in place, unless the model has one already, and lets nothing else be trained.
 
-    A is drawn from torch's global generator. The model below is stored as the settings say, but for what always stays
-    float32. Raises ConfigError where the model lacks a part, or has an adapter of another rank, alpha or parts.
+    The model below is stored as the settings say, but for what always stays float32. Raises as `insert_adapter` does.
+    """
+    insert_adapter(model, config)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(is_lora_parameter(name))
+    _store_base(model, config)
+
+
+def insert_adapter(model: UniAVGenTransformer, config: LoRAConfig) -> None:
+    """Adds a new adapter in place, unless the model has one already.
+
+    A is drawn from torch's global generator. Raises ConfigError where the model lacks a part, or has an adapter of
+    another rank, alpha or parts.
     """
     from peft import LoraConfig
 
@@ -88,9 +127,6 @@ def add_adapter(model: UniAVGenTransformer, config: LoRAConfig) -> None:
         # No dropout: peft draws it from a generator that knows neither the step nor the sample.
         model.add_adapter(LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=layers))
     _check_adapter(model, config, layers)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(is_lora_parameter(name))
-    _store_base(model, config)
 
 
 def _check_adapter(model: nn.Module, config: LoRAConfig, layers: Sequence[str]) -> None:

@@ -27,7 +27,7 @@ from uniavgen.training.data_watch import DataWatch
 from uniavgen.training.dataloader import StepDataset, load_batches, micro_batches
 from uniavgen.training.ema import EMA
 from uniavgen.training.loop import Callback, train
-from uniavgen.training.lora import add_adapter, check_base_storage
+from uniavgen.training.lora import BASE, INIT, add_adapter, base_fingerprint, check_base_storage
 from uniavgen.training.losses import Losses, process_means, total_counts
 from uniavgen.training.mouth_probe import LinearMouthProbe
 from uniavgen.training.objective import DataReport, Objective
@@ -178,12 +178,15 @@ def build_stage_run(
     out: Path,
     device: torch.device,
     context: ParallelContext = SINGLE_PROCESS,
+    init: Sequence[Path] = (),
 ) -> StageRun:
     """Returns a run at step 0 that trains `model`, which is moved to `device`, or sharded over several processes.
 
+    init: where the model's weights are from, which checkpoints tell, since an adapter needs the model below it.
     Of several processes only the first one's weights count; the others' model may lie on the meta device. Raises
     ConfigError where the settings do not fit the model.
     """
+    base = base_fingerprint(model) if config.lora is not None and context.is_main else None
     select_trained(model, config)
     if device.type == "cpu":
         use_attention(model, AttentionKernel.MATH)  # The fused kernel's backward pass takes twice as long on a CPU.
@@ -203,7 +206,12 @@ def build_stage_run(
         state=state,
         checkpoint_callback=CheckpointCallback(
             folder=out / "checkpoints",
-            settings={"train": dump(config), "transformer": dump(model.settings)},
+            settings={
+                "train": dump(config),
+                "transformer": dump(model.settings),
+                INIT: [str(source.resolve()) for source in init],
+                BASE: base,
+            },
             samples=_sample_settings(config, data),
             every=config.train.checkpoint_every,
             minutes=config.train.checkpoint_minutes,

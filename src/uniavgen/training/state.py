@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from uniavgen.checkpoint.lora import has_adapter, is_lora_parameter
 from uniavgen.distributed import raise_first_error
 from uniavgen.errors import CheckpointError
 from uniavgen.training.checkpoint_files import (
@@ -116,10 +117,14 @@ def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
 
 
 def untied_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Yields weights and buffers that are saved, each under the first of its names."""
+    """Yields weights and buffers that are saved, each under the first of its names.
+
+    Of a model with an adapter these are the adapter's alone, since those below it never change.
+    """
     seen: set[int] = set()
+    is_adapted = has_adapter(model)
     for name, value in model.state_dict(keep_vars=True).items():
-        if id(value) not in seen:
+        if id(value) not in seen and (is_lora_parameter(name) or not is_adapted):
             seen.add(id(value))
             yield name, value.detach()
 

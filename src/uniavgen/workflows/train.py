@@ -11,7 +11,7 @@ import torch
 from uniavgen.artifacts import exclusive_output, path_exists
 from uniavgen.checkpoint.lora import adapter_configs
 from uniavgen.data.dataset import TrainingData
-from uniavgen.distributed import ParallelContext, any_process, broadcast_object, is_restarted
+from uniavgen.distributed import ParallelContext, any_process, broadcast_object, is_restarted, raise_first_error
 from uniavgen.errors import ConfigError
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.table import Task
@@ -29,7 +29,7 @@ from uniavgen.training.config import TrainConfig
 from uniavgen.training.curves import open_curves
 from uniavgen.training.initial_weights import load_initial_weights
 from uniavgen.training.loop import Callback
-from uniavgen.training.lora import check_adapter_sources
+from uniavgen.training.lora import INIT, base_error, check_adapter_sources
 from uniavgen.training.randomness import default_generator
 from uniavgen.training.reach import check_trained
 from uniavgen.training.sharding import empty_model
@@ -108,7 +108,8 @@ def open_stage(
         check_trained(config)
         saved = broadcast_object(_saved_run(out, bool(resume)) if context.is_main else None, context)
         if saved is not None:
-            init = ()
+            # A checkpoint of an adapter lacks the model below it.
+            init = [] if config.lora is None else init or [Path(source) for source in saved.settings.get(INIT, ())]
             data = data or [str(folder) for folder in saved.samples.get("--data") or ()]
         if not data:
             raise ConfigError(f"{out} holds no checkpoint that names its data; add --data with prepared features")
@@ -119,13 +120,14 @@ def open_stage(
             None if watched.features is None else build_held_out_data(training_data, watched.features, config.model)
         )
         check_codecs([*training_data.sources, *(() if held_out is None else held_out.sources)], models)
-        if config.lora is not None and saved is None:
+        if config.lora is not None:
             check_adapter_sources(config.lora, config.model, init)
         sampler = _training_sampler(config, training_data, watched, out, context)
         model = _initial_model(config, init, context)
-        run = build_stage_run(config, model, training_data, out, device, context)
+        run = build_stage_run(config, model, training_data, out, device, context, init)
         callback = run.checkpoint_callback
         if saved is not None:
+            raise_first_error(base_error(saved.settings, callback.settings, out), callback.group)
             checkpoint = callback.folder / f"{PREFIX}{saved.step:08d}"
             restore(
                 run.state,
