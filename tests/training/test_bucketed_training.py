@@ -16,6 +16,7 @@ from uniavgen.tasks.table import Task
 from uniavgen.training.config import DataConfig, TrainConfig
 from uniavgen.training.dataloader import StepDataset
 from uniavgen.training.stage import StageRun, build_stage_run, build_training_data, check_processes
+from uniavgen.workflows.plan_training import Machine, check_training_fits
 
 SHAPES = [(9, 4, 6), (17, 4, 6), (9, 2, 4)] * 4 + [(5, 4, 6), (9, 8, 8)]
 """Frames, rows and columns of the clips; the last two are too short, and alone with their size."""
@@ -153,6 +154,15 @@ def test_named_sizes_and_lengths_choose_the_clips(folder):
         ("96x64 px, 17 frames", 4),
     ]
     assert chosen.describe_misfits(0).startswith("6 of 14 clips")
+
+
+def test_bucket_larger_than_memory_is_refused_by_its_name(folder):
+    ratios = "{joint: 1, reference_audio: 0, continuation: 0, dubbing: 0, animation: 0}"
+    settings = config(*BUCKETS, f"stage.tasks.ratios={ratios}")
+    heaviest = dataset(folder, settings).data.clips.heaviest(SETTINGS.video.patch)
+    assert heaviest.name(16) == "96x64 px, 17 frames"
+    with pytest.raises(ConfigError, match="clips of 96x64 px, 17 frames need"):
+        check_training_fits(settings, [heaviest], Machine(memory=1 << 20))
 
 
 def test_speech_trains_in_buckets_of_length_without_silence_to_the_longest(folder):

@@ -257,6 +257,15 @@ class ClipBuckets:
         """Returns the bucket with most clips."""
         return max(zip(self.counts, self.buckets, strict=True), key=lambda pair: pair[0])[1]
 
+    def heaviest(self, patch: tuple[int, int, int]) -> Bucket:
+        """Returns the bucket with most tokens a step, of those with as many the one with most tokens a clip."""
+
+        def tokens(pair: tuple[Bucket, int]) -> tuple[int, int]:
+            bucket, batch_size = pair
+            return batch_size * bucket.num_tokens(patch), bucket.num_tokens(patch)
+
+        return max(zip(self.buckets, self.schedule.batch_sizes, strict=True), key=tokens)[0]
+
     def locate(self, number: int, attempt: int = 0) -> ClipLocation:
         """Returns the clip with a global sample number. attempt: see `sampler.Sampler`; the bucket stays the same."""
         bucket, ordinal = self.schedule.locate(number)

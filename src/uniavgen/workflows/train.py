@@ -38,8 +38,10 @@ from uniavgen.training.state import restore
 from uniavgen.training.throughput import SpeedMeter
 from uniavgen.training.validation import HeldOutLosses
 from uniavgen.workflows.codec_fingerprints import check_codecs
+from uniavgen.workflows.fit import free_gpu_bytes
 from uniavgen.workflows.load_config import NANO
 from uniavgen.workflows.model_files import find_model
+from uniavgen.workflows.plan_training import Machine, check_training_fits
 from uniavgen.workflows.training_samples import SampleSettings, TrainingSampler
 from uniavgen.workflows.vocabulary import load_speech_symbols
 
@@ -122,6 +124,9 @@ def open_stage(
         check_codecs([*training_data.sources, *(() if held_out is None else held_out.sources)], models)
         if config.lora is not None:
             check_adapter_sources(config.lora, config.model, init)
+        if device.type == "cuda":
+            machine = Machine(gpus=context.world_size, memory=free_gpu_bytes(device))
+            check_training_fits(config, [training_data.clips.heaviest(config.model.video.patch)], machine)
         sampler = _training_sampler(config, training_data, watched, out, context)
         model = _initial_model(config, init, context)
         run = build_stage_run(config, model, training_data, out, device, context, init)
