@@ -136,7 +136,8 @@ class _IndexBuilder:
     def _opened(self, file: StoredFile) -> tuple[ShardIndex, int]:
         """Returns the samples of a shard, and the checksum of the index beside it."""
         shard = read_shard_index(self.storage, self.listing, file)
-        return shard, *shard_checksums(self.storage, self.listing, [file])
+        (checksum,) = shard_checksums(self.storage, self.listing, [file])
+        return shard, checksum
 
     def _add(self, number: int, shard: ShardIndex, checksum: int, first: int) -> None:
         """Appends the clips of a shard from the one with number `first` in it on."""
