@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
 # From nothing to the weights of nano: draw the world, train the codecs, store features, train four stages, export.
 #
-#   runs/nano.sh [--out DIR] [--device NAME] [--smoke] [-- OPTIONS OF uniavgen synth]
+#   runs/nano.sh [--out DIR] [--device NAME] [--processes N] [--smoke] [-- OPTIONS OF uniavgen synth]
 #
 # Every piece goes on where it stopped, and finished pieces are skipped, so run it again after an interruption. What
 # the world is drawn from (speech, heads, voices) is named behind `--`, see `uniavgen synth --help`. --smoke takes tiny
-# numbers to see that the path is whole, in minutes; its weights are noise.
+# numbers to see that the path is whole, in minutes; its weights are noise. --processes: how many train a stage together.
 set -euo pipefail
 
-out=out/nano device=auto smoke=
+out=out/nano device=auto processes=1 smoke=
 while [ $# -gt 0 ]; do
     case $1 in
         --out) out=$2; shift 2 ;;
         --device) device=$2; shift 2 ;;
+        --processes) processes=$2; shift 2 ;;
         --smoke) smoke=1; shift ;;
         --) shift; break ;;
         *) echo "runs/nano.sh: unknown option $1; options of uniavgen synth stand behind --" >&2; exit 2 ;;
@@ -80,13 +81,17 @@ stage() { # NUMBER DATA OPTIONS: train a stage unless it is done
         elif [ "$number" -gt 1 ]; then
             set -- --init "$out/stage$((number - 1))" "$@"
         fi
-        uniavgen train -c "nano/stage$number" --data "$out/features/$data" --out "$run" --device "$device" "$@"
+        local launch=()
+        [ "$processes" = 1 ] || launch=(torchrun --standalone --nproc-per-node "$processes" --no-python)
+        "${launch[@]}" uniavgen train -c "nano/stage$number" --data "$out/features/$data" --out "$run" --device "$device" "$@"
     fi
 }
 watch=(--watch "$out/data/val" --parts "$parts")
 stage 1 sound "${stage1[@]}"
 stage 2 train "${watch[@]}" "${stage2[@]}"
+[ -z "$smoke" ] || processes=2 # once
 stage 3 train "${watch[@]}" "${stage3[@]}"
+[ -z "$smoke" ] || processes=1
 stage 4 still "${watch[@]}" "${stage4[@]}"
 
 say "model"

@@ -6,11 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from tiny_run import SETTINGS, write_features
 
+from uniavgen.apps.cli import main
 from uniavgen.config import dump, load
 from uniavgen.models.config import TransformerConfig
+from uniavgen.models.transformer import UniAVGenTransformer
+from uniavgen.training.checkpoint_files import checkpoints
 
 SHELL = Path(sys.executable).with_name("uniavgen")
 SPEECH = "audio.speech.num_symbols=95"
@@ -50,6 +54,17 @@ def by_torchrun(*command: str) -> subprocess.CompletedProcess:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     return subprocess.run([*launcher, *command], env=environment, capture_output=True, text=True, check=False)
+
+
+def test_two_processes_write_the_weights_of_one_once(data, model, tmp_path):
+    assert main(words(model, data, tmp_path / "one")) == 0
+    done = by_torchrun(str(SHELL), *words(model, data, tmp_path / "two", "sharding.shard_degree=2"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("3 steps are done") == 1
+    assert [path.name for path in checkpoints(tmp_path / "two" / "checkpoints")] == ["step-00000003"]
+    assert len(list((tmp_path / "two" / "curves").glob("events.*"))) == 1
+    one, two = (UniAVGenTransformer.from_pretrained(tmp_path / name / "transformer") for name in ("one", "two"))
+    torch.testing.assert_close(two.state_dict(), one.state_dict(), rtol=1e-6, atol=1e-6)
 
 
 def test_number_of_processes_that_does_not_divide_the_batch_is_one_sentence(data, model, tmp_path):
