@@ -178,6 +178,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "metrics on corrupted clips, voice": recorded("metrics", "voice"),
     "metrics on clips of the authors": recorded("metrics", "authors"),
     "metrics on mismatched pairs": recorded("metrics", "mismatched"),
+    "lora of a new voice": recorded("lora", "voice"),
     "voices": recorded("synthetic-world", "voices"),
     "mouth openings": recorded("synthetic-world", "mouths"),
 }
