@@ -2,6 +2,8 @@
 
 import os
 import re
+import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from uniavgen.errors import ConfigError, TrainingError, UniAVGenError
 
 if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
+    from torch.distributed import ProcessGroup, Store
     from torch.distributed.device_mesh import DeviceMesh
 
 CFG_DIM, RING_DIM, ULYSSES_DIM = "cfg", "ring", "ulysses"
@@ -134,7 +136,11 @@ def process_group(device: str = "auto", timeout_s: float = 600.0) -> Iterator[st
     if has_gpu:
         torch.cuda.set_device(local_rank)
     # Small values that the host needs, and checkpoints in the background, go through gloo without touching a GPU.
-    dist.init_process_group("cpu:gloo,cuda:nccl" if has_gpu else "gloo", timeout=timedelta(seconds=timeout_s))
+    backend, timeout = "cpu:gloo,cuda:nccl" if has_gpu else "gloo", timedelta(seconds=timeout_s)
+    store, rank, _ = next(dist.rendezvous("env://", timeout=timeout))
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        store = dist.PrefixStore(_agreed_name(store, rank, world_size, timeout_s), store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
     try:
         yield f"cuda:{local_rank}" if has_gpu else "cpu"
     except BaseException as error:
@@ -147,6 +153,35 @@ def process_group(device: str = "auto", timeout_s: float = 600.0) -> Iterator[st
         raise
     finally:
         dist.destroy_process_group()
+
+
+def _agreed_name(store: "Store", rank: int, world_size: int, timeout_s: float) -> str:
+    """Returns a name that only the present processes know, which all of them must ask for.
+
+    torchrun keeps one store when it starts processes again. What killed ones have left in it, such as their addresses,
+    would be taken for that of the present ones; its count of restarts differs between machines.
+    """
+    name, deadline = secrets.token_hex(8), time.monotonic() + timeout_s
+    if rank > 0:
+        store.set(f"uniavgen/hello/{rank}", name)
+        answer = store.get(f"uniavgen/welcome/{name}").decode()
+        store.set(f"uniavgen/here/{answer}/{rank}", "")
+        return answer
+    missing = set(range(1, world_size))
+    while missing:
+        for other in sorted(missing):
+            if store.check([f"uniavgen/here/{name}/{other}"]):
+                missing.discard(other)
+            elif store.check([f"uniavgen/hello/{other}"]):
+                # Perhaps the name of a killed process; the present one writes over it.
+                store.set(f"uniavgen/welcome/{store.get(f'uniavgen/hello/{other}').decode()}", name)
+        if time.monotonic() > deadline:
+            raise TrainingError(
+                f"{len(missing)} of the {world_size} processes did not start within {timeout_s:g} s; look why, or give "
+                "them more time"
+            )
+        time.sleep(0.01)
+    return name
 
 
 def broadcast_object(value: Any, context: ParallelContext) -> Any:
@@ -179,7 +214,8 @@ def is_first_failure() -> bool:
     import torch.distributed as dist
 
     store, rank, _ = next(dist.rendezvous("env://", timeout=timedelta(seconds=30)))
-    return store.compare_set("uniavgen/first_failure", "", str(rank)) == str(rank).encode()
+    name = f"uniavgen/first_failure/{os.environ.get('TORCHELASTIC_RESTART_COUNT')}"
+    return store.compare_set(name, "", str(rank)) == str(rank).encode()
 
 
 def is_restarted() -> bool:

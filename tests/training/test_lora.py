@@ -12,8 +12,10 @@ from uniavgen.errors import CheckpointError, ConfigError
 from uniavgen.models.kernels import AttentionKernel, use_attention
 from uniavgen.models.parts import Part, part_of
 from uniavgen.training.callbacks import save_weights
+from uniavgen.training.checkpoint_files import stored_tensors
 from uniavgen.training.initial_weights import load_initial_weights
 from uniavgen.training.stage import build_stage_run
+from uniavgen.training.state import restore
 
 RANK, ALPHA = 3, 5
 LORA = (f"lora={{rank: {RANK}, alpha: {ALPHA}}}", "train.steps=3")
@@ -116,6 +118,22 @@ def test_saved_adapter_is_trained_on(folder, tmp_path):
         assert name.partition(".lora_")[0] == other.partition(".lora_")[0]
         assert torch.equal(value, average)
     two.train()
+
+
+@pytest.mark.parametrize("base", ["fp32", "int8"])
+def test_resumed_adapter_equals_an_uninterrupted_one_and_its_checkpoint_holds_no_base(folder, tmp_path, base):
+    pytest.importorskip("torchao")
+    settings = (f"lora.base={base}", f"train.precision={'fp32' if base == 'fp32' else 'bf16'}")
+    whole = adapted_run(folder, tmp_path / "whole", *settings)
+    whole.train([lambda record, state: whole.checkpoint_callback.save(state) if record.step == 2 else None])
+    checkpoint = tmp_path / "whole" / "checkpoints" / "step-00000002"
+    assert all(is_lora_parameter(name) for name in stored_tensors(checkpoint))
+    resumed = adapted_run(folder, tmp_path / "resumed", *settings)
+    restore(resumed.state, checkpoint, 3)
+    resumed.train()
+    expected, found = whole.state.tensors(), resumed.state.tensors()
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
 @pytest.mark.parametrize("other", ["lora.rank=4", "lora.alpha=6", "lora.targets=[video]"])

@@ -143,8 +143,8 @@ class Checkpointer:
             shutil.rmtree(partial_path(final), ignore_errors=True)
         refused = next((cause for cause in causes if isinstance(cause, OSError)), None)
         if refused is None:
-            # CheckpointException is no Exception, and would pass by whoever handles errors.
-            raise RuntimeError(f"{final} could not be saved") from causes[0]
+            # Not CheckpointException, which is no Exception and would pass by whoever handles errors.
+            raise causes[0]
         raise not_written(final, refused) from refused
 
     def finish_quietly(self, *, wait: bool = True) -> None:
@@ -165,9 +165,13 @@ class Checkpointer:
     def __enter__(self) -> "Checkpointer":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error_class: type[BaseException] | None, *_: object) -> None:
         """Completes the checkpoint that is being written, also where training ends with an error."""
-        self.finish_quietly()
+        if error_class is None:
+            self.finish_quietly()
+        elif self._pending is not None:
+            # What it raises, such as another process that is gone, would hide the error.
+            self._pending[1].exception()
 
     def path(self, state: TrainState) -> Path:
         """Returns the folder of the checkpoint after the present step."""

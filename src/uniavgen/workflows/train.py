@@ -108,7 +108,9 @@ def open_stage(
     with exclusive_output(out) if context.is_main else nullcontext():
         check_processes(config, context)
         check_trained(config)
-        saved = broadcast_object(_saved_run(out, bool(resume)) if context.is_main else None, context)
+        # A run that torchrun has started again goes on with what it has saved in its earlier life.
+        goes_on = any_process(bool(resume) or is_restarted())
+        saved = broadcast_object(_saved_run(out, goes_on) if context.is_main else None, context)
         if saved is not None:
             # A checkpoint of an adapter lacks the model below it.
             init = [] if config.lora is None else init or [Path(source) for source in saved.settings.get(INIT, ())]
@@ -178,14 +180,11 @@ def _initial_model(config: TrainConfig, init: Sequence[Path], context: ParallelC
 
 
 def _saved_run(out: Path, resume: bool) -> CheckpointRecord | None:
-    """Returns what the last checkpoint says; None where a run begins. Raises ConfigError where it is not to go on.
-
-    A process that torchrun has started again goes on with what it has saved in its earlier life.
-    """
+    """Returns what the last checkpoint says; None where a run begins. Raises ConfigError where it is not to go on."""
     saved = checkpoints(out / "checkpoints")
     if not saved:
         return None
-    if not resume and not is_restarted():
+    if not resume:
         raise ConfigError(f"{out} already holds {saved[-1].name}; add --resume to go on, or use another --out")
     return read_record(saved[-1])
 
