@@ -1,28 +1,34 @@
 """Stages in order: what each reads is checked before anything is run, and a source goes through them one by one."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from uniavgen.data_engine.records import RecordStore
-from uniavgen.data_engine.source import Source
+from uniavgen.data_engine.source import SourceVideo
 from uniavgen.data_engine.stage import Stage, StageOutput
-from uniavgen.errors import ConfigError
+from uniavgen.errors import ConfigError, DataError, MediaError
+from uniavgen.perception.errors import NotMeasured
+
+AnyStage = TypeVar("AnyStage", Stage, type[Stage])
 
 
-def ordered(stages: Sequence[Stage]) -> list[Stage]:
-    """Returns stages in an order in which each stands behind those that it requires.
+def ordered(stages: Sequence[AnyStage]) -> list[AnyStage]:
+    """Returns stages, or their classes, in an order in which each stands behind those that it requires.
 
     Raises ConfigError where one requires a stage that is missing, or itself.
     """
     by_name = {stage.name: stage for stage in stages}
-    done: dict[str, Stage] = {}
+    done: dict[str, AnyStage] = {}
 
-    def visit(stage: Stage, path: tuple[str, ...]) -> None:
+    def visit(stage: AnyStage, path: tuple[str, ...]) -> None:
         if stage.name in done:
             return
         for name in stage.requires:
-            if name not in by_name or name in path:
-                raise ConfigError(f"the stage '{stage.name}' needs '{name}', which is not run before it")
+            if name not in by_name:
+                raise ConfigError(f"the stage '{stage.name}' needs '{name}', which is left out; leave both out or none")
+            if name in path:
+                raise ConfigError(f"the stages {' -> '.join((*path, name))} need each other")
             visit(by_name[name], (*path, name))
         done[stage.name] = stage
 
@@ -33,36 +39,56 @@ def ordered(stages: Sequence[Stage]) -> list[Stage]:
 
 @dataclass(frozen=True, kw_only=True)
 class StageGraph:
-    """Runs all stages on a source, as far as its records do not hold their outputs."""
+    """Runs all stages on a source, as far as its records do not hold their outputs.
+
+    It is sent to other processes before its first run; there a stage loads its networks when it is first needed.
+    """
 
     stages: Sequence[Stage]
     """As `ordered` returns them."""
     digests: Mapping[str, str]
     store: RecordStore
+    _set_up: set[str] = field(default_factory=set, init=False, compare=False)
 
-    def run(self, source: Source) -> dict[str, StageOutput]:
+    def __call__(self, source: SourceVideo) -> dict[str, StageOutput]:
         """Returns the outputs of all stages for a source, and records the new ones.
 
-        A stage whose required stages could not be computed says which one.
+        Where a stage could not be computed, those that require it say so. Raises OutputError where a record cannot be
+        written.
         """
         outputs: dict[str, StageOutput] = {}
         for stage in self.stages:
             digest = self.digests[stage.name]
             output = self.store.load(source.key, stage.name, digest)
             if output is None:
-                failed = next((name for name in stage.requires if outputs[name].reason), None)
-                if failed is None:
-                    output = stage(source, {name: outputs[name] for name in stage.requires})
-                else:
-                    output = StageOutput(reason=f"{failed}: {outputs[failed].reason}")
+                output = self._computed(stage, source, {name: outputs[name] for name in stage.requires})
                 self.store.save(source.key, stage.name, digest, output)
             outputs[stage.name] = output
         return outputs
 
-    def load(self, source: Source) -> dict[str, StageOutput] | None:
+    def load(self, source: SourceVideo) -> dict[str, StageOutput] | None:
         """Returns the outputs of a source whose records are complete, else None."""
         outputs = {
             stage.name: self.store.load(source.key, stage.name, self.digests[stage.name]) for stage in self.stages
         }
         found = {name: output for name, output in outputs.items() if output is not None}
         return found if len(found) == len(outputs) else None
+
+    def give_up(self, source: SourceVideo, reason: str) -> None:
+        """Records for the first stage that a source lacks why it cannot be computed, so that it is not tried again."""
+        for stage in self.stages:
+            if self.store.load(source.key, stage.name, self.digests[stage.name]) is None:
+                self.store.save(source.key, stage.name, self.digests[stage.name], StageOutput(reason=reason))
+                return
+
+    def _computed(self, stage: Stage, source: SourceVideo, inputs: Mapping[str, StageOutput]) -> StageOutput:
+        failed = next((name for name, output in inputs.items() if output.reason), None)
+        if failed is not None:
+            return StageOutput(reason=f"{failed}: {inputs[failed].reason}")
+        if stage.name not in self._set_up:
+            stage.setup()
+            self._set_up.add(stage.name)
+        try:
+            return stage(source, inputs)
+        except (MediaError, DataError, NotMeasured) as error:
+            return StageOutput(reason=str(error))

@@ -54,12 +54,11 @@ class RecordStore:
         try:
             arrays = decode_npz(path.read_bytes(), str(path))
             text = parse_json(bytes(arrays.pop(_TEXT)), str(path))
-        except (DataError, KeyError):
+            is_current = text["digest"] == digest
+            return StageOutput(values=text["values"], arrays=arrays, reason=text["reason"]) if is_current else None
+        except (DataError, KeyError, OSError):
             # A damaged record is made again, as one that is missing.
             return None
-        if text.get("digest") != digest:
-            return None
-        return StageOutput(values=text["values"], arrays=arrays, reason=text["reason"])
 
     def save(self, key: str, stage: str, digest: str, output: StageOutput) -> None:
         """Writes a record in place of an earlier one. Raises OutputError where the disk refuses."""

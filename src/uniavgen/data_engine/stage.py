@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from uniavgen.config import Config
-from uniavgen.data_engine.source import Source
+from uniavgen.data_engine.source import SourceVideo
 from uniavgen.perception.weights import ResolvedWeights
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -40,7 +40,7 @@ class StageContext:
 
 
 class Stage(ABC):
-    """Scores one source at a time."""
+    """Scores one source at a time. Until `setup` it holds nothing but its arguments, so that it can be sent on."""
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
@@ -62,8 +62,9 @@ class Stage(ABC):
         """Loads networks, once a worker."""
 
     @abstractmethod
-    def __call__(self, source: Source, inputs: Mapping[str, StageOutput]) -> StageOutput:
-        """Returns what the stage says of a source; a file that cannot be used is an output with a reason.
+    def __call__(self, source: SourceVideo, inputs: Mapping[str, StageOutput]) -> StageOutput:
+        """Returns what the stage says of a source.
 
         inputs: outputs of the required stages, none of which has a reason.
+        A source that cannot be used is an output with a reason; MediaError, DataError and NotMeasured become one.
         """
