@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +11,7 @@ import torch
 
 from uniavgen.artifacts import exclusive_output, path_exists
 from uniavgen.checkpoint.lora import adapter_configs
+from uniavgen.data.buckets import Bucket
 from uniavgen.data.dataset import TrainingData
 from uniavgen.distributed import ParallelContext, any_process, broadcast_object, is_restarted, raise_first_error
 from uniavgen.errors import ConfigError
@@ -28,15 +30,24 @@ from uniavgen.training.checkpoint_files import PREFIX, CheckpointRecord, checkpo
 from uniavgen.training.config import TrainConfig
 from uniavgen.training.curves import open_curves
 from uniavgen.training.initial_weights import load_initial_weights
-from uniavgen.training.loop import Callback
+from uniavgen.training.loop import Callback, StepRecord
 from uniavgen.training.lora import INIT, base_error, check_adapter_sources
+from uniavgen.training.memory import TrainingModel
 from uniavgen.training.randomness import default_generator
 from uniavgen.training.reach import check_trained
 from uniavgen.training.sharding import empty_model
-from uniavgen.training.stage import StageRun, build_held_out_data, build_stage_run, build_training_data, check_processes
+from uniavgen.training.stage import (
+    PRECISIONS,
+    StageRun,
+    build_held_out_data,
+    build_stage_run,
+    build_training_data,
+    check_processes,
+)
 from uniavgen.training.state import restore
-from uniavgen.training.throughput import SpeedMeter
+from uniavgen.training.throughput import SpeedMeter, matmul_peak
 from uniavgen.training.validation import HeldOutLosses
+from uniavgen.workflows.check_training import TrainingCheck, check_training
 from uniavgen.workflows.codec_fingerprints import check_codecs
 from uniavgen.workflows.fit import free_gpu_bytes
 from uniavgen.workflows.load_config import NANO
@@ -79,8 +90,27 @@ class WatchedRun:
         return self.stage.objective.context.is_main
 
     def meter(self) -> SpeedMeter:
-        """Returns a new meter of the speed of this run."""
-        return SpeedMeter(self.stage.objective.device)
+        """Returns a new meter of the speed of this run; on GPUs it knows the share of their peak.
+
+        Counting a step takes some seconds for each task and bucket, which a run on a CPU is not worth.
+        """
+        stage = self.stage
+        objective, config = stage.objective, stage.config
+        if objective.device.type != "cuda":
+            return SpeedMeter(objective.device)
+        processes = objective.context.world_size
+        model, clips = TrainingModel(config, processes), objective.dataset.data.clips
+        peak = matmul_peak(objective.device, PRECISIONS[config.train.precision] or torch.float32)
+
+        @cache
+        def flops_per_clip(bucket: Bucket, task: Task) -> float:
+            return model.count(bucket, 1, task).flops
+
+        def count(record: StepRecord) -> float:
+            bucket = clips.buckets[clips.schedule.bucket(record.step - 1)]
+            return record.data.num_clips * flops_per_clip(bucket, Task(record.task))
+
+        return SpeedMeter(objective.device, processes * peak, count)
 
 
 @contextmanager
@@ -151,6 +181,32 @@ def open_stage(
         if held_out is not None and config.validation.every:
             losses = HeldOutLosses(objective=run.objective, data=held_out, settings=config.validation)
         yield WatchedRun(stage=run, held_out=losses, sample=sampler)
+
+
+def check_stage(
+    config: TrainConfig,
+    data: Sequence[str],
+    out: Path,
+    device: torch.device,
+    *,
+    vocabulary: Path | None = None,
+    watched: WatchedData = WatchedData(),
+) -> TrainingCheck:
+    """Returns what a stage would train on, decoded to `out`/check where `watched` names codecs; trains nothing.
+
+    Raises what `open_stage` raises for data and settings, and reads no weights of a transformer.
+    """
+    context = ParallelContext.for_training()
+    if context.world_size > 1:
+        raise ConfigError(
+            "one process checks a stage; start it without torchrun, and see `uniavgen plan --train` for many GPUs"
+        )
+    check_trained(config)
+    training_data = _open_data(config, data, vocabulary)
+    check_codecs(training_data.sources, [] if watched.codecs is None else [watched.codecs])
+    memory = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
+    with exclusive_output(out):
+        return check_training(config, training_data, out, Machine(memory=memory), watched.codecs, device)
 
 
 def _open_data(config: TrainConfig, folders: Sequence[str], vocabulary: Path | None) -> TrainingData:

@@ -46,6 +46,9 @@ def train(
         str | None, typer.Option(metavar="DIR", help="Held-out features; see validation.every.")
     ] = None,
     assets: Annotated[Path | None, typer.Option(help="Networks of validation.metrics, as for `evaluate`.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Show data, first batch (as clips with --parts), memory and time, and stop.")
+    ] = False,
     print_config: Annotated[bool, typer.Option("--print-config", help="Show the settings and stop.")] = False,
 ) -> None:
     """Train a stage. Ctrl-C or SIGTERM saves a checkpoint and stops; --resume goes on as if nothing had happened."""
@@ -58,7 +61,7 @@ def train(
         return
     if not (data or resume or force) or out is None:
         raise ConfigError("train needs --data with prepared features and --out; see uniavgen train --help")
-    if bool(watch) != bool(parts):
+    if bool(watch) != bool(parts) and not check:
         raise ConfigError("clips to watch need both --watch and --parts")
 
     from uniavgen.distributed import check_device_name, process_group, select_device
@@ -71,22 +74,29 @@ def train(
     import torch
 
     from uniavgen.apps.cli.training_progress import training_progress
-    from uniavgen.workflows.train import WatchedData, open_stage, train_stage
+    from uniavgen.workflows.train import WatchedData, check_stage, open_stage, train_stage
 
     # Norms keep float32 weights under autocast; torch warns once that this has no fused kernel.
     warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
     # No module changes the output of another one in place.
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
+    watched = WatchedData(features=validation, prompts=watch, codecs=parts, assets=assets)
     with process_group(device, chosen.sharding.timeout_s) as shared_device:
+        place = torch.device(shared_device or select_device(device))
+        if check:
+            typer.echo(
+                "\n".join(check_stage(chosen, data or (), out, place, vocabulary=vocab, watched=watched).lines())
+            )
+            return
         opened = open_stage(
             chosen,
             data or (),
             out,
-            torch.device(shared_device or select_device(device)),
+            place,
             init=init or (),
             vocabulary=vocab,
             resume="force" if force else resume,
-            watched=WatchedData(features=validation, prompts=watch, codecs=parts, assets=assets),
+            watched=watched,
         )
         with opened as run:
             is_main, state = run.is_main, run.stage.state
