@@ -79,6 +79,8 @@ bench: setup-dev
 		--repeats 2 --name scaling
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/train.py --warm-up 3 --steps 8 --set train.compile=false
+	$(BIN)/python benchmarks/train.py --stage base/lora --set model.num_layers=2 --set data.workers=0 --latent 4x4 \
+		--warm-up 1 --steps 3 --name train-cut
 
 # Where torchao (extra quant) cannot be had, the parts that need it become rows that say so.
 bench-gpu: setup-dev

@@ -26,6 +26,8 @@ from uniavgen.models.kernels import AttentionKernel
 _KERNELS = [kernel for kernel in AttentionKernel if kernel is not AttentionKernel.SDPA]
 """Kernels that are measured beside torch's own choice."""
 _BIG = "--size 1280x736"
+_WHOLE = "--latent 46x46 --warm-up 2 --steps 6 --set train.batch_size=1 --set data.workers=2"
+"""The true 7.06 billion parameters at 736x736, clip by clip."""
 FULL: dict[str, str] = {
     "memory": f"memory.py {_BIG} --frames 81",
     "memory-int8": f"memory.py {_BIG} --frames 81 --mode streamed-int8",
@@ -43,10 +45,18 @@ FULL: dict[str, str] = {
     "--frames 121 --variant eager --repeats 2",
     "interaction": f"interaction.py {_BIG}",
     "vae_decode": "vae_decode.py --size 832x480 --size 1280x736 --tile 384",
-    # The base model's optimiser alone is larger than one card.
     "train": "train.py --preset nano --set train.batch_size=32",
+    # Weights, gradients and 8-bit moments of the whole model take 71 GB beside activations.
+    "train-full": f"train.py --stage base/stage2 {_WHOLE} --set train.ema=0 --set optim.moments=8bit",
+    "train-lora": f"train.py --stage base/lora {_WHOLE}",
+    "train-lora-int8": f"train.py --stage base/lora-24gb {_WHOLE}",
 }
 """Script and options of each part, by the name of its result."""
+_CUT = (
+    "--latent 4x4 --warm-up 0 --steps 2 --set train.batch_size=1 --set data.workers=0 --set model.num_layers=2 "
+    "--set model.video.num_heads=2 --set model.video.ffn_width=512 --set model.audio.num_heads=1 "
+    "--set model.audio.ffn_width=256"
+)
 _TINY = "--size 64x64 --frames 5 --repeats 1"
 SMALL: dict[str, str] = {
     "memory": "memory.py --size 64x64 --frames 5 --task joint",
@@ -61,6 +71,9 @@ SMALL: dict[str, str] = {
     "vae_decode": f"vae_decode.py {_TINY} --tile 32",
     "train": "train.py --stage nano/stage4 --latent 4x4 --warm-up 0 --steps 2 --set train.compile=false "
     "--set train.precision=fp32",
+    "train-full": f"train.py --stage base/stage2 {_CUT} --set train.ema=0 --set optim.moments=8bit",
+    "train-lora": f"train.py --stage base/lora {_CUT}",
+    "train-lora-int8": f"train.py --stage base/lora-24gb {_CUT}",
 }
 
 

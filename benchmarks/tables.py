@@ -158,6 +158,25 @@ def train_memory(result: Line) -> str:
     return table(["blocks", "precision", "recomputed", "predicted MiB", "allocated MiB", "difference"], rows)
 
 
+def train_plan(result: Line) -> str:
+    """Renders what training runs are predicted to take."""
+    rows = []
+    for line in result["lines"]:
+        changed = " ".join(["", *(f"`{setting}`" for setting in line["settings"])])
+        for bucket in line["buckets"]:
+            rows.append([
+                f"`{line['preset']}`{changed}", f"{line['gpus']} x {line['vram'] / 2**30:.0f} GB", bucket["bucket"],
+                f"{bucket['clips']}, {bucket['clips_at_once']} at once",
+                f"{bucket['required'] / 2**30:.0f} GB{'' if bucket['fits'] else ': does not fit'}",
+                f"{bucket['clips_per_s']:.3g}", f"{bucket['days']:.2g}",
+                f"{line['checkpoint_bytes'] / 1e9:.0f} GB",
+                f"{bucket['clips_per_s'] * bucket['feature_bytes'] / 1e6:.0f} MB/s",
+            ])  # fmt: skip
+    return table(
+        ["preset", "GPUs", "clips", "a step", "memory a GPU", "clips/s", "days", "checkpoint", "features"], rows
+    )
+
+
 def plans(result: Line) -> str:
     """Renders the predicted memory of clips on cards of several sizes."""
     rows = []

@@ -1,11 +1,14 @@
 """How many clips a second does a stage of training take in, and which share of the machine's matrix products is that?
 
 Random features of whole clips; the real steps, with the stage's own tasks, batch and precision. Operations are counted
-on an uncompiled step of each task, forward and backward; reading data and the optimiser's update count as no work, the
-update's time does. The share is of the peak measured in the same run.
+from an uncompiled step of each task (`training.step_count`), forward and backward, those of recomputed blocks twice;
+reading data and the optimiser's update count as no work, the update's time does. The share is of the peak measured in
+the same run. On a GPU the memory that torch's allocator handed out stands beside the predicted one.
 
     python benchmarks/train.py                                    # the four stages of nano on this machine
     python benchmarks/train.py --stage nano/stage3 --set train.batch_size=16 --name train-gpu
+    python benchmarks/train.py --stage base/lora --latent 46x46 --warm-up 2 --steps 6       # a GPU of 80 GB
+    python benchmarks/train.py --stage base/lora --set model.num_layers=2 --latent 4x4    # two blocks of it, a CPU
 """
 
 import argparse
@@ -17,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 import tables
 from record import circumstances, device_name, keep
@@ -30,8 +32,10 @@ from uniavgen.data.words import Word
 from uniavgen.distributed import SINGLE_PROCESS, ParallelContext
 from uniavgen.models.config import TransformerConfig
 from uniavgen.models.transformer import UniAVGenTransformer
+from uniavgen.tasks.table import Task
 from uniavgen.training.config import TrainConfig
 from uniavgen.training.loop import StepRecord
+from uniavgen.training.memory import TrainingModel
 from uniavgen.training.randomness import default_generator
 from uniavgen.training.stage import PRECISIONS, StageRun, build_stage_run, build_training_data
 
@@ -49,8 +53,7 @@ def main(words: Sequence[str] | None = None) -> None:
         peak = matmul_peak(device, dtype)
         with tempfile.TemporaryDirectory() as folder:
             write_features(Path(folder) / "features", config.model, options.latent)
-            work = counted(load(TrainConfig, [stage], [*options.set, "train.compile=false"]), Path(folder), options)
-            lines.append({"stage": stage, **measured(config, Path(folder), options, device, work, peak),
+            lines.append({"stage": stage, **measured(config, Path(folder), options, device, peak),
                           "matmul_peak_flops_per_s": peak})  # fmt: skip
     result = {
         "question": "How many clips a second does a stage of training take in, and which share of the peak is that?",
@@ -64,12 +67,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def measured(
-    config: TrainConfig,
-    folder: Path,
-    options: argparse.Namespace,
-    device: torch.device,
-    work: dict[str, int],
-    peak: float,
+    config: TrainConfig, folder: Path, options: argparse.Namespace, device: torch.device, peak: float
 ) -> dict[str, Any]:
     """Times of the steps after `warm_up`, against the work of the same steps."""
     last = options.warm_up + options.steps
@@ -85,43 +83,37 @@ def measured(
         times.append(record.seconds + time.perf_counter() - began)
 
     run.train((note,), stopped=lambda: len(times) == last)
+    allocated = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     tasks, seconds = tasks[options.warm_up :], times[options.warm_up :]
+    model = TrainingModel(config, 1, "cuda" if device.type == "cuda" else "cpu")
+    bucket = run.objective.dataset.data.clips.largest
+    clips = config.train.batch_size
+    passes = -(-clips // model.micro_clips(clips))
+    counts = {task: model.count(bucket, clips, Task(task)) for task in sorted({*tasks})}
+    work = {task: count.flops * passes for task, count in counts.items()}
     flops = sum(work[task] for task in tasks)
-    clips = config.train.batch_size * len(seconds)
     return {
         "frames": config.data.num_frames,
-        "batch_size": config.train.batch_size,
+        "batch_size": clips,
         "precision": config.train.precision,
         "compile": config.train.compile,
+        "parameters": run.state.model.num_parameters(),
         "median_s": round(statistics.median(seconds), 5),
-        "clips_per_s": round(clips / sum(seconds), 4),
-        "flops_per_clip": flops // clips,
+        "clips_per_s": round(clips * len(seconds) / sum(seconds), 4),
+        "flops_per_clip": flops // (clips * len(seconds)),
         "share_of_peak": round(flops / sum(seconds) / peak, 4),
-        "tasks": {task: work[task] for task in sorted(set(tasks))},
+        "allocated_bytes": allocated,
+        "predicted_bytes": max(model.memory(count).total for count in counts.values()),
+        "tasks": work,
     }
-
-
-def counted(config: TrainConfig, folder: Path, options: argparse.Namespace) -> dict[str, int]:
-    """Returns the operations of one step, forward and backward, of each task among the measured steps."""
-    run = build_run(config, folder, torch.device("cpu"))
-    run.state.model.train()
-    work: dict[str, int] = {}
-    for step in range(options.warm_up, options.warm_up + options.steps):
-        batch = run.objective.batch(step)
-        if (task := run.objective.task(batch)) in work:
-            continue
-        with FlopCounterMode(display=False) as counter:
-            run.objective.losses(batch, step)["total"].backward()
-        work[task] = counter.get_total_flops()
-        run.state.optimizer.zero_grad(set_to_none=True)
-    return work
 
 
 def build_run(
     config: TrainConfig, folder: Path, device: torch.device, context: ParallelContext = SINGLE_PROCESS
 ) -> StageRun:
     data = build_training_data(config, [str(folder / "features")], SpeechSymbols.of().encode)
-    with default_generator(torch.Generator().manual_seed(config.train.seed)):
+    # Weights of billions of parameters are drawn where that takes seconds.
+    with default_generator(torch.Generator().manual_seed(config.train.seed)), device:
         model = UniAVGenTransformer.from_settings(config.model)
     return build_stage_run(config, model, data, folder / "run", device, context)
 

@@ -168,6 +168,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "steps by size": benchmark("scaling", tables.step),
     "training": benchmark("train", tables.train),
     "opening data": benchmark("feature_index", tables.feature_index),
+    "memory of training steps": benchmark("train-memory", tables.train_memory),
+    "planned training": benchmark("train-plan", tables.train_plan),
     "planned memory": benchmark("plan", tables.plans),
     "memory of a small model": benchmark("memory", tables.memory),
     "memory of two blocks of base": benchmark("memory-cut", tables.memory),

@@ -167,11 +167,16 @@ def planned_buckets(config: TrainConfig, sizes_px: Sequence[tuple[int, int]] = (
 
 
 def check_training_fits(config: TrainConfig, buckets: Iterable[Bucket], machine: Machine) -> None:
-    """Raises ConfigError for the first bucket whose clips need more memory than a GPU has."""
-    plan = plan_training(config, buckets, machine)
-    for bucket in plan.buckets:
-        if plan.fits(bucket) is False:
-            raise ConfigError(_shortage(config, plan, bucket))
+    """Raises ConfigError where a step of the largest bucket needs more memory than a GPU has."""
+
+    def tokens_at_once(bucket: Bucket) -> int:
+        tokens = bucket.num_tokens(config.model.video.patch)
+        clips = config.train.clips_of(tokens) // machine.gpus
+        return tokens * min(config.train.micro_batch_size or clips, clips)
+
+    plan = plan_training(config, [max(buckets, key=tokens_at_once)], machine)
+    if plan.fits(plan.buckets[0]) is False:
+        raise ConfigError(_shortage(config, plan, plan.buckets[0]))
 
 
 def _shortage(config: TrainConfig, plan: TrainingPlan, bucket: BucketPlan) -> str:

@@ -160,6 +160,10 @@ def open_stage(
             machine = Machine(gpus=context.world_size, memory=free_gpu_bytes(device))
             check_training_fits(config, [training_data.clips.heaviest(config.model.video.patch)], machine)
         sampler = _training_sampler(config, training_data, watched, out, context)
+        if device.type == "cuda":
+            _, memory = torch.cuda.mem_get_info(device)
+            machine = Machine(gpus=context.world_size, memory=memory)
+            check_training_fits(config, training_data.clips.buckets, machine)
         model = _initial_model(config, init, context)
         run = build_stage_run(config, model, training_data, out, device, context, init)
         callback = run.checkpoint_callback
