@@ -29,6 +29,9 @@ from uniavgen.distributed import is_first_failure
 from uniavgen.errors import OutputError, UniAVGenError
 
 USAGE, INTERRUPTED, CLOSED_PIPE = 2, 130, 141
+_NOISY_LOGGERS = ("torchao", "torch.utils._pytree")
+"""transformers imports torchao where it is installed, which warns of kernels for GPUs that are not here, and through
+torch of its own classes."""
 _MAX_SENTENCE = 2000
 
 # Command: module of this package and the function in it, and what the list of commands says about it.
@@ -127,6 +130,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _RootOptions()
     # Warnings of the package go to stderr as they are, whatever the root logger does.
     logging.getLogger("uniavgen").addHandler(logging.lastResort or logging.StreamHandler())
+    for name in _NOISY_LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="uniavgen", standalone_mode=False, obj=options)
         sys.stdout.flush()
