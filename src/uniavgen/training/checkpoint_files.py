@@ -78,15 +78,17 @@ def read_record(checkpoint: Path) -> CheckpointRecord:
     step = stored.get("step")
     if type(step) is not int or checkpoint.name != f"{PREFIX}{step:08d}":
         raise CheckpointError(f"{file} has the step {step!r}, unlike the folder's name; {_REMEDY}")
-    parts = {name: stored.get(name) for name in ("settings", "samples", "files")}
-    if parts["files"] is None and any(checkpoint.glob(_OLD_FILE)):
+    if "files" not in stored and any(checkpoint.glob(_OLD_FILE)):
         raise CheckpointError(
             f"{checkpoint} was saved by an earlier version, whose runs cannot go on; begin another --out with its "
             "finished transformer: --init"
         )
-    wrong = [name for name, value in parts.items() if not isinstance(value, dict)]
-    if wrong or not all(isinstance(value, str) for value in parts["files"].values()):
-        raise CheckpointError(f"{file} is damaged (it has no {(wrong or ['checksums'])[0]}); {_REMEDY}")
+    parts: dict[str, dict[str, Any]] = {
+        name: stored[name] for name in ("settings", "samples", "files") if isinstance(stored.get(name), dict)
+    }
+    missing = [name for name in ("settings", "samples", "files") if name not in parts]
+    if missing or not all(isinstance(value, str) for value in parts["files"].values()):
+        raise CheckpointError(f"{file} is damaged (it has no {(missing or ['checksums'])[0]}); {_REMEDY}")
     return CheckpointRecord(step=step, **parts)
 
 

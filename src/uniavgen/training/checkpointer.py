@@ -100,7 +100,11 @@ class Checkpointer:
         self._pending: tuple[Path, Future[Any]] | None = None
         # Of its own: on a shared group, collectives of the next step would meet those of the thread that writes.
         is_parallel = dist.is_initialized() and dist.get_world_size() > 1
-        self.group = dist.new_group(backend="gloo") if is_parallel else None
+        self.group: dist.ProcessGroup | None = None
+        if is_parallel:
+            group = dist.new_group(backend="gloo")
+            assert isinstance(group, dist.ProcessGroup), "this process is in no group"
+            self.group = group
 
     @property
     def _is_main(self) -> bool:

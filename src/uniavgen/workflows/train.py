@@ -143,8 +143,8 @@ def open_stage(
         saved = broadcast_object(_saved_run(out, goes_on) if context.is_main else None, context)
         if saved is not None:
             # A checkpoint of an adapter lacks the model below it.
-            init = [] if config.lora is None else init or [Path(source) for source in saved.settings.get(INIT, ())]
-            data = data or [str(folder) for folder in saved.samples.get("--data") or ()]
+            init = [] if config.lora is None else init or [Path(source) for source in _listed(saved.settings.get(INIT))]
+            data = data or _listed(saved.samples.get("--data"))
         if not data:
             raise ConfigError(f"{out} holds no checkpoint that names its data; add --data with prepared features")
         init = [_weights_folder(source) for source in init]
@@ -237,6 +237,11 @@ def _initial_model(config: TrainConfig, init: Sequence[Path], context: ParallelC
         load_initial_weights(model, source)
     broadcast_object(adapter_configs(model), context)
     return model
+
+
+def _listed(recorded: object) -> list[str]:
+    """Returns the names in a record that people may have changed; none where it holds something else."""
+    return [str(name) for name in recorded] if isinstance(recorded, list) else []
 
 
 def _saved_run(out: Path, resume: bool) -> CheckpointRecord | None:
