@@ -77,8 +77,10 @@ for kind, moments in ((killed_at_clip, (1, 4, 5, 8)), (killed_at_rename, (1, 2, 
         assert in_child(lambda: run(out)) == 0
 """
 )
+# What libraries warn of is not shown on the command line either.
 FULL = (
-    PREPARE
+    "import logging; logging.disable(logging.WARNING)"
+    + PREPARE
     + """
 for size in (0, 10, 100, 500, 1000, 2000, 8000, 16000, 20000, 30000):
     def with_full_disk():
