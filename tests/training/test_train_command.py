@@ -205,7 +205,7 @@ def test_print_config_prints_settings_that_parse(capsys):
         (["-s", "train.steps=0"], "train.steps: should be greater"),
         (["-s", "data.num_frames=18"], "1 + 4n"),
         (["-s", "data.weights=[1,2]"], "data.weights"),
-        (["-s", "stage.branches=both"], "audio only|sound only|latent frames"),
+        (["-s", "stage.branches=both"], "3 without video"),
         (["--init", "nowhere"], "no weights"),
         (["--init", "n" * 5000], "a name of 5000 bytes"),
         (["--resume", "--init", "nowhere"], "no weights"),
