@@ -99,8 +99,9 @@ def measured(options: argparse.Namespace, every: int) -> dict[str, Any]:
 
 def peak_of(recorded: profile) -> int:
     """Returns the most bytes that torch's allocator had handed out at a time since the beginning."""
-    assert recorded.profiler is not None
-    events = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]
+    kineto = recorded.profiler and recorded.profiler.kineto_results
+    assert kineto is not None
+    events = [event for event in kineto.events() if event.name() == "[memory]"]
     live = peak = 0
     for event in sorted(events, key=lambda event: event.start_ns()):
         live += event.nbytes()

@@ -50,7 +50,8 @@ class TrainingModel:
     """
 
     def __init__(self, config: TrainConfig, world_size: int, device_type: DeviceType = "cuda") -> None:
-        self.config, self.world_size, self.device_type = config, world_size, device_type
+        self.config, self.world_size = config, world_size
+        self.device_type: DeviceType = device_type
         self._model = empty_model(config.model, {})
         select_trained(self._model, config)
         self.degree = shard_degree(config.sharding, self._model.num_parameters(), world_size)

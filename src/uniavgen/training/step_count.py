@@ -21,7 +21,6 @@ from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sd
 from uniavgen.batch import TextInputs
 from uniavgen.data.buckets import Bucket
 from uniavgen.data.dataset import Batch
-from uniavgen.models.block import UniAVGenBlock
 from uniavgen.models.cached_tables import no_tables_kept
 from uniavgen.models.diffusers_compat import TorchDispatchMode, fake_tensor_mode, fused_attention_on_cpu
 from uniavgen.models.kernels import AttentionKernel, use_attention
@@ -124,7 +123,7 @@ class StepCounter:
         ]
         return StepCount.of(segments, self.held_gradients)
 
-    def _kind(self, block: UniAVGenBlock) -> tuple[Any, ...]:
+    def _kind(self, block: Any) -> tuple[Any, ...]:
         """Returns what blocks that take the same have in common."""
         every = self.config.train.activation_checkpointing
         trained = tuple(name for name, parameter in block.named_parameters() if parameter.requires_grad)
