@@ -10,11 +10,14 @@ from uniavgen.config import Config, load
 from uniavgen.data_engine.graph import StageGraph, ordered
 from uniavgen.data_engine.records import RecordStore, stage_digests
 from uniavgen.data_engine.stage import Stage, StageContext
+from uniavgen.data_engine.stages.loudness import Loudness
+from uniavgen.data_engine.stages.transcript import Transcription
+from uniavgen.data_engine.stages.voice_activity import VoiceActivityStage
 from uniavgen.errors import CheckpointError, ConfigError
 from uniavgen.perception.packages import is_missing
 from uniavgen.perception.weights import WeightResolver, how_to_get
 
-STAGES: Final[tuple[type[Stage], ...]] = ()
+STAGES: Final[tuple[type[Stage], ...]] = (VoiceActivityStage, Loudness, Transcription)
 """In any order; a new stage is one class in a file of its own, and one entry here."""
 
 

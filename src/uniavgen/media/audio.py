@@ -143,11 +143,27 @@ class AudioCollector:
         """Returns whether there is sound behind `limit_s`."""
         return self.end_s - limit_s > (_PADDING_S if self._declared_end_s is None else 1e-9)
 
+    @property
+    def num_ready(self) -> int:
+        """Returns how many samples of the stretch can be taken, because later blocks lie behind them."""
+        return self._next - self._first
+
+    def take(self, num_samples: int) -> Chunk:
+        """Returns the next samples of the stretch, of which `num_ready` tells how many there are, and forgets them."""
+        samples = self._joined(self._first + num_samples)
+        self._first += num_samples
+        self._chunks = [(begin, chunk) for begin, chunk in self._chunks if begin + chunk.shape[1] > self._first]
+        return samples
+
     def samples(self, stop_s: float | None = None) -> Chunk:
         """Returns the stretch up to the end of the sound, at most to `stop_s`."""
         last = round(self.end_s * self.rate_hz)
         for limit_s in (self._stop_s, stop_s):
             last = last if limit_s is None else min(last, round(limit_s * self.rate_hz))
+        return self._joined(last)
+
+    def _joined(self, last: int) -> Chunk:
+        """Returns the samples of the stretch before sample `last` of the file."""
         if last > MAX_S * self.rate_hz:
             raise MediaError(
                 f"the sound of {self._name} lasts {self.end_s / 3600:.0f} hours by its time stamps; cut it"

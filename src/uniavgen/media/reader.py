@@ -7,7 +7,7 @@ audio that begins late or pauses and frames of variable rate stay where they bel
 import io
 import logging
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -84,11 +84,13 @@ class MediaReader:
         video: its picture track, None without one.
         audio: its sound track, None without one.
         start_s: the time of the container's clock at which the file begins to play.
+        notes: sentences on what is wrong with the file, although it is read.
     """
 
     def __init__(self, container: InputContainer, name: str, quiet: bool) -> None:
         self.container, self.name, self._quiet = container, name, quiet
         self.format_name = container.format.name
+        self.notes: list[str] = []
         if self.format_name in _NO_FILM or self.format_name.endswith("_pipe"):
             raise MediaError(f"{name} holds neither sound nor video; use a file such as MP4, MOV, WAV or MP3")
         # Cover art of a song is a picture track, but none that plays.
@@ -100,7 +102,8 @@ class MediaReader:
         self.start_s = self._start()
 
     def note(self, text: str) -> None:
-        """Logs a sentence about a file that is read nevertheless; it begins with the file's name."""
+        """Keeps and logs a sentence about a file that is read nevertheless; the log begins it with the file's name."""
+        self.notes.append(text)
         if not self._quiet:
             logger.warning("note: %s %s", self.name, text)
 
@@ -110,23 +113,38 @@ class MediaReader:
         Frames before `from_s` may be left out. Damaged packets are left out and counted in a note.
         """
         by_index = {track.index: sink for track, sink in sinks}
-        clocks = {track.index: _Clock(self.format_name in _BROKEN_CLOCK, self.start_s) for track, _ in sinks}
-        num_damaged = dict.fromkeys(by_index, 0)
+        tracks = [track for track, _ in sinks]
+        for index, time_s, frame in self.frames(*tracks, from_s=from_s, is_done=lambda index: by_index[index].is_done):
+            by_index[index].push(time_s, frame)
+        for sink in by_index.values():
+            sink.finish()
+
+    def frames(
+        self,
+        *tracks: Track,
+        from_s: Fraction = Fraction(0),
+        is_done: Callable[[int], bool] = lambda _: False,
+    ) -> Iterator[tuple[int, Fraction | None, Any]]:
+        """Yields the decoded frames of tracks in the order of the file: index of the track, when it plays, frame.
+
+        Frames before `from_s` may be left out, and those of tracks whose index `is_done` are. Damaged packets are left
+        out and counted in a note.
+        """
+        clocks = {track.index: _Clock(self.format_name in _BROKEN_CLOCK, self.start_s) for track in tracks}
+        num_damaged = dict.fromkeys(clocks, 0)
         self._seek(from_s)
-        for packet in self._demuxed([track for track, _ in sinks]):
+        for packet in self._demuxed(list(tracks)):
             index = packet.stream_index
-            sink = by_index[index]
-            if sink.is_done:
-                if all(other.is_done for other in by_index.values()):
+            if is_done(index):
+                if all(map(is_done, clocks)):
                     break
                 continue
             frames, is_damaged = _decoded(packet)
             # In a WAV this only means that its length is wrong.
             num_damaged[index] += is_damaged and self.format_name != "wav"
             for frame in frames:
-                sink.push(clocks[index].time_s(frame), frame)
-        for track, sink in sinks:
-            sink.finish()
+                yield index, clocks[index].time_s(frame), frame
+        for track in tracks:
             if num_damaged[track.index]:
                 self.note(
                     f"has damaged packets of {_medium(track)} ({num_damaged[track.index]}); what can be decoded is used"
@@ -196,8 +214,13 @@ class MediaReader:
             return Fraction(0)
         return min(starts)
 
+    @property
+    def can_seek(self) -> bool:
+        """Returns whether a seek saves decoding all that comes before."""
+        return self.format_name in _SEEKABLE
+
     def _seek(self, from_s: Fraction) -> None:
-        if from_s < _MIN_SEEK_S or self.format_name not in _SEEKABLE:
+        if from_s < _MIN_SEEK_S or not self.can_seek:
             return
         try:
             self.container.seek(int((from_s + self.start_s - _PREROLL_S) * av.time_base))

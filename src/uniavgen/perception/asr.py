@@ -1,9 +1,10 @@
-"""Speech recognition by Whisper, English. [Radford et al., 2022]
+"""Speech recognition by Whisper: English text for word error rates, words with times of any language for transcripts.
 
-A folder with `model.bin` runs on faster-whisper (CTranslate2), any other folder on transformers.
+[Radford et al., 2022] A folder with `model.bin` runs on faster-whisper (CTranslate2), any other folder on transformers.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,27 @@ NUM_BEAMS = 5
 
 Transcriber = Callable[[Float32[np.ndarray, " samples"]], str]
 """From a 16 kHz waveform to its text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeardWord:
+    """A word of a decoding."""
+
+    text: str
+    """With its punctuation, without blanks around it."""
+    start_s: float
+    end_s: float
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """What Whisper makes of a stretch of sound."""
+
+    language: str
+    """ISO 639-1 as a rule."""
+    language_probability: float
+    words: tuple[HeardWord, ...]
 
 
 def load_whisper(folder: Path, device: str = "cpu") -> Transcriber:
@@ -46,6 +68,32 @@ class FasterWhisper:
     def __call__(self, waveform: Float32[np.ndarray, " samples"]) -> str:
         segments, _ = self._model.transcribe(waveform, language="en", beam_size=NUM_BEAMS, temperature=0.0)
         return " ".join(segment.text.strip() for segment in segments)
+
+    def words(
+        self, waveform: Float32[np.ndarray, " samples"], *, language: str | None = None, num_beams: int = NUM_BEAMS
+    ) -> Decoding:
+        """Returns the words of a 16 kHz waveform with their times, up to 30 s; None finds out the language.
+
+        A stretch of text is not given to the next one, so that a mistake is not repeated.
+        """
+        segments, info = self._model.transcribe(
+            waveform,
+            language=language,
+            beam_size=num_beams,
+            temperature=0.0,
+            word_timestamps=True,
+            condition_on_previous_text=False,
+        )
+        words = [word for segment in segments for word in segment.words or ()]
+        return Decoding(
+            language=info.language,
+            language_probability=float(info.language_probability),
+            words=tuple(
+                HeardWord(text=text, start_s=float(word.start), end_s=float(word.end), probability=word.probability)
+                for word in words
+                if (text := word.word.strip())
+            ),
+        )
 
 
 class TransformersWhisper:

@@ -1,0 +1,1 @@
+"""Stages, a file each: what they measure of a source; their settings stand beside them."""
