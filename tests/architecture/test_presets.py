@@ -3,6 +3,7 @@
 import pytest
 
 from uniavgen.config import Config, dump, load, parse, preset_names
+from uniavgen.data_engine.rules import Rules
 from uniavgen.models.config import TransformerConfig
 from uniavgen.training.codecs.caption import CaptionTrainConfig
 from uniavgen.training.codecs.video_vae import VideoVAETrainConfig
@@ -21,6 +22,7 @@ OWNERS: dict[str, type[Config]] = {
     "video_vae_mouths": VideoVAETrainConfig,
     "vocoder": VocoderTrainConfig,
     "caption": CaptionTrainConfig,
+    "rules": Rules,
 }
 PARTS = {"nano/data"}
 """Presets that others extend and that are no whole settings by themselves."""

@@ -13,7 +13,7 @@ import re
 import tarfile
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -226,6 +226,31 @@ class ShardWriter:
 
     def _shard_path(self, number: int) -> Path:
         return self.folder / f"shard-{number:06d}.tar"
+
+
+def drop_samples(folder: Path, keys: Collection[str]) -> list[Path]:
+    """Rewrites the shards of a local folder that hold samples of these keys, without them; returns these shards.
+
+    A shard of which nothing is left is deleted. Each is replaced whole; a call that was killed can be made again.
+    """
+    rewritten = []
+    with exclusive_output(folder):
+        present = ShardSet(folder, allow_empty=True)
+        for shard in present.shards:
+            if not {*shard.keys} & {*keys}:
+                continue
+            path, kept = Path(shard.path), [key for key in shard.keys if key not in keys]
+            numbers = [present.positions[key] for key in kept]
+            samples = {present.keys[i]: {part: present.read(i, part) for part in present.parts(i)} for i in numbers}
+            path.with_suffix(".npz").unlink(missing_ok=True)
+            if samples:
+                with atomic_file(path) as partial:
+                    index = _write_tar(partial, samples)
+                write_index(path.with_suffix(".npz"), index)
+            else:
+                path.unlink()
+            rewritten.append(path)
+    return rewritten
 
 
 def _remove_empty(folder: Path) -> None:

@@ -69,5 +69,9 @@ class RecordStore:
         with atomic_file(path) as partial, partial.open("wb") as file:
             np.savez_compressed(file, **{_TEXT: np.frombuffer(text.encode(), np.uint8)}, **output.arrays)
 
+    def folder_of(self, key: str) -> Path:
+        """Returns the folder of a source's records."""
+        return self.folder / "records" / key
+
     def _path(self, key: str, stage: str) -> Path:
-        return self.folder / "records" / key / f"{stage}.npz"
+        return self.folder_of(key) / f"{stage}.npz"

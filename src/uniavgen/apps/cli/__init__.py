@@ -34,7 +34,8 @@ _NOISY_LOGGERS = ("torchao", "torch.utils._pytree")
 torch of its own classes."""
 _MAX_SENTENCE = 2000
 
-# Command: module of this package and the function in it, and what the list of commands says about it.
+# Command: module of this package, the function in it (or none for all of its COMMANDS, as commands of a group), and
+# what the list of commands says about it.
 _COMMANDS: dict[str, tuple[str, str, str]] = {
     "generate": ("generate", "generate", "Make a talking clip of a picture, a caption and a sentence."),
     "continue": ("continue_clip", "continue_clip", "Continue a clip with what is said next."),
@@ -44,6 +45,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "info": ("info", "info", "Show what a file holds and the settings it was made with."),
     "synth": ("synth", "synth", "Draw clips of the synthetic world."),
     "speech": ("speech", "speech", "Speak sentences ahead for the synthetic world."),
+    "data": ("data", "", "Turn raw video into clips to train on: run, report, pack, forget."),
     "prepare": ("prepare", "prepare", "Store the features that training reads."),
     "train": ("train", "train", "Train a stage."),
     "train-codec": ("train_codec", "train_codec", "Train a video autoencoder, a vocoder or a caption encoder."),
@@ -82,7 +84,12 @@ class _LazyGroup(TyperGroup):
             return None
         name, function, text = _COMMANDS[cmd_name]
         module = import_module(f"{__name__}.{name}")
-        app = typer.Typer(add_completion=False, rich_markup_mode=None)
+        app = typer.Typer(add_completion=False, rich_markup_mode=None, help=text)
+        if not function:
+            app.callback()(lambda: None)
+            for name, each in module.COMMANDS.items():
+                app.command(name, cls=_Command)(each)
+            return typer.main.get_command(app)
         app.command(cmd_name, cls=_Command, short_help=text)(getattr(module, function))
         command = typer.main.get_command(app)
         for config, excluded in getattr(module, "CONFIGS", {}).items():

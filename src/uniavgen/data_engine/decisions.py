@@ -1,0 +1,128 @@
+"""What becomes of every candidate: its windows, or all reasons why it is dropped."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from uniavgen.artifacts import write_text
+from uniavgen.data_engine.candidates import SEGMENTS, Candidate, find_candidates
+from uniavgen.data_engine.corpus import FIND_DUPLICATES, GROUP_PERSONS, DuplicateSearch, PersonGrouping
+from uniavgen.data_engine.rules import Rules, score_values
+from uniavgen.data_engine.source import SourceVideo
+from uniavgen.data_engine.windows import Window, find_windows
+from uniavgen.data_engine.work_folder import WorkFolder
+from uniavgen.timebase import ClipTiming
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """About one candidate."""
+
+    candidate: Candidate
+    person: str
+    windows: Sequence[Window]
+    """What is cut; nothing where there are reasons."""
+    reasons: Sequence[str]
+
+    @property
+    def is_kept(self) -> bool:
+        """Returns whether clips are cut of it."""
+        return not self.reasons
+
+
+@dataclass(frozen=True, kw_only=True)
+class DroppedSource:
+    """A source without candidates."""
+
+    source: SourceVideo
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decisions:
+    """About a whole work folder, in the order of keys."""
+
+    candidates: Sequence[Decision]
+    sources: Sequence[DroppedSource]
+
+
+def decide(
+    work: WorkFolder,
+    rules: Rules,
+    timing: ClipTiming,
+    *,
+    group_persons: PersonGrouping = GROUP_PERSONS,
+    find_duplicates: DuplicateSearch = FIND_DUPLICATES,
+) -> Decisions:
+    """Applies rules to the records of a work folder. Nothing is computed anew.
+
+    Duplicates are looked for among those that the other rules keep, so that a dropped one does not take its copy along.
+    """
+    work.check()
+    candidates: list[Candidate] = []
+    dropped: list[DroppedSource] = []
+    for source in work.sources():
+        outputs = work.outputs(source.key)
+        found = find_candidates(source, outputs)
+        candidates += found
+        if not found:
+            dropped.append(DroppedSource(source=source, reason=_reason_of_source(work, outputs)))
+    persons = group_persons(candidates)
+    decisions = [
+        _decide(candidate, person, rules, timing) for candidate, person in zip(candidates, persons, strict=True)
+    ]
+    if rules.drop_duplicates:
+        copies = find_duplicates([decision.candidate for decision in decisions if decision.is_kept])
+        decisions = [
+            replace(decision, windows=(), reasons=(f"it repeats {copies[decision.candidate.key]}",))
+            if decision.candidate.key in copies
+            else decision
+            for decision in decisions
+        ]
+    return Decisions(candidates=decisions, sources=dropped)
+
+
+def write_decisions(path: Path, decisions: Decisions, rules: Rules) -> None:
+    """Writes a line of JSON for every candidate, and for every source without one."""
+    rows: list[dict[str, Any]] = [
+        {
+            "key": decision.candidate.key,
+            "source": str(decision.candidate.source.path),
+            "start_s": decision.candidate.start_s,
+            "end_s": decision.candidate.end_s,
+            "person": decision.person,
+            "reasons": list(decision.reasons),
+            "start_frames": [window.start_frame for window in decision.windows],
+            "scores": dict(score_values(rules, decision.candidate)),
+        }
+        for decision in decisions.candidates
+    ]
+    rows += [
+        {"key": each.source.key, "source": str(each.source.path), "reasons": [each.reason]}
+        for each in decisions.sources
+    ]
+    write_text(path, "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
+
+
+def _decide(candidate: Candidate, person: str, rules: Rules, timing: ClipTiming) -> Decision:
+    reasons = rules.violations(candidate)
+    windows = find_windows(candidate, timing, rules.max_cut_word_s)
+    spoken = [window for window in windows if len(window.words) >= rules.min_words]
+    if not windows:
+        length_s = candidate.end_s - candidate.start_s
+        reasons.append(f"no {float(timing.duration_s):.2f} s that cut no word lie in its {length_s:.2f} s")
+    elif not spoken:
+        reasons.append(f"fewer than {rules.min_words} words are spoken")
+    return Decision(candidate=candidate, person=person, windows=() if reasons else spoken, reasons=tuple(reasons))
+
+
+def _reason_of_source(work: WorkFolder, outputs: Any) -> str:
+    """Returns why a source has no candidates: the first stage with a reason, or one that was not run."""
+    for stage in work.stages:
+        if stage not in outputs:
+            return f"{stage} was not computed yet"
+        if outputs[stage].reason:
+            return f"{stage}: {outputs[stage].reason}" if stage != SEGMENTS else outputs[stage].reason
+    return "there is no stretch in which one visible face talks"

@@ -1,0 +1,114 @@
+"""Workers that are actors on a Ray cluster. Sources and the work folder lie where every machine of it reads them."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+from uniavgen.artifacts import first_line
+from uniavgen.data_engine.executors import Attempt, Worker, WorkerDiedError, WorkerPool, attempt
+from uniavgen.errors import ConfigError
+
+CPUS_PER_WORKER: Final = 0.5
+"""A fraction, so that other work of the cluster also starts. [ours]"""
+_LOCAL: Final = "local"
+
+
+@dataclass(frozen=True)
+class RayCluster(WorkerPool):
+    """Does jobs in actors of a cluster."""
+
+    address: str = "auto"
+    """auto: the cluster that this machine is part of; local: one that is started here and ends with this process."""
+    num_workers: int | None = None
+    """One for each CPU of the cluster where it is None."""
+    gpus_per_worker: float = 0.0
+
+    @cached_property
+    def _ray(self) -> Any:
+        return _connect(self.address)
+
+    @cached_property
+    def width(self) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Returns the number of actors."""
+        return self.num_workers or max(int(self._ray.cluster_resources().get("CPU", 1)), 1)
+
+    def start(self, task: Callable[[Any], Any]) -> "RayWorker":
+        """Starts an actor."""
+        options = {"num_cpus": CPUS_PER_WORKER, "num_gpus": self.gpus_per_worker, "max_restarts": 0}
+        return RayWorker(self._ray, self._ray.remote(**options)(RayActor).remote(task))
+
+    def wait(self, busy: Sequence[Worker]) -> Sequence[Worker]:
+        """Returns actors that have answered or ended."""
+        by_answer = {worker.answer: worker for worker in busy if isinstance(worker, RayWorker)}
+        return [by_answer[answer] for answer in self._ray.wait(list(by_answer), num_returns=1)[0]]
+
+
+class RayActor:
+    """What runs on the cluster."""
+
+    def __init__(self, task: Callable[[Any], Any]) -> None:
+        self._task = task
+
+    def attempt(self, job: Any) -> Attempt:
+        """Does a job."""
+        return attempt(self._task, job)
+
+
+class RayWorker:
+    """An actor and the answer that it owes."""
+
+    def __init__(self, ray: Any, actor: Any) -> None:
+        self._ray, self._actor = ray, actor
+        self.answer: Any = None
+
+    def submit(self, job: Any) -> None:
+        """Sends a job."""
+        self.answer = self._actor.attempt.remote(job)
+
+    def receive(self) -> Attempt:
+        """Returns the answer. Raises WorkerDiedError."""
+        try:
+            return self._ray.get(self.answer)
+        except self._ray.exceptions.RayActorError as error:
+            if error.actor_init_failed:
+                raise ConfigError(
+                    f"a worker could not start on the Ray cluster ({_last_line(error)}); install the same uniavgen on "
+                    "each of its machines"
+                ) from error
+            raise WorkerDiedError(f"the process that worked on it died ({first_line(error)})") from error
+
+    def close(self) -> None:
+        """Kills the actor: what it writes is whole or not there."""
+        self._ray.kill(self._actor)
+
+
+def _connect(address: str) -> Any:
+    """Returns the package, connected. Raises ConfigError where it is not installed or there is no cluster."""
+    try:
+        import ray
+    except ImportError as error:
+        raise ConfigError("a Ray cluster needs the package ray: pip install 'uniavgen[ray]'") from error
+    if ray.is_initialized():
+        return ray
+    try:
+        ray.init(
+            address=None if address == _LOCAL else address,
+            include_dashboard=False if address == _LOCAL else None,
+            logging_level=logging.WARNING,
+            # Workers on this machine import what this process imports.
+            runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}} if address == _LOCAL else None,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"there is no Ray cluster at '{address}' ({first_line(error)}); start one with `ray start --head`, or "
+            "pass --ray local"
+        ) from error
+    return ray
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).rstrip().splitlines()[-1].strip()
