@@ -73,7 +73,7 @@ def test_python_examples_run(path, number, block, tmp_path):
 
 @pytest.mark.parametrize("path", DOCS, ids=_name)
 def test_commands_and_options_are_real(path):
-    import typer
+    import typer.core
     from typer.main import get_command
 
     from uniavgen.apps.cli import app
@@ -85,6 +85,8 @@ def test_commands_and_options_are_real(path):
     for line in re.findall(r"^uniavgen (.*)$", shell, re.MULTILINE):
         name, *rest = line.split("#")[0].split()
         command = group.get_command(context, name)
+        if isinstance(command, typer.core.TyperGroup):
+            command = command.get_command(typer.Context(command), rest.pop(0))
         if command is None:
             wrong.append(f"uniavgen {name}")
             continue

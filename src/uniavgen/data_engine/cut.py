@@ -29,7 +29,7 @@ WHOLE: Final[Box] = (0.0, 0.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipPlan:
+class PlannedClip:
     """A clip that is to be cut."""
 
     key: str
@@ -53,7 +53,7 @@ class ClipCutter:
     weights: Mapping[str, ResolvedWeights] = field(default_factory=dict)
     """Those of the face mesh, or none."""
 
-    def __call__(self, plan: ClipPlan) -> dict[str, bytes]:
+    def __call__(self, plan: PlannedClip) -> dict[str, bytes]:
         """Returns the parts of a clip. Raises DataError or MediaError where its source does not give them."""
         if content_key(plan.source.path) != plan.source.key:
             raise DataError(f"{plan.source.path} has changed; run the stages on it again")
@@ -70,7 +70,7 @@ class ClipCutter:
             facts["face_mask_reason"] = str(reason)
         return {"json": json.dumps(facts, ensure_ascii=False, sort_keys=True).encode(), **parts}
 
-    def _frames(self, plan: ClipPlan) -> UInt8[np.ndarray, "F H W 3"]:
+    def _frames(self, plan: PlannedClip) -> UInt8[np.ndarray, "F H W 3"]:
         """Returns exactly the clip's frames, without black bars, with even sides."""
         frames = read_video(
             plan.source.path,
@@ -87,7 +87,7 @@ class ClipCutter:
         top, bottom = round(plan.crop[1] * height), round(plan.crop[3] * height)
         return frames[:, top : bottom - (bottom - top) % 2, left : right - (right - left) % 2]
 
-    def _waveform(self, plan: ClipPlan) -> Float32[np.ndarray, " samples"]:
+    def _waveform(self, plan: PlannedClip) -> Float32[np.ndarray, " samples"]:
         """Returns sound of exactly the pictures' length; the last half frame may be silence that the source lacks."""
         base = self.timing.base
         num_samples = round(self.timing.duration_s * base.sample_rate_hz)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from uniavgen.artifacts import path_exists, read_json_lines, write_text
 from uniavgen.config import dump
 from uniavgen.data.shards import ShardSet, ShardWriter
-from uniavgen.data_engine.cut import WHOLE, Box, ClipCutter, ClipPlan
+from uniavgen.data_engine.cut import WHOLE, Box, ClipCutter, PlannedClip
 from uniavgen.data_engine.decisions import Decision, Decisions
 from uniavgen.data_engine.executors import Executor
 from uniavgen.data_engine.rules import Rules, score_values
@@ -42,14 +42,14 @@ class PackSummary:
     lost: Sequence[LostClip]
 
 
-def plan_clips(decisions: Decisions, rules: Rules, timing: ClipTiming) -> list[ClipPlan]:
+def plan_clips(decisions: Decisions, rules: Rules, timing: ClipTiming) -> list[PlannedClip]:
     """Returns the clips of all kept candidates, by key."""
     plans = [_plan(decision, window, rules, timing) for decision in decisions.candidates for window in decision.windows]
     return sorted(plans, key=lambda plan: plan.key)
 
 
 def pack_clips(
-    plans: Sequence[ClipPlan],
+    plans: Sequence[PlannedClip],
     shards: Path,
     cutter: ClipCutter,
     executor: Executor,
@@ -98,7 +98,7 @@ def drop_plans(shards: Path, keys: Iterable[str]) -> None:
     write_text(shards / PLAN_FILE, "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
 
 
-def _plan(decision: Decision, window: Window, rules: Rules, timing: ClipTiming) -> ClipPlan:
+def _plan(decision: Decision, window: Window, rules: Rules, timing: ClipTiming) -> PlannedClip:
     candidate, source = decision.candidate, decision.candidate.source
     crop = candidate.score(PROBE, "crop")
     facts: dict[str, Any] = {
@@ -114,7 +114,7 @@ def _plan(decision: Decision, window: Window, rules: Rules, timing: ClipTiming) 
         "seconds": float(timing.duration_s),
         "fps": float(timing.base.fps),
     }
-    return ClipPlan(
+    return PlannedClip(
         key=f"{source.key}-{window.start_frame:08d}",
         source=source,
         start_frame=window.start_frame,
@@ -129,7 +129,7 @@ def _box(values: Sequence[float]) -> Box:
     return left, top, right, bottom
 
 
-def _plan_rows(plans: Sequence[ClipPlan], cut_like: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _plan_rows(plans: Sequence[PlannedClip], cut_like: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     yield {"cut": dict(cut_like)}
     for plan in plans:
         told = dataclasses.asdict(dataclasses.replace(plan, source=dataclasses.replace(plan.source, path=Path())))
