@@ -258,7 +258,9 @@ class UniAVGenTransformer(
         self, inputs: BlockInputs, skip_layers: tuple[int, ...]
     ) -> tuple[Tensor | None, Tensor | None, dict[int, BlockOutput]]:
         """Returns the tokens of both branches, and the auxiliary outputs of every block that was run."""
-        recompute = torch.is_grad_enabled() and self.gradient_checkpointing
+        checkpoint = (
+            self._gradient_checkpointing_func if torch.is_grad_enabled() and self.gradient_checkpointing else None
+        )
         inputs = inputs if self.sequence_parallel is None else self.sequence_parallel.shard(inputs)
         video, video_context = (None, None) if inputs.video is None else (inputs.video.hidden, inputs.video.context)
         audio, audio_context = (None, None) if inputs.audio is None else (inputs.audio.hidden, inputs.audio.context)
@@ -269,11 +271,11 @@ class UniAVGenTransformer(
             interaction = inputs.interaction.for_block(block.layer, inputs.branch_cache)
             contexts = (None if c is None else c.for_block(block.layer) for c in (video_context, audio_context))
             arguments = (video, audio, *contexts, interaction)
-            # A block that diffusers' cache skips returns its hidden states alone.
-            recomputed = recompute and block.layer % self.checkpoint_every == 0
-            output = BlockOutput(
-                *(self._gradient_checkpointing_func(block, *arguments) if recomputed else block(*arguments))
-            )
+            if checkpoint is not None and int(block.layer) % self.checkpoint_every == 0:
+                output = BlockOutput(*checkpoint(block, *arguments))
+            else:
+                # A block that diffusers' cache skips returns its hidden states alone.
+                output = BlockOutput(*block(*arguments))
             video, audio = output.video, output.audio
             auxiliary[block.layer] = output._replace(video=None, audio=None)
         if self.sequence_parallel is not None and video is not None:
