@@ -258,7 +258,7 @@ class UniAVGenTransformer(
         self, inputs: BlockInputs, skip_layers: tuple[int, ...]
     ) -> tuple[Tensor | None, Tensor | None, dict[int, BlockOutput]]:
         """Returns the tokens of both branches, and the auxiliary outputs of every block that was run."""
-        checkpoint = (
+        checkpoint: Any = (
             self._gradient_checkpointing_func if torch.is_grad_enabled() and self.gradient_checkpointing else None
         )
         inputs = inputs if self.sequence_parallel is None else self.sequence_parallel.shard(inputs)
