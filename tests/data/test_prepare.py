@@ -405,3 +405,13 @@ def test_lengths_and_sizes_that_cannot_be_are_refused(tmp_path, capsys, options,
     assert prepare(data, tmp_path / "out", *options) == 2
     assert message in capsys.readouterr().err
     assert not list((tmp_path / "out").glob("*.tar"))
+
+
+def test_features_of_several_processes_are_those_of_one(tmp_path):
+    """Also where the first clip decides the size of all."""
+    data = sized_clips(tmp_path)
+    for out, more in (("one", ()), ("two", ("--jobs", "2"))):
+        assert prepare(data, tmp_path / out, "--parts", str(NANO), *more) == 0
+    assert skipped(tmp_path / "two") == skipped(tmp_path / "one")
+    for file in sorted((tmp_path / "one").iterdir()):
+        assert (tmp_path / "two" / file.name).read_bytes() == file.read_bytes()

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from tests.data_engine.test_pack import NUM_FRAMES, RULES, SELECTION
 
-from uniavgen.workflows.data_engine import PackConfig, choose_executor, pack, run_stages
+from uniavgen.data_engine.choose_executor import choose_executor
+from uniavgen.workflows.data_engine import PackConfig, pack, run_stages
 
 
 def main(sources: str, work: str, shards: str, where: str) -> None:

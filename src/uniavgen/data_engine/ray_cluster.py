@@ -38,7 +38,14 @@ class RayCluster(WorkerPool):
 
     def start(self, task: Callable[[Any], Any]) -> "RayWorker":
         """Starts an actor."""
-        options = {"num_cpus": CPUS_PER_WORKER, "num_gpus": self.gpus_per_worker, "max_restarts": 0}
+        # Ray would give each actor other threads than this process has, and sums of floats another order.
+        threads = {name: os.environ[name] for name in ("OMP_NUM_THREADS",) if name in os.environ}
+        options = {
+            "num_cpus": CPUS_PER_WORKER,
+            "num_gpus": self.gpus_per_worker,
+            "max_restarts": 0,
+            "runtime_env": {"env_vars": threads},
+        }
         return RayWorker(self._ray, self._ray.remote(**options)(RayActor).remote(task))
 
     def wait(self, busy: Sequence[Worker]) -> Sequence[Worker]:

@@ -15,8 +15,6 @@ from uniavgen.data_engine.executors import Executor, InProcess
 from uniavgen.data_engine.forget import DECISIONS_FILE
 from uniavgen.data_engine.graph import StageGraph
 from uniavgen.data_engine.pack import PackSummary, pack_clips, plan_clips
-from uniavgen.data_engine.processes import ProcessPool
-from uniavgen.data_engine.ray_cluster import RayCluster
 from uniavgen.data_engine.registry import STAGES, build_stages
 from uniavgen.data_engine.rules import Rules
 from uniavgen.data_engine.source import SourceVideo, find_sources
@@ -76,15 +74,6 @@ class RecordTask:
     def __call__(self, source: SourceVideo) -> dict[str, str]:
         """Returns the reason of each stage, empty where there is none."""
         return {name: output.reason for name, output in self.graph(source).items()}
-
-
-def choose_executor(jobs: int | None, ray: str | None, device: str = "cpu") -> Executor:
-    """Returns where work is done: here, in `jobs` processes, or on the Ray cluster at `ray`."""
-    if jobs is not None and jobs < 1:
-        raise ConfigError(f"at least 1 job is done at a time, got {jobs}")
-    if ray is not None:
-        return RayCluster(ray, num_workers=jobs, gpus_per_worker=0.0 if device == "cpu" else 1.0)
-    return InProcess() if jobs in (None, 1) else ProcessPool(jobs)
 
 
 def run_stages(

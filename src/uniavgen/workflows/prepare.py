@@ -4,8 +4,9 @@ Samples that cannot be used are left out and listed with their reasons in `skipp
 """
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,10 +19,11 @@ from uniavgen.data.extract import FeatureExtractor, empty_caption_parts
 from uniavgen.data.features import EMPTY_CAPTION, SETTINGS_FILE, TENSORS_PART
 from uniavgen.data.open_index import begin_features, finish_features
 from uniavgen.data.shards import ShardSet, ShardWriter
-from uniavgen.data.sources import open_sources
+from uniavgen.data.sources import SampleSource, open_sources
+from uniavgen.data_engine.executors import Executor, InProcess, Outcome
 from uniavgen.errors import ConfigError, DataError
 from uniavgen.models.config import TransformerConfig
-from uniavgen.timebase import Timebase
+from uniavgen.timebase import ClipTiming, Timebase
 from uniavgen.workflows.codec_fingerprints import fingerprint_codecs
 from uniavgen.workflows.encode_clips import ClipEncoder, FitRule
 from uniavgen.workflows.load_codecs import load_codecs
@@ -49,9 +51,13 @@ class FeatureSettings:
     """File of the model's speech symbols, one a line; None for printable ASCII."""
     verbatim: bool = False
     """Leaves figures, signs and abbreviations in transcripts as they are written."""
+    limit: int | None = None
+    """Number of samples that are taken, from the first on; all if it is None."""
 
     def __post_init__(self) -> None:
         check_arguments(self)
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"the limit is at least 1, got {self.limit}")
         wrong = next((length for length in self.lengths if not 1 <= length <= MAX_FRAMES), None)
         if wrong is not None or not self.lengths:
             raise ConfigError(f"a clip has 1 to {MAX_FRAMES} frames, got {'no length' if wrong is None else wrong}")
@@ -82,6 +88,66 @@ class PreparedFeatures:
     """New clips that were cut although the times of their words are unknown: their transcript may say too much."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class EncodedClip:
+    """A sample as features."""
+
+    parts: Mapping[str, bytes]
+    is_overlong: bool
+    """Whether it was cut although the times of its words are unknown."""
+
+
+@dataclass(kw_only=True)
+class EncodeTask:
+    """Encodes samples by their keys. Sent to another process, it opens the data and loads the codecs there."""
+
+    data: tuple[Path, ...]
+    model: TransformerConfig
+    settings: FeatureSettings
+    codecs: Path | None
+    device: str
+    first_size: tuple[int, int] | None = None
+    """Width and height that all clips have where the settings name no sizes; that of the first one if it is None."""
+
+    def __call__(self, key: str) -> EncodedClip:
+        """Returns the features of a sample. Raises DataError where it cannot be used."""
+        encoder = self.encoder
+        encoder.first_size, before = self.first_size, encoder.num_overlong
+        parts = encoder(key, self.source.read).to_parts()
+        self.first_size = encoder.first_size
+        return EncodedClip(parts=parts, is_overlong=encoder.num_overlong > before)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+    @property
+    def depends_on_order(self) -> bool:
+        """Returns whether the next clip decides the size of all others."""
+        return self.codecs is not None and not self.settings.sizes and self.first_size is None
+
+    @cached_property
+    def source(self) -> SampleSource:
+        """Opens the data."""
+        return open_sources(self.data, self._lengths[-1], with_video=self.codecs is not None)
+
+    @cached_property
+    def encoder(self) -> ClipEncoder:
+        """Loads the codecs."""
+        timebase, patch = self.model.timebase, self.model.video.patch[1]
+        return ClipEncoder(
+            extract=_build_extractor(timebase, patch, self.codecs, self.device),
+            symbols=load_speech_symbols(self.settings.vocabulary, self.model.audio.speech.num_symbols),
+            verbatim=self.settings.verbatim,
+            lengths=self._lengths,
+            sizes=self.settings.sizes,
+            fit=self.settings.fit,
+        )
+
+    @property
+    def _lengths(self) -> tuple[ClipTiming, ...]:
+        return tuple(self.model.timebase.clip(num_frames) for num_frames in self.settings.lengths)
+
+
 def prepare_features(
     data: Sequence[Path],
     folder: Path,
@@ -90,7 +156,7 @@ def prepare_features(
     *,
     codecs: Path | None = None,
     device: str = "cpu",
-    limit: int | None = None,
+    executor: Executor | None = None,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> PreparedFeatures:
     """Encodes the clips of `data` into feature shards in `folder`.
@@ -99,52 +165,42 @@ def prepare_features(
         data: folders of shards, single shards, folders of speech with an index.jsonl, or published speech sets
             (`data.speech_sets`); their clips follow each other.
         codecs: model folder with vae, text_encoder and tokenizer; None prepares speech alone.
-        limit: number of samples to take; None takes all.
+        executor: where clips are encoded, here if it is None; the features are the same.
         on_progress: called with the counts of finished and of all samples.
 
     Raises DataError where a key occurs twice, no clip can be used, or the folder holds features of other codecs,
     symbols or another length. Samples that cannot be used for themselves are skipped.
     """
-    if limit is not None and limit < 1:
-        raise ConfigError(f"the limit is at least 1, got {limit}")
     if settings.sizes and codecs is None:
         raise ConfigError("speech alone has no picture size; give the model folder with a video autoencoder (--parts)")
-    lengths = tuple(model.timebase.clip(num_frames) for num_frames in settings.lengths)
-    symbols = load_speech_symbols(settings.vocabulary, model.audio.speech.num_symbols)
-    source, names = open_sources(data, lengths[-1], with_video=codecs is not None), " and ".join(map(str, data))
-    keys = source.keys[:limit]
+    task = EncodeTask(data=tuple(data), model=model, settings=settings, codecs=codecs, device=device)
+    names, keys = " and ".join(map(str, data)), task.source.keys[: settings.limit]
     if not keys:
-        raise DataError(f"{names} holds no sample of {lengths[-1].num_frames} frames; give shards or speech")
-    with ShardWriter(folder, SAMPLES_PER_SHARD) as writer:
+        raise DataError(f"{names} holds no sample of {settings.lengths[-1]} frames; give shards or speech")
+    with ShardWriter(folder) as writer:
         recorded = _recorded_settings(settings, model, codecs)
         _check_settings(folder, recorded, has_features=bool(writer.keys))
-        encoder = ClipEncoder(
-            extract=_build_extractor(model.timebase, model.video.patch[1], codecs, device),
-            symbols=symbols,
-            verbatim=settings.verbatim,
-            lengths=lengths,
-            sizes=settings.sizes,
-            fit=settings.fit,
-        )
-        encoder.first_size = _stored_frame_size(folder, encoder.extract)
+        task.first_size = _stored_frame_size(folder, task.encoder.extract)
+        caption = None if writer.keys else task.encoder.extract.caption
+        empty_caption = None if caption is None else empty_caption_parts(caption)
         skipped: list[SkippedSample] = []
         missing = [key for key in keys if key == EMPTY_CAPTION or key not in writer.keys]
-        is_begun = False
-        on_progress(len(keys) - len(missing), len(keys))
-        for done, key in enumerate(missing, start=len(keys) - len(missing) + 1):
-            try:
-                features = encoder(key, source.read)
-            except DataError as error:
-                skipped.append(SkippedSample(key=key, reason=str(error)))
+        is_begun, num_overlong, done = False, 0, len(keys) - len(missing)
+        on_progress(done, len(keys))
+        for outcome in _encoded(task, missing, executor or InProcess()):
+            if outcome.result is None:
+                skipped.append(SkippedSample(key=outcome.job, reason=outcome.reason))
             else:
                 if not is_begun:
                     begin_features(folder)
                     is_begun = True
                 if not writer.keys:
                     record_settings(folder / SETTINGS_FILE, recorded)
-                    if encoder.extract.caption is not None:
-                        writer.write(EMPTY_CAPTION, empty_caption_parts(encoder.extract.caption))
-                writer.write(key, features.to_parts())
+                    if empty_caption is not None:
+                        writer.write(EMPTY_CAPTION, empty_caption)
+                writer.write(outcome.job, outcome.result.parts)
+                num_overlong += outcome.result.is_overlong
+            done += 1
             on_progress(done, len(keys))
         writer.finish_shard()
         if writer.keys:
@@ -153,7 +209,21 @@ def prepare_features(
     if not num_clips:
         raise DataError(f"none of the {len(keys)} samples in {names} can be used, first {skipped[0].reason}")
     _write_skipped(folder, skipped)
-    return PreparedFeatures(num_clips=num_clips, skipped=tuple(skipped), num_overlong=encoder.num_overlong)
+    return PreparedFeatures(num_clips=num_clips, skipped=tuple(skipped), num_overlong=num_overlong)
+
+
+def _encoded(task: EncodeTask, keys: Sequence[str], executor: Executor) -> Iterator[Outcome[str, EncodedClip]]:
+    """Yields the clips in order; those before their size is known are encoded here."""
+    if isinstance(executor, InProcess):
+        yield from executor.map(task, keys, in_order=True)
+        return
+    begun = 0
+    while begun < len(keys) and task.depends_on_order:
+        yield from InProcess().map(task, keys[begun : begun + 1])
+        begun += 1
+    # Each worker loads the codecs; here they would only take memory.
+    del task.encoder
+    yield from executor.map(task, keys[begun:], in_order=True)
 
 
 def _recorded_settings(settings: FeatureSettings, model: TransformerConfig, codecs: Path | None) -> dict[str, Any]:

@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from uniavgen.apps.cli.evaluate import ASSETS
+from uniavgen.apps.cli.options import Jobs, Ray
 
 if TYPE_CHECKING:
     from uniavgen.perception.weights import WeightResolver
 
 Work = Annotated[Path, typer.Option(metavar="DIR", help="Folder of records; a second run goes on.")]
-Jobs = Annotated[int | None, typer.Option(metavar="N", help="Processes; this one alone if left out.")]
-Ray = Annotated[
-    str | None, typer.Option(metavar="ADDRESS", help="Ray cluster: auto, an address, or local to start one.")
-]
 Assets = Annotated[Path | None, typer.Option(metavar="DIR", envvar=ASSETS, help="Folder of networks that stages use.")]
 Weights = Annotated[
     list[str] | None, typer.Option(metavar="NAME=PATH", help="A network: file, folder or hub name; repeatable.")
@@ -41,8 +38,9 @@ def run(
 ) -> None:
     """Score videos: shots, faces, words, sync, quality. Only what is not recorded yet is computed."""
     from uniavgen.apps.cli.progress import progress_bar
+    from uniavgen.data_choose_executor import choose_executor
     from uniavgen.distributed import check_device_name
-    from uniavgen.workflows.data_engine import StageSelection, choose_executor, run_stages
+    from uniavgen.workflows.data_engine import StageSelection, run_stages
 
     check_device_name(device)
     selection = StageSelection(
@@ -81,6 +79,7 @@ def pack(
 ) -> None:
     """Cut the clips that the rules keep into shards for `prepare`; a changed rule reruns no stage."""
     from uniavgen.apps.cli.progress import progress_bar
+    from uniavgen.data_choose_executor import choose_executor
     from uniavgen.workflows import data_engine as engine
 
     given = {"require_licence": require_licence, "require_consent": require_consent}
@@ -89,7 +88,7 @@ def pack(
         work=work, out=out, num_frames=num_frames, short_side_px=short_side, resolver=_resolver(assets, weights)
     )
     with progress_bar("clip", "pack") as on_progress:
-        decisions, packed = engine.pack(config, chosen, engine.choose_executor(jobs, ray), on_progress)
+        decisions, packed = engine.pack(config, chosen, choose_executor(jobs, ray), on_progress)
     kept = sum(decision.is_kept for decision in decisions.candidates)
     typer.echo(
         f"{packed.num_clips} clips of {kept} candidates are in {out}; {len(decisions.candidates) - kept} dropped"

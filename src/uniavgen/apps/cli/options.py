@@ -28,6 +28,10 @@ Trim = Annotated[bool, typer.Option("--trim", help="Cut inputs that are too long
 Out = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Output, .mp4, .mov or .mkv; out/COMMAND.mp4 if left out.")
 ]
+Jobs = Annotated[int | None, typer.Option(metavar="N", help="Processes; this one alone if left out.")]
+Ray = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="Ray cluster: auto, an address, or local to start one.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from uniavgen.apps.cli.options import Jobs, Ray
+
 
 def prepare(
     data: Annotated[
@@ -33,11 +35,14 @@ def prepare(
     ] = "exact",
     device: Annotated[str, typer.Option(help="Where the codecs run: cpu, cuda, cuda:1 ...")] = "cpu",
     limit: Annotated[int | None, typer.Option(min=1, help="Take only the first so many clips.")] = None,
+    jobs: Jobs = None,
+    ray: Ray = None,
 ) -> None:
     """Encode every clip once: video latents, mel, face mask on the token grid, caption features."""
     from uniavgen.apps.cli.options import parse_counts, parse_size
     from uniavgen.apps.cli.progress import progress_bar
     from uniavgen.config import load
+    from uniavgen.data_engine.choose_executor import choose_executor
     from uniavgen.distributed import check_device_name, select_device
     from uniavgen.models.config import TransformerConfig
     from uniavgen.workflows.encode_clips import FitRule
@@ -50,6 +55,7 @@ def prepare(
         fit=FitRule(fit),
         vocabulary=vocab,
         verbatim=verbatim,
+        limit=limit,
     )
     with progress_bar("clip", "prepare") as on_progress:
         prepared = prepare_features(
@@ -59,7 +65,7 @@ def prepare(
             settings,
             codecs=parts,
             device=select_device(device),
-            limit=limit,
+            executor=choose_executor(jobs, ray, device),
             on_progress=on_progress,
         )
     typer.echo(f"{prepared.num_clips} clips are prepared in {out}")
