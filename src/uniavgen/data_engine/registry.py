@@ -10,14 +10,34 @@ from uniavgen.config import Config, load
 from uniavgen.data_engine.graph import StageGraph, ordered
 from uniavgen.data_engine.records import RecordStore, stage_digests
 from uniavgen.data_engine.stage import Stage, StageContext
+from uniavgen.data_engine.stages.faces import FacesStage
+from uniavgen.data_engine.stages.hashes import HashesStage
 from uniavgen.data_engine.stages.loudness import Loudness
+from uniavgen.data_engine.stages.motion import MotionStage
+from uniavgen.data_engine.stages.picture_quality import PictureQualityStage
+from uniavgen.data_engine.stages.probe import ProbeStage
+from uniavgen.data_engine.stages.segments import SegmentsStage
+from uniavgen.data_engine.stages.shots import ShotsStage
+from uniavgen.data_engine.stages.text_on_screen import TextOnScreenStage
 from uniavgen.data_engine.stages.transcript import Transcription
 from uniavgen.data_engine.stages.voice_activity import VoiceActivityStage
 from uniavgen.errors import CheckpointError, ConfigError
 from uniavgen.perception.packages import is_missing
 from uniavgen.perception.weights import WeightResolver, how_to_get
 
-STAGES: Final[tuple[type[Stage], ...]] = (VoiceActivityStage, Loudness, Transcription)
+STAGES: Final[tuple[type[Stage], ...]] = (
+    ProbeStage,
+    ShotsStage,
+    FacesStage,
+    VoiceActivityStage,
+    Loudness,
+    Transcription,
+    SegmentsStage,
+    PictureQualityStage,
+    TextOnScreenStage,
+    MotionStage,
+    HashesStage,
+)
 """In any order; a new stage is one class in a file of its own, and one entry here."""
 
 

@@ -17,6 +17,7 @@ from uniavgen.errors import MediaError
 from uniavgen.media.audio import AudioCollector, check_audio
 from uniavgen.media.image import MAX_SIDE_PX, MIN_SIDE_PX
 from uniavgen.media.reader import FrameSink, MediaFile, MediaReader, Track, open_media, to_seconds
+from uniavgen.media.tone_mapping import is_hdr, tone_mapped
 
 DEFAULT_FPS: Final = Fraction(25)
 """Where a file does not say."""
@@ -141,16 +142,21 @@ def frame_rate(stream: VideoStream) -> Fraction:
 
 
 def upright_pixels(frame: VideoFrame, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
-    """Returns RGB scaled to `size` (width and height as stored), turned and mirrored as the display matrix says."""
+    """Returns RGB scaled to `size` (width and height as stored), turned and mirrored as the display matrix says.
+
+    HDR is tone-mapped.
+    """
     is_scaled = size != (frame.width, frame.height)
     has_alpha = frame.format.name == "pal8" or any(component.is_alpha for component in frame.format.components)
     pixels = frame.to_ndarray(
-        format="rgba" if has_alpha else "rgb24",
+        format="rgb48le" if is_hdr(frame) else "rgba" if has_alpha else "rgb24",
         width=size[0],
         height=size[1],
         interpolation=Interpolation.AREA if is_scaled else Interpolation.BICUBIC,
     )
-    if has_alpha:
+    if is_hdr(frame):
+        pixels = tone_mapped(pixels, frame)
+    elif has_alpha:
         # Over white, as images are read.
         opacity = pixels[..., 3:].astype(np.float32) / 255
         pixels = (pixels[..., :3] * opacity + 255 * (1 - opacity)).round().astype(np.uint8)

@@ -86,6 +86,17 @@ def mouth_opening(landmarks: FaceLandmarks) -> Float[np.ndarray, " F"]:
     return lips / np.maximum(landmarks.heights, 1e-6)
 
 
+@dataclass(frozen=True, kw_only=True)
+class DetectedFace:
+    """A face of one image: the detector's box and what the mesh says of it."""
+
+    box: Box
+    score: float
+    """Of the mesh: how sure it is that this is a face, 0 to 1."""
+    mouth_opening: float
+    """Distance of the inner lips over the height of the face."""
+
+
 class FaceMesh:
     """Detects the face of every frame and fits the mesh to it."""
 
@@ -133,6 +144,15 @@ class FaceMesh:
                 faces.append((box, float(np.arctan2(*(eyes[1] - eyes[0])[::-1]))))
         faces.sort(key=lambda face: -_area(face[0]))
         return [face for face in faces if _area(face[0]) >= RIVAL_AREA * _area(faces[0][0])]
+
+    def faces(self, image: UInt8[np.ndarray, "H W 3"]) -> list[DetectedFace]:
+        """Returns the faces of one image, largest first, with what the mesh makes of each."""
+        faces = []
+        for box, angle in self.detect(image):
+            points, score = self._fit_mesh(image, (box, angle))
+            landmarks = FaceLandmarks(points=points[None], visible=np.array([True]), num_faces=1)
+            faces.append(DetectedFace(box=box, score=score, mouth_opening=float(mouth_opening(landmarks)[0])))
+        return faces
 
     @cached_property
     def _detector(self) -> "_LiteRtNetwork":

@@ -1,0 +1,200 @@
+"""Candidate intervals: inside one shot, one face that speaks is seen, there is speech, and no word is cut."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from uniavgen.config import Config
+from uniavgen.config.values import NonNegative, Positive, Probability
+from uniavgen.data_engine.cutting import Interval, outside_words, split_at_pauses
+from uniavgen.data_engine.envelope import Envelope, read_envelope
+from uniavgen.data_engine.face_boxes import FaceBoxes
+from uniavgen.data_engine.segment import SpeechSegment
+from uniavgen.data_engine.source import SourceVideo
+from uniavgen.data_engine.speaking_face import mouth_scores, speaking_track
+from uniavgen.data_engine.stage import Stage, StageOutput
+from uniavgen.errors import ConfigError
+from uniavgen.media.reader import open_media
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentsConfig(Config):
+    """Settings of `SegmentsStage`."""
+
+    min_s: Positive = 1.0
+    max_s: Positive = 20.0
+    """Longer stretches are split at pauses. [ours]"""
+    max_pause_s: NonNegative = 2.0
+    """A longer pause ends a segment. [ours]"""
+    silence_s: NonNegative = 1.0
+    """A segment may begin that long before its speech and end that long after it. [ours]"""
+    margin_s: NonNegative = 0.08
+    """What is left out at the ends of a shot, where frames may still blend. [ours]"""
+    confirmed_share: Probability = 0.8
+    """Part of the moments in which the mesh must see the face too. [ours]"""
+    covered_share: Probability = 0.9
+    """Part of a stretch of speech in which a face must be seen. [ours]"""
+    min_movement: NonNegative = 0.008
+    """Standard deviation of a mouth's opening, over the height of the face, from which it may be one of several that
+    speaks; mouths at rest stay below 0.005. [ours, measured]"""
+    speaking_margin: Positive = 2.0
+    """How many times the score of every other mouth that of the speaking one must be. [ours, measured]"""
+
+    def __post_init__(self) -> None:
+        if self.max_s < 2 * self.min_s:
+            raise ConfigError(f"max_s must be at least 2 min_s, got {self.max_s} and {self.min_s}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """Speech of one face in one shot, with pauses."""
+
+    shot: int
+    track: int
+    speech: list[Interval]
+
+
+class SegmentsStage(Stage):
+    """Gives each stretch of speech inside a shot to the face that speaks, and cuts at pauses.
+
+    Values: segments, those of `SpeechSegment.values` each, in order; unused, the stretches of speech (start_s, end_s)
+    that belong to none, with the reason.
+    """
+
+    name = "segments"
+    requires = ("shots", "faces", "voice_activity", "transcript")
+    settings_class = SegmentsConfig
+    settings: SegmentsConfig
+
+    def __call__(self, source: SourceVideo, inputs: Mapping[str, StageOutput]) -> StageOutput:
+        shots: list[Interval] = [(a, b) for a, b in inputs["shots"].values["shots"]]
+        speech: list[Interval] = [(a, b) for a, b in inputs["voice_activity"].values["speech"]]
+        words = _merged([(word["start_s"], word["end_s"]) for word in inputs["transcript"].values["words"]])
+        faces = FaceBoxes.of(inputs["faces"].arrays)
+        with open_media(source.path, quiet=True) as reader:
+            envelope = read_envelope(reader)
+        unused: list[dict[str, Any]] = []
+        runs = list(self._runs(shots, speech, inputs["faces"].values["tracks"], (faces, envelope), unused))
+        segments = []
+        for index, run in enumerate(runs):
+            neighbours = (runs[index - 1] if index else None, runs[index + 1] if index + 1 < len(runs) else None)
+            bounds = self._bounds(run, shots[run.shot], neighbours, faces)
+            pieces = split_at_pauses(*outside_words(*bounds, words), words, self.settings.max_s)
+            for piece in pieces:
+                inside = [(max(a, piece[0]), min(b, piece[1])) for a, b in run.speech if a < piece[1] and b > piece[0]]
+                if piece[1] - piece[0] < self.settings.min_s or not inside:
+                    unused += [{"start_s": a, "end_s": b, "reason": "too short"} for a, b in inside]
+                    continue
+                segments.append(self._segment(piece, run, inside, inputs["faces"].arrays, faces, envelope).values())
+        return StageOutput(values={"segments": segments, "unused": unused})
+
+    def _runs(
+        self,
+        shots: Sequence[Interval],
+        speech: Sequence[Interval],
+        tracks: Sequence[Mapping[str, Any]],
+        seen: tuple[FaceBoxes, Envelope],
+        unused: list[dict[str, Any]],
+    ) -> Iterator[_Run]:
+        """Yields the speech of each face in order, without long pauses; fills `unused` with what belongs to none."""
+        run: _Run | None = None
+        for shot, (shot_start_s, shot_end_s) in enumerate(shots):
+            for start_s, end_s in speech:
+                a = max(start_s, shot_start_s + self.settings.margin_s)
+                b = min(end_s, shot_end_s - self.settings.margin_s)
+                if b <= a:
+                    continue
+                there = self._tracks_there(shot, (a, b), tracks)
+                track = None
+                if there:
+                    track = there[0]
+                if len(there) > 1:
+                    faces, envelope = seen
+                    rows = {index: faces.of_track(index, a, b) for index in there}
+                    track = speaking_track(rows, envelope, self.settings.min_movement, self.settings.speaking_margin)
+                if track is None:
+                    reason = "several faces, none of which clearly speaks" if there else "no face"
+                    unused.append({"start_s": a, "end_s": b, "reason": reason})
+                    continue
+                if (
+                    run
+                    and (run.shot, run.track) == (shot, track)
+                    and a - run.speech[-1][1] <= self.settings.max_pause_s
+                ):
+                    run.speech.append((a, b))
+                    continue
+                if run:
+                    yield run
+                run = _Run(shot=shot, track=track, speech=[(a, b)])
+        if run:
+            yield run
+
+    def _tracks_there(self, shot: int, interval_s: Interval, tracks: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Returns the confirmed tracks of a shot that are seen nearly all through an interval."""
+        start_s, end_s = interval_s
+        return [
+            index
+            for index, track in enumerate(tracks)
+            if track["shot"] == shot
+            and track["confirmed_share"] >= self.settings.confirmed_share
+            and min(end_s, track["end_s"]) - max(start_s, track["start_s"])
+            >= self.settings.covered_share * (end_s - start_s)
+        ]
+
+    def _bounds(
+        self, run: _Run, shot: Interval, neighbours: tuple[_Run | None, _Run | None], faces: FaceBoxes
+    ) -> Interval:
+        """Returns the run's speech with silence around it, as far as shot, face and other people's speech allow."""
+        times = faces.of_track(run.track).time_s
+        before, after = neighbours
+        start_s = max(
+            run.speech[0][0] - self.settings.silence_s,
+            shot[0] + self.settings.margin_s,
+            times[0] - 0.2,
+            (before.speech[-1][1] + run.speech[0][0]) / 2 if before else 0.0,
+        )
+        end_s = min(
+            run.speech[-1][1] + self.settings.silence_s,
+            shot[1] - self.settings.margin_s,
+            times[-1] + 0.2,
+            (after.speech[0][0] + run.speech[-1][1]) / 2 if after else np.inf,
+        )
+        return float(start_s), float(end_s)
+
+    def _segment(
+        self,
+        piece: Interval,
+        run: _Run,
+        speech: Sequence[Interval],
+        arrays: Mapping[str, np.ndarray],
+        faces: FaceBoxes,
+        envelope: Envelope,
+    ) -> SpeechSegment:
+        rows = faces.of_track(run.track, *piece)
+        moments = (arrays["sample_time_s"] >= piece[0]) & (arrays["sample_time_s"] <= piece[1])
+        counts = arrays["num_faces"][moments]
+        scores = mouth_scores(rows, envelope)
+        return SpeechSegment(
+            start_s=piece[0],
+            end_s=piece[1],
+            shot=run.shot,
+            track=run.track,
+            num_faces=int(np.quantile(counts, 0.9, method="higher")) if len(counts) else 0,
+            face_share=float(rows.is_confirmed.sum() / max(moments.sum(), 1)),
+            speech_share=sum(b - a for a, b in speech) / (piece[1] - piece[0]),
+            mouth_movement=scores.movement,
+            mouth_loudness=scores.loudness,
+        )
+
+
+def _merged(words: Sequence[Interval]) -> list[Interval]:
+    """Returns intervals in order, those that overlap as one."""
+    merged: list[Interval] = []
+    for start_s, end_s in sorted(words):
+        if merged and start_s < merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end_s, merged[-1][1]))
+        else:
+            merged.append((start_s, end_s))
+    return merged
