@@ -177,7 +177,7 @@ def prepare_features(
     names, keys = " and ".join(map(str, data)), task.source.keys[: settings.limit]
     if not keys:
         raise DataError(f"{names} holds no sample of {settings.lengths[-1]} frames; give shards or speech")
-    with ShardWriter(folder) as writer:
+    with ShardWriter(folder, SAMPLES_PER_SHARD) as writer:
         recorded = _recorded_settings(settings, model, codecs)
         _check_settings(folder, recorded, has_features=bool(writer.keys))
         task.first_size = _stored_frame_size(folder, task.encoder.extract)
