@@ -128,7 +128,7 @@ class Flashes(Stage):
         for row in inputs["segments"].values["segments"]:
             seen = levels[int(row["start_s"] * 100) : int(row["end_s"] * 100)]
             rows.append({"brightness": float(seen.mean()) if len(seen) else None})
-        return StageOutput(values={"offset_s": late_s, "segments": rows})
+        return StageOutput(values={"offset_ms": -1000 * late_s, "segments": rows})
 
 
 STAGES = (Flashes, Halves, Beeps, Level, Duration)

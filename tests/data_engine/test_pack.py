@@ -15,10 +15,15 @@ from tests.data_engine.small_stages import FLASH_S, STAGES, write_film
 
 from uniavgen.data.shards import ShardSet
 from uniavgen.data.sources import ShardSource
+from uniavgen.data_engine.candidates import Candidate
+from uniavgen.data_engine.corpus import duplicates_of, persons_of
 from uniavgen.data_engine.executors import InProcess
 from uniavgen.data_engine.forget import DECISIONS_FILE, forget
 from uniavgen.data_engine.processes import ProcessPool
+from uniavgen.data_engine.rights import Rights
 from uniavgen.data_engine.rules import Limit, Rules
+from uniavgen.data_engine.source import SourceVideo
+from uniavgen.data_engine.stage import StageOutput
 from uniavgen.data_engine.work_folder import WorkFolder
 from uniavgen.errors import DataError
 from uniavgen.timebase import Timebase
@@ -152,7 +157,7 @@ def test_forgotten_source_is_gone_from_records_and_shards_and_stays_away(films, 
     pack(PackConfig(work=work, out=shards, num_frames=NUM_FRAMES), RULES)
     before = ShardSet(shards)
     parts = {key: before.read(i, "mp4") for i, key in enumerate(before.keys)}
-    (person,) = {row["person"] for row in _decisions(work) if row["source"].endswith("a.mp4")}
+    person, _ = sorted({row["person"] for row in _decisions(work) if row["source"].endswith("a.mp4")})
     with pytest.raises(DataError, match="there is no source or person 'nobody'"):
         forget(WorkFolder(work), "nobody")
     gone = forget(WorkFolder(work), person, features=[shards])
@@ -220,3 +225,58 @@ def test_rules_of_the_preset_can_be_changed_one_by_one():
     rules = load_rules(overrides=["scores.sync.brightness={reason: dark, minimum: 3}"], require_licence=True)
     assert rules.require_licence
     assert rules.scores["sync"]["brightness"] == Limit(reason="dark", minimum=3.0)
+
+
+def _candidate(folder, key, index, segments, **outputs):
+    """A candidate of a source with these outputs of stages."""
+    rows = [{"start_s": float(10 * i), "end_s": float(10 * i + 10)} for i in range(segments)]
+    stages = {"segments": StageOutput(values={"segments": rows})} | outputs
+    source = SourceVideo(path=folder / f"{key}.mp4", key=key, rights=Rights())
+    return Candidate(
+        source=source, index=index, start_s=rows[index]["start_s"], end_s=rows[index]["end_s"], outputs=stages
+    )
+
+
+def test_persons_are_grouped_across_sources_and_named_after_their_first_candidate(tmp_path):
+    """Two people in two sources each; one source has no faces, and of one segment nothing is known."""
+    rng = np.random.default_rng(0)
+    ann, bob = (vector / np.linalg.norm(vector) for vector in rng.normal(size=(2, 16)))
+    nothing = np.zeros(16)
+    first = {"speaker": StageOutput(arrays={"embedding": np.stack([ann, bob])})}
+    second = {
+        "speaker": StageOutput(arrays={"embedding": np.stack([bob, ann, nothing])}),
+        "face_identity": StageOutput(arrays={"embedding": np.stack([bob[:8], ann[:8], nothing[:8]])}),
+    }
+    candidates = [_candidate(tmp_path, "b", i, 3, **second) for i in (2, 1, 0)]
+    candidates += [_candidate(tmp_path, "a", i, 2, **first) for i in (0, 1)]
+    names = dict(zip([each.key for each in candidates], persons_of(candidates), strict=True))
+    assert names == {
+        "a-00000": "person-a-00000",
+        "a-00001": "person-a-00001",
+        "b-00000": "person-a-00001",
+        "b-00001": "person-a-00000",
+        "b-00002": "person-b-00002",
+    }
+
+
+def test_duplicates_are_alike_in_words_and_pictures_of_one_candidate_each(tmp_path):
+    said = ["one", "two", "three", "four", "five", "six"]
+
+    def told(words, hashes):
+        rows = [{"text": word, "start_s": i + 1.0, "end_s": i + 1.5} for i, word in enumerate(words)]
+        return {
+            "transcript": StageOutput(values={"words": rows}),
+            "hashes": StageOutput(values={"segments": [hashes]}),
+        }
+
+    same, other = ["0123456789abcdef"], ["fedcba9876543210"]
+    candidates = [
+        _candidate(tmp_path, key, 0, 1, **told(words, hashes))
+        for key, words, hashes in (
+            ("a", said, same),
+            ("b", said, same),
+            ("c", said, other),
+            ("d", said[::-1], same),
+        )
+    ]
+    assert duplicates_of(candidates) == {"b-00000": "a-00000"}

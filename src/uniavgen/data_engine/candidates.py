@@ -32,11 +32,23 @@ class Candidate:
 
     def score(self, stage: str, name: str) -> Any:
         """Returns the value of this candidate, or that of its source where a stage gives only one; None without."""
+        row = self._row(stage)
+        return row[name] if name in row else self.source_value(stage, name)
+
+    def source_value(self, stage: str, name: str) -> Any:
+        """Returns what a stage says of the whole source; None where it says nothing."""
         output = self.outputs.get(stage)
-        if output is None or output.reason:
-            return None
-        row = output.values[SEGMENTS][self.index] if SEGMENTS in output.values else {}
-        return row[name] if name in row else output.values.get(name)
+        return None if output is None or output.reason else output.values.get(name)
+
+    def reason(self, stage: str) -> str:
+        """Returns why a stage could not measure this candidate; nothing where it could."""
+        output = self.outputs.get(stage)
+        return "" if output is None else output.reason or str(self._row(stage).get("reason") or "")
+
+    def _row(self, stage: str) -> Mapping[str, Any]:
+        rows = self.source_value(stage, SEGMENTS)
+        row = rows[self.index] if rows else {}
+        return row if isinstance(row, Mapping) else {}
 
 
 def find_candidates(source: SourceVideo, outputs: Mapping[str, StageOutput]) -> list[Candidate]:

@@ -15,7 +15,7 @@ from uniavgen.data_engine.cut import WHOLE, Box, ClipCutter, PlannedClip
 from uniavgen.data_engine.decisions import Decision, Decisions
 from uniavgen.data_engine.executors import Executor
 from uniavgen.data_engine.rules import Rules, score_values
-from uniavgen.data_engine.windows import Window, sound_offset_s
+from uniavgen.data_engine.windows import TRANSCRIPT, Window, sound_offset_s
 from uniavgen.errors import DataError
 from uniavgen.timebase import ClipTiming
 
@@ -100,13 +100,13 @@ def drop_plans(shards: Path, keys: Iterable[str]) -> None:
 
 def _plan(decision: Decision, window: Window, rules: Rules, timing: ClipTiming) -> PlannedClip:
     candidate, source = decision.candidate, decision.candidate.source
-    crop = candidate.score(PROBE, "crop")
+    crop = candidate.source_value(PROBE, "crop")
     facts: dict[str, Any] = {
         "text": window.text,
         "words": [[word.text, word.start_s, word.end_s] for word in window.words],
-        "caption": str(candidate.score(CAPTION, "caption") or ""),
+        "caption": str(candidate.score(CAPTION, "text") or ""),
         "speaker": decision.person,
-        "language": str(candidate.score("transcript", "language") or ""),
+        "language": str(candidate.source_value(TRANSCRIPT, "language") or ""),
         "source": {"key": source.key, "file": source.path.name, "start_s": float(window.start_frame / timing.base.fps)},
         "sound_offset_s": sound_offset_s(candidate),
         "rights": dump(source.rights),

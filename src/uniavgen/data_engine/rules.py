@@ -80,14 +80,14 @@ class Rules(Config):
         """Returns every reason for which a candidate is dropped, rights first; nothing where it is kept."""
         reasons = self.rights_violations(candidate.source.rights)
         for stage, limits in self.scores.items():
-            output = candidate.outputs.get(stage)
-            if output is None:
-                continue
-            if output.reason:
-                reasons += [f"{stage}: {output.reason}"] if any(x.missing == "drop" for x in limits.values()) else []
+            if stage not in candidate.outputs:
                 continue
             for name, limit in limits.items():
-                reasons += [reason] if (reason := limit.violation(name, candidate.score(stage, name))) else []
+                value = candidate.score(stage, name)
+                reason = limit.violation(name, value)
+                if value is None and candidate.reason(stage):
+                    reason = reason and f"{stage}: {candidate.reason(stage)}"
+                reasons += [reason] if reason and reason not in reasons else []
         return reasons
 
 

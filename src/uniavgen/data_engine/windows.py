@@ -27,14 +27,13 @@ class Window:
 
 def sound_offset_s(candidate: Candidate) -> float:
     """Returns how much later the source's sound plays than the pictures that it belongs to; 0 where it is unknown."""
-    offset_s = candidate.score(SYNC, "offset_s")
-    return 0.0 if offset_s is None else float(offset_s)
+    early_ms = candidate.source_value(SYNC, "offset_ms")
+    return 0.0 if early_ms is None else -float(early_ms) / 1000
 
 
 def spoken_words(candidate: Candidate) -> list[Word]:
     """Returns the words of a candidate's source in the time of its pictures."""
-    output = candidate.outputs.get(TRANSCRIPT)
-    rows: Sequence[Any] = [] if output is None or output.reason else output.values.get("words", [])
+    rows: Sequence[Any] = candidate.source_value(TRANSCRIPT, "words") or []
     offset_s = sound_offset_s(candidate)
     return [Word(text=row["text"], start_s=row["start_s"] - offset_s, end_s=row["end_s"] - offset_s) for row in rows]
 
@@ -83,4 +82,4 @@ def _window(frame: int, start_s: float, duration_s: float, words: Sequence[Word]
 
 
 def _language(candidate: Candidate) -> str:
-    return str(candidate.score(TRANSCRIPT, "language") or "")
+    return str(candidate.source_value(TRANSCRIPT, "language") or "")
