@@ -124,7 +124,8 @@ def _condensed(
         total, count = np.zeros(len(rows) - index - 1), np.zeros(len(rows) - index - 1)
         for vectors, known, threshold in scaled:
             both = known[index] & known[index + 1 :]
-            total += both * (1 - vectors[index + 1 :] @ vectors[index]) / threshold
+            # Rounding puts equal vectors a little below 0, which linkage refuses.
+            total += both * np.maximum(1 - vectors[index + 1 :] @ vectors[index], 0) / threshold
             count += both
         yield np.where(count > 0, total / np.maximum(count, 1), 2.0)
 
