@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from uniavgen.checkpoint.conversion import readable
 from uniavgen.data.buckets import Bucket
 from uniavgen.errors import ConfigError
 from uniavgen.inference.memory import ACTIVATIONS_SLACK, GIB, RESERVE, WEIGHTS_SLACK
@@ -80,9 +81,9 @@ class TrainingPlan:
         """Returns a line on the run."""
         memory = "" if self.machine.memory is None else f" of {self.machine.memory / GIB:.0f} GB"
         return (
-            f"{self.steps} steps, {self.trained_parameters / 1e9:.2f} billion parameters "
-            f"are trained; {self.machine.gpus} GPU{memory}, {self.shard_degree} to a copy of the model; a checkpoint "
-            f"has {self.checkpoint_bytes / GIB:.1f} GB; predicted, not measured"
+            f"{self.steps} steps, {self.trained_parameters / 1e6:.1f} million parameters are trained; "
+            f"{self.machine.gpus} GPU{memory}, {self.shard_degree} to a copy of the model; a checkpoint has "
+            f"{readable(self.checkpoint_bytes)}; predicted, not measured"
         )
 
     def table(self) -> list[str]:
@@ -96,7 +97,7 @@ class TrainingPlan:
                 f"{bucket.name}, {bucket.clips} clips a step, {bucket.clips_at_once} at once: "
                 f"{bucket.required / GIB:.1f} GB a GPU {fits}".rstrip(),
                 f"  GB: {kinds}; the rest for CUDA and fragmentation",
-                f"  {bucket.flops_per_clip / 1e12:.0f} TFLOP a clip, {bucket.clips_per_s:.2f} clips/s at "
+                f"  {bucket.flops_per_clip / 1e12:.3g} TFLOP a clip, {bucket.clips_per_s:.2f} clips/s at "
                 f"{self.machine.utilisation:.0%} of {self.machine.flops / 1e12:.0f} TFLOP/s, "
                 f"{self.days(bucket):.2f} days; features at {data:.0f} MB/s",
             ]
