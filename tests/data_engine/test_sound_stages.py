@@ -9,10 +9,10 @@ import pytest
 from tests.data_engine.talking_films import CLIPS, RATE_HZ, clip_sound, music, write_talking
 
 from uniavgen.data_engine.stage import StageContext
-from uniavgen.data_engine.stages.loudness import Loudness, LoudnessConfig, loudness_between
+from uniavgen.data_engine.stages.loudness import LoudnessConfig, LoudnessStage, loudness_between
 from uniavgen.data_engine.stages.transcript import (
-    Transcription,
-    TranscriptionConfig,
+    TranscriptConfig,
+    TranscriptStage,
     agreeing_words,
     joined_stretches,
 )
@@ -43,7 +43,7 @@ def _speech(source):
 
 
 def _loudness(source):
-    return Loudness(LoudnessConfig(block_s=2), StageContext())(source, {})
+    return LoudnessStage(LoudnessConfig(block_s=2), StageContext())(source, {})
 
 
 def test_speech_is_found_where_it_is_and_nowhere_else(tmp_path):
@@ -135,12 +135,12 @@ def test_words_agree_whatever_case_and_punctuation(first, second, expected):
 def test_whisper_of_another_format_is_refused_before_a_run(tmp_path):
     context = StageContext(weights={"whisper-base": ResolvedWeights(label="a", path=tmp_path)})
     with pytest.raises(CheckpointError, match="ct2-transformers-converter"):
-        Transcription(TranscriptionConfig(), context)
+        TranscriptStage(TranscriptConfig(), context)
 
 
 def test_words_have_the_times_of_the_source(tmp_path):
     pytest.importorskip("faster_whisper", reason="faster-whisper is not installed (extra eval)")
-    stage = Transcription(TranscriptionConfig(), context_of("whisper-base"))
+    stage = TranscriptStage(TranscriptConfig(), context_of("whisper-base"))
     stage.setup()
     silence = np.zeros_like(clip_sound(CLIPS[0]))
     source = write_talking(tmp_path / "a.mp4", CLIPS[:2], [silence, clip_sound(CLIPS[1])])

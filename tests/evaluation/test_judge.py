@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from uniavgen.errors import ConfigError
-from uniavgen.evaluation.judge_endpoint import JudgeAnswerError, JudgeEndpoint
+from uniavgen.evaluation.judge_endpoint import JudgeEndpoint
 from uniavgen.evaluation.metric import MetricContext, NotMeasuredNow
 from uniavgen.evaluation.metrics.judge import RUBRIC, Judge, judge_columns, parse_answer
 from uniavgen.evaluation.prompts import Prompt
+from uniavgen.perception.chat_endpoint import ChatAnswerError
 from uniavgen.perception.errors import NotMeasured
 
 from .builders import plain_clip, write_noise
@@ -130,7 +131,7 @@ def test_judge_that_never_answers_is_asked_in_a_later_run_again(served, tmp_path
     ],
 )
 def test_answers_without_two_grades_are_refused(text, words):
-    with pytest.raises(JudgeAnswerError, match=words):
+    with pytest.raises(ChatAnswerError, match=words):
         parse_answer(text)
 
 
@@ -177,7 +178,7 @@ def test_key_is_never_sent_where_a_redirect_leads(code, served, tmp_path):
 )
 def test_damaged_answers_are_no_grades(answer, served):
     _, endpoint = served(answer)
-    with pytest.raises(JudgeAnswerError):
+    with pytest.raises(ChatAnswerError):
         endpoint.complete(b"{}")
 
 

@@ -10,16 +10,21 @@ from uniavgen.config import Config, load
 from uniavgen.data_engine.graph import StageGraph, ordered
 from uniavgen.data_engine.records import RecordStore, stage_digests
 from uniavgen.data_engine.stage import Stage, StageContext
+from uniavgen.data_engine.stages.caption import CaptionStage
+from uniavgen.data_engine.stages.face_identity import FaceIdentityStage
 from uniavgen.data_engine.stages.faces import FacesStage
 from uniavgen.data_engine.stages.hashes import HashesStage
-from uniavgen.data_engine.stages.loudness import Loudness
+from uniavgen.data_engine.stages.loudness import LoudnessStage
 from uniavgen.data_engine.stages.motion import MotionStage
 from uniavgen.data_engine.stages.picture_quality import PictureQualityStage
 from uniavgen.data_engine.stages.probe import ProbeStage
 from uniavgen.data_engine.stages.segments import SegmentsStage
 from uniavgen.data_engine.stages.shots import ShotsStage
+from uniavgen.data_engine.stages.sound_quality import SoundQualityStage
+from uniavgen.data_engine.stages.speaker import SpeakerStage
+from uniavgen.data_engine.stages.sync import SyncStage
 from uniavgen.data_engine.stages.text_on_screen import TextOnScreenStage
-from uniavgen.data_engine.stages.transcript import Transcription
+from uniavgen.data_engine.stages.transcript import TranscriptStage
 from uniavgen.data_engine.stages.voice_activity import VoiceActivityStage
 from uniavgen.errors import CheckpointError, ConfigError
 from uniavgen.perception.packages import is_missing
@@ -30,13 +35,18 @@ STAGES: Final[tuple[type[Stage], ...]] = (
     ShotsStage,
     FacesStage,
     VoiceActivityStage,
-    Loudness,
-    Transcription,
+    LoudnessStage,
+    TranscriptStage,
     SegmentsStage,
     PictureQualityStage,
     TextOnScreenStage,
     MotionStage,
     HashesStage,
+    SpeakerStage,
+    FaceIdentityStage,
+    SyncStage,
+    SoundQualityStage,
+    CaptionStage,
 )
 """In any order; a new stage is one class in a file of its own, and one entry here."""
 

@@ -11,6 +11,7 @@ from uniavgen.perception.face_mesh import EYES_AND_NOSE
 from uniavgen.perception.packages import require
 
 IDENTITY_PACKAGES = {"dlib": "dlib-bin"}
+EMBEDDING = 128
 
 
 class FaceIdentityEncoder:

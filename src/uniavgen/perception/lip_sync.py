@@ -141,7 +141,7 @@ class LipSyncScores:
     def offset_ms(self) -> float:
         """Returns how much too early the sound comes, as SyncNet's sign has it; a parabola refines the step."""
         best = int(self.distances.argmin())
-        return -1000 / STEPS_PER_S * (best - MAX_SHIFT + _parabola_vertex(self.distances, best))
+        return -1000 / STEPS_PER_S * (best - MAX_SHIFT + parabola_vertex(self.distances, best))
 
     @property
     def distance(self) -> float:
@@ -174,7 +174,7 @@ def compare_streams(lips: Float[np.ndarray, "n d"], sound: Float[np.ndarray, "m 
     return LipSyncScores(distances=np.array(distances))
 
 
-def _parabola_vertex(values: Float[np.ndarray, " k"], at: int) -> float:
+def parabola_vertex(values: Float[np.ndarray, " k"], at: int) -> float:
     """Returns the vertex of the parabola through the least value and its neighbours, in steps from it."""
     if at in (0, len(values) - 1):
         return 0.0

@@ -18,7 +18,7 @@ from uniavgen.media.reader import open_media
 
 @dataclass(frozen=True, kw_only=True)
 class LoudnessConfig(Config):
-    """Settings of `Loudness`."""
+    """Settings of `LoudnessStage`."""
 
     block_s: PositiveInt = 60
     """Sound that is in memory at once."""
@@ -27,7 +27,7 @@ class LoudnessConfig(Config):
     wavy. [ours, measured]"""
 
 
-class Loudness(Stage):
+class LoudnessStage(Stage):
     """Measures every second.
 
     Values: integrated_lufs (BS.1770, gated; -70 is silence); clipping_share, of all samples, at the peak of their
@@ -76,7 +76,7 @@ class Loudness(Stage):
 
 
 def loudness_between(output: StageOutput, start_s: float, end_s: float) -> dict[str, float]:
-    """Returns mean loudness, and peak and clipping of the worst second, of what `Loudness` says of an interval."""
+    """Returns mean loudness, and peak and clipping of the worst second, of what `LoudnessStage` says of an interval."""
     seconds = slice(int(start_s), max(int(np.ceil(end_s)), int(start_s) + 1))
     inside = {name: array[seconds] for name, array in output.arrays.items()}
     if not len(inside["lufs"]):

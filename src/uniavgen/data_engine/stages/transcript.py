@@ -26,8 +26,8 @@ Stretch = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TranscriptionConfig(Config):
-    """Settings of `Transcription`."""
+class TranscriptConfig(Config):
+    """Settings of `TranscriptStage`."""
 
     max_stretch_s: Positive = 24.0
     """Speech that is decoded at once; Whisper hears 30 s, whatever is in them. [ours]"""
@@ -42,7 +42,7 @@ class TranscriptionConfig(Config):
     second_num_beams: PositiveInt = 1
 
 
-class Transcription(Stage):
+class TranscriptStage(Stage):
     """Decodes the stretches of speech twice: with beams as they are, and greedily behind a short silence.
 
     Values: words (text, start_s, end_s, probability, language, agrees: whether the second decoding has it too);
@@ -54,10 +54,10 @@ class Transcription(Stage):
     requires = ("voice_activity",)
     required_networks = (NETWORK,)
     packages = ASR_PACKAGES
-    settings_class = TranscriptionConfig
-    settings: TranscriptionConfig
+    settings_class = TranscriptConfig
+    settings: TranscriptConfig
 
-    def __init__(self, settings: TranscriptionConfig, context: StageContext) -> None:
+    def __init__(self, settings: TranscriptConfig, context: StageContext) -> None:
         super().__init__(settings, context)
         folder = context.weights[NETWORK].path
         if not (folder / "model.bin").is_file():

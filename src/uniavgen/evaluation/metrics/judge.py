@@ -10,9 +10,10 @@ import numpy as np
 
 from uniavgen.artifacts import parse_json
 from uniavgen.evaluation.clip import DecodedClip
-from uniavgen.evaluation.judge_endpoint import JudgeAnswerError, JudgeEndpoint
+from uniavgen.evaluation.judge_endpoint import JudgeEndpoint
 from uniavgen.evaluation.metric import Better, Column, Group, Measurement, Metric, MetricContext, NotMeasuredNow
 from uniavgen.evaluation.prompts import Prompt
+from uniavgen.perception.chat_endpoint import ChatAnswerError
 from uniavgen.perception.errors import NotMeasured
 
 NUM_ANSWERS = 3
@@ -96,7 +97,7 @@ class Judge(Metric):
         for _ in range(MAX_TRIES):
             try:
                 return parse_answer(self._endpoint.complete(body))
-            except JudgeAnswerError as error:
+            except ChatAnswerError as error:
                 failure = str(error)
         raise NotMeasuredNow(f"the judge {self._endpoint.model} gave no grades in {MAX_TRIES} tries ({failure})")
 
@@ -104,15 +105,15 @@ class Judge(Metric):
 def parse_answer(text: str) -> tuple[tuple[float, float], str]:
     """Returns grades and reason of a model's answer, which may stand in a block of code.
 
-    Raises JudgeAnswerError where it holds other things.
+    Raises ChatAnswerError where it holds other things.
     """
     start, stop = text.find("{"), text.rfind("}")
     if start < 0 or stop < start:
-        raise JudgeAnswerError(f"the answer holds no JSON: {text[:80]}")
-    data = parse_json(text[start : stop + 1], "the message", JudgeAnswerError, "ask for JSON")
+        raise ChatAnswerError(f"the answer holds no JSON: {text[:80]}")
+    data = parse_json(text[start : stop + 1], "the message", ChatAnswerError, "ask for JSON")
     score = data.get("score")
     if not isinstance(score, list) or len(score) != 2 or not all(isinstance(grade, int | float) for grade in score):
-        raise JudgeAnswerError(f"the answer has no two grades: {text[:80]}")
+        raise ChatAnswerError(f"the answer has no two grades: {text[:80]}")
     if not all(0 <= grade <= 1 for grade in score):
-        raise JudgeAnswerError(f"the grades are outside 0 to 1: {score}")
+        raise ChatAnswerError(f"the grades are outside 0 to 1: {score}")
     return (float(score[0]), float(score[1])), str(data.get("reason", ""))

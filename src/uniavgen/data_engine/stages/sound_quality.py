@@ -1,0 +1,75 @@
+"""How clean the speech of each segment is: DNSMOS, and how far what is behind the speech lies below it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32
+
+from uniavgen.config import Config
+from uniavgen.config.values import Positive, Probability
+from uniavgen.data_engine.segment import segments_of
+from uniavgen.data_engine.source import SourceVideo
+from uniavgen.data_engine.stage import Stage, StageOutput
+from uniavgen.media.audio_stream import cut_audio
+from uniavgen.media.reader import open_media
+from uniavgen.perception.dnsmos import DNSMOS_PACKAGES, SCALES, WINDOW_S, Dnsmos
+from uniavgen.perception.sound import SPEECH_RATE_HZ, is_silent
+
+_FLOOR_DB = -80.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundQualityConfig(Config):
+    """Settings of `SoundQualityStage`."""
+
+    frame_s: Positive = 0.032
+    """Over which levels are measured. [ours]"""
+    loud: Probability = 0.9
+    """Quantile of the levels that stands for speech. [ours]"""
+    quiet: Probability = 0.1
+    """Quantile that stands for what is heard where speech pauses: noise, music, echo. [ours]"""
+
+
+class SoundQualityStage(Stage):
+    """Scores each segment.
+
+    Values: segments (sig, bak, ovr: DNSMOS of speech, background and both, 1 to 5; background_db: level where speech
+    pauses over that of speech, at most 0; reason: why there are none). Music under speech lowers `bak`, and raises
+    `background_db` since it fills the pauses.
+    """
+
+    name = "sound_quality"
+    requires = ("segments",)
+    required_networks = ("dnsmos",)
+    packages = DNSMOS_PACKAGES
+    settings_class = SoundQualityConfig
+    settings: SoundQualityConfig
+
+    def setup(self) -> None:
+        self._network = Dnsmos(self.context.weights["dnsmos"].path)
+
+    def __call__(self, source: SourceVideo, inputs: Mapping[str, StageOutput]) -> StageOutput:
+        stretches = [(segment.start_s, segment.end_s) for segment in segments_of(inputs["segments"])]
+        rows: list[dict[str, float | str]] = []
+        with open_media(source.path, quiet=True) as reader:
+            for waveform in cut_audio(reader, SPEECH_RATE_HZ, stretches):
+                if is_silent(waveform):
+                    rows.append({"reason": "the segment is silent"})
+                    continue
+                scores = self._scores(waveform) | {"background_db": self._background_db(waveform)}
+                rows.append({name: round(value, 3) for name, value in scores.items()})
+        return StageOutput(values={"segments": rows})
+
+    def _scores(self, waveform: Float32[np.ndarray, " samples"]) -> dict[str, float]:
+        """Returns means over windows that cover the sound once; the published script measures one a second."""
+        count = int(np.ceil(len(waveform) / SPEECH_RATE_HZ / WINDOW_S))
+        scores = [self._network.scores(part) for part in np.array_split(waveform, count)]
+        return {name: float(np.mean([each[name] for each in scores])) for name in SCALES}
+
+    def _background_db(self, waveform: Float32[np.ndarray, " samples"]) -> float:
+        frame = max(round(self.settings.frame_s * SPEECH_RATE_HZ), 1)
+        frames = waveform[: max(len(waveform) // frame, 1) * frame].reshape(-1, min(frame, len(waveform)))
+        levels = 10 * np.log10(np.square(frames, dtype=np.float64).mean(axis=1) + 10 ** (_FLOOR_DB / 10))
+        quiet, loud = np.quantile(levels, [self.settings.quiet, self.settings.loud])
+        return float(min(quiet - loud, 0.0))
