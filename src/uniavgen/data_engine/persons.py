@@ -22,7 +22,7 @@ from uniavgen.config.values import Positive
 class PersonsConfig(Config):
     """Settings of `group_persons`."""
 
-    voice_distance: Positive = 0.45
+    voice_distance: Positive = 0.4
     """1 - cosine of two voices at which they are as likely one as two. [ours, measured]"""
     face_distance: Positive = 0.08
     """The same for two faces. [ours, measured]"""

@@ -26,6 +26,7 @@ from uniavgen.data_engine.stages.sync import SyncStage
 from uniavgen.data_engine.stages.text_on_screen import TextOnScreenStage
 from uniavgen.data_engine.stages.transcript import TranscriptStage
 from uniavgen.data_engine.stages.voice_activity import VoiceActivityStage
+from uniavgen.data_engine.stages.wording import WordingStage
 from uniavgen.errors import CheckpointError, ConfigError
 from uniavgen.perception.packages import is_missing
 from uniavgen.perception.weights import WeightResolver, how_to_get
@@ -46,6 +47,7 @@ STAGES: Final[tuple[type[Stage], ...]] = (
     FaceIdentityStage,
     SyncStage,
     SoundQualityStage,
+    WordingStage,
     CaptionStage,
 )
 """In any order; a new stage is one class in a file of its own, and one entry here."""

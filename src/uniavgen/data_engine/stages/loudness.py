@@ -15,6 +15,9 @@ from uniavgen.media.audio_stream import stream_audio
 from uniavgen.media.loudness import SILENCE_LUFS, LoudnessMeter
 from uniavgen.media.reader import open_media
 
+_SPEECH_RANGE_LU = 15.0
+"""Quieter seconds than the loudest of an interval by more than this hold little speech. [ours]"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LoudnessConfig(Config):
@@ -76,13 +79,16 @@ class LoudnessStage(Stage):
 
 
 def loudness_between(output: StageOutput, start_s: float, end_s: float) -> dict[str, float]:
-    """Returns mean loudness, and peak and clipping of the worst second, of what `LoudnessStage` says of an interval."""
+    """Returns mean loudness, and peak and clipping of the worst second, of what `LoudnessStage` says of an interval.
+
+    Seconds without speech cannot be clipped: of a hum many samples are near its peak.
+    """
     seconds = slice(int(start_s), max(int(np.ceil(end_s)), int(start_s) + 1))
-    inside = {name: array[seconds] for name, array in output.arrays.items()}
-    if not len(inside["lufs"]):
+    lufs, peak, clipping = (output.arrays[name][seconds] for name in ("lufs", "peak", "clipping"))
+    if not len(lufs):
         return {"lufs": SILENCE_LUFS, "peak": 0.0, "clipping": 0.0}
     return {
-        "lufs": round(float(10 * np.log10(np.mean(10 ** (inside["lufs"] / 10)))), 2),
-        "peak": round(float(inside["peak"].max()), 4),
-        "clipping": round(float(inside["clipping"].max()), 5),
+        "lufs": round(float(10 * np.log10(np.mean(10 ** (lufs.astype(np.float64) / 10)))), 2),
+        "peak": round(float(peak.max()), 4),
+        "clipping": round(float(clipping[lufs > lufs.max() - _SPEECH_RANGE_LU].max()), 5),
     }

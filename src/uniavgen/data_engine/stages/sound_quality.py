@@ -11,6 +11,7 @@ from uniavgen.config.values import Positive, Probability
 from uniavgen.data_engine.segment import segments_of
 from uniavgen.data_engine.source import SourceVideo
 from uniavgen.data_engine.stage import Stage, StageOutput
+from uniavgen.data_engine.stages.loudness import loudness_between
 from uniavgen.media.audio_stream import cut_audio
 from uniavgen.media.reader import open_media
 from uniavgen.perception.dnsmos import DNSMOS_PACKAGES, SCALES, WINDOW_S, Dnsmos
@@ -35,12 +36,12 @@ class SoundQualityStage(Stage):
     """Scores each segment.
 
     Values: segments (sig, bak, ovr: DNSMOS of speech, background and both, 1 to 5; background_db: level where speech
-    pauses over that of speech, at most 0; reason: why there are none). Music under speech lowers `bak`, and raises
-    `background_db` since it fills the pauses.
+    pauses over that of speech, at most 0; lufs, peak and clipping as `loudness_between` says; or the reason why there
+    are none). Music under speech lowers `bak`, and raises `background_db` since it fills the pauses.
     """
 
     name = "sound_quality"
-    requires = ("segments",)
+    requires = ("segments", "loudness")
     required_networks = ("dnsmos",)
     packages = DNSMOS_PACKAGES
     settings_class = SoundQualityConfig
@@ -53,12 +54,13 @@ class SoundQualityStage(Stage):
         stretches = [(segment.start_s, segment.end_s) for segment in segments_of(inputs["segments"])]
         rows: list[dict[str, float | str]] = []
         with open_media(source.path, quiet=True) as reader:
-            for waveform in cut_audio(reader, SPEECH_RATE_HZ, stretches):
+            for stretch, waveform in zip(stretches, cut_audio(reader, SPEECH_RATE_HZ, stretches), strict=True):
                 if is_silent(waveform):
                     rows.append({"reason": "the segment is silent"})
                     continue
                 scores = self._scores(waveform) | {"background_db": self._background_db(waveform)}
-                rows.append({name: round(value, 3) for name, value in scores.items()})
+                levels = loudness_between(inputs["loudness"], *stretch)
+                rows.append({name: round(value, 3) for name, value in scores.items()} | levels)
         return StageOutput(values={"segments": rows})
 
     def _scores(self, waveform: Float32[np.ndarray, " samples"]) -> dict[str, float]:
