@@ -188,7 +188,7 @@ def test_hashes_find_a_copy_of_another_size_with_bars(tmp_path):
     ):
         source = film(tmp_path / f"{name}.mp4", np.repeat(image[None], 16, axis=0))
         inputs = {"segments": segments((0.0, 1.0)), "probe": StageOutput(values={"crop": crop})}
-        rows.append(output_of(HashesStage, source, inputs).values["segments"][0]["hashes"])
+        rows.append(output_of(HashesStage, source, inputs).values["segments"][0])
     assert [len(row) for row in rows] == [3, 3, 3]
     assert max(differing_bits(*pair) for pair in zip(rows[0], rows[1], strict=True)) <= 6
     assert min(differing_bits(*pair) for pair in zip(rows[0], rows[2], strict=True)) >= 16

@@ -1,5 +1,6 @@
 """Frames one after another: the same as when a video is read whole, and HDR as a screen without it shows it."""
 
+import gc
 from fractions import Fraction
 
 import av
@@ -69,6 +70,20 @@ def hdr_video(path, signal: float, transfer: int) -> None:
                 plane.update(np.full(plane.buffer_size // 2, round(value), np.uint16).tobytes())
             out.mux(stream.encode(frame))
         out.mux(stream.encode())
+
+
+def test_frames_are_freed_one_by_one(long_video):
+    """Not only when Python looks for circles of references."""
+    gc.collect()
+    gc.disable()
+    try:
+        with open_media(long_video) as reader:
+            counts = []
+            for _ in stream_frames(reader):
+                counts.append(sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects()))
+    finally:
+        gc.enable()
+    assert max(counts) <= counts[20] + 5
 
 
 @pytest.mark.parametrize(

@@ -141,10 +141,12 @@ def frame_rate(stream: VideoStream) -> Fraction:
     return stream.average_rate or stream.guessed_rate or DEFAULT_FPS
 
 
-def upright_pixels(frame: VideoFrame, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+def upright_pixels(
+    frame: VideoFrame, size: tuple[int, int], matrix: tuple[int, int, int, int] | None = None
+) -> UInt8[np.ndarray, "h w 3"]:
     """Returns RGB scaled to `size` (width and height as stored), turned and mirrored as the display matrix says.
 
-    HDR is tone-mapped.
+    HDR is tone-mapped. matrix: as `display_matrix` returns it, where it is known.
     """
     is_scaled = size != (frame.width, frame.height)
     has_alpha = frame.format.name == "pal8" or any(component.is_alpha for component in frame.format.components)
@@ -161,7 +163,7 @@ def upright_pixels(frame: VideoFrame, size: tuple[int, int]) -> UInt8[np.ndarray
         opacity = pixels[..., 3:].astype(np.float32) / 255
         pixels = (pixels[..., :3] * opacity + 255 * (1 - opacity)).round().astype(np.uint8)
     # The stored pixel (x, y) is shown at (a x + c y, b x + d y), up to an offset.
-    a, b, c, d = display_matrix(frame)
+    a, b, c, d = matrix or display_matrix(frame)
     if abs(b) > abs(a):
         pixels, mirrors_x, mirrors_y = pixels.swapaxes(0, 1), c < 0, b < 0
     else:
@@ -170,7 +172,11 @@ def upright_pixels(frame: VideoFrame, size: tuple[int, int]) -> UInt8[np.ndarray
 
 
 def display_matrix(frame: VideoFrame) -> tuple[int, int, int, int]:
-    """Returns a, b, c, d of the display matrix in 1 / 65536, the identity where a frame has none."""
+    """Returns a, b, c, d of the display matrix in 1 / 65536, the identity where a frame has none.
+
+    PyAV's frames whose side data was asked for are in a circle of references: they stay in memory until Python looks
+    for such circles, hundreds of frames later.
+    """
     matrix = frame.side_data.get(SideDataType.DISPLAYMATRIX)
     if matrix is None:
         return 1 << 16, 0, 0, 1 << 16
@@ -202,6 +208,7 @@ class _Sampler:
         self._size = square_pixel_size(stream, short_side_px)
         self._frame_s = 1 / frame_rate(stream)
         self._shown: VideoFrame | None = None
+        self._matrix: tuple[int, int, int, int] | None = None
         self.frames: list[UInt8[np.ndarray, "h w 3"]] = []
         self.end_s = Fraction(0)
         self.is_done = False
@@ -231,6 +238,8 @@ class _Sampler:
     def _until(self, time_s: Fraction, frame: VideoFrame) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
         pixels = None
         while self._middle() < time_s and (self._stop is None or self._next < self._stop):
-            pixels = upright_pixels(frame, self._size) if pixels is None else pixels
+            if pixels is None:
+                self._matrix = self._matrix or display_matrix(frame)
+                pixels = upright_pixels(frame, self._size, self._matrix)
             self._next += 1
             yield pixels

@@ -31,8 +31,8 @@ class HashesConfig(Config):
 class HashesStage(Stage):
     """Hashes a few frames of every segment.
 
-    Values: segments, in the order of `segments`, each with hashes of 64 bits as 16 hexadecimal digits; pictures are
-    alike where few bits differ.
+    Values: segments, in the order of `segments`, each a list of hashes of 64 bits as 16 hexadecimal digits; pictures
+    are alike where few bits differ.
     """
 
     name = "hashes"
@@ -63,4 +63,4 @@ class HashesStage(Stage):
                     )
                 )
                 hashes[index].append(str(self._imagehash.phash(image)))
-        return StageOutput(values={"segments": [{"hashes": each} for each in hashes]})
+        return StageOutput(values={"segments": hashes})

@@ -37,7 +37,7 @@ class MotionStage(Stage):
 
     Values: segments, in the order of `segments`, each with face (speed of the middle of the face's box), picture (mean
     speed of all points) and camera (median speed of the points outside the face's box), in heights of the picture a
-    second. Empty where no pair can be read.
+    second.
     """
 
     name = "motion"
@@ -54,7 +54,8 @@ class MotionStage(Stage):
         # Made here since it cannot be sent to other processes.
         flow = self._cv2.DISOpticalFlow_create(self._cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         moments = [
-            (index, time_s + side * self.settings.interval_s / 2)
+            # Pairs of a short segment are nearer, so that they follow one another.
+            (index, time_s + side * min(self.settings.interval_s, segment.length_s / self.settings.pairs) / 2)
             for index, segment in enumerate(segments)
             for time_s in segment.moments(self.settings.pairs)
             for side in (-1, 1)
@@ -93,5 +94,7 @@ class MotionStage(Stage):
         return self._cv2.cvtColor(image, self._cv2.COLOR_RGB2GRAY)
 
 
-def _means(pairs: list[dict[str, float]]) -> dict[str, float]:
-    return {name: float(np.mean([pair[name] for pair in pairs])) for name in pairs[0]} if pairs else {}
+def _means(pairs: list[dict[str, float]]) -> dict[str, float | str]:
+    if not pairs:
+        return {"reason": "the video ends before"}
+    return {name: float(np.mean([pair[name] for pair in pairs])) for name in pairs[0]}

@@ -45,7 +45,7 @@ class PictureQualityStage(Stage):
     face_px (height of the face's box), sharpness (variance of the Laplacian of the face at 128 px, in squared grey
     levels), detail_px (shorter side that a picture needs for the detail that is there; far below the stored one where
     it was upscaled), upscaling (the stored side over that), change (mean difference in grey levels of the square around
-    the face, from frame to frame; near 0 for a still picture). Empty where the video ends before.
+    the face, from frame to frame; near 0 for a still picture).
     """
 
     name = "picture_quality"
@@ -122,10 +122,10 @@ def _cut(grey: UInt8[np.ndarray, "h w"], corners: np.ndarray, scale: float) -> U
     return grey[first_y:last_y, first_x:last_x]
 
 
-def _summary(frames: list[dict[str, float]], squares: list[np.ndarray]) -> dict[str, float]:
+def _summary(frames: list[dict[str, float]], squares: list[np.ndarray]) -> dict[str, float | str]:
     """Returns medians over the frames, and how much they differ."""
     if not frames:
-        return {}
+        return {"reason": "the video ends before"}
     changes = [float(np.abs(b - a).mean()) for a, b in pairwise(squares)]
     medians = {name: float(np.median([frame[name] for frame in frames])) for name in frames[0]}
     return {**medians, "change": float(np.mean(changes)) if changes else 0.0}

@@ -25,7 +25,7 @@ class TextOnScreenConfig(Config):
 
     frames: PositiveInt = 1
     """A segment, since text recognition is slow. [ours]"""
-    short_side_px: PositiveInt = 736
+    short_side_px: PositiveInt = 480
     """Of these frames."""
     min_characters: PositiveInt = 4
     """Shorter texts are often none. [ours, measured]"""
