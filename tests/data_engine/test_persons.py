@@ -3,10 +3,18 @@
 import numpy as np
 import pytest
 
-from uniavgen.data_engine.persons import PersonEvidence, PersonsConfig, group_persons, pairwise_f1, voice_agreement
+from uniavgen.data_engine.persons import PersonEvidence, PersonsConfig, group_persons
 
 NUM_VOICE, NUM_FACE = 192, 128
 SETTINGS = PersonsConfig()
+
+
+def pairwise_f1(found, true):
+    """Returns the F1 score over all pairs: whether two belong together; 1 where no pair does in either."""
+    upper = np.triu_indices(len(found), 1)
+    joined, same = (found[:, None] == found)[upper], (true[:, None] == true)[upper]
+    total = joined.sum() + same.sum()
+    return 1.0 if total == 0 else 2 * (joined & same).sum() / total
 
 
 def _unit(vectors):
@@ -67,17 +75,6 @@ def test_same_face_with_another_voice_is_another_person(people):
     voices = np.stack([_near(v, 0.9, rng) for v in _unit(rng.normal(size=(2, NUM_VOICE))).repeat(2, axis=0)])
     groups = group_persons({"a": PersonEvidence(voices=voices, faces=face)}, PersonsConfig(voice_distance=0.3))["a"]
     assert groups.tolist() == [0, 0, 1, 1]
-
-
-def test_swapped_voice_does_not_agree_with_the_others_of_its_face():
-    rng = np.random.default_rng(2)
-    own, other = _unit(rng.normal(size=(2, NUM_VOICE)))
-    voices = np.stack([_near(own, 0.84, rng) for _ in range(3)] + [_near(other, 0.84, rng), np.zeros(NUM_VOICE)])
-    evidence = PersonEvidence(voices=voices, faces=np.zeros((5, NUM_FACE)))
-    agreements = voice_agreement(evidence, np.zeros(5, np.int64))
-    assert agreements[4] is None
-    assert agreements[3] < 0.3 < 0.5 < min(agreements[:3])
-    assert voice_agreement(evidence, np.array([0, 1, 2, 3, -1])) == [None] * 5
 
 
 def test_nothing_has_no_groups():

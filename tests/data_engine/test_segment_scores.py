@@ -11,7 +11,7 @@ from uniavgen.data_engine.source import SourceVideo
 from uniavgen.data_engine.stage import StageContext, StageOutput
 from uniavgen.data_engine.stages.loudness import LoudnessConfig, LoudnessStage
 from uniavgen.data_engine.stages.sound_quality import SoundQualityConfig, SoundQualityStage
-from uniavgen.data_engine.stages.speaker import SpeakerConfig, SpeakerStage
+from uniavgen.data_engine.stages.speaker import SpeakerConfig, SpeakerStage, voice_agreement
 from uniavgen.data_engine.stages.wording import WordingConfig, WordingStage
 
 CLIP_S = float(81 / FPS)
@@ -59,7 +59,20 @@ def test_second_voice_within_a_segment_is_seen(tmp_path):
     assert output.values["segments"][0]["reason"].startswith("the sound lasts 0.10 s")
     assert not embedding[0].any()
     np.testing.assert_allclose(np.linalg.norm(embedding[1:], axis=1), 1, atol=1e-5)
+    agreement = [row["agreement"] for row in output.values["segments"]]
+    assert agreement[0] is None
+    assert agreement[1] < min(agreement[2:])
     assert embedding[2] @ embedding[3] > embedding[1] @ embedding[2] + 0.2
+
+
+def test_swapped_voice_does_not_agree_with_the_others_of_its_track():
+    rng = np.random.default_rng(0)
+    own, other = np.linalg.qr(rng.normal(size=(192, 2)))[0].T
+    voices = np.stack([own, own, own, other, np.zeros(192), other, other]) + 0.03 * rng.normal(size=(7, 192))
+    voices[4] = 0
+    agreement = voice_agreement(voices, np.array([0, 0, 0, 0, 0, 1, 2]))
+    assert agreement[4:] == [None, None, None]
+    assert agreement[3] < 0.3 < 0.5 < min(agreement[:3])
 
 
 def test_words_of_each_segment_are_summed_up():

@@ -67,31 +67,6 @@ def group_persons(sources: Mapping[str, PersonEvidence], settings: PersonsConfig
     return groups
 
 
-def voice_agreement(evidence: PersonEvidence, groups: Int[np.ndarray, " n"]) -> list[float | None]:
-    """Returns the cosine of each segment's voice with the mean voice of all others of its group; None without others.
-
-    Given groups by face alone (face tracks, or `group_persons` without voices) it tells a voice that was swapped.
-    """
-    known = np.linalg.norm(evidence.voices, axis=1) > 0
-    agreements: list[float | None] = []
-    for index, label in enumerate(groups.tolist()):
-        others = (groups == label) & known
-        others[index] = False
-        if label < 0 or not known[index] or not others.any():
-            agreements.append(None)
-            continue
-        agreements.append(round(float(evidence.voices[index] @ _mean(evidence.voices[others])), 4))
-    return agreements
-
-
-def pairwise_f1(found: Int[np.ndarray, " n"], true: Int[np.ndarray, " n"]) -> float:
-    """Returns the F1 score over all pairs: whether two belong together; 1 where no pair does in either."""
-    upper = np.triu_indices(len(found), 1)
-    joined, same = (found[:, None] == found)[upper], (true[:, None] == true)[upper]
-    total = joined.sum() + same.sum()
-    return 1.0 if total == 0 else float(2 * (joined & same).sum() / total)
-
-
 def _clusters(evidence: PersonEvidence, settings: PersonsConfig) -> Int[np.ndarray, " n"]:
     """Returns clusters of average linkage, numbered by their first row; -1 where nothing is known."""
     known = np.flatnonzero((np.abs(evidence.voices).sum(axis=1) > 0) | (np.abs(evidence.faces).sum(axis=1) > 0))
