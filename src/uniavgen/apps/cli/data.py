@@ -38,7 +38,7 @@ def run(
 ) -> None:
     """Score videos: shots, faces, words, sync, quality. Only what is not recorded yet is computed."""
     from uniavgen.apps.cli.progress import progress_bar
-    from uniavgen.data_choose_executor import choose_executor
+    from uniavgen.data_engine.choose_executor import choose_executor
     from uniavgen.distributed import check_device_name
     from uniavgen.workflows.data_engine import StageSelection, run_stages
 
@@ -79,7 +79,7 @@ def pack(
 ) -> None:
     """Cut the clips that the rules keep into shards for `prepare`; a changed rule reruns no stage."""
     from uniavgen.apps.cli.progress import progress_bar
-    from uniavgen.data_choose_executor import choose_executor
+    from uniavgen.data_engine.choose_executor import choose_executor
     from uniavgen.workflows import data_engine as engine
 
     given = {"require_licence": require_licence, "require_consent": require_consent}
