@@ -117,10 +117,9 @@ def mouths(*seeds: int | None, rate: int = 8) -> TrackBuilder:
 
 def test_speech_of_one_face_is_one_segment_with_silence_around(tmp_path):
     (segment,) = segments_of(segments_with(tmp_path, mouths(0)))
-    assert segment.start_s == pytest.approx(0.08)
-    assert segment.end_s == pytest.approx(SECONDS - 0.08)
+    assert (segment.start_s, segment.end_s) == (0, SECONDS)
     assert (segment.num_faces, segment.face_share) == (1, 1.0)
-    assert segment.speech_share == pytest.approx(6.4 / 7.84)
+    assert segment.speech_share == pytest.approx(6.4 / SECONDS)
     assert segment.mouth_movement > 0.02
     assert segment.mouth_loudness > 0.7
 
@@ -153,6 +152,8 @@ def test_segment_ends_with_its_shot_and_before_a_word_that_the_cut_divides(tmp_p
     for k in range(64):
         builder.add((k + 0.5) / 8, int(k >= 40), [face(LEFT)])
     shots, words = ((0.0, 5.0), (5.0, SECONDS)), [(0.5, 1.0), (4.6, 5.2), (5.3, 5.9)]
+    before, after = segments_of(segments_with(tmp_path, builder, shots=shots))
+    assert (before.end_s, after.start_s) == (4.92, 5.08)
     first, second = segments_of(segments_with(tmp_path, builder, shots=shots, words=words))
     assert (first.shot, first.end_s) == (0, 4.6)
     assert (second.shot, second.start_s) == (1, 5.2)

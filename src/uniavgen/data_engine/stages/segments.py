@@ -31,7 +31,7 @@ class SegmentsConfig(Config):
     silence_s: NonNegative = 1.0
     """A segment may begin that long before its speech and end that long after it. [ours]"""
     margin_s: NonNegative = 0.08
-    """What is left out at the ends of a shot, where frames may still blend. [ours]"""
+    """What is left out where a shot meets another one, since frames may still blend there. [ours]"""
     confirmed_share: Probability = 0.8
     """Part of the moments in which the mesh must see the face too. [ours]"""
     covered_share: Probability = 0.9
@@ -69,7 +69,7 @@ class SegmentsStage(Stage):
     settings: SegmentsConfig
 
     def __call__(self, source: SourceVideo, inputs: Mapping[str, StageOutput]) -> StageOutput:
-        shots: list[Interval] = [(a, b) for a, b in inputs["shots"].values["shots"]]
+        shots = _without_margins(inputs["shots"].values["shots"], self.settings.margin_s)
         speech: list[Interval] = [(a, b) for a, b in inputs["voice_activity"].values["speech"]]
         words = _merged([(word["start_s"], word["end_s"]) for word in inputs["transcript"].values["words"]])
         faces = FaceBoxes.of(inputs["faces"].arrays)
@@ -102,8 +102,7 @@ class SegmentsStage(Stage):
         run: _Run | None = None
         for shot, (shot_start_s, shot_end_s) in enumerate(shots):
             for start_s, end_s in speech:
-                a = max(start_s, shot_start_s + self.settings.margin_s)
-                b = min(end_s, shot_end_s - self.settings.margin_s)
+                a, b = max(start_s, shot_start_s), min(end_s, shot_end_s)
                 if b <= a:
                     continue
                 there = self._tracks_there(shot, (a, b), tracks)
@@ -151,13 +150,13 @@ class SegmentsStage(Stage):
         before, after = neighbours
         start_s = max(
             run.speech[0][0] - self.settings.silence_s,
-            shot[0] + self.settings.margin_s,
+            shot[0],
             times[0] - 0.2,
             (before.speech[-1][1] + run.speech[0][0]) / 2 if before else 0.0,
         )
         end_s = min(
             run.speech[-1][1] + self.settings.silence_s,
-            shot[1] - self.settings.margin_s,
+            shot[1],
             times[-1] + 0.2,
             (after.speech[0][0] + run.speech[-1][1]) / 2 if after else np.inf,
         )
@@ -187,6 +186,15 @@ class SegmentsStage(Stage):
             mouth_movement=scores.movement,
             mouth_loudness=scores.loudness,
         )
+
+
+def _without_margins(shots: Sequence[Sequence[float]], margin_s: float) -> list[Interval]:
+    """Returns shots less a margin at each end, but for the beginning and the end of the source."""
+    last = len(shots) - 1
+    return [
+        (start_s + margin_s * (index > 0), end_s - margin_s * (index < last))
+        for index, (start_s, end_s) in enumerate(shots)
+    ]
 
 
 def _merged(words: Sequence[Interval]) -> list[Interval]:
