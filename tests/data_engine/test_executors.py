@@ -13,7 +13,7 @@ import pytest
 from uniavgen.data_engine.executors import DefectError, InProcess
 from uniavgen.data_engine.processes import ProcessPool
 from uniavgen.data_engine.ray_cluster import RayCluster
-from uniavgen.errors import DataError
+from uniavgen.errors import ConfigError, DataError
 
 
 @dataclass
@@ -110,6 +110,13 @@ def sleep_long(path: str) -> None:
 def _is_running(pid: int) -> bool:
     status = Path(f"/proc/{pid}/stat")
     return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.parametrize("address", ["localhost:1", "nowhere.invalid:6379"])
+def test_ray_cluster_that_is_not_there_is_one_sentence(address):
+    pytest.importorskip("ray")
+    with pytest.raises(ConfigError, match=f"there is no Ray cluster at '{address}'"):
+        list(RayCluster(address).map(divide, [1]))
 
 
 @pytest.mark.slow

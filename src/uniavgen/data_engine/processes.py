@@ -6,10 +6,13 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
-from typing import Any
+from typing import Any, Final
 
 from uniavgen.cpu import configure_threads
 from uniavgen.data_engine.executors import Attempt, Worker, WorkerDiedError, WorkerPool, attempt
+
+_IDLE_END_S: Final = 0.5
+"""A process that waits for jobs ends by itself within this time."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,11 @@ class ProcessWorker:
             raise WorkerDiedError(f"the process that worked on it died ({_how_it_ended(self._process)})") from error
 
     def close(self) -> None:
-        """Kills the process: what it writes is whole or not there."""
+        """Ends the process, by force where it works: what it writes is whole or not there."""
+        self.pipe.close()
+        self._process.join(_IDLE_END_S)
         self._process.kill()
         self._process.join()
-        self.pipe.close()
 
 
 def _how_it_ended(process: Any) -> str:

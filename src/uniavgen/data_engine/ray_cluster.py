@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from uniavgen.errors import ConfigError
 CPUS_PER_WORKER: Final = 0.5
 """A fraction, so that other work of the cluster also starts. [ours]"""
 _LOCAL: Final = "local"
+_CONNECT_S: Final = 10
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ def _connect(address: str) -> Any:
     if ray.is_initialized():
         return ray
     try:
+        _check_reachable(address)
         ray.init(
             address=None if address == _LOCAL else address,
             include_dashboard=False if address == _LOCAL else None,
@@ -109,12 +112,20 @@ def _connect(address: str) -> Any:
             # Workers on this machine import what this process imports.
             runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}} if address == _LOCAL else None,
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(
             f"there is no Ray cluster at '{address}' ({first_line(error)}); start one with `ray start --head`, or "
             "pass --ray local"
         ) from error
     return ray
+
+
+def _check_reachable(address: str) -> None:
+    """Raises OSError where nobody listens at HOST:PORT, for which Ray would wait many minutes."""
+    host, separator, port = address.removeprefix("ray://").rpartition(":")
+    if separator and port.isdecimal():
+        with socket.create_connection((host, int(port)), timeout=_CONNECT_S):
+            pass
 
 
 def _last_line(error: Exception) -> str:
