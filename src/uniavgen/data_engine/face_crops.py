@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
 from uniavgen.data_engine.face_boxes import BoxShares, FaceBoxes
 from uniavgen.data_engine.segment import SpeechSegment
@@ -19,11 +20,12 @@ def face_crops(
     *,
     short_side_px: int,
     margin: float,
+    max_side_px: int,
 ) -> Iterator[UInt8[np.ndarray, "F h w 3"]]:
     """Yields, for each segment, as many frames evenly over it as `counts` says: what lies around its face all the time.
 
     Fewer where the pictures end before, none where its face is nowhere. margin: picture around the face's boxes, in
-    sizes of the box.
+    sizes of the box. Cut-outs are scaled down to `max_side_px`, since those of a whole segment are in memory at once.
     """
     moments = [(i, t) for i, segment in enumerate(segments) for t in segment.moments(counts[i])]
     shown = sample_frames(reader, [time_s for _, time_s in moments], short_side_px)
@@ -36,7 +38,7 @@ def face_crops(
             index, frames = owner, []
         area = areas[owner]
         if area is not None:
-            frames.append(_cut(frame.pixels, area))
+            frames.append(_cut(frame.pixels, area, max_side_px))
     for passed in range(index, len(segments)):
         yield _stacked(frames if passed == index else [])
 
@@ -56,11 +58,13 @@ def _area(boxes: FaceBoxes, margin: float) -> BoxShares | None:
     )
 
 
-def _cut(pixels: UInt8[np.ndarray, "H W 3"], area: BoxShares) -> UInt8[np.ndarray, "h w 3"]:
+def _cut(pixels: UInt8[np.ndarray, "H W 3"], area: BoxShares, max_side_px: int) -> UInt8[np.ndarray, "h w 3"]:
     height, width = pixels.shape[:2]
     left, top, right, bottom = area
     x, y = min(int(left * width), width - 1), min(int(top * height), height - 1)
-    return pixels[y : max(round(bottom * height), y + 1), x : max(round(right * width), x + 1)].copy()
+    image = Image.fromarray(pixels[y : max(round(bottom * height), y + 1), x : max(round(right * width), x + 1)])
+    image.thumbnail((max_side_px, max_side_px), Image.Resampling.BILINEAR)
+    return np.array(image)
 
 
 def _stacked(frames: Sequence[UInt8[np.ndarray, "h w 3"]]) -> UInt8[np.ndarray, "F h w 3"]:

@@ -27,6 +27,8 @@ class FaceIdentityConfig(Config):
     """Of these frames, before the face is cut out."""
     margin: NonNegative = 0.6
     """Picture around a face, in sizes of its box, in which the mesh looks for it. [ours]"""
+    max_side_px: PositiveInt = 480
+    """Of that picture."""
 
 
 class FaceIdentityStage(Stage):
@@ -59,6 +61,7 @@ class FaceIdentityStage(Stage):
                 [self.settings.frames] * len(segments),
                 short_side_px=self.settings.short_side_px,
                 margin=self.settings.margin,
+                max_side_px=self.settings.max_side_px,
             )
             for index, frames in enumerate(crops):
                 vectors = []

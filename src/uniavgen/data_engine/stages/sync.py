@@ -50,6 +50,8 @@ class SyncConfig(Config):
     """Of these frames, before the face is cut out."""
     margin: NonNegative = 0.6
     """Picture around a face, in sizes of its box, in which the mesh looks for it. [ours]"""
+    max_side_px: PositiveInt = 320
+    """Of that picture."""
     max_offset_ms: Positive = 240.0
     """Larger offsets are not looked for. [ours]"""
     tolerance_ms: NonNegative = 60.0
@@ -89,6 +91,7 @@ class SyncStage(Stage):
                 [max(round(segment.length_s * self.settings.fps), 1) for segment in segments],
                 short_side_px=self.settings.short_side_px,
                 margin=self.settings.margin,
+                max_side_px=self.settings.max_side_px,
             )
             for frames, waveform in zip(crops, cut_audio(sound, SPEECH_RATE_HZ, stretches), strict=True):
                 try:
