@@ -30,13 +30,13 @@ class Limit(Config):
 
     def violation(self, name: str, value: Any) -> str:
         """Returns why a value is refused; nothing where it is taken."""
-        is_number = isinstance(value, int | float) and math.isfinite(value)
-        if value is None or not (is_number or isinstance(value, str)):
+        number = float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+        if number is None and not isinstance(value, str):
             return "" if self.missing == "keep" else f"{name} was not measured"
-        if is_number and self.minimum is not None and value < self.minimum:
-            return f"{self.reason} ({name} {value:.3g}, at least {self.minimum:.3g})"
-        if is_number and self.maximum is not None and value > self.maximum:
-            return f"{self.reason} ({name} {value:.3g}, at most {self.maximum:.3g})"
+        if number is not None and self.minimum is not None and number < self.minimum:
+            return f"{self.reason} ({name} {number:.3g}, at least {self.minimum:.3g})"
+        if number is not None and self.maximum is not None and number > self.maximum:
+            return f"{self.reason} ({name} {number:.3g}, at most {self.maximum:.3g})"
         if self.allowed and str(value) not in self.allowed:
             return f"{self.reason} ({name} {value}, wanted {' or '.join(self.allowed)})"
         return ""
