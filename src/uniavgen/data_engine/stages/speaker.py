@@ -76,8 +76,7 @@ def voice_agreement(voices: Float[np.ndarray, "n d"], tracks: Int[np.ndarray, " 
     known = voices.any(axis=1)
     agreements: list[float | None] = []
     for index, track in enumerate(tracks.tolist()):
-        others = (tracks == track) & known
-        others[index] = False
+        others = np.equal(tracks, track) & known & (np.arange(len(tracks)) != index)
         if not (known[index] and others.any()):
             agreements.append(None)
             continue
