@@ -73,7 +73,7 @@ class SpeakerStage(Stage):
 
 def voice_agreement(voices: Float[np.ndarray, "n d"], tracks: Int[np.ndarray, " n"]) -> list[float | None]:
     """Returns the cosine of each voice with the mean of all others of its track; None without others, or for zeros."""
-    known = voices.any(axis=1)
+    known = np.asarray(voices.any(axis=1))
     agreements: list[float | None] = []
     for index, track in enumerate(tracks.tolist()):
         others = np.equal(tracks, track) & known & (np.arange(len(tracks)) != index)
