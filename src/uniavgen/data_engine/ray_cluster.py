@@ -98,7 +98,7 @@ class RayWorker:
 def _connect(address: str) -> Any:
     """Returns the package, connected. Raises ConfigError where it is not installed or there is no cluster."""
     try:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ConfigError("a Ray cluster needs the package ray: pip install 'uniavgen[ray]'") from error
     if ray.is_initialized():
