@@ -15,6 +15,7 @@ import argparse
 import statistics
 import tempfile
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,8 @@ WORDS = ("good", "morning", "to", "all", "of", "you")
 
 def main(words: Sequence[str] | None = None) -> None:
     options = parsed(words)
+    # Norms keep float32 weights under autocast; torch warns that this has no fused kernel.
+    warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
     device = torch.device(options.device or best_device())
     lines = []
     for stage in options.stage:

@@ -59,6 +59,7 @@ def config(*overrides: str) -> TrainConfig:
     small = [
         "model=tiny/model",
         f"data.num_frames={FRAMES}",
+        "data.latent_stride=16",
         "train.steps=6",
         "train.batch_size=2",
         "train.precision=fp32",

@@ -72,7 +72,7 @@ def test_sampled_clips_stand_in_the_curves_and_leave_training_as_it_was(prompts,
     state = TrainState(model=model, optimizer=torch.optim.SGD(model.parameters()), step=3)
     random_state = torch.get_rng_state()
     with open_curves(tmp_path / "curves") as writer:
-        SampleCallback(writer=writer, sample=sampler, every=2).sample_now(state)
+        SampleCallback(writer=writer, sample=sampler, every=2).run_now(state)
     assert model.training
     assert torch.equal(torch.get_rng_state(), random_state)
     events = EventAccumulator(str(tmp_path / "curves")).Reload()

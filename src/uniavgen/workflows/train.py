@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from uniavgen.artifacts import exclusive_output, path_exists
+from uniavgen.artifacts import check_path_length, exclusive_output, path_exists
 from uniavgen.checkpoint.lora import adapter_configs
 from uniavgen.data.buckets import Bucket
 from uniavgen.data.dataset import TrainingData
@@ -214,7 +214,10 @@ def check_stage(
 
 
 def _open_data(config: TrainConfig, folders: Sequence[str], vocabulary: Path | None) -> TrainingData:
-    """Opens the data. Raises DataError where it does not fit the model."""
+    """Opens the data. Raises DataError where it does not fit the model, ConfigError for a name that no folder has."""
+    for folder in folders:
+        if "://" not in folder:
+            check_path_length(Path(folder))
     symbols = load_speech_symbols(vocabulary, config.model.audio.speech.num_symbols)
     data = build_training_data(config, folders, symbols.encode)
     data.check_transcripts(symbols.unknown_characters)
