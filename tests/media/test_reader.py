@@ -266,3 +266,11 @@ def test_long_video_is_read_in_linear_time(tmp_path):
         assert len(read_audio(tmp_path / "a.wav", 8000)) == minutes * 60 * 8000
         seconds[minutes] = time.process_time() - began
     assert seconds[20] / seconds[10] < 2.5
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.mp4", "a.wav"])
+def test_file_of_zeros_is_refused_however_long_it_is(tmp_path, name):
+    with (tmp_path / name).open("wb") as file:
+        file.truncate(2**36)
+    with pytest.raises(MediaError, match="begins with nothing but zeros"), open_media(tmp_path / name):
+        pass

@@ -53,6 +53,8 @@ _PREROLL_S: Final = 1
 """Decoding begins this long before the requested time, so that decoders and resamplers have settled there. [ours]"""
 _MIN_SEEK_S: Final = 10
 """Up to here decoding from the beginning costs less than it could go wrong. [ours]"""
+_SEARCHED_BYTES: Final = 1 << 20
+"""Beginning of a file of which some byte is not 0. [ours]"""
 _STREAMED_BYTES: Final = 2**31 - 2**16
 """Writers to a pipe leave lengths of about 2 or 4 GiB in a header: 0x7FFFF000, 0x80000000, 0xFFFFFFFF. [ours]"""
 _OPEN_OPTIONS: Final = {"protocol_whitelist": "file"}
@@ -298,8 +300,10 @@ def check_readable(path: Path) -> Path:
             raise MediaError(f"{path} is not a regular file; copy its content to one first")
         if path.stat().st_size == 0:
             raise MediaError(f"{path} is empty (0 bytes); was it saved or downloaded completely?")
-        with path.open("rb"):
-            pass
+        with path.open("rb") as file:
+            # What a download or a disk has left unwritten; FFmpeg would look through gigabytes of it for a beginning.
+            if not any(file.read(_SEARCHED_BYTES)):
+                raise MediaError(f"{path} begins with nothing but zeros; was it saved or downloaded completely?")
     except OSError as error:
         raise MediaError(f"{path} cannot be read: {os_error_text(error)}") from error
     return path.absolute()
