@@ -88,9 +88,9 @@ size = int(sys.argv[1])
 began = time.perf_counter()
 np.random.default_rng(0).permutation(size)[0]
 shuffled_s = time.perf_counter() - began
-kept = np.random.default_rng(0).permutation(size)
+order = np.random.default_rng(0).permutation(size)
 shuffled_mib = memory("RssAnon") - before
-del kept
+del order
 count = min(size, 1_300_000)
 before = memory("RssAnon")
 began = time.perf_counter()

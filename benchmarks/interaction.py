@@ -20,7 +20,7 @@ import tables
 from clips import SPATIAL_STRIDE, Size
 from flops import META, MetaCount, PlainTransformer
 from record import circumstances, device_name, keep
-from timing import best_device, best_dtype, forget_peak, matmul_peak, peak_bytes, timed
+from timing import best_device, best_dtype, forget_peak, peak_bytes, timed
 from uniavgen.config import load
 from uniavgen.models import rotary
 from uniavgen.models.config import TransformerConfig
@@ -29,6 +29,7 @@ from uniavgen.models.interaction.layer import Interaction
 from uniavgen.models.interaction.windows import ClipGrid, WindowPlan, attend_windows, plan_windows
 from uniavgen.models.rotary import Rotary, apply_rotary, interaction_audio_rotary
 from uniavgen.timebase import Timebase
+from uniavgen.training.throughput import matmul_peak
 
 
 def main(words: Sequence[str] | None = None) -> None:

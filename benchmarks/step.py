@@ -20,7 +20,7 @@ import tables
 from clips import Size, clip_velocity, noise, transformer
 from flops import META, count_clip
 from record import circumstances, device_name, keep
-from timing import best_device, best_dtype, forget_peak, matmul_peak, peak_bytes, timed
+from timing import best_device, best_dtype, forget_peak, peak_bytes, timed
 from uniavgen.flow.guidance import WeightedPass
 from uniavgen.flow.sampling import guided_velocity, sample
 from uniavgen.flow.schedule import sigmas
@@ -32,6 +32,7 @@ from uniavgen.models.kernels import check_attention, compile_blocks, parse_atten
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.tasks.table import Task
 from uniavgen.timebase import ClipTiming, Timebase
+from uniavgen.training.throughput import matmul_peak
 
 VARIANTS = ("eager", "batch", "compile", "compile+batch")
 """As it is; both passes of a step in one batch; compiled blocks; both."""

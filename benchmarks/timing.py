@@ -37,13 +37,6 @@ def timed(run: Callable[[], Any], device: torch.device, repeats: int, warm_up: i
     return Timed(median_s=statistics.median(seconds), least_s=min(seconds), most_s=max(seconds), repeats=repeats)
 
 
-def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
-    """Returns operations per second of one large matrix product, the best of several; fractions of peak refer to it."""
-    side, repeats = (8192, 20) if device.type == "cuda" else (1024, 5)
-    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    return 2 * side**3 / timed(lambda: a @ b, device, repeats, warm_up=3).least_s
-
-
 def forget_peak(device: torch.device) -> None:
     """Resets the peak memory of a GPU; that of a CPU counts from the start of the process."""
     if device.type == "cuda":

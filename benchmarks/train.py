@@ -24,7 +24,7 @@ import torch
 
 import tables
 from record import circumstances, device_name, keep
-from timing import best_device, matmul_peak
+from timing import best_device
 from uniavgen.codecs.speech_symbols import SpeechSymbols
 from uniavgen.config import load, preset_names
 from uniavgen.data.features import EMPTY_CAPTION, Features
@@ -39,6 +39,7 @@ from uniavgen.training.loop import StepRecord
 from uniavgen.training.memory import TrainingModel
 from uniavgen.training.randomness import default_generator
 from uniavgen.training.stage import PRECISIONS, StageRun, build_stage_run, build_training_data
+from uniavgen.training.throughput import matmul_peak
 
 NUM_CLIPS = 8
 WORDS = ("good", "morning", "to", "all", "of", "you")

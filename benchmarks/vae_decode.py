@@ -13,13 +13,14 @@ import tables
 from clips import Size
 from flops import META, MetaCount
 from record import circumstances, device_name, keep
-from timing import best_device, best_dtype, forget_peak, matmul_peak, peak_bytes, timed
+from timing import best_device, best_dtype, forget_peak, peak_bytes, timed
 from uniavgen.codecs.frame_convolution import use_frame_convolutions
 from uniavgen.codecs.tiles import tiles_covering
 from uniavgen.codecs.video_vae import VideoCodec, VideoVaeShape
 from uniavgen.config import load
 from uniavgen.timebase import Timebase
 from uniavgen.training.codecs.video_vae import VideoVAETrainConfig
+from uniavgen.training.throughput import matmul_peak
 
 SHAPES = {
     "nano": load(VideoVAETrainConfig, ["nano/video_vae"]).model,

@@ -46,14 +46,14 @@ class FlakyFileSystem(MemoryFileSystem):
     store: ClassVar[dict] = {}
     pseudo_dirs: ClassVar[list[str]] = [""]
     failures: ClassVar[int] = 0
-    spoilt: ClassVar[int] = 0
+    truncated: ClassVar[int] = 0
     """Answers whose last byte is wrong."""
-    asked: ClassVar[list[str]] = []
+    requested: ClassVar[list[str]] = []
 
     @classmethod
     def fill(cls, folder: Path, bucket: str) -> str:
         """Copies the files of a folder and returns their URL."""
-        cls.failures, cls.spoilt, cls.asked = 0, 0, []
+        cls.failures, cls.truncated, cls.requested = 0, 0, []
         for file in folder.iterdir():
             cls().pipe_file(f"/{bucket}/{file.name}", file.read_bytes())
         return f"flaky://{bucket}"
@@ -64,16 +64,16 @@ class FlakyFileSystem(MemoryFileSystem):
 
     def cat_file(self, path, start=None, end=None, **options):
         cls = type(self)
-        cls.asked.append(path)
+        cls.requested.append(path)
         if cls.failures:
             cls.failures -= 1
             raise TimeoutError("the store does not answer")
         content = super().cat_file(path, start=start, end=end, **options)
-        if cls.spoilt:
-            cls.spoilt -= 1
+        if cls.truncated:
+            cls.truncated -= 1
             return content[:-1] + bytes([content[-1] ^ 1])
         return content
 
     def get_file(self, rpath, lpath, **options):
-        type(self).asked.append(rpath)
+        type(self).requested.append(rpath)
         return super().get_file(rpath, lpath, **options)

@@ -114,7 +114,7 @@ def test_epoch_of_a_bucket_holds_each_of_its_clips_once(clips, monkeypatch, bloc
 
 def test_step_takes_one_bucket_and_its_samples_follow_the_step_before(clips):
     buckets = laid_out(clips, batch_size=lambda bucket: {17: 2, 33: 1}[bucket.timing.num_frames])
-    schedule, seen = buckets.schedule, Counter()
+    schedule, num_taken = buckets.schedule, Counter()
     cycle = sum(schedule.steps)
     for steps in (range(60), range(cycle - 60, cycle + 60)):
         for step in steps:
@@ -123,8 +123,8 @@ def test_step_takes_one_bucket_and_its_samples_follow_the_step_before(clips):
             assert len(samples) == schedule.batch_sizes[schedule.bucket(step)]
             located = [buckets.locate(number) for number in samples]
             assert {location.bucket for location in located} == {schedule.bucket(step)}
-            seen.update((location.epoch, location.index) for location in located)
-    assert set(seen.values()) == {1}
+            num_taken.update((location.epoch, location.index) for location in located)
+    assert set(num_taken.values()) == {1}
 
 
 def test_schedule_is_a_function_of_seed_and_step():

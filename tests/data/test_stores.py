@@ -58,23 +58,23 @@ def test_read_that_fails_twice_is_tried_again(local, url, cache):
 
 def test_store_that_stays_away_is_named_after_a_few_tries(url, cache):
     remote = FeatureSet(url, cache)
-    FlakyFileSystem.failures, FlakyFileSystem.asked = 1000, []
+    FlakyFileSystem.failures, FlakyFileSystem.requested = 1000, []
     with pytest.raises(DataError, match=r"shard-00000\d\.tar cannot be read after 5 tries: the store does not answer"):
         remote[3]
-    assert len(FlakyFileSystem.asked) == storage.MAX_TRIES
+    assert len(FlakyFileSystem.requested) == storage.MAX_TRIES
 
 
 def test_missing_file_is_not_asked_for_again(url):
     with pytest.raises(DataError, match="cannot be read"):
         Storage(url).read(f"{Storage(url).root}/nothing.tar")
-    assert len(FlakyFileSystem.asked) == 1
+    assert len(FlakyFileSystem.requested) == 1
 
 
-def test_spoilt_transfer_is_no_damage(local, url, cache):
+def test_truncated_transfer_is_no_damage(local, url, cache):
     remote = FeatureSet(url, cache)
-    FlakyFileSystem.spoilt = 1
+    FlakyFileSystem.truncated = 1
     assert remote[2].mel.equal(local[2].mel)
-    FlakyFileSystem.spoilt = 2
+    FlakyFileSystem.truncated = 2
     with pytest.raises(DamagedClipError, match=r"'x/clip3\.safetensors' in .* is damaged"):
         remote[3]
 
@@ -82,10 +82,10 @@ def test_spoilt_transfer_is_no_damage(local, url, cache):
 def test_index_and_clips_are_fetched_once(local, url, cache):
     expected = content(local)
     assert content(FeatureSet(url, cache)) == expected
-    assert sum(INDEX_FILE in path for path in FlakyFileSystem.asked) == 1
-    FlakyFileSystem.asked = []
+    assert sum(INDEX_FILE in path for path in FlakyFileSystem.requested) == 1
+    FlakyFileSystem.requested = []
     assert content(FeatureSet(url, cache)) == expected
-    assert FlakyFileSystem.asked == []
+    assert FlakyFileSystem.requested == []
 
 
 def test_index_of_a_store_is_extended_where_it_lacks_shards(local, url, cache, tmp_path):
@@ -100,8 +100,8 @@ def test_index_of_a_store_is_extended_where_it_lacks_shards(local, url, cache, t
 def test_clip_that_is_damaged_in_the_cache_is_fetched_again(local, url, cache):
     remote = FeatureSet(url, cache)
     assert remote[1].mel.equal(local[1].mel)
-    (kept,) = (path for path in cache.folder.rglob("*") if path.is_file() and path.suffix != ".safetensors")
-    kept.write_bytes(kept.read_bytes()[:-3])
+    (cached,) = (path for path in cache.folder.rglob("*") if path.is_file() and path.suffix != ".safetensors")
+    cached.write_bytes(cached.read_bytes()[:-3])
     assert remote[1].mel.equal(local[1].mel)
 
 

@@ -126,8 +126,8 @@ class Flashes(Stage):
         late_s = float(np.median([min((beep - flash for beep in beeps), key=abs) for flash in flashes]))
         rows = []
         for row in inputs["segments"].values["segments"]:
-            seen = levels[int(row["start_s"] * 100) : int(row["end_s"] * 100)]
-            rows.append({"brightness": float(seen.mean()) if len(seen) else None})
+            frames_between = levels[int(row["start_s"] * 100) : int(row["end_s"] * 100)]
+            rows.append({"brightness": float(frames_between.mean()) if len(frames_between) else None})
         return StageOutput(values={"offset_ms": -1000 * late_s, "segments": rows})
 
 
@@ -147,8 +147,8 @@ def write_film(
         if any(start - 1e-9 <= time < start + FLASH_S - 1e-9 for start in flashes):
             frames[index] = 255
     time = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
-    heard = sum((time >= start + late_s) & (time < start + late_s + FLASH_S) for start in flashes)
-    tone = (0.3 * heard * np.sin(2 * np.pi * tone_hz * time)).astype(np.float32)
+    num_beeps = sum((time >= start + late_s) & (time < start + late_s + FLASH_S) for start in flashes)
+    tone = (0.3 * num_beeps * np.sin(2 * np.pi * tone_hz * time)).astype(np.float32)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_clip(path, frames, Fraction(fps), tone, RATE_HZ, {})
     return path

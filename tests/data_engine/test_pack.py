@@ -262,7 +262,7 @@ def test_persons_are_grouped_across_sources_and_named_after_their_first_candidat
 def test_duplicates_are_alike_in_words_and_pictures_of_one_candidate_each(tmp_path):
     said = ["one", "two", "three", "four", "five", "six"]
 
-    def told(words, hashes):
+    def transcript(words, hashes):
         rows = [{"text": word, "start_s": i + 1.0, "end_s": i + 1.5} for i, word in enumerate(words)]
         return {
             "transcript": StageOutput(values={"words": rows}),
@@ -271,7 +271,7 @@ def test_duplicates_are_alike_in_words_and_pictures_of_one_candidate_each(tmp_pa
 
     same, other = ["0123456789abcdef"], ["fedcba9876543210"]
     candidates = [
-        _candidate(tmp_path, key, 0, 1, **told(words, hashes))
+        _candidate(tmp_path, key, 0, 1, **transcript(words, hashes))
         for key, words, hashes in (
             ("a", said, same),
             ("b", said, same),

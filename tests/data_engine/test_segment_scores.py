@@ -67,8 +67,8 @@ def test_second_voice_within_a_segment_is_seen(tmp_path):
 
 def test_swapped_voice_does_not_agree_with_the_others_of_its_track():
     rng = np.random.default_rng(0)
-    own, other = np.linalg.qr(rng.normal(size=(192, 2)))[0].T
-    voices = np.stack([own, own, own, other, np.zeros(192), other, other]) + 0.03 * rng.normal(size=(7, 192))
+    voice, other = np.linalg.qr(rng.normal(size=(192, 2)))[0].T
+    voices = np.stack([voice, voice, voice, other, np.zeros(192), other, other]) + 0.03 * rng.normal(size=(7, 192))
     voices[4] = 0
     agreement = voice_agreement(voices, np.array([0, 0, 0, 0, 0, 1, 2]))
     assert agreement[4:] == [None, None, None]

@@ -58,11 +58,11 @@ def test_planted_offset_of_a_source_is_found(stage, tmp_path, late_ms):
 def test_swapped_voices_agree_less(stage, tmp_path):
     sounds = [clip_sound(clip) for clip in CLIPS]
     inputs = _inputs(len(CLIPS))
-    own = stage(write_talking(tmp_path / "own.mp4", CLIPS, sounds), inputs).values
+    matching = stage(write_talking(tmp_path / "own.mp4", CLIPS, sounds), inputs).values
     other = stage(write_talking(tmp_path / "other.mp4", CLIPS, sounds[1:] + sounds[:1]), inputs).values
-    mean = [np.mean([row["agreement"] for row in values["segments"]]) for values in (own, other)]
+    mean = [np.mean([row["agreement"] for row in values["segments"]]) for values in (matching, other)]
     assert mean[1] < 0.5 * mean[0]
-    assert other["confidence"] < 0.7 * own["confidence"]
+    assert other["confidence"] < 0.7 * matching["confidence"]
 
 
 def test_segment_without_a_face_has_a_reason_and_others_are_measured(stage, tmp_path):

@@ -83,10 +83,10 @@ def times(*overrides) -> tuple[torch.Tensor, torch.Tensor]:
 def test_flow_time_is_shared_unless_the_stage_says_otherwise():
     video, audio = times("stage.shift=5")
     assert torch.equal(video, audio)
-    same, own = times("stage.shift=5", "stage.flow_time=independent")
+    same, independent = times("stage.shift=5", "stage.flow_time=independent")
     assert torch.equal(same, video)
-    assert abs(float(torch.corrcoef(torch.stack([same, own]))[0, 1])) < 0.4
-    assert not torch.equal(own, audio)
+    assert abs(float(torch.corrcoef(torch.stack([same, independent]))[0, 1])) < 0.4
+    assert not torch.equal(independent, audio)
 
 
 def test_shift_of_the_audio_moves_its_times_alone():

@@ -57,8 +57,8 @@ def test_run_goes_on_by_itself_after_a_process_was_killed(folder, base, moment):
 def test_terminated_launcher_lets_the_processes_save_and_the_run_is_resumed(folder, base):
     stopped = train(folder, base, "stopped", "launcher-terminated")
     assert stopped.returncode != 0
-    (told,) = [line for line in stopped.stdout.splitlines() if line.startswith("stopped after step")]
-    step = int(told.split()[3].rstrip(","))
+    (line_of_stop,) = [line for line in stopped.stdout.splitlines() if line.startswith("stopped after step")]
+    step = int(line_of_stop.split()[3].rstrip(","))
     assert 3 <= step < STEPS
     saved = sorted((base / "stopped" / "checkpoints").iterdir())
     assert saved[-1].name == f"step-{step:08d}"

@@ -21,15 +21,15 @@ def test_parts_have_their_own_rate_and_weight_decay():
     optimizer = build_optimizer(trained, settings)
     set_learning_rate(optimizer, 0.1)
     names = {parameter: name for name, parameter in trained.named_parameters()}
-    seen = {}
+    settings_of = {}
     for group in optimizer.param_groups:
         for parameter in group["params"]:
-            seen[names[parameter]] = (group["lr"], group["weight_decay"])
-    assert seen.keys() == {*names.values()}
+            settings_of[names[parameter]] = (group["lr"], group["weight_decay"])
+    assert settings_of.keys() == {*names.values()}
     for name, parameter in trained.named_parameters():
         rate = {Part.AUDIO: 0.05, Part.A2V: 0.3}.get(part_of(name), 0.1)
         decay = {Part.AUDIO: 0.2}.get(part_of(name), 0.01) if parameter.ndim >= 2 else 0.0
-        assert seen[name] == (pytest.approx(rate), decay), name
+        assert settings_of[name] == (pytest.approx(rate), decay), name
 
 
 def test_part_of_half_the_rate_moves_half_as_far(folder: str, tmp_path: Path):

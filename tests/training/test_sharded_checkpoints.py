@@ -32,13 +32,13 @@ def tensors(state) -> dict[str, torch.Tensor]:
 
 def train_until(one, step):
     """Losses of every step, and the numbers of its samples in this process."""
-    seen = []
+    records = []
 
     def note(record, _state):
-        seen.append((record.step, record.values["total"], [*one.objective.dataset.samples(record.step - 1)]))
+        records.append((record.step, record.values["total"], [*one.objective.dataset.samples(record.step - 1)]))
 
     one.train([note], lambda: any_process(one.state.step >= step))
-    return seen
+    return records
 
 
 def resumed(folder, out, checkpoint, context=SINGLE_PROCESS):
@@ -191,13 +191,13 @@ def test_exported_weights_of_two_processes_are_the_averages_in_shards_that_load(
 
 def test_written_shards_hold_no_more_than_one_file_in_memory(tmp_path):
     sizes = {f"w{i}": ((10, 10), torch.float16) for i in range(7)}
-    asked = []
+    group_sizes = []
 
     def read(names):
-        asked.append(len(names))
+        group_sizes.append(len(names))
         return {name: torch.ones(10, 10) for name in names}
 
     write_weight_shards(tmp_path, "model", sizes, read, shard_bytes=500)
-    assert asked == [2, 2, 2, 1]
+    assert group_sizes == [2, 2, 2, 1]
     with pytest.raises(CheckpointError, match=r"w0 as torch.float16 .* no numbers"):
         write_weight_shards(tmp_path, "model", {"w0": sizes["w0"]}, lambda _: {"w0": torch.full((10, 10), 1e6)})

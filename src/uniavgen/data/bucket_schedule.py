@@ -32,8 +32,8 @@ class BucketSchedule:
     @classmethod
     def by_shares(cls, shares: Sequence[float], batch_sizes: Sequence[int], seed: int) -> "BucketSchedule":
         """Returns the schedule in which a bucket gets its share of the samples, each at least one step a cycle."""
-        wanted = np.array(shares) / np.array(batch_sizes)
-        steps = [max(round(_CYCLE_STEPS * share), 1) for share in (wanted / wanted.sum()).tolist()]
+        step_shares = np.array(shares) / np.array(batch_sizes)
+        steps = [max(round(_CYCLE_STEPS * share), 1) for share in (step_shares / step_shares.sum()).tolist()]
         divisor = gcd(*steps)
         return cls(steps=tuple(number // divisor for number in steps), batch_sizes=tuple(batch_sizes), seed=seed)
 

@@ -39,9 +39,9 @@ class ClipReader:
         parts = {FACTS_PART: self.index.facts(i), TENSORS_PART: self.index.tensors(i)}
         facts, tensors = parts.values()
         name = f"{self.storage.url} {facts} {tensors}"
-        kept = None if self.storage.is_local else self._disk.get(name)
-        if kept is not None:
-            contents = kept[: facts.location.size], kept[facts.location.size :]
+        cached = None if self.storage.is_local else self._disk.get(name)
+        if cached is not None:
+            contents = cached[: facts.location.size], cached[facts.location.size :]
             if facts.location.matches(contents[0]) and tensors.location.matches(contents[1]):
                 return contents
         damaged = ""

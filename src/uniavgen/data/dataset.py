@@ -258,12 +258,12 @@ class TrainingData:
 def _other_clip(source: FeatureSet, i: int, rng: np.random.Generator, damaged: list[str]) -> Features:
     """Draws another clip of the speaker of clip `i`; that clip itself where no other can be used."""
     clips = source.index.clips_of(int(source.index.speaker[i]))
-    own, num_others = int(np.searchsorted(clips, i)), len(clips) - 1
+    position, num_others = int(np.searchsorted(clips, i)), len(clips) - 1
     drawn = int(rng.integers(num_others)) if num_others else 0
     for attempt in range(min(num_others, _MAX_ATTEMPTS)):
         other = (drawn + attempt) % num_others
         try:
-            return source[int(clips[other + (other >= own)])]
+            return source[int(clips[other + (other >= position)])]
         except DamagedClipError as error:
             damaged.append(str(error))
     return source[i]

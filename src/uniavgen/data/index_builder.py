@@ -114,11 +114,11 @@ class _IndexBuilder:
             return 0
         shard, checksum = self._opened(shards[last])
         first = int(np.searchsorted(before.arrays["shard"], last))
-        kept = [
+        indexed = [
             _Clip(before.key(i), before.facts(i).location, before.tensors(i).location)
             for i in range(first, len(before))
         ]
-        if self._clips(shard)[: len(kept)] != kept:
+        if self._clips(shard)[: len(indexed)] != indexed:
             return 0
         for name in set(CLIP_COLUMNS) - {"key_end"}:
             self.pieces[name].append(before.arrays[name])
@@ -130,7 +130,7 @@ class _IndexBuilder:
         self.characters = {chr(code): [count, clip] for code, count, clip in zip(*columns, strict=True)}
         self.empty_caption = before.arrays["empty_caption"].tolist()
         self.num_clips = len(before)
-        self._add(last, shard, checksum, first=len(kept))
+        self._add(last, shard, checksum, first=len(indexed))
         return last + 1
 
     def _opened(self, file: StoredFile) -> tuple[ShardIndex, int]:

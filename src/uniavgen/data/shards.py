@@ -239,8 +239,8 @@ def drop_samples(folder: Path, keys: Collection[str]) -> list[Path]:
         for shard in present.shards:
             if not {*shard.keys} & {*keys}:
                 continue
-            path, kept = Path(shard.path), [key for key in shard.keys if key not in keys]
-            numbers = [present.positions[key] for key in kept]
+            path, remaining = Path(shard.path), [key for key in shard.keys if key not in keys]
+            numbers = [present.positions[key] for key in remaining]
             samples = {present.keys[i]: {part: present.read(i, part) for part in present.parts(i)} for i in numbers}
             path.with_suffix(".npz").unlink(missing_ok=True)
             if samples:

@@ -115,11 +115,11 @@ def _files(folder: Path) -> Iterator[str]:
     def refuse(error: OSError) -> None:
         raise DataError(f"{folder} cannot be read: {os_error_text(error)}") from error
 
-    seen: set[str] = set()
+    visited: set[str] = set()
     for root, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         real = os.path.realpath(root)
-        is_again = real in seen  # A link may lead back to a folder above it.
-        seen.add(real)
+        is_again = real in visited  # A link may lead back to a folder above it.
+        visited.add(real)
         folders[:] = [] if is_again else sorted(name for name in folders if not name.startswith("."))
         place = Path(root).relative_to(folder)
         yield from ((place / name).as_posix() for name in sorted(names) if not (is_again or name.startswith(".")))

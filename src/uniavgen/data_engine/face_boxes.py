@@ -38,15 +38,15 @@ class TrackBuilder:
     def add(self, time_s: float, shot: int, faces: Sequence[FaceSample]) -> None:
         """Takes the faces of the next moment."""
         self._live = {
-            track: seen
-            for track, seen in self._live.items()
-            if self._shots[track] == shot and time_s - seen[0] <= self._max_gap_s
+            track: last
+            for track, last in self._live.items()
+            if self._shots[track] == shot and time_s - last[0] <= self._max_gap_s
         }
         overlaps = sorted(
             (
-                (-overlap(face.box, seen[1]), index, track)
+                (-overlap(face.box, last[1]), index, track)
                 for index, face in enumerate(faces)
-                for track, seen in self._live.items()
+                for track, last in self._live.items()
             ),
         )
         chosen: dict[int, int] = {}

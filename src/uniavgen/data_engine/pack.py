@@ -132,8 +132,8 @@ def _box(values: Sequence[float]) -> Box:
 def _plan_rows(plans: Sequence[PlannedClip], cut_like: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     yield {"cut": dict(cut_like)}
     for plan in plans:
-        told = dataclasses.asdict(dataclasses.replace(plan, source=dataclasses.replace(plan.source, path=Path())))
-        digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:32]
+        settings = dataclasses.asdict(dataclasses.replace(plan, source=dataclasses.replace(plan.source, path=Path())))
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:32]
         yield {"key": plan.key, "source": plan.source.key, "digest": digest}
 
 

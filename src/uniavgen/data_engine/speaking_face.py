@@ -31,8 +31,8 @@ class MouthScores:
 
 def mouth_scores(faces: FaceBoxes, envelope: Envelope) -> MouthScores:
     """Returns the scores of one track's rows; zeros where its mouth is hardly seen or never moves."""
-    seen = faces.is_confirmed
-    opening, times = faces.mouth_opening[seen], faces.time_s[seen]
+    confirmed = faces.is_confirmed
+    opening, times = faces.mouth_opening[confirmed], faces.time_s[confirmed]
     if len(opening) < _MIN_ROWS or opening.std() < 1e-6:
         return MouthScores(movement=0.0, loudness=0.0)
     levels = (envelope.at(times + shift) for shift in _SHIFTS_S)

@@ -31,8 +31,8 @@ class VoiceActivity:
         lead = np.zeros(_LEAD * STEP, np.float32)
         found = [np.zeros(0, np.float32)]
         for block in _whole_steps(blocks):
-            heard = self._network(np.concatenate([lead, block]))
-            found.append(np.asarray(heard, np.float32).ravel()[_LEAD:])
+            block_scores = self._network(np.concatenate([lead, block]))
+            found.append(np.asarray(block_scores, np.float32).ravel()[_LEAD:])
             lead = np.concatenate([lead, block])[-_LEAD * STEP :]
         return np.concatenate(found)
 

@@ -68,16 +68,16 @@ class DataWatch:
         """
         if self.context.world_size == 1:
             return num_damaged, num_read, [wait_s]
-        own = torch.tensor([num_damaged, num_read, wait_s], dtype=torch.float64)
-        everywhere = [torch.empty_like(own) for _ in range(self.context.world_size)]
-        dist.all_gather(everywhere, own)
+        local = torch.tensor([num_damaged, num_read, wait_s], dtype=torch.float64)
+        everywhere = [torch.empty_like(local) for _ in range(self.context.world_size)]
+        dist.all_gather(everywhere, local)
         damaged, read, waits = torch.stack(everywhere).T.tolist()
         return int(sum(damaged)), int(sum(read)), waits
 
     def _first_found(self) -> str:
         """Returns what was wrong with the first damaged clip of any process. All processes call it."""
-        own = next(iter(self._found), None)
-        found: list[str | None] = [own] * self.context.world_size
+        local = next(iter(self._found), None)
+        found: list[str | None] = [local] * self.context.world_size
         if self.context.world_size > 1:
-            dist.all_gather_object(found, own)
+            dist.all_gather_object(found, local)
         return next(message for message in found if message is not None)

@@ -166,7 +166,7 @@ def _store_base(model: UniAVGenTransformer, config: LoRAConfig) -> None:
     )
 
     def is_quantized(layer: nn.Module, name: str) -> bool:
-        kept = is_lora_parameter(name) or is_kept_in_float32(type(model), name)
-        return isinstance(layer, nn.Linear) and not kept
+        is_unchanged = is_lora_parameter(name) or is_kept_in_float32(type(model), name)
+        return isinstance(layer, nn.Linear) and not is_unchanged
 
     quantize_(model.blocks, Int8WeightOnlyConfig() if config.base == "int8" else Float8WeightOnlyConfig(), is_quantized)

@@ -42,9 +42,9 @@ def check_trained(config: TrainConfig) -> None:
         )
     if stage.branches == "audio":
         return
-    for part, own in ((Part.VIDEO, {"video", "lip_motion"}), (Part.AUDIO, {"audio"})):
+    for part, branch_losses in ((Part.VIDEO, {"video", "lip_motion"}), (Part.AUDIO, {"audio"})):
         generated = any(getattr(TASKS[task], part.value) is not ModalityRole.GIVEN for task in drawn)
-        if part in trained & reached and not (generated and used & own):
+        if part in trained & reached and not (generated and used & branch_losses):
             logger.warning(
                 "the %s branch is trained without a loss of its own (tasks %s, losses %s): what it generates itself "
                 "may get worse; leave it out of what is trained to keep it",

@@ -121,11 +121,11 @@ def untied_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
     Of a model with an adapter these are the adapter's alone, since those below it never change.
     """
-    seen: set[int] = set()
+    checked: set[int] = set()
     is_adapted = has_adapter(model)
     for name, value in model.state_dict(keep_vars=True).items():
-        if id(value) not in seen and (is_lora_parameter(name) or not is_adapted):
-            seen.add(id(value))
+        if id(value) not in checked and (is_lora_parameter(name) or not is_adapted):
+            checked.add(id(value))
             yield name, value.detach()
 
 

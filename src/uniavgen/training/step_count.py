@@ -296,18 +296,18 @@ class _Borders:
     @contextmanager
     def watching(self, model: UniAVGenTransformer) -> Iterator[None]:
         """Notes the borders of the model's blocks while the context is open."""
-        blocks, seen = list(model.blocks), set()
+        blocks, started = list(model.blocks), set()
 
         def begins(block: nn.Module, inputs: tuple[Any, ...]) -> None:
             # A block that is recomputed runs forward a second time, in its backward pass.
-            if block not in seen:
+            if block not in started:
                 self.note()
                 if block is blocks[0]:
                     self._note_gradient(inputs)
 
         def ends(block: nn.Module, _: Any, outputs: tuple[Any, ...]) -> None:
-            if block not in seen:
-                seen.add(block)
+            if block not in started:
+                started.add(block)
                 self._note_gradient(outputs)
                 if block is blocks[-1]:
                     self.note()

@@ -43,8 +43,8 @@ class StoredWeights:
 
     def read(self, names: Iterable[str]) -> dict[str, Tensor]:
         """Returns the whole tensors of some names."""
-        wanted = {name: self.tensors[name] for name in names}
-        values = {name: torch.empty(stored.size, dtype=stored.properties.dtype) for name, stored in wanted.items()}
+        chosen = {name: self.tensors[name] for name in names}
+        values = {name: torch.empty(stored.size, dtype=stored.properties.dtype) for name, stored in chosen.items()}
         self.load(values)
         return values
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +13,7 @@ from uniavgen.artifacts import check_path_length, exclusive_output, path_exists
 from uniavgen.checkpoint.lora import adapter_configs
 from uniavgen.data.buckets import Bucket
 from uniavgen.data.dataset import TrainingData
+from uniavgen.data.storage import is_url
 from uniavgen.distributed import ParallelContext, any_process, broadcast_object, is_restarted, raise_first_error
 from uniavgen.errors import ConfigError
 from uniavgen.models.transformer import UniAVGenTransformer
@@ -94,13 +95,21 @@ class WatchedRun:
 
         Counting a step takes some seconds for each task and bucket, which a run on a CPU is not worth.
         """
-        stage = self.stage
-        objective, config = stage.objective, stage.config
-        if objective.device.type != "cuda":
-            return SpeedMeter(objective.device)
-        processes = objective.context.world_size
-        model, clips = TrainingModel(config, processes), objective.dataset.data.clips
-        peak = matmul_peak(objective.device, PRECISIONS[config.train.precision] or torch.float32)
+        device = self.stage.objective.device
+        return SpeedMeter(device) if device.type != "cuda" else SpeedMeter(device, self._peak, self._count_flops)
+
+    @cached_property
+    def _peak(self) -> float:
+        """Operations a second of all devices of the run."""
+        objective, precision = self.stage.objective, self.stage.config.train.precision
+        return objective.context.world_size * matmul_peak(objective.device, PRECISIONS[precision] or torch.float32)
+
+    @cached_property
+    def _count_flops(self) -> Callable[[StepRecord], float]:
+        """Counts the operations of a step over all processes, those of each task and bucket once."""
+        objective = self.stage.objective
+        model = TrainingModel(self.stage.config, objective.context.world_size)
+        clips = objective.dataset.data.clips
 
         @cache
         def flops_per_clip(bucket: Bucket, task: Task) -> float:
@@ -110,7 +119,7 @@ class WatchedRun:
             bucket = clips.buckets[clips.schedule.bucket(record.step - 1)]
             return record.data.num_clips * flops_per_clip(bucket, Task(record.task))
 
-        return SpeedMeter(objective.device, processes * peak, count)
+        return count
 
 
 @contextmanager
@@ -160,10 +169,6 @@ def open_stage(
             machine = Machine(gpus=context.world_size, memory=free_gpu_bytes(device))
             check_training_fits(config, [training_data.clips.heaviest(config.model.video.patch)], machine)
         sampler = _training_sampler(config, training_data, watched, out, context)
-        if device.type == "cuda":
-            _, memory = torch.cuda.mem_get_info(device)
-            machine = Machine(gpus=context.world_size, memory=memory)
-            check_training_fits(config, training_data.clips.buckets, machine)
         model = _initial_model(config, init, context)
         run = build_stage_run(config, model, training_data, out, device, context, init)
         callback = run.checkpoint_callback
@@ -216,7 +221,7 @@ def check_stage(
 def _open_data(config: TrainConfig, folders: Sequence[str], vocabulary: Path | None) -> TrainingData:
     """Opens the data. Raises DataError where it does not fit the model, ConfigError for a name that no folder has."""
     for folder in folders:
-        if "://" not in folder:
+        if not is_url(folder):
             check_path_length(Path(folder))
     symbols = load_speech_symbols(vocabulary, config.model.audio.speech.num_symbols)
     data = build_training_data(config, folders, symbols.encode)

@@ -89,10 +89,9 @@ def pack(
     )
     with progress_bar("clip", "pack") as on_progress:
         decisions, packed = engine.pack(config, chosen, choose_executor(jobs, ray), on_progress)
-    kept = sum(decision.is_kept for decision in decisions.candidates)
-    typer.echo(
-        f"{packed.num_clips} clips of {kept} candidates are in {out}; {len(decisions.candidates) - kept} dropped"
-    )
+    num_kept = sum(decision.is_kept for decision in decisions.candidates)
+    num_dropped = len(decisions.candidates) - num_kept
+    typer.echo(f"{packed.num_clips} clips of {num_kept} candidates are in {out}; {num_dropped} dropped")
     typer.echo(f"sizes: {', '.join(f'{width}x{height} ({count})' for (width, height), count in packed.sizes.items())}")
     for clip in packed.lost[:_SHOWN]:
         typer.echo(f"{clip.key} is lost: {clip.reason}", err=True)

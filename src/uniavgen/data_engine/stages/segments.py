@@ -95,7 +95,7 @@ class SegmentsStage(Stage):
         shots: Sequence[Interval],
         speech: Sequence[Interval],
         tracks: Sequence[Mapping[str, Any]],
-        seen: tuple[FaceBoxes, Envelope],
+        evidence: tuple[FaceBoxes, Envelope],
         unused: list[dict[str, Any]],
     ) -> Iterator[_Run]:
         """Yields the speech of each face in order, without long pauses; fills `unused` with what belongs to none."""
@@ -110,7 +110,7 @@ class SegmentsStage(Stage):
                 if there:
                     track = there[0]
                 if len(there) > 1:
-                    faces, envelope = seen
+                    faces, envelope = evidence
                     rows = {index: faces.of_track(index, a, b) for index in there}
                     track = speaking_track(rows, envelope, self.settings.min_movement, self.settings.speaking_margin)
                 if track is None:
