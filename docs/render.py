@@ -167,6 +167,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "steps": benchmark("step", tables.step),
     "steps by size": benchmark("scaling", tables.step),
     "training": benchmark("train", tables.train),
+    "training in processes": benchmark("processes", tables.processes),
     "opening data": benchmark("feature_index", tables.feature_index),
     "memory of training steps": benchmark("train-memory", tables.train_memory),
     "planned training": benchmark("train-plan", tables.train_plan),
