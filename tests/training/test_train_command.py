@@ -17,6 +17,8 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from uniavgen.apps.cli import main
+from uniavgen.artifacts import checksum
+from uniavgen.codecs.speech_symbols import SpeechSymbols
 from uniavgen.config import dump, load
 from uniavgen.data.features import FeatureSet
 from uniavgen.data.open_index import begin_features
@@ -164,6 +166,24 @@ def test_resumed_run_finds_its_data_by_itself(features, model, tmp_path, capsys)
     elsewhere = [str(tmp_path / "empty") if word == str(tmp_path) else word for word in without_data]
     assert main(elsewhere) == 2
     assert "holds no checkpoint that names its data; add --data" in capsys.readouterr().err
+
+
+def test_resumed_run_keeps_its_speech_symbols_and_refuses_others(features, model, tmp_path, capsys):
+    symbols = [" ", *SpeechSymbols.of().symbols()[:0:-1]]
+    given, other, run = tmp_path / "symbols.txt", tmp_path / "others.txt", tmp_path / "run"
+    given.write_text("\n".join(symbols))
+    other.write_text("\n".join([*symbols[:10], symbols[11], symbols[10], *symbols[12:]]))
+    assert main(command(features, model, run, "-s", "train.steps=1", "--vocab", str(given))) == 0
+    shutil.copytree(run, tmp_path / "copy")
+    resumed = ["-s", "train.steps=2", "--resume"]
+    for more in ([], ["--force"]):
+        assert main(command(features, model, run, *resumed, "--vocab", str(other), *more)) == 2
+        sentence = f"the speech symbol {symbols[11]!r} in line 11, the run was trained with {symbols[10]!r}"
+        assert sentence in capsys.readouterr().err
+    assert main(command(features, model, tmp_path / "copy", *resumed, "--vocab", str(given))) == 0
+    given.unlink()
+    assert main(command(features, model, run, *resumed)) == 0
+    assert checksum(run / "transformer") == checksum(tmp_path / "copy" / "transformer")
 
 
 def test_training_is_refused_while_another_process_writes_the_same_folder(features, model, tmp_path, capsys):

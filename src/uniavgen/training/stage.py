@@ -39,6 +39,8 @@ from uniavgen.training.step import NoPrediction, step_losses
 
 MOUTH_PROBE_CLIPS = 512
 """Clips on which the probe is fitted, over all feature sets."""
+SPEECH_SYMBOLS = "speech_symbols"
+"""Key in a checkpoint's settings: the symbols in order of their ids, so that a run goes on with its own."""
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
 
 
@@ -179,10 +181,12 @@ def build_stage_run(
     device: torch.device,
     context: ParallelContext = SINGLE_PROCESS,
     init: Sequence[Path] = (),
+    speech_symbols: Sequence[str] = (),
 ) -> StageRun:
     """Returns a run at step 0 that trains `model`, which is moved to `device`, or sharded over several processes.
 
-    init: where the model's weights are from, which checkpoints tell, since an adapter needs the model below it.
+    init: where the model's weights are from, and speech_symbols: what the ids of its speech stand for. Checkpoints tell
+    both, since an adapter needs the model below it, and ids mean nothing without their symbols.
     Of several processes only the first one's weights count; the others' model may lie on the meta device. Raises
     ConfigError where the settings do not fit the model.
     """
@@ -211,6 +215,7 @@ def build_stage_run(
                 "transformer": dump(model.settings),
                 INIT: [str(source.resolve()) for source in init],
                 BASE: base,
+                SPEECH_SYMBOLS: [*speech_symbols],
             },
             samples=_sample_settings(config, data),
             every=config.train.checkpoint_every,

@@ -11,6 +11,7 @@ import torch
 
 from uniavgen.artifacts import check_path_length, exclusive_output, path_exists
 from uniavgen.checkpoint.lora import adapter_configs
+from uniavgen.codecs.speech_symbols import SpeechSymbols
 from uniavgen.data.buckets import Bucket
 from uniavgen.data.dataset import TrainingData
 from uniavgen.data.storage import is_url
@@ -39,6 +40,7 @@ from uniavgen.training.reach import check_trained
 from uniavgen.training.sharding import empty_model
 from uniavgen.training.stage import (
     PRECISIONS,
+    SPEECH_SYMBOLS,
     StageRun,
     build_held_out_data,
     build_stage_run,
@@ -138,7 +140,8 @@ def open_stage(
 
     Every process of the default group calls it, if there is one (`distributed.process_group`). No other run can write
     `out` meanwhile. resume: whether to go on where `out` holds a checkpoint; "force" also where settings have changed
-    that repeat or skip samples. vocabulary: file of the model's speech symbols, one a line; None for printable ASCII.
+    that repeat or skip samples. vocabulary: file of the model's speech symbols, one a line; None for those that the
+    run began with, which are printable ASCII for a new one.
     Codecs in a folder of `init` or `watched` must be those of the features. Raises ConfigError where settings do not
     fit together or `out` holds a run already, OutputError where another process writes it, DataError and
     CheckpointError for what cannot be read.
@@ -158,7 +161,9 @@ def open_stage(
             raise ConfigError(f"{out} holds no checkpoint that names its data; add --data with prepared features")
         init = [_weights_folder(source) for source in init]
         models = [*init, *([] if watched.codecs is None else [watched.codecs])]
-        training_data = _open_data(config, data, vocabulary)
+        recorded = [] if saved is None else _listed(saved.settings.get(SPEECH_SYMBOLS))
+        symbols = load_speech_symbols(vocabulary, config.model.audio.speech.num_symbols, recorded)
+        training_data = _open_data(config, data, symbols)
         held_out = (
             None if watched.features is None else build_held_out_data(training_data, watched.features, config.model)
         )
@@ -170,7 +175,7 @@ def open_stage(
             check_training_fits(config, [training_data.clips.heaviest(config.model.video.patch)], machine)
         sampler = _training_sampler(config, training_data, watched, out, context)
         model = _initial_model(config, init, context)
-        run = build_stage_run(config, model, training_data, out, device, context, init)
+        run = build_stage_run(config, model, training_data, out, device, context, init, symbols.symbols())
         callback = run.checkpoint_callback
         if saved is not None:
             raise_first_error(base_error(saved.settings, callback.settings, out), callback.group)
@@ -211,19 +216,19 @@ def check_stage(
             "one process checks a stage; start it without torchrun, and see `uniavgen plan --train` for many GPUs"
         )
     check_trained(config)
-    training_data = _open_data(config, data, vocabulary)
+    symbols = load_speech_symbols(vocabulary, config.model.audio.speech.num_symbols)
+    training_data = _open_data(config, data, symbols)
     check_codecs(training_data.sources, [] if watched.codecs is None else [watched.codecs])
     memory = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
     with exclusive_output(out):
         return check_training(config, training_data, out, Machine(memory=memory), watched.codecs, device)
 
 
-def _open_data(config: TrainConfig, folders: Sequence[str], vocabulary: Path | None) -> TrainingData:
+def _open_data(config: TrainConfig, folders: Sequence[str], symbols: SpeechSymbols) -> TrainingData:
     """Opens the data. Raises DataError where it does not fit the model, ConfigError for a name that no folder has."""
     for folder in folders:
         if not is_url(folder):
             check_path_length(Path(folder))
-    symbols = load_speech_symbols(vocabulary, config.model.audio.speech.num_symbols)
     data = build_training_data(config, folders, symbols.encode)
     data.check_transcripts(symbols.unknown_characters)
     return data

@@ -29,7 +29,7 @@ def train(
         ),
     ] = None,
     vocab: Annotated[
-        Path | None, typer.Option(help="The model's speech symbols, one a line; printable ASCII if left out.")
+        Path | None, typer.Option(help="Speech symbols, one a line; if left out the run's own, else printable ASCII.")
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on after the last checkpoint in --out; begin where there is none.")
