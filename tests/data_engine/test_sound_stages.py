@@ -105,6 +105,15 @@ def test_sound_alone_is_measured_in_both_channels(tmp_path):
     assert output.arrays["peak"].tolist() == [0.5]
 
 
+def test_arrays_of_seconds_are_equally_long_where_sound_ends_shortly_behind_one(tmp_path):
+    sound = np.random.default_rng(0).normal(0, 0.1, 2 * RATE_HZ + 900).astype(np.float32)
+    write_wav(tmp_path / "a.wav", sound, RATE_HZ)
+    source = write_talking(tmp_path / "a.mp4", CLIPS[:1])
+    output = _loudness(type(source)(path=tmp_path / "a.wav", key="a", rights=source.rights))
+    assert {name: len(array) for name, array in output.arrays.items()} == {"lufs": 2, "peak": 2, "clipping": 2}
+    assert loudness_between(output, 0.0, 2.1)["peak"] > 0.3
+
+
 def test_stretches_join_speech_over_pauses_and_are_never_too_long():
     speech = [(0.0, 5.0), (6.0, 12.0), (15.0, 16.0), (20.0, 70.0)]
     assert joined_stretches(speech[:3], 24.0, 2.0) == [(0.0, 12.0), (15.0, 16.0)]

@@ -1,7 +1,7 @@
 """`uniavgen plan`: what a clip takes of a GPU's memory, before anything is downloaded or loaded."""
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +13,6 @@ from uniavgen.workflows.load_config import LoadConfig
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from uniavgen.inference.memory import MemoryPlan
     from uniavgen.tasks.table import Task
 
 CONFIGS = {LoadConfig: ("model", "attention", "compile", "cache", "lora")}
@@ -52,31 +51,13 @@ def plan(
         return
     load, pixels = o.load_config(context, model=model), o.parse_size(size)
 
-    from uniavgen.inference.memory import GIB
     from uniavgen.workflows.plan import plan_clip
 
     clip = plan_clip(load, _task(task), num_frames, pixels)
-    memory, budget = clip.memory, clip.budget
     if as_json:
-        request = {"model": model, "task": task, "size": f"{clip.width}x{clip.height}", "num_frames": num_frames}
-        print(json.dumps({**request, "vram_gb": budget and round(budget / GIB, 2), **_as_data(memory)}, indent=2))
-        return
-    device = "a GPU" if clip.on_gpu else "a CPU, in float32"
-    print(f"{model}, {task}, {clip.width}x{clip.height} px, {num_frames} frames, {device}")
-    print(_mode_line(memory))
-    for line in _phase_table(memory):
-        print(line)
-    peak = f"{memory.peak.peak / GIB:.1f} GB"
-    if budget is not None:
-        peak = f"{memory.peak.required / GIB:.1f} of {budget / GIB:.1f} GB, CUDA's own share included"
-    print(f"at most {peak} (to {memory.peak.phase}); predicted, not measured")
-    if memory.host_bytes:
-        free = clip.free_host_bytes
-        verdict = "" if memory.host_bytes <= free else ": too little"
-        print(
-            f"{memory.host_bytes / GIB:.1f} GB of weights wait in the computer's memory; {free / GIB:.1f} GB are free "
-            f"here{verdict}"
-        )
+        print(json.dumps({"model": model, "task": task, **clip.as_data()}, indent=2))
+    else:
+        print("\n".join([f"{model}, {task}, {clip.describe()}", *clip.table()]))
 
 
 def _plan_training(
@@ -108,53 +89,3 @@ def _task(name: str) -> "Task":
     if name not in [*Task]:
         raise ConfigError(f"there is no task '{name}'; use one of {', '.join(Task)}")
     return Task(name)
-
-
-def _mode_line(plan: "MemoryPlan") -> str:
-    offload = plan.offload
-    choices = [offload.mode.summary, "both guidance passes in one batch" if offload.batch_passes else "pass by pass"]
-    for step, tile_px in (("encoded", offload.encode_tile_px), ("decoded", offload.decode_tile_px)):
-        if tile_px is not None:
-            choices.append(f"video {step} in tiles of {tile_px} px")
-    return f"mode {offload.mode.name}: {'; '.join(choices)}"
-
-
-def _phase_table(plan: "MemoryPlan") -> list[str]:
-    """Returns the lines of a table of the phases in GB."""
-    from uniavgen.inference.memory import GIB
-
-    rows = [("phase", "on the device", "weights", "activations", "peak GB")]
-    for phase in plan.phases:
-        resident = ", ".join(name.replace("_", " ") for name in phase.resident) or "nothing"
-        sizes = (phase.weights, phase.activations, phase.peak)
-        rows.append((str(phase.phase), resident, *(f"{size / GIB:.2f}" for size in sizes)))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = zip(row, widths, "<<>>>", strict=True)
-        lines.append("  " + "  ".join(f"{cell:{side}{width}}" for cell, width, side in cells).rstrip())
-    return lines
-
-
-def _as_data(plan: "MemoryPlan") -> dict[str, Any]:
-    """Returns the plan as JSON data, under the keys that earlier versions print."""
-    offload = plan.offload
-    return {
-        "mode": offload.mode.name,
-        "batch_passes": offload.batch_passes,
-        "keep_text": offload.cache_text_kv,
-        "encode_tile_px": offload.encode_tile_px,
-        "decode_tile_px": offload.decode_tile_px,
-        "phases": [
-            {
-                "phase": str(phase.phase),
-                "resident": phase.resident,
-                "activations": phase.activations,
-                "peak": phase.peak,
-            }
-            for phase in plan.phases
-        ],
-        "peak": max(phase.peak for phase in plan.phases),
-        "needed": round(plan.peak.required),
-        "waiting": plan.host_bytes,
-    }

@@ -41,6 +41,7 @@ class LoudnessStage(Stage):
     """
 
     name = "loudness"
+    version = 2
     settings_class = LoudnessConfig
     settings: LoudnessConfig
 
@@ -67,7 +68,8 @@ class LoudnessStage(Stage):
             "clipping_share": round(float(np.average(shares, weights=lengths)), 6),
             "silence_share": float(np.mean(curve <= SILENCE_LUFS)) if len(curve) else 1.0,
         }
-        arrays = {"lufs": curve, "peak": np.array(peaks), "clipping": np.array(shares)}
+        # The meter leaves out what is beyond a whole tenth of a second, and with it the last second where that is all.
+        arrays = {"lufs": curve, "peak": np.array(peaks)[: len(curve)], "clipping": np.array(shares)[: len(curve)]}
         return StageOutput(values=values, arrays={name: array.astype(np.float32) for name, array in arrays.items()})
 
     def _peaks(self, samples: Float[np.ndarray, "c samples"]) -> tuple[float, float]:
