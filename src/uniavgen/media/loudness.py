@@ -31,6 +31,8 @@ class LoudnessMeter:
         samples = np.concatenate([self._rest, samples.astype(np.float64)], axis=1)
         whole = samples.shape[1] // self.hop * self.hop
         samples, self._rest = samples[:, :whole], samples[:, whole:]
+        if not whole:
+            return
         weighted, self._state = sosfilt(self._sections, samples, axis=1, zi=self._state)
         self._powers.append(np.square(weighted).reshape(len(samples), -1, self.hop).mean(axis=2).sum(axis=0))
 
