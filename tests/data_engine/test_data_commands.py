@@ -38,7 +38,7 @@ def test_run_tells_what_cannot_be_used_and_forget_removes(films, tmp_path, capsy
     assert main(["data", "forget", str(films / "a.mp4"), *work]) == 0
     assert str(films / "a.mp4") in capsys.readouterr().out
     assert main(["data", "run", str(films / "a.mp4"), *work, "--without", WITHOUT]) == 2
-    assert "they have opted out" in capsys.readouterr().err
+    assert "they have opted out or were forgotten" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -55,9 +55,13 @@ def duplicates_of(
 ) -> dict[str, str]:
     """Finds candidates with the words and the pictures of an earlier one, in the order of keys."""
     places = {(candidate.source.key, candidate.index): candidate for candidate in candidates}
-    contents = {place: SegmentContent(hashes=_hashes(each), words=_words(each)) for place, each in places.items()}
-    found = find_duplicates(contents, settings)
+    found = find_duplicates({place: candidate_content(each) for place, each in places.items()}, settings)
     return {places[place].key: places[other].key for place, other in found.items()}
+
+
+def candidate_content(candidate: Candidate) -> SegmentContent:
+    """Returns what is seen and said in a candidate."""
+    return SegmentContent(hashes=_hashes(candidate), words=_words(candidate))
 
 
 def _width(stage: str, candidate: Candidate) -> int:

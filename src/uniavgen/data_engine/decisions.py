@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from uniavgen.artifacts import write_text
+from uniavgen.data_engine.blocked_persons import blocked_candidates
 from uniavgen.data_engine.candidates import SEGMENTS, Candidate, find_candidates
 from uniavgen.data_engine.corpus import FIND_DUPLICATES, GROUP_PERSONS, DuplicateSearch, PersonGrouping
 from uniavgen.data_engine.rules import Rules, score_values
@@ -69,9 +70,12 @@ def decide(
         candidates += found
         if not found:
             dropped.append(DroppedSource(source=source, reason=_reason_of_source(work, outputs)))
-    persons = group_persons(candidates)
+    blocked = blocked_candidates(work)
+    persons = group_persons([*blocked, *candidates])
+    kept_out, persons = {*persons[: len(blocked)]}, persons[len(blocked) :]
     decisions = [
-        _decide(candidate, person, rules, timing) for candidate, person in zip(candidates, persons, strict=True)
+        _decide(candidate, person, rules, timing, is_blocked=person in kept_out)
+        for candidate, person in zip(candidates, persons, strict=True)
     ]
     if rules.drop_duplicates:
         copies = find_duplicates([decision.candidate for decision in decisions if decision.is_kept])
@@ -106,8 +110,9 @@ def write_decisions(path: Path, decisions: Decisions, rules: Rules) -> None:
     write_text(path, "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
 
 
-def _decide(candidate: Candidate, person: str, rules: Rules, timing: ClipTiming) -> Decision:
-    reasons = rules.violations(candidate)
+def _decide(candidate: Candidate, person: str, rules: Rules, timing: ClipTiming, is_blocked: bool) -> Decision:
+    reasons = ["the person wants to stay out"] if is_blocked else []
+    reasons += rules.violations(candidate)
     windows = find_windows(candidate, timing, rules.max_cut_word_s)
     spoken = [window for window in windows if len(window.words) >= rules.min_words]
     if not windows:

@@ -4,7 +4,7 @@ Pictures alone would drop two good clips of one person in one room, words alone 
 """
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from uniavgen.config import Config
@@ -45,11 +45,13 @@ def find_duplicates(segments: Mapping[Place, SegmentContent], settings: Duplicat
     runs: dict[Place, set[tuple[str, ...]]] = {}
     duplicates: dict[Place, Place] = {}
     for place in sorted(segments):
-        runs[place] = set(_runs(segments[place].words, settings.run))
+        runs[place] = word_runs(segments[place].words, settings.run)
         candidates = sorted({other for run in runs[place] for other in by_run[run]})
         for other in candidates:
             shared = len(runs[place] & runs[other]) / min(len(runs[place]), len(runs[other]))
-            if shared >= settings.min_shared_words and _is_alike(segments[place], segments[other], settings.max_bits):
+            if shared >= settings.min_shared_words and are_alike(
+                segments[place].hashes, segments[other].hashes, settings.max_bits
+            ):
                 duplicates[place] = other
                 break
         else:
@@ -63,12 +65,13 @@ def differing_bits(a: str, b: str) -> int:
     return (int(a, 16) ^ int(b, 16)).bit_count()
 
 
-def _is_alike(a: SegmentContent, b: SegmentContent, max_bits: int) -> bool:
-    """Returns whether some frames are alike: the cuts of a copy need not be those of the first."""
-    return min((differing_bits(x, y) for x in a.hashes for y in b.hashes), default=max_bits + 1) <= max_bits
+def are_alike(a: Iterable[str], b: Sequence[str], max_bits: int) -> bool:
+    """Returns whether some hashes of frames are alike: the cuts of a copy need not be those of the first."""
+    return min((differing_bits(x, y) for x in a for y in b), default=max_bits + 1) <= max_bits
 
 
-def _runs(words: Sequence[str], length: int) -> Iterator[tuple[str, ...]]:
+def word_runs(words: Sequence[str], length: int) -> set[tuple[str, ...]]:
+    """Returns all runs of so many words, without case and signs."""
     plain = ["".join(c for c in word.casefold() if c.isalnum()) for word in words]
     plain = [word for word in plain if word]
-    yield from (tuple(plain[i : i + length]) for i in range(len(plain) - length + 1))
+    return {tuple(plain[i : i + length]) for i in range(len(plain) - length + 1)}

@@ -1,4 +1,4 @@
-"""A source or a person is forgotten: records, embeddings and clips go, and the source does not come back."""
+"""A source or a person is forgotten: records, embeddings and clips go, and neither the source nor a copy comes back."""
 
 import json
 import shutil
@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from uniavgen.artifacts import exclusive_output, read_json_lines, write_text
+from uniavgen.artifacts import exclusive_output, os_error_text, read_json_lines, write_text
 from uniavgen.data.shards import ShardSet, drop_samples
+from uniavgen.data_engine.blocked_persons import block_person
+from uniavgen.data_engine.candidates import find_candidates
+from uniavgen.data_engine.fingerprints import Fingerprint, fingerprints, has_copy
 from uniavgen.data_engine.pack import PLAN_FILE, drop_plans, planned_keys
 from uniavgen.data_engine.records import RecordStore
+from uniavgen.data_engine.rights import Rights
+from uniavgen.data_engine.source import SourceVideo
 from uniavgen.data_engine.work_folder import WorkFolder
-from uniavgen.errors import DataError
+from uniavgen.errors import DataError, OutputError
 
 DECISIONS_FILE: Final = "decisions.jsonl"
 """In the work folder."""
@@ -31,54 +36,116 @@ class Forgotten:
     clips: Sequence[str]
     shards: Sequence[Path]
     """Those that were rewritten, or deleted where nothing was left."""
+    reports: Sequence[Path]
+    """Pages that showed clips, which are deleted."""
     features: Sequence[Path]
     """Folders whose clips must be removed by preparing them anew."""
+    absent: Sequence[Path]
+    """Folders of shards that were packed from these records and are no longer there; copies may hold clips."""
 
 
-def forget(work: WorkFolder, identifier: str, features: Iterable[Path] = ()) -> Forgotten:
-    """Removes a source, or all sources in which a person is seen.
+def forget(work: WorkFolder, identifier: str, features: Iterable[Path] = (), *, block: bool = False) -> Forgotten:
+    """Removes a source and its copies, or all sources in which a person is seen.
 
     Args:
         identifier: the key of a source or its first digits, its path, or the name of a person in `decisions.jsonl`.
         features: folders of features in which clips are looked for.
+        block: keeps the person out of other videos too; see `blocked_persons`.
 
-    A call that was interrupted can be made again. Raises DataError where nothing has this name.
+    A call that was interrupted can be made again. Raises DataError where nothing has this name, and OutputError where
+    something cannot be removed.
     """
     work.check()
     with exclusive_output(work.folder):
-        return _forget(work, identifier, features)
+        paths, rows = work.paths, _decisions(work)
+        named = _matching(identifier, paths, rows) & paths.keys()
+        unfinished = work.forgotten & paths.keys()
+        if not named | unfinished:
+            raise DataError(
+                f"there is no source or person '{identifier[:100]}' in {work.folder}; give the path of a source, its "
+                f"key, or a person of {DECISIONS_FILE}"
+            )
+        if block:
+            _block(work, identifier, paths, rows)
+        seen = {key: _fingerprints(work, key, path) for key, path in paths.items()}
+        content = [each for key in sorted(named) for each in seen[key]]
+        copies = {key for key, segments in seen.items() if has_copy(segments, content)}
+        work.begin_forgetting(named | copies, content)
+        return _remove(work, named | copies | unfinished, features)
 
 
-def _forget(work: WorkFolder, identifier: str, features: Iterable[Path]) -> Forgotten:
-    paths = {source.key: source.path for source in work.sources()}
-    rows = _decisions(work)
-    keys = _matching(identifier, paths, rows)
-    if not keys:
-        raise DataError(
-            f"there is no source or person '{identifier[:100]}' in {work.folder}; give the path of a source, its key, "
-            f"or a person of {DECISIONS_FILE}"
-        )
-    clips: set[str] = set()
+def forget_copies(work: WorkFolder) -> list[Path]:
+    """Removes the sources that repeat a forgotten one; returns where they lie. The caller holds the work folder."""
+    content, forgotten = work.forgotten_content, work.forgotten
+    if not content:
+        return []
+    paths = {key: path for key, path in work.paths.items() if key not in forgotten}
+    copies = {key for key, path in paths.items() if has_copy(_fingerprints(work, key, path), content)}
+    if copies:
+        work.begin_forgetting(copies, ())
+        _remove(work, copies, ())
+    return [paths[key] for key in sorted(copies)]
+
+
+def _remove(work: WorkFolder, keys: set[str], features: Iterable[Path]) -> Forgotten:
+    """Removes what there is of sources that are remembered as forgotten; their names last, so that it can be redone."""
+    paths, clips = work.paths, set[str]()
     shards: list[Path] = []
-    for folder in work.packs:
-        if (folder / PLAN_FILE).is_file():
-            held = {clip for clip, source in planned_keys(folder).items() if source in keys}
-            shards += drop_samples(folder, held)
-            drop_plans(folder, held)
-            clips |= held
+    packs = [folder for folder in work.packs if (folder / PLAN_FILE).is_file()]
+    for folder in packs:
+        held = {clip for clip, source in planned_keys(folder).items() if source in keys}
+        shards += drop_samples(folder, held)
+        drop_plans(folder, held)
+        clips |= held
     for key in keys:
-        shutil.rmtree(RecordStore(work.folder).folder_of(key), ignore_errors=True)
-    left = [row for row in rows if _source_key(row) not in keys]
-    work.forget(keys)
+        _delete(RecordStore(work.folder).folder_of(key))
+    reports = [page for page in work.reports if _delete(page)]
+    left = [row for row in _decisions(work) if _source_key(row) not in keys]
     write_text(work.folder / DECISIONS_FILE, "".join(json.dumps(row, sort_keys=True) + "\n" for row in left))
-    stale = [folder for folder in features if {*ShardSet(folder, allow_empty=True).keys} & clips]
+    absent = [folder for folder in work.packs if folder not in packs]
+    work.end_forgetting()
     return Forgotten(
         sources=sorted(keys),
         files=[paths[key] for key in sorted(keys)],
         clips=sorted(clips),
         shards=shards,
-        features=stale,
+        reports=reports,
+        features=[folder for folder in features if {*ShardSet(folder, allow_empty=True).keys} & clips],
+        absent=absent,
     )
+
+
+def _block(work: WorkFolder, person: str, paths: Mapping[str, Path], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Blocks the person of this name. Raises DataError where there is none."""
+    wanted = {row["key"] for row in rows if row.get("person") == person}
+    if not wanted:
+        raise DataError(f"only a person of {DECISIONS_FILE} can be kept out of other videos, got '{person[:100]}'")
+    keys = {_source_key(row) for row in rows if row["key"] in wanted} & paths.keys()
+    candidates = [each for key in sorted(keys) for each in find_candidates(_source(key, paths[key]), work.outputs(key))]
+    block_person(work, person, [each for each in candidates if each.key in wanted])
+
+
+def _fingerprints(work: WorkFolder, key: str, path: Path) -> list[Fingerprint]:
+    return fingerprints(_source(key, path), work.outputs(key))
+
+
+def _source(key: str, path: Path) -> SourceVideo:
+    # What stands beside the file does not matter here, and may be damaged.
+    return SourceVideo(path=path, key=key, rights=Rights())
+
+
+def _delete(path: Path) -> bool:
+    """Deletes a file or folder; returns whether there was one. Raises OutputError."""
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise OutputError(f"{path} cannot be removed: {os_error_text(error)}; remove it and call again") from error
+    return True
 
 
 def _matching(identifier: str, paths: Mapping[str, Path], rows: Sequence[Mapping[str, Any]]) -> set[str]:

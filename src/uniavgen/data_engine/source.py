@@ -1,6 +1,7 @@
 """Source files: where they are found, and how each is known by its content, whatever its name."""
 
 import hashlib
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Final
 
 from uniavgen.artifacts import check_regular_file, os_error_text, path_exists
 from uniavgen.data_engine.rights import Rights, RightsReader
-from uniavgen.errors import DataError
+from uniavgen.errors import ConfigError, DataError
 
 SUFFIXES: Final = (".mp4", ".mov", ".mkv", ".webm", ".m4v", ".avi", ".ts", ".mts", ".mpg", ".mpeg", ".flv", ".wmv")
 """Of video files; other files in a folder of sources are left alone."""
@@ -36,8 +37,8 @@ class UnreadableSource:
 def find_sources(paths: Iterable[Path]) -> tuple[list[SourceVideo], list[UnreadableSource]]:
     """Returns the video files among `paths` and in the folders among them, by key, and what cannot be opened.
 
-    A file that is there twice counts once, by the first of its names. Raises DataError for a path that does not exist,
-    and as `RightsReader.read` does.
+    A file that is there twice counts once, by the first of its names. One whose rights cannot be read is not used.
+    Raises DataError for a path that does not exist.
     """
     sources: dict[str, SourceVideo] = {}
     unreadable: list[UnreadableSource] = []
@@ -48,11 +49,10 @@ def find_sources(paths: Iterable[Path]) -> tuple[list[SourceVideo], list[Unreada
         for file in _files(path, unreadable):
             try:
                 key = content_key(file)
-            except DataError as error:
+                if key not in sources:
+                    sources[key] = SourceVideo(path=file.absolute(), key=key, rights=rights.read(file))
+            except (DataError, ConfigError) as error:
                 unreadable.append(UnreadableSource(path=file, reason=str(error)))
-                continue
-            if key not in sources:
-                sources[key] = SourceVideo(path=file.absolute(), key=key, rights=rights.read(file))
     return [sources[key] for key in sorted(sources)], unreadable
 
 
@@ -73,17 +73,19 @@ def content_key(file: Path) -> str:
 
 def _files(path: Path, unreadable: list[UnreadableSource]) -> Iterator[Path]:
     """Yields the video files of a folder in order, or the one file that is named."""
-    if not path.is_dir():
-        yield path
-        return
     try:
+        # Entries of a folder that may be listed but not entered have no type.
+        if not stat.S_ISDIR(path.stat().st_mode):
+            yield path
+            return
         entries = sorted(path.iterdir())
+        folders = {entry for entry in entries if stat.S_ISDIR(entry.lstat().st_mode)}
     except OSError as error:
         reason = f"{path} cannot be read: {os_error_text(error)}"
         unreadable.append(UnreadableSource(path=path, reason=reason))
         return
     for entry in entries:
-        if entry.is_dir() and not entry.is_symlink():
+        if entry in folders:
             yield from _files(entry, unreadable)
         elif entry.suffix.lower() in SUFFIXES and not entry.name.startswith("."):
             yield entry

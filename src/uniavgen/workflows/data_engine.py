@@ -12,7 +12,7 @@ from uniavgen.data_engine.corpus import FIND_DUPLICATES, GROUP_PERSONS, Duplicat
 from uniavgen.data_engine.cut import ClipCutter
 from uniavgen.data_engine.decisions import Decisions, decide, write_decisions
 from uniavgen.data_engine.executors import Executor, InProcess
-from uniavgen.data_engine.forget import DECISIONS_FILE
+from uniavgen.data_engine.forget import DECISIONS_FILE, forget_copies
 from uniavgen.data_engine.graph import StageGraph
 from uniavgen.data_engine.pack import PackSummary, pack_clips, plan_clips
 from uniavgen.data_engine.registry import STAGES, build_stages
@@ -62,7 +62,7 @@ class RunSummary:
     num_usable: int
     failures: Sequence[SourceFailure]
     left_out: Sequence[Path]
-    """Sources that have opted out or were forgotten."""
+    """Sources that have opted out, were forgotten, or repeat a forgotten one."""
 
 
 @dataclass(frozen=True)
@@ -115,10 +115,14 @@ def run_stages(
                 failures.append(SourceFailure(path=outcome.job.path, reason=reason))
             num_usable += _is_usable(reasons)
             on_progress(done, len(sources))
+        copies = forget_copies(work)
+    num_usable -= len({source.path for source in sources} & {*copies})
+    left_paths = [*(source.path for source in left_out), *copies]
     if not num_usable:
-        first = failures[0].reason if failures else "they have opted out" if left_out else "there are none"
+        without_failure = "they have opted out or were forgotten" if left_paths else "there are none"
+        first = failures[0].reason if failures else without_failure
         raise DataError(f"none of the sources can be used, first {first}")
-    return RunSummary(num_usable=num_usable, failures=failures, left_out=[source.path for source in left_out])
+    return RunSummary(num_usable=num_usable, failures=failures, left_out=left_paths)
 
 
 def load_rules(files: Sequence[str] = (), overrides: Sequence[str] = (), **given: Any) -> Rules:

@@ -103,21 +103,28 @@ def forget(
     features: Annotated[
         list[Path] | None, typer.Option(metavar="DIR", help="Features to look for its clips in; repeatable.")
     ] = None,
+    block: Annotated[
+        bool, typer.Option("--block", help="Keep a person out of other videos too, by voice and face (kept in WORK).")
+    ] = False,
 ) -> None:
-    """Remove a source, or all sources of a person, from records and shards, and keep it out."""
+    """Remove a source and its copies, or all sources of a person, from records and shards, and keep it out."""
     from uniavgen.data_engine.forget import forget as remove
     from uniavgen.data_engine.work_folder import WorkFolder
 
-    gone = remove(WorkFolder(work), identifier, features or [])
+    gone = remove(WorkFolder(work), identifier, features or [], block=block)
     typer.echo(f"{len(gone.sources)} sources and {len(gone.clips)} clips are removed; these files are yours to delete:")
     for path in gone.files:
         typer.echo(f"  {path}")
     for shard in gone.shards:
         typer.echo(f"rewritten: {shard}")
+    for page in gone.reports:
+        typer.echo(f"deleted: {page}")
     for folder in {shard.parent for shard in gone.shards}:
         typer.echo(f"make features of it again: uniavgen prepare --data {shlex.quote(str(folder))} --out ...")
     for folder in gone.features:
         typer.echo(f"holds clips of it: {folder}")
+    for folder in gone.absent:
+        typer.echo(f"{folder} was packed from these records and is not there; clips in copies of it are yours to find")
 
 
 def _resolver(assets: Path | None, weights: list[str] | None) -> "WeightResolver":
