@@ -198,7 +198,7 @@ def test_saved_adapter_gives_what_peft_computes_unfused(rank_stabilised, transfo
         init_lora_weights=False,
     )
     adapted.add_adapter(config)
-    save_adapter(adapted, tmp_path)
+    save_adapter(adapted, tmp_path, adapted.state_dict())
     adapted.fuse_lora()
     merged = {
         name.replace(".base_layer", ""): value for name, value in adapted.state_dict().items() if ".lora_" not in name

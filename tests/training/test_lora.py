@@ -11,8 +11,8 @@ from uniavgen.checkpoint.lora_fusing import fit_lora, fuse_lora
 from uniavgen.errors import CheckpointError, ConfigError
 from uniavgen.models.kernels import AttentionKernel, use_attention
 from uniavgen.models.parts import Part, part_of
-from uniavgen.training.callbacks import save_weights
 from uniavgen.training.checkpoint_files import stored_tensors
+from uniavgen.training.finished_weights import save_weights
 from uniavgen.training.initial_weights import load_initial_weights
 from uniavgen.training.stage import build_stage_run
 from uniavgen.training.state import restore

@@ -11,7 +11,7 @@ from tiny_run import config, model, run, write_features
 
 from uniavgen.checkpoint.lora import ADAPTER_FILE
 from uniavgen.distributed import SINGLE_PROCESS, ParallelContext
-from uniavgen.training.callbacks import save_weights
+from uniavgen.training.finished_weights import save_weights
 from uniavgen.training.sharding import full_tensor
 from uniavgen.training.stage import build_stage_run
 

@@ -12,8 +12,8 @@ import torch
 from tiny_run import config, model, run
 
 from uniavgen.errors import CheckpointError, OutputError
-from uniavgen.training.callbacks import save_weights
 from uniavgen.training.checkpoint_files import checkpoints, remove_old
+from uniavgen.training.finished_weights import save_weights
 from uniavgen.training.initial_weights import load_initial_weights
 from uniavgen.training.state import restore
 

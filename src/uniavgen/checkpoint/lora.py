@@ -1,12 +1,13 @@
 """Low-rank adapters (LoRA) of a transformer as files of diffusers and peft."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from diffusers.loaders.peft import PeftAdapterMixin
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from uniavgen.checkpoint.saved_model import loading_errors
 from uniavgen.checkpoint.weights import check_finite, read_names
@@ -40,8 +41,8 @@ def is_lora_parameter(name: str) -> bool:
     return LORA_MARK in name
 
 
-def save_adapter(model: PeftAdapterMixin, folder: Path) -> None:
-    """Writes the one adapter of a model, without the model's own weights, with rank and alpha in its header.
+def save_adapter(model: PeftAdapterMixin, folder: Path, weights: Mapping[str, Tensor]) -> None:
+    """Writes the one adapter of a model, whose whole `weights` are given, with rank and alpha in its header.
 
     As diffusers' `save_lora_adapter`, but the same adapter gives the same bytes: several keys of a header would come in
     an order that changes, so this one has none for the format.
@@ -54,7 +55,7 @@ def save_adapter(model: PeftAdapterMixin, folder: Path) -> None:
     [(name, config)] = configs.items()
     settings = {key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()}
     header = {METADATA_KEY: json.dumps(settings, indent=2, sort_keys=True)}
-    tensors = get_peft_model_state_dict(model, adapter_name=name)
+    tensors = get_peft_model_state_dict(model, dict(weights), adapter_name=name)
     save_file({key: value.contiguous() for key, value in tensors.items()}, folder / ADAPTER_FILE, header)
 
 

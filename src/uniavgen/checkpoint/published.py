@@ -33,13 +33,14 @@ from uniavgen.checkpoint.keymap import (
 )
 from uniavgen.checkpoint.partial_init import PARTIAL_INIT_STEM
 from uniavgen.checkpoint.sizes import SourceConfig, release_settings, wan_audio_settings, wan_video_settings
+from uniavgen.checkpoint.weight_shards import TRANSFORMER_STEM
 from uniavgen.checkpoint.weights import Weights, find_weights, read_weights
 from uniavgen.codecs.speech_symbols import SpeechSymbols
 from uniavgen.errors import CheckpointError
 from uniavgen.models.config import TransformerConfig
 from uniavgen.models.transformer import UniAVGenTransformer
 
-STEM: Final = "diffusion_pytorch_model"
+_WEIGHTS: Final = f"{TRANSFORMER_STEM}*"
 _CODECS: Final = (VAE_FILE, UMT5_FILE, f"{TOKENIZER_FOLDER}/*")
 
 
@@ -56,9 +57,9 @@ class PublishedModel:
 
 RELEASE, WAN_VIDEO, WAN_AUDIO = "release", "wan2.2-ti2v-5b", "wan2.1-t2v-1.3b"
 KINDS: Final = {
-    RELEASE: PublishedModel("the authors' release", ("config.json", f"{STEM}*", *_CODECS, f"{VOCODER_FOLDER}/*"), True),
-    WAN_VIDEO: PublishedModel("Wan2.2-TI2V-5B", ("config.json", f"{STEM}*", "transformer/*", *_CODECS), False),
-    WAN_AUDIO: PublishedModel("Wan2.1-T2V-1.3B", ("config.json", f"{STEM}*", "transformer/*"), False),
+    RELEASE: PublishedModel("the authors' release", ("config.json", _WEIGHTS, *_CODECS, f"{VOCODER_FOLDER}/*"), True),
+    WAN_VIDEO: PublishedModel("Wan2.2-TI2V-5B", ("config.json", _WEIGHTS, "transformer/*", *_CODECS), False),
+    WAN_AUDIO: PublishedModel("Wan2.1-T2V-1.3B", ("config.json", _WEIGHTS, "transformer/*"), False),
 }
 
 
@@ -119,7 +120,7 @@ def _transformer_weights(source: Path, kind: str) -> tuple[Path, Weights]:
     if not source.is_dir():
         return source.parent, read_weights(source)
     folder = source / "transformer" if kind != RELEASE and (source / "transformer").is_dir() else source
-    return folder, find_weights(folder, title, f"{STEM}.safetensors", ("*",), CODEC_NAMES)
+    return folder, find_weights(folder, title, f"{TRANSFORMER_STEM}.safetensors", ("*",), CODEC_NAMES)
 
 
 def _wan_codecs(folder: Path, dtype: torch.dtype | None) -> list[Component]:

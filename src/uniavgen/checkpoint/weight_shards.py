@@ -15,6 +15,8 @@ from uniavgen.checkpoint.keymap import Shape
 from uniavgen.checkpoint.weights import INDEX_ENDING, check_finite
 
 SHARD_BYTES: Final = 2 * 10**9
+TRANSFORMER_STEM: Final = "diffusion_pytorch_model"
+"""Name of the files of a saved transformer, without the ending. [diffusers]"""
 
 
 def write_weight_shards(

@@ -10,22 +10,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 from torch import nn
 
-from uniavgen.artifacts import atomic_folder
-from uniavgen.checkpoint.lora import has_adapter, save_adapter
 from uniavgen.distributed import SINGLE_PROCESS, ParallelContext, any_process
 from uniavgen.errors import TrainingError
-from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.training.checkpointer import Checkpointer
 from uniavgen.training.curves import CurveWriter
 from uniavgen.training.loop import StepRecord
-from uniavgen.training.sharding import whole_model
 from uniavgen.training.state import TrainState
 from uniavgen.training.throughput import SpeedMeter
 
@@ -196,23 +191,6 @@ class HeldOutCallback:
             losses = self.measure()
         if self.writer is not None:
             self.writer.add_scalars({f"held_out_{name}": loss for name, loss in losses.items()}, state.step)
-
-
-def save_weights(state: TrainState, folder: Path, context: ParallelContext = SINGLE_PROCESS) -> None:
-    """Writes the weights to use, averaged where there is an average: a diffusers folder, or the adapter if one is
-    trained.
-
-    The folder is complete or not written at all. All processes call it, the first one writes.
-    """
-    assert isinstance(state.model, UniAVGenTransformer)
-    with nullcontext() if state.ema is None else state.ema.applied(state.model):
-        whole = whole_model(state.model)
-        if context.is_main:
-            with atomic_folder(folder) as partial:
-                if has_adapter(whole):
-                    save_adapter(whole, partial)
-                else:
-                    whole.save_pretrained(partial)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from pathlib import Path
 from uniavgen.artifacts import path_exists
 from uniavgen.checkpoint.lora import is_adapter, load_adapter
 from uniavgen.checkpoint.partial_init import is_partial_init, load_partial_init
+from uniavgen.checkpoint.weight_shards import TRANSFORMER_STEM
 from uniavgen.checkpoint.weights import check_finite, find_weights, read_tensors
 from uniavgen.config import parse
 from uniavgen.errors import CheckpointError
@@ -47,7 +48,7 @@ def find_checkpoint(source: Path) -> Path:
 
 
 def _load_saved(model: UniAVGenTransformer, saved: Path, source: Path) -> None:
-    weights = read_tensors(find_weights(saved, "a saved transformer", "diffusion_pytorch_model.safetensors"))
+    weights = read_tensors(find_weights(saved, "a saved transformer", f"{TRANSFORMER_STEM}.safetensors"))
     check_finite(weights.items(), source)
     try:
         model.load_state_dict(weights)

@@ -6,16 +6,16 @@ sharding), so that only gradients cross the network between them.
 """
 
 import os
+import warnings
 from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 
-from uniavgen.checkpoint.lora import adapter_configs
 from uniavgen.errors import ConfigError
 from uniavgen.models.config import TransformerConfig
 from uniavgen.models.interaction.face_mask import FaceMaskHead
@@ -72,6 +72,9 @@ def shard_model(
         costs one more exchange and saves the memory of the whole model.
     prefetch_blocks: blocks whose weights are on their way while one is computed.
     """
+    # Outputs of units are views of what their last operation made; that is harmless as nothing is changed in place (a
+    # test looks), and outputs that are none would take another copy of the tokens in every block.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     # Inputs hold rotary tables and times that must stay float32, so blocks cast what they compute with by themselves.
     compute = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     exact = MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False)
@@ -129,20 +132,6 @@ def begin_backward(model: torch.nn.Module, is_last: bool, reshard: bool) -> None
 def is_sharded(model: torch.nn.Module) -> bool:
     """Returns whether several processes hold the model, so that its weights are whole only while a block runs."""
     return isinstance(model, FSDPModule)
-
-
-def whole_model(model: UniAVGenTransformer) -> UniAVGenTransformer:
-    """Returns the model with whole weights: itself if it is not sharded, otherwise a copy on the CPU.
-
-    All processes call it; only the first one's copy has values, the others' lies on the meta device.
-    """
-    if not is_sharded(model):
-        return model
-    weights = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
-    whole = empty_model(model.settings, adapter_configs(model))
-    if weights:
-        whole.load_state_dict(weights, assign=True)
-    return whole.eval()
 
 
 def full_tensor(tensor: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ from uniavgen.artifacts import atomic_folder, check_output_folder, path_exists, 
 from uniavgen.checkpoint.keymap import Shape
 from uniavgen.checkpoint.lora import is_adapter, is_lora_parameter
 from uniavgen.checkpoint.saved_model import check_component, saved_settings
-from uniavgen.checkpoint.weight_shards import SHARD_BYTES, write_weight_shards
+from uniavgen.checkpoint.weight_shards import SHARD_BYTES, TRANSFORMER_STEM, write_weight_shards
 from uniavgen.checkpoint.weights import check_finite, find_weights, read_tensors
 from uniavgen.codecs.tokenizer_file import COPY_AGAIN
 from uniavgen.config import parse
@@ -26,8 +26,6 @@ from uniavgen.training.checkpoint_files import checkpoints, is_checkpoint
 from uniavgen.training.sharding import empty_model
 from uniavgen.training.stored_weights import StoredWeights
 from uniavgen.workflows.load_codecs import load_codecs
-
-_STEM = "diffusion_pytorch_model"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +42,12 @@ class TransformerSource:
     def saved(cls, folder: Path) -> "TransformerSource":
         """Opens a saved transformer. Raises CheckpointError where it is damaged."""
         config = folder / "config.json"
-        if not config.is_file() or not any(folder.glob(f"{_STEM}.*")):
+        if not config.is_file() or not any(folder.glob(f"{TRANSFORMER_STEM}.*")):
             raise CheckpointError(
-                f"{folder} cannot be loaded: it lacks config.json or {_STEM}.safetensors; {COPY_AGAIN}"
+                f"{folder} cannot be loaded: it lacks config.json or {TRANSFORMER_STEM}.safetensors; {COPY_AGAIN}"
             )
         check_component(folder, "transformer")
-        weights = find_weights(folder, "a saved transformer", f"{_STEM}.safetensors")
+        weights = find_weights(folder, "a saved transformer", f"{TRANSFORMER_STEM}.safetensors")
         return cls(
             folder=folder,
             settings=saved_settings(read_json(config, CheckpointError), config),
@@ -98,7 +96,7 @@ class TransformerSource:
             check_finite(values.items(), self.folder)
             return values
 
-        write_weight_shards(folder, _STEM, tensors, read, shard_bytes)
+        write_weight_shards(folder, TRANSFORMER_STEM, tensors, read, shard_bytes)
 
 
 def find_transformer(folder: Path) -> TransformerSource:

@@ -26,11 +26,11 @@ from uniavgen.training.callbacks import (
     HeldOutCallback,
     NonFiniteGuard,
     SampleCallback,
-    save_weights,
 )
 from uniavgen.training.checkpoint_files import PREFIX, CheckpointRecord, checkpoints, read_record, remove_old
 from uniavgen.training.config import TrainConfig
 from uniavgen.training.curves import open_curves
+from uniavgen.training.finished_weights import save_weights
 from uniavgen.training.initial_weights import load_initial_weights
 from uniavgen.training.loop import Callback, StepRecord
 from uniavgen.training.lora import INIT, base_error, check_adapter_sources

@@ -78,8 +78,6 @@ def train(
 
     # Norms keep float32 weights under autocast; torch warns once that this has no fused kernel.
     warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
-    # No module changes the output of another one in place.
-    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     watched = WatchedData(features=validation, prompts=watch, codecs=parts, assets=assets)
     with process_group(device, chosen.sharding.timeout_s) as shared_device:
         place = torch.device(shared_device or select_device(device))
