@@ -43,6 +43,16 @@ def check_arguments(value: Any) -> None:
             raise ConfigError(f"{name} is {expected}, got {_quoted(value, name)}; pass another value")
 
 
+def parse_size(text: str | None, name: str = "--size") -> tuple[int, int] | None:
+    """Returns width and height of `WxH`; raises ConfigError for other texts."""
+    if text is None:
+        return None
+    width, _, height = text.strip().lower().partition("x")
+    if not all(side.isdecimal() and len(side) < 100 for side in (width, height)):
+        raise ConfigError(f"{name} is WIDTHxHEIGHT in pixels, such as 832x480, got '{text[:60]}'")
+    return int(width), int(height)
+
+
 @cache
 def _hints(cls: type) -> dict[str, Any]:
     hints = get_type_hints(cls)

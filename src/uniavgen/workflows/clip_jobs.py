@@ -64,6 +64,8 @@ class ClipJob(ABC):
     seed: int = 0
     sampling: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `SamplingConfig` that differ from the model's defaults."""
+    input_names: Mapping[str, str] = field(default_factory=dict)
+    """Names of inputs in the settings of the clip, where they differ from those of the files: those of uploads."""
 
     def __post_init__(self) -> None:
         check_arguments(self)

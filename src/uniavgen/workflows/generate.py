@@ -2,14 +2,19 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
 
 import uniavgen
 from uniavgen.artifacts import check_writable
 from uniavgen.distributed import process_group
 from uniavgen.inference.clip import Clip, OnProgress
+from uniavgen.inference.prepared_request import PreparedRequest
 from uniavgen.media.image import write_image
 from uniavgen.media.mux import SUFFIXES
 from uniavgen.media.sheet import contact_sheet
@@ -17,6 +22,8 @@ from uniavgen.workflows.clip_jobs import ClipJob, GeneratedClip
 from uniavgen.workflows.fit import out_of_memory_as_error
 from uniavgen.workflows.load import ModelLoader, Report
 from uniavgen.workflows.load_config import LoadConfig
+
+THUMBNAIL_PX = 320
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +38,9 @@ class GeneratedFile:
     clip: Clip
     settings: Mapping[str, Any]
     """What the clip was made with, as in the file's metadata."""
-    load_s: float
-    generate_s: float
-    write_s: float
+    load_s: float = 0.0
+    generate_s: float = 0.0
+    write_s: float = 0.0
 
 
 def generate(
@@ -55,41 +62,52 @@ def generate(
     Raises ConfigError, MediaError, OutputError and CheckpointError; then nothing is left on the disk.
     """
     started = time.monotonic()
-    preview_path = out.with_suffix(".png") if preview else None
-    _check_outputs(job, out, preview_path)
+    check_outputs(job, out, preview)
     loader = ModelLoader(load or LoadConfig(), report)
-    request = job.read()
-    job.check_output(out)
-    prepared = loader.prepare(request)
+    prepared = prepare_job(job, out, loader)
     if prepared.speech != " ".join(prepared.request.speech.split()):
         report(f"said: {prepared.speech}")
     with process_group() as shared_device:
         pipeline = loader.load_for(prepared, shared_device)
         loaded = time.monotonic()
-        is_main = pipeline.parallel.is_main
         with out_of_memory_as_error():
-            clip = pipeline(prepared, on_progress=on_progress if is_main else None)
-    if not is_main:
+            clip = pipeline(prepared, on_progress=on_progress if pipeline.parallel.is_main else None)
+    if not pipeline.parallel.is_main:
         return None
     generated = time.monotonic()
-    settings = {
-        "made_by": f"uniavgen {uniavgen.__version__}",
-        "model": loader.name,
-        **clip.settings,
-        "inputs": {role: path.name for role, path in job.inputs.items()},
-    }
-    content = job.write(out, GeneratedClip(clip=clip, settings=settings, prepared=prepared))
+    settings = clip_settings(job, loader.name, clip)
+    file = write_clip_file(job, out, GeneratedClip(clip=clip, settings=settings, prepared=prepared), preview)
+    written = time.monotonic()
+    return replace(file, load_s=loaded - started, generate_s=generated - loaded, write_s=written - generated)
+
+
+def prepare_job(job: ClipJob, out: Path, loader: ModelLoader) -> PreparedRequest:
+    """Reads the inputs of a job and checks that `loader`'s model can make its clip and `out` can hold it.
+
+    Needs no weights. Raises ConfigError, MediaError and CheckpointError.
+    """
+    request = job.read()
+    job.check_output(out)
+    return loader.prepare(request)
+
+
+def clip_settings(job: ClipJob, model: str, clip: Clip) -> dict[str, Any]:
+    """Returns what a clip was made with, for the metadata of its file."""
+    names = {role: path.name for role, path in job.inputs.items()} | dict(job.input_names)
+    return {"made_by": f"uniavgen {uniavgen.__version__}", "model": model, **clip.settings, "inputs": names}
+
+
+def write_clip_file(job: ClipJob, out: Path, generated: GeneratedClip, preview: bool) -> GeneratedFile:
+    """Writes a finished clip to `out`, with a contact sheet beside it where `preview` is set.
+
+    Every clip that is made of a job, by the shell or a server, is written here. Raises OutputError and MediaError.
+    """
+    preview_path = out.with_suffix(".png") if preview else None
+    content = job.write(out, generated)
     if preview_path is not None:
-        write_preview(preview_path, clip, settings)
+        write_preview(preview_path, generated.clip, generated.settings)
     return GeneratedFile(
-        path=out,
-        preview=preview_path,
-        content=content,
-        clip=clip,
-        settings=settings,
-        load_s=loaded - started,
-        generate_s=generated - loaded,
-        write_s=time.monotonic() - generated,
+        path=out, preview=preview_path, content=content, clip=generated.clip, settings=generated.settings
     )
 
 
@@ -103,8 +121,16 @@ def write_preview(path: Path, clip: Clip, settings: Mapping[str, Any]) -> None:
     write_image(path, sheet)
 
 
-def _check_outputs(job: ClipJob, out: Path, preview: Path | None) -> None:
+def thumbnail(clip: Clip) -> UInt8[np.ndarray, "height width 3"]:
+    """Returns the frame in the middle of a clip, no side longer than THUMBNAIL_PX."""
+    image = Image.fromarray(clip.frames[len(clip.frames) // 2])
+    image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+    return np.array(image)
+
+
+def check_outputs(job: ClipJob, out: Path, preview: bool) -> None:
+    """Raises OutputError where a clip or its contact sheet cannot be written, or would replace an input."""
     inputs = tuple(job.inputs.values())
     check_writable(out, SUFFIXES, inputs=inputs)
-    if preview is not None:
-        check_writable(preview, (".png",), inputs=inputs)
+    if preview:
+        check_writable(out.with_suffix(".png"), (".png",), inputs=inputs)

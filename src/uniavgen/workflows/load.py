@@ -30,7 +30,7 @@ from uniavgen.tasks.table import Task
 from uniavgen.timebase import NUM_FRAMES
 from uniavgen.workflows.fit import check_host_memory, free_host_bytes, gpu_budget, limit_gpu_memory
 from uniavgen.workflows.load_config import NANO, LoadConfig
-from uniavgen.workflows.model_files import download_model, find_model
+from uniavgen.workflows.model_files import download_model, find_model, shown_name
 
 LARGEST_PX = (1280, 736)
 """Width and height of the widest picture that the release draws. [release]"""
@@ -80,8 +80,7 @@ class ModelLoader:
     @property
     def name(self) -> str:
         """Returns the name of the model in the settings of its clips: `nano`, a hub name, or the name of its folder."""
-        is_folder = self.is_local and self.config.model != NANO
-        return self.folder.resolve().name if is_folder else self.config.model
+        return shown_name(self.config.model)
 
     @property
     def system(self) -> str:

@@ -32,6 +32,15 @@ def find_model(name: str) -> Path | None:
     return folder
 
 
+def shown_name(name: str) -> str:
+    """Returns how a model is called in the settings of its clips: `nano`, a hub name, or the name of its folder.
+
+    Raises CheckpointError as `find_model` does.
+    """
+    found = find_model(name)
+    return name if found is None or name == NANO else found.resolve().name
+
+
 def download_model(name: str) -> Path:
     """Returns the folder of a model on the hub, downloaded where it is not in the cache yet. Raises CheckpointError."""
     from uniavgen.checkpoint.saved_model import loading_errors

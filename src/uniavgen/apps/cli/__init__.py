@@ -21,8 +21,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import uniavgen
-from uniavgen.apps.cli.options import config_options
 from uniavgen.apps.cli.streams import ClosedPipeError, prepare_streams
+from uniavgen.apps.config_options import config_options
 from uniavgen.artifacts import check_path_length
 from uniavgen.cpu import configure_threads
 from uniavgen.distributed import is_first_failure
@@ -34,13 +34,14 @@ _NOISY_LOGGERS = ("torchao", "torch.utils._pytree")
 torch of its own classes."""
 _MAX_SENTENCE = 2000
 
-# Command: module of this package, the function in it (or none for all of its COMMANDS, as commands of a group), and
+# Command: module beside this one, the function in it (or none for all of its COMMANDS, as commands of a group), and
 # what the list of commands says about it.
 _COMMANDS: dict[str, tuple[str, str, str]] = {
     "generate": ("generate", "generate", "Make a talking clip of a picture, a caption and a sentence."),
     "continue": ("continue_clip", "continue_clip", "Continue a clip with what is said next."),
     "dub": ("dub", "dub", "Give a video a voice; its frames stay as they are."),
     "animate": ("animate", "animate", "Make a picture speak a recording; the sound stays as it is."),
+    "serve": (".server.command", "serve", "Make clips for programs that ask over HTTP."),
     "plan": ("plan", "plan", "Show what a clip takes of a GPU's memory, before anything is loaded."),
     "info": ("info", "info", "Show what a file holds and the settings it was made with."),
     "synth": ("synth", "synth", "Draw clips of the synthetic world."),
@@ -83,7 +84,7 @@ class _LazyGroup(TyperGroup):
         if cmd_name not in _COMMANDS:
             return None
         name, function, text = _COMMANDS[cmd_name]
-        module = import_module(f"{__name__}.{name}")
+        module = import_module(f".{name}", __name__)
         app = typer.Typer(add_completion=False, rich_markup_mode=None, help=text)
         if not function:
             app.callback()(lambda: None)

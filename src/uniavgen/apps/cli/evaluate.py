@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from uniavgen.apps.cli import options as o
+from uniavgen.apps.config_options import given_values
+from uniavgen.arguments import parse_size
 from uniavgen.errors import ConfigError
 from uniavgen.inference.sampling_config import SamplingConfig
 from uniavgen.timebase import NUM_FRAMES
@@ -85,13 +87,13 @@ def evaluate(
     with named_bars("clip") as on_progress:
         generate_systems = None
         if generate is not None:
-            clip = o.ClipOptions(**o.given_values(context, o.ClipOptions))
+            clip = o.ClipOptions(**given_values(context, o.ClipOptions))
             set_config = SetConfig(
                 kinds=parse_kinds(task),
                 num_frames=num_frames or NUM_FRAMES,
-                size=o.parse_size(clip.size),
+                size=parse_size(clip.size),
                 seed=clip.seed,
-                sampling=o.given_values(context, SamplingConfig),
+                sampling=given_values(context, SamplingConfig),
             )
             generate_systems = partial(generate_set, ModelLoader(load, print), set_config, on_progress=on_progress)
         report = evaluate_systems(config, generate_systems, lambda each: on_progress("measure", each.done, each.total))

@@ -7,6 +7,8 @@ import typer
 
 from uniavgen.apps.cli import options as o
 from uniavgen.apps.cli.progress import phase_bars
+from uniavgen.apps.config_options import given_values
+from uniavgen.arguments import parse_size
 from uniavgen.inference.sampling_config import SamplingConfig
 from uniavgen.workflows.load_config import LoadConfig
 
@@ -19,16 +21,16 @@ CONFIGS: dict[type, tuple[str, ...]] = {o.ClipOptions: (), SamplingConfig: (), L
 
 def job_settings(context: typer.Context) -> dict[str, Any]:
     """Returns the fields of a `ClipJob` that every generating command can set."""
-    clip = o.ClipOptions(**o.given_values(context, o.ClipOptions))
-    sampling = o.given_values(context, SamplingConfig)
-    return {"seed": clip.seed, "verbatim": clip.verbatim, "size": o.parse_size(clip.size), "sampling": sampling}
+    clip = o.ClipOptions(**given_values(context, o.ClipOptions))
+    sampling = given_values(context, SamplingConfig)
+    return {"seed": clip.seed, "verbatim": clip.verbatim, "size": parse_size(clip.size), "sampling": sampling}
 
 
 def run_job(context: typer.Context, job: "ClipJob", out: Path) -> None:
     """Generates the clip of a job, shows progress, and prints what was written and how long it took."""
     from uniavgen.workflows.generate import generate
 
-    preview = "preview" in o.given_values(context, o.ClipOptions)
+    preview = "preview" in given_values(context, o.ClipOptions)
     with phase_bars() as on_progress:
         file = generate(job, out, o.load_config(context), preview, on_progress, print)
     if file is None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from uniavgen.apps.cli import options as o
+from uniavgen.arguments import parse_size
 from uniavgen.errors import ConfigError
 from uniavgen.timebase import NUM_FRAMES
 from uniavgen.workflows.load_config import LoadConfig
@@ -49,7 +50,7 @@ def plan(
     if train:
         _plan_training(context, train, settings or (), gpus, utilisation, size, as_json)
         return
-    load, pixels = o.load_config(context, model=model), o.parse_size(size)
+    load, pixels = o.load_config(context, model=model), parse_size(size)
 
     from uniavgen.workflows.plan import plan_clip
 
@@ -73,7 +74,7 @@ def _plan_training(
     from uniavgen.training.config import TrainConfig
     from uniavgen.workflows.plan_training import GIB, Machine, plan_training, planned_buckets
 
-    vram, pixels = o.load_config(context, model="base").vram, o.parse_size(size)
+    vram, pixels = o.load_config(context, model="base").vram, parse_size(size)
     machine = Machine(gpus=gpus, memory=None if vram is None else int(vram * GIB), utilisation=utilisation)
     config = load(TrainConfig, train, settings)
     plan = plan_training(config, planned_buckets(config, [pixels] if pixels else ()), machine)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from uniavgen.apps.cli.options import Jobs, Ray
+from uniavgen.arguments import parse_size
 
 
 def prepare(
@@ -39,7 +40,7 @@ def prepare(
     ray: Ray = None,
 ) -> None:
     """Encode every clip once: video latents, mel, face mask on the token grid, caption features."""
-    from uniavgen.apps.cli.options import parse_counts, parse_size
+    from uniavgen.apps.cli.options import parse_counts
     from uniavgen.apps.cli.progress import progress_bar
     from uniavgen.config import load
     from uniavgen.data_engine.choose_executor import choose_executor

@@ -1,0 +1,106 @@
+"""`uniavgen serve`: clips over HTTP, in the words of OpenAI's video API."""
+
+import logging
+import socket
+from dataclasses import replace
+from typing import Annotated, Any
+
+import typer
+
+from uniavgen.apps.config_options import given_values
+from uniavgen.apps.server.config import ServerConfig
+from uniavgen.artifacts import check_path_length, exclusive_output, os_error_text
+from uniavgen.config import parse
+from uniavgen.errors import ConfigError
+from uniavgen.workflows.load_config import LoadConfig
+
+CONFIGS: dict[type, tuple[str, ...]] = {ServerConfig: (), LoadConfig: ()}
+"""Dataclasses whose fields are options, and fields that are none."""
+
+
+def serve(
+    context: typer.Context,
+    new_key: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Add a key to the file of --api-keys, print it, and stop.")
+    ] = None,
+) -> None:
+    """Make clips for programs that ask over HTTP: POST /v1/videos, as with OpenAI's video API.
+
+    Without keys only programs of this computer can connect. Ctrl-C stops it; jobs that wait go on at the next start.
+    """
+    config = parse(ServerConfig, given_values(context, ServerConfig), "settings of the server")
+    load = LoadConfig(**given_values(context, LoadConfig))
+    if new_key is not None:
+        if config.api_keys is None:
+            raise ConfigError("--new-key adds a key to a file; name it with --api-keys FILE")
+        from uniavgen.apps.server.api_keys import add_key
+
+        print(add_key(config.api_keys, new_key))
+        return
+    check_path_length(config.data_dir.absolute())
+    _check_installed()
+    with exclusive_output(config.data_dir / f"replica-{config.replica}"):
+        run_server(config, load)
+
+
+def run_server(config: ServerConfig, load: LoadConfig) -> None:
+    """Serves until it is stopped. Raises ConfigError and CheckpointError for what cannot be served."""
+    import uvicorn
+
+    from uniavgen.apps.server.app import create_app
+
+    server: uvicorn.Server
+
+    def stop() -> None:
+        server.should_exit = True
+
+    _configure_logging()
+    app = create_app(config, _local(load), stop)
+    services = app.state.services
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=5)
+    )
+    with _listen(config) as sock:
+        host = f"[{config.host}]" if ":" in config.host else config.host
+        print(f"{services.model} at http://{host}:{sock.getsockname()[1]}", flush=True)
+        server.run(sockets=[sock])
+    if services.scheduler.failure is not None:
+        raise services.scheduler.failure
+
+
+def _local(load: LoadConfig) -> LoadConfig:
+    """Returns the options with a model on the hub downloaded, so that no request waits for it."""
+    from uniavgen.workflows.model_files import download_model, find_model
+
+    return load if find_model(load.model) is not None else replace(load, model=str(download_model(load.model)))
+
+
+def _listen(config: ServerConfig) -> socket.socket:
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    try:
+        return socket.create_server((config.host, config.port), family=family)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen at {config.host}, port {config.port}: {os_error_text(error)}; choose another with --port"
+        ) from error
+
+
+def _check_installed() -> None:
+    try:
+        import fastapi
+        import prometheus_client
+        import python_multipart
+        import sqlalchemy
+        import uvicorn
+    except ImportError as error:
+        raise ConfigError(
+            f"serving needs the package {error.name}; install the extra: pip install 'uniavgen[serve]'"
+        ) from error
+    _: tuple[Any, ...] = (fastapi, prometheus_client, python_multipart, sqlalchemy, uvicorn)
+
+
+def _configure_logging() -> None:
+    # The handler that the command line adds would repeat every line.
+    logging.getLogger("uniavgen").handlers.clear()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
