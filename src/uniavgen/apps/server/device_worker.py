@@ -184,7 +184,7 @@ class _Commands(threading.Thread):
             try:
                 kind, *values = self._connection.recv()
             except (EOFError, OSError):
-                os._exit(0)
+                os.kill(os.getpid(), signal.SIGKILL)
             if kind == "stop":
                 self.stopped.add(values[0])
             else:
