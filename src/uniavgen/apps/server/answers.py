@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 
 from uniavgen.apps.server.errors import RequestError, error_body
 from uniavgen.apps.server.job_store import JobRecord, JobStore, Status
-from uniavgen.apps.server.schemas import Video, VideoError
+from uniavgen.apps.server.schemas import VideoError, VideoObject
 
 NO_RETRY = {"x-should-retry": "false"}
 """Tells OpenAI's client that asking again changes nothing."""
@@ -15,12 +15,12 @@ _RUNNING_MAX = 99
 """Only a completed job is at 100."""
 
 
-def describe(job: JobRecord, store: JobStore, model: str) -> Video:
+def describe(job: JobRecord, store: JobStore, model: str) -> VideoObject:
     """Returns the video object of a job."""
     shown = job.request["shown"]
     is_queued = job.status == Status.QUEUED
     is_done = job.status == Status.COMPLETED
-    return Video(
+    return VideoObject(
         id=job.id,
         model=model,
         status=job.status,  # pyright: ignore[reportArgumentType] - pydantic checks it
@@ -46,7 +46,7 @@ def describe(job: JobRecord, store: JobStore, model: str) -> Video:
     )
 
 
-def failed_job(job: JobRecord, video: Video) -> JSONResponse:
+def failed_job(job: JobRecord, video: VideoObject) -> JSONResponse:
     """Returns the answer about a failed job: its error's status, with the video object."""
     status = job.error_status or 500
     body = video.model_dump()

@@ -19,7 +19,7 @@ from uniavgen.apps.server.job_store import JobRecord, JobStore, Status
 from uniavgen.apps.server.metrics import ServerMetrics
 from uniavgen.apps.server.openapi import CREATE_BODY
 from uniavgen.apps.server.scheduler import Scheduler
-from uniavgen.apps.server.schemas import DeletedVideo, Video, VideoList
+from uniavgen.apps.server.schemas import DeletedVideo, VideoList, VideoObject
 from uniavgen.apps.server.submission import Submissions
 from uniavgen.tasks.table import Task
 
@@ -46,7 +46,7 @@ class Services:
             raise RequestError(404, "there is no such video; it may have been deleted or have expired")
         return job
 
-    def describe(self, job: JobRecord) -> Video:
+    def describe(self, job: JobRecord) -> VideoObject:
         """Returns the video object of a job."""
         return describe(job, self.store, self.model)
 
@@ -68,8 +68,8 @@ Owner = Annotated[str, Depends(_owner)]
 Job = Annotated[JobRecord, Depends(_job)]
 
 
-@router.post("/v1/videos", response_model=Video, openapi_extra=CREATE_BODY, summary="Ask for a clip")
-async def create_video(request: Request, server: Server, owner: Owner) -> Video:
+@router.post("/v1/videos", response_model=VideoObject, openapi_extra=CREATE_BODY, summary="Ask for a clip")
+async def create_video(request: Request, server: Server, owner: Owner) -> VideoObject:
     """Queues a job. The body is a JSON object, or a form with files; unknown fields are errors."""
     job = await server.submissions.accept(request, owner)
     server.scheduler.notice()
@@ -104,7 +104,7 @@ def list_videos(
     return VideoList(data=videos, first_id=first, last_id=last, has_more=len(jobs) > limit)
 
 
-@router.get("/v1/videos/{video_id}", response_model=Video, summary="Look at a job")
+@router.get("/v1/videos/{video_id}", response_model=VideoObject, summary="Look at a job")
 def retrieve_video(server: Server, job: Job) -> Any:
     """Returns the job; for one that failed with the status of its error."""
     video = server.describe(job)

@@ -44,7 +44,7 @@ _PERCENT = {
 _WRITING = 96
 
 
-class WorkerDiedError(Exception):
+class DeviceProcessEndedError(Exception):
     """The process ended in the middle of a clip."""
 
 
@@ -86,7 +86,7 @@ class DeviceWorker:
     def start(self) -> None:
         """Starts the process unless it runs, and waits until the model is loaded.
 
-        Raises UnusableModelError where it cannot be loaded, WorkerDiedError where the process ends meanwhile.
+        Raises UnusableModelError where it cannot be loaded, DeviceProcessEndedError where the process ends meanwhile.
         """
         if self._process is not None and self._process.is_alive():
             return
@@ -102,7 +102,7 @@ class DeviceWorker:
     def run(self, job_id: str, request: Mapping[str, Any], folder: Path, on_tick: OnTick) -> dict[str, Any]:
         """Makes a clip in `folder` and returns its durations and memory.
 
-        Raises JobFailedError, JobStoppedError after `stop`, and WorkerDiedError.
+        Raises JobFailedError, JobStoppedError after `stop`, and DeviceProcessEndedError.
         """
         self._send(("run", job_id, dict(request), folder))
         percent, phase = 0, ""
@@ -126,7 +126,7 @@ class DeviceWorker:
         """Lets the clip of a job end at its next step; nothing happens where it is not being made."""
         try:
             self._send(("stop", job_id))
-        except WorkerDiedError:
+        except DeviceProcessEndedError:
             logger.info("the process of the device has ended before a clip was stopped")
 
     def close(self) -> None:
@@ -142,19 +142,19 @@ class DeviceWorker:
     def _send(self, message: Any) -> None:
         connection = self._connection
         if connection is None:
-            raise WorkerDiedError("it was not started")
+            raise DeviceProcessEndedError("it was not started")
         try:
             with self._sending:
                 connection.send(message)
         except OSError as error:
-            raise WorkerDiedError(self._end()) from error
+            raise DeviceProcessEndedError(self._end()) from error
 
     def _receive(self, timeout_s: float | None) -> Any:
         assert self._connection is not None, "the process was started"
         try:
             return self._connection.recv() if self._connection.poll(timeout_s) else None
         except (EOFError, OSError) as error:
-            raise WorkerDiedError(self._end()) from error
+            raise DeviceProcessEndedError(self._end()) from error
 
     def _end(self) -> str:
         """Returns how the process ended."""

@@ -11,11 +11,11 @@ from typing import Final
 
 from uniavgen.apps.server.config import ServerConfig
 from uniavgen.apps.server.device_worker import (
+    DeviceProcessEndedError,
     DeviceWorker,
     JobFailedError,
     JobStoppedError,
     UnusableModelError,
-    WorkerDiedError,
 )
 from uniavgen.apps.server.job_files import JobFiles
 from uniavgen.apps.server.job_store import MAX_ATTEMPTS, JobRecord, JobStore, Status
@@ -128,7 +128,7 @@ class Scheduler:
                 self.failure = error
                 self._on_failure()
                 return False
-            except WorkerDiedError as error:
+            except DeviceProcessEndedError as error:
                 logger.warning("the process of the device ended while it loaded the model (%s)", error)
                 self._ready.clear()
                 self._stopping.wait(_RESTART_S)
@@ -158,7 +158,7 @@ class Scheduler:
             is_kept = False
         except JobFailedError as error:
             is_kept = self._store.fail(job, error.status, error.sentence, self._keep_s)
-        except WorkerDiedError as error:
+        except DeviceProcessEndedError as error:
             is_kept = self._begin_anew(job, str(error), time.monotonic() - started)
         self._clean_up(job, is_kept)
 

@@ -125,7 +125,7 @@ class VideoError(BaseModel):
     message: str
 
 
-class Video(BaseModel):
+class VideoObject(BaseModel):
     """A job and, once it is completed, its clip: OpenAI's video object and more."""
 
     id: str
@@ -158,7 +158,7 @@ class VideoList(BaseModel):
     """Jobs of one key."""
 
     object: Literal["list"] = "list"
-    data: list[Video]
+    data: list[VideoObject]
     first_id: str | None
     last_id: str | None
     has_more: bool
