@@ -311,6 +311,35 @@ def damaged_vocabulary(rng: random.Random, data: bytes) -> Bytes:
     return f"line {number + 1} is {lines[number][:10]!r}", b"\n".join(lines)
 
 
+def damaged_table(rng: random.Random, data: bytes) -> Bytes:
+    """Returns a damaged table of values between commas or other delimiters."""
+    if rng.random() < 0.3:
+        return damaged_bytes(rng, data)
+    lines = data.splitlines()
+    number = rng.randrange(len(lines))
+    cells = lines[number].split(b",")
+    cell = rng.randrange(len(cells))
+    match rng.choice(("cell", "cell", "line", "delimiter", "twice", "removed")):
+        case "cell":
+            text = rng.choice((*TEXTS, '"', '"open', "'", "x" * 200_000, "../../x", "/dev/zero", "\0", "maybe", "|"))
+            cells[cell] = text.encode("utf-8", "surrogatepass")
+            lines[number] = b",".join(cells)
+            words = f"a cell of line {number + 1} is {_short(text)}"
+        case "line":
+            lines[number] = rng.choice((b"", b",", b"," * 5000, b'"', b"\0", b"\xff", b"|||", b"file", b"a\rb"))
+            words = f"line {number + 1} is {lines[number][:10]!r}"
+        case "delimiter":
+            lines = [line.replace(b",", rng.choice((b";", b"\t", b"|", b""))) for line in lines]
+            words = "other delimiters"
+        case "twice":
+            lines.insert(number, lines[number])
+            words = f"line {number + 1} twice"
+        case _:
+            del lines[number]
+            words = f"without line {number + 1}"
+    return words, rng.choice((b"\n", b"\r\n", b"\r")).join(lines)
+
+
 def _places(tree: Any) -> Any:
     """Yields every holder and key of plain data."""
     keys = tree.keys() if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else ()
@@ -334,6 +363,7 @@ BY_ENDING: dict[str, Callable[[random.Random, bytes], Bytes]] = {
     ".npz": damaged_npz,
     ".tar": damaged_tar,
     ".txt": damaged_vocabulary,
+    ".csv": damaged_table,
 }
 
 

@@ -1,10 +1,13 @@
 """Good inputs of every kind and the command lines that take them, as small as the commands allow."""
 
 import json
+import os
 import shutil
+import socket
 import sys
 import wave
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +23,17 @@ from forked import preload, run_forked  # noqa: E402
 from made_up import write_release  # noqa: E402
 
 from apps import builders, rendered  # noqa: E402
+from data import clips  # noqa: E402
+from data_engine import small_stages  # noqa: E402
 from uniavgen.apps.cli import main  # noqa: E402
+from uniavgen.data_engine.stages.loudness import LoudnessStage  # noqa: E402
+from uniavgen.data_engine.stages.probe import ProbeStage  # noqa: E402
+from uniavgen.data_engine.stages.shots import ShotsStage  # noqa: E402
+from uniavgen.workflows import data_engine  # noqa: E402
+
+STAGES = (*small_stages.STAGES, ProbeStage, ShotsStage, LoudnessStage)
+"""Of the data engine: those that need no networks, and little ones that find segments in films of flashes and beeps."""
+data_engine.StageSelection = partial(data_engine.StageSelection, stages=STAGES)
 
 FRAMES = 9
 SAMPLING = ["--steps", "1", "--guidance", "none", "--device", "cpu"]
@@ -75,6 +88,14 @@ class GoodInputs:
         """Returns the file or folder of a name."""
         return self.folder / name
 
+    def set_up(self, command: Command, work: Path) -> None:
+        """Copies what a command goes on with to `work/out`, where its own paths are those of the copy."""
+        if command.setup is None or (work / "out").exists():
+            return
+        shutil.copytree(self.path(command.setup), work / "out")
+        for index in (work / "out").rglob("work.json"):
+            index.write_text(index.read_text().replace(str(self.path(command.setup)), str(work / "out")))
+
     def argv(self, command: Command, **replaced: Path) -> list[str]:
         """Returns the words with paths for names; `replaced` holds damaged copies (dots and slashes as `_`)."""
         words = []
@@ -98,8 +119,7 @@ def check_commands(good: GoodInputs, folder: Path) -> None:
     for name, command in good.commands.items():
         work = folder / f"good-{name}"
         work.mkdir(parents=True)
-        if command.setup is not None:
-            shutil.copytree(good.path(command.setup), work / "out")
+        good.set_up(command, work)
         argv = good.argv(command)
         outcome = run_forked(lambda argv=argv: main(argv), work)
         if outcome.code != 0:
@@ -122,26 +142,59 @@ def make_good_inputs(folder: Path) -> GoodInputs:
     (folder / "model.yaml").write_text(yaml.safe_dump(_transformer_settings()))
     rendered.write_shards(folder / "shards", 3)
     _write_recorded_speech(folder / "speech")
+    _write_published_speech(folder)
+    _write_films(folder)
     write_release(folder / "release" / "source")
-    good.commands |= _generating() | _learning() | _measuring()
-    for name in (
-        "prepare",
-        "train",
-        "codec-vocoder",
-        "codec-video-vae",
-        "codec-caption",
-        "prompts",
-        "convert",
-        "report",
-    ):
-        target = {"prepare": "features", "train": "run", "prompts": "set", "convert": "converted"}.get(name, name)
+    good.commands |= _generating() | _learning() | _measuring() | _engine()
+    for name, target in MADE.items():
+        if (setup := good.commands[name].setup) is not None:
+            shutil.copytree(folder / setup, folder / target)
         argv = good.argv(good.commands[name])
-        argv[argv.index("--out") + 1] = str(folder / target)
+        argv = [str(folder / target / word[4:]) if f"{word}/".startswith("out/") else word for word in argv]
         outcome = run_forked(lambda argv=argv: _run_and_list_modules(argv, folder / "modules.txt"), folder)
         if outcome.code != 0:
             raise SystemExit(f"the good command {name} ended with {outcome.code}: {argv}\n{outcome.output}")
         preload((folder / "modules.txt").read_text().split())
+    two = good.argv(good.commands["train"])
+    two[two.index("--out") + 1] = str(folder / "run-two")
+    outcome = run_forked(lambda: in_two_processes(two), folder)
+    if outcome.code != 0:
+        raise SystemExit(f"training in two processes ended with {outcome.code}: {outcome.output}")
     return good
+
+
+MADE = {
+    "prepare": "features",
+    "train": "run",
+    "train-lora": "run-lora",
+    "codec-vocoder": "codec-vocoder",
+    "codec-video-vae": "codec-video-vae",
+    "codec-caption": "codec-caption",
+    "prompts": "set",
+    "convert": "converted",
+    "report": "report",
+    "data-run": "scored",
+    "data-pack": "packed",
+}
+"""Commands whose output others take, and its name."""
+
+
+def in_two_processes(argv: list[str]) -> int:
+    """Runs a command as each of two processes of one run and returns the exit code of the first that fails."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    other = os.fork()
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    os.environ |= dict.fromkeys(("RANK", "LOCAL_RANK"), "1" if other == 0 else "0")
+    code = 1
+    try:
+        code = main(argv)
+    finally:
+        if other == 0:
+            sys.stdout.flush()
+            os._exit(code)
+    return code or os.waitstatus_to_exitcode(os.waitpid(other, 0)[1])
 
 
 def _run_and_list_modules(argv: list[str], file: Path) -> int:
@@ -163,6 +216,7 @@ def _generating() -> dict[str, Command]:
         "animate": Command(("animate", *image, "--audio", "{media/drive.wav}", *model, *CLIP, *out)),
         "continue": Command(("continue", "{media/film.mp4}", *speech, "--keep", "0.2", *model, *CLIP, *out)),
         "generate-lora": Command(("generate", *image, *speech, *model, *lora, *CLIP, *out)),
+        "fuse-trained": Command(("fuse", *model, "--lora", "{run-lora}", "--out", "out")),
         "fuse": Command(("fuse", *model, *lora, "--out", "out")),
         "info": Command(("info", "{media/film.mp4}")),
         "plan": Command(("plan", *model, "--num-frames", str(FRAMES))),
@@ -192,15 +246,42 @@ def _learning() -> dict[str, Command]:
         "prepare-again": Command((*prepare, "--data", "{shards}", "--parts", "{model}"), setup="features"),
         "train": Command((*stage, "--data", "{features}", *out)),
         "train-resume": Command((*stage, "-s", "train.steps=3", "--data", "{features}", "--resume", *out), setup="run"),
+        "train-resume-two": Command(
+            (*stage, "-s", "train.steps=3", "--data", "{features}", "--resume", *out), setup="run-two"
+        ),
         "train-init": Command((*stage, "--data", "{features}", "--init", "{run}", *out)),
+        "train-lora": Command((*stage, "-s", "lora.rank=2", "--data", "{features}", "--init", "{run}", *out)),
+        "train-lora-init": Command(
+            (*stage, "-s", "lora.rank=2", "--data", "{features}", "--init", "{run}", "--init", "{run-lora}", *out)
+        ),
         **codecs,
         **{
             f"{name}-again": Command((*command.words, "-s", "loop.steps=3"), setup=name)
             for name, command in codecs.items()
         },
         "export": Command(("export", "--transformer", "{run}", "--parts", "{model}", "--size", "32", *out)),
+        "export-two": Command(("export", "--transformer", "{run-two}", "--parts", "{model}", "--size", "32", *out)),
+        **{
+            f"prepare-{name}": Command((*prepare, "--data", "{" + name + "}", "--num-frames", "17"))
+            for name in ("ljspeech", "audiofolder", "librispeech", "libritts", "emilia")
+        },
         "convert": Command(("convert", "{release/source}", "--vocab", "{release/vocab.txt}", *out)),
         "convert-dry": Command(("convert", "{release/source}", "--vocab", "{release/vocab.txt}", "--dry-run")),
+    }
+
+
+def _engine() -> dict[str, Command]:
+    """Films to records, records to shards; a folder holds both."""
+    work, shards = ["--work", "out/work"], ["--out", "out/shards"]
+    pack = Command(
+        ("data", "pack", *work, *shards, "--rules", "{rules.yaml}", "--num-frames", str(FRAMES)), setup="scored"
+    )
+    return {
+        "data-run": Command(("data", "run", "{films}", *work)),
+        "data-run-again": Command(("data", "run", "{films}", *work), setup="packed"),
+        "data-pack": pack,
+        "data-pack-again": Command(pack.words, setup="packed"),
+        "data-forget": Command(("data", "forget", "{films/a.mp4}", *work, "--features", "{features}"), setup="packed"),
     }
 
 
@@ -287,6 +368,39 @@ def _write_media(folder: Path) -> None:
                 for frame in content:
                     out.mux(track.encode(frame))
                 out.mux(track.encode(None))
+
+
+def _write_films(folder: Path) -> None:
+    """Three films, what is known of their rights, and rules that keep them."""
+    small_stages.write_film(folder / "films" / "a.mp4")
+    small_stages.write_film(folder / "films" / "more" / "b.mp4", tone_hz=500, fps=30)
+    small_stages.write_film(folder / "films" / "c.mov", tone_hz=700, grey=200)
+    (folder / "films" / "sources.csv").write_text("file,licence,consent\na.mp4,CC-BY-4.0,yes\nx.mp4,,no\n")
+    (folder / "films" / "c.json").write_text('{"licence": "CC0-1.0", "consent": true, "title": "C"}')
+    rules = {"min_words": 1, "scores": {"sync": {"brightness": {"minimum": 1.0, "reason": "it is dark"}}}}
+    (folder / "rules.yaml").write_text(yaml.safe_dump(rules))
+
+
+def _write_published_speech(folder: Path) -> None:
+    """Speech sets in the layouts in which they are published, and one in a tar file."""
+    wav, flac = clips.wav(), clips.speech("flac")
+    files: dict[str, bytes | str] = {
+        "ljspeech/metadata.csv": "LJ-1|Dr. A|Doctor A\nLJ-2|Two|Two\n",
+        "audiofolder/metadata.csv": 'file_name,text,speaker\na.flac,"One, two",ann\nb/b.flac,Three,ben\n',
+        "librispeech/1/2/1-2.trans.txt": "1-2-0 ONE TWO\n1-2-1 THREE\n",
+        "libritts/1/2/1_2_0.normalized.txt": "One.",
+        "libritts/1/2/1_2_1.original.txt": "Two.",
+    }
+    files |= dict.fromkeys(("ljspeech/wavs/LJ-1.wav", "ljspeech/wavs/LJ-2.wav"), wav)
+    files |= dict.fromkeys(("libritts/1/2/1_2_0.wav", "libritts/1/2/1_2_1.wav"), wav)
+    files |= dict.fromkeys(("audiofolder/a.flac", "audiofolder/b/b.flac"), flac)
+    files |= dict.fromkeys(("librispeech/1/2/1-2-0.flac", "librispeech/1/2/1-2-1.flac"), flac)
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    members = {"a.wav": wav, "a.txt": b"One.", "b.mp3": clips.speech("mp3"), "b.json": clips.facts("Two.")}
+    (folder / "emilia").mkdir()
+    clips.write_tar(folder / "emilia" / "shard.tar", members)
 
 
 def _write_recorded_speech(folder: Path) -> None:

@@ -3,11 +3,13 @@
 import io
 import shutil
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from forked import Outcome, files_below, run_forked
-from good_inputs import GoodInputs, main, sets
+from good_inputs import GoodInputs, in_two_processes, main, sets
 
 TEMPORARY = (".partial", ".lock", ".replaced", ".tmp")
 LONGER = {
@@ -20,7 +22,12 @@ LONGER = {
     "convert": ["--shard-mb", "1"],
 }
 """More words of the good commands that write or compute for a while."""
-NAMES = (*LONGER, "prepare", "prepare-speech", "prompts", "export", "synth")
+TWO = "train-in-two"
+"""Training in two processes."""
+NAMES = (
+    *(*LONGER, "prepare", "prepare-speech", "prompts", "export", "synth", "data-run", "data-pack", "fuse"),
+    *("export-two", "train-lora", TWO),
+)
 
 
 @dataclass(frozen=True)
@@ -32,10 +39,13 @@ class LongCommand:
     complete: dict[str, str]
     """Content of the files by their names below the folder."""
     seconds: float
+    set_up: Callable[[Path], None] = lambda _: None
+    """Copies what the command goes on with into an empty folder."""
 
     def run(self, work: Path, kill_after_s: float | None = None) -> Outcome:
         """Runs the command in `work`; see `run_forked`."""
-        return run_forked(lambda: main(self.argv), work, kill_after_s=kill_after_s)
+        self.set_up(work)
+        return run_forked(lambda: run_main(self), work, kill_after_s=kill_after_s)
 
     def differences(self, work: Path) -> list[str]:
         """Returns what differs in `work` from an undisturbed run."""
@@ -51,18 +61,25 @@ def make_long_commands(good: GoodInputs, folder: Path, chosen: list[str]) -> lis
     """Returns the commands of these names that can run here, each with an undisturbed run."""
     commands = []
     for name in chosen:
-        if name not in good.commands:
+        base = "train" if name == TWO else name
+        if base not in good.commands:
             print(f"{name}: cannot run here", file=sys.stderr)
             continue
-        argv = [*good.argv(good.commands[name]), *LONGER.get(name, [])]
+        argv = [*good.argv(good.commands[base]), *LONGER.get(base, [])]
+        command = LongCommand(name, argv, {}, 0.0, partial(good.set_up, good.commands[base]))
         work = folder / f"complete-{name}"
         work.mkdir(parents=True)
-        outcome = run_forked(lambda argv=argv: main(argv), work)
+        outcome = command.run(work)
         if outcome.code != 0:
             raise SystemExit(f"{name} ended with {outcome.code}: {outcome.output[-2000:]}")
-        commands.append(LongCommand(name, argv, result_of(work), outcome.seconds))
+        commands.append(replace(command, complete=result_of(work), seconds=outcome.seconds))
         shutil.rmtree(work)
     return commands
+
+
+def run_main(command: LongCommand) -> int:
+    """Runs a command in this process, or in as many as it needs."""
+    return in_two_processes(command.argv) if command.name == TWO else main(command.argv)
 
 
 def result_of(work: Path) -> dict[str, str]:
@@ -72,6 +89,9 @@ def result_of(work: Path) -> dict[str, str]:
         path = Path(name)
         if content == "folder" or "curves" in path.parts:
             continue
+        if path.name == "work.json":
+            # It holds paths of this folder.
+            content = path.read_text().replace(str(work), "")
         found[str(path.relative_to(work))] = _pickled(path) if path.suffix == ".pt" else content
     return found
 

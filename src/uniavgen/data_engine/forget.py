@@ -162,4 +162,4 @@ def _decisions(work: WorkFolder) -> list[dict[str, Any]]:
 
 
 def _source_key(row: Mapping[str, Any]) -> str:
-    return str(row["key"]).partition("-")[0]
+    return str(row.get("key", "")).partition("-")[0]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from uniavgen.artifacts import path_exists, read_json_lines, write_text
+from uniavgen.artifacts import parse_json, path_exists, read_json_lines, read_text, write_text
 from uniavgen.config import dump
 from uniavgen.data.shards import ShardSet, ShardWriter
 from uniavgen.data_engine.cut import WHOLE, Box, ClipCutter, PlannedClip
@@ -21,6 +21,7 @@ from uniavgen.timebase import ClipTiming
 
 PLAN_FILE: Final = "clips.jsonl"
 """Beside shards: key, source and digest of every clip that belongs there, and how they are cut."""
+_REMEDY: Final = "delete this folder and pack the clips again"
 CAPTION, PROBE = "caption", "probe"
 
 
@@ -87,8 +88,14 @@ def pack_clips(
 
 def planned_keys(shards: Path) -> dict[str, str]:
     """Returns the key of each clip of a packed folder, with the key of its source."""
-    rows = (row for _, row in read_json_lines(shards / PLAN_FILE, remedy="pack the clips again"))
-    return {row["key"]: row["source"] for row in rows if "key" in row}
+    keys: dict[str, str] = {}
+    for origin, row in read_json_lines(shards / PLAN_FILE, remedy=_REMEDY):
+        key, source = row.get("key"), row.get("source")
+        if isinstance(key, str) and isinstance(source, str):
+            keys[key] = source
+        elif "cut" not in row:
+            raise DataError(f"{origin} names no clip with its source; {_REMEDY}")
+    return keys
 
 
 def drop_plans(shards: Path, keys: Iterable[str]) -> None:
@@ -139,7 +146,7 @@ def _plan_rows(plans: Sequence[PlannedClip], cut_like: Mapping[str, Any]) -> Ite
 
 def _check_plan(shards: Path, lines: str, has_clips: bool) -> None:
     path = shards / PLAN_FILE
-    if has_clips and not (path_exists(path) and path.read_text() == lines):
+    if has_clips and not (path_exists(path) and read_text(path, remedy=_REMEDY) == lines):
         raise DataError(
             f"{shards} holds clips of other records, rules or options; name another --out or delete it, cutting "
             "is all that is done again"
@@ -149,7 +156,9 @@ def _check_plan(shards: Path, lines: str, has_clips: bool) -> None:
 def _sizes(shards: ShardSet) -> dict[tuple[int, int], int]:
     sizes: dict[tuple[int, int], int] = {}
     for i in range(len(shards)):
-        facts = json.loads(shards.read(i, "json"))
-        size = (facts["width_px"], facts["height_px"])
+        facts = parse_json(shards.read(i, "json"), f"'{shards.keys[i]}.json' in {shards.folder}", remedy=_REMEDY)
+        size = (facts.get("width_px"), facts.get("height_px"))
+        if not all(isinstance(side, int) for side in size):
+            raise DataError(f"'{shards.keys[i]}.json' in {shards.folder} has no size of its picture; {_REMEDY}")
         sizes[size] = sizes.get(size, 0) + 1
     return dict(sorted(sizes.items()))

@@ -55,7 +55,9 @@ class RecordStore:
             arrays = decode_npz(path.read_bytes(), str(path))
             text = parse_json(bytes(arrays.pop(_TEXT)), str(path))
             is_current = text["digest"] == digest
-            return StageOutput(values=text["values"], arrays=arrays, reason=text["reason"]) if is_current else None
+            if not is_current or not isinstance(text["values"], dict) or not isinstance(text["reason"], str):
+                return None
+            return StageOutput(values=text["values"], arrays=arrays, reason=text["reason"])
         except (DataError, KeyError, OSError):
             # A damaged record is made again, as one that is missing.
             return None
@@ -63,7 +65,6 @@ class RecordStore:
     def save(self, key: str, stage: str, digest: str, output: StageOutput) -> None:
         """Writes a record in place of an earlier one. Raises OutputError where the disk refuses."""
         path = self._path(key, stage)
-        path.parent.mkdir(parents=True, exist_ok=True)
         facts: dict[str, Any] = {"digest": digest, "values": dict(output.values), "reason": output.reason}
         text = json.dumps(facts, sort_keys=True, allow_nan=False)
         with atomic_file(path) as partial, partial.open("wb") as file:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from uniavgen.artifacts import read_json, read_text
+from uniavgen.artifacts import path_exists, read_json, read_text
 from uniavgen.config import Config, parse
 from uniavgen.errors import DataError
 
@@ -64,11 +64,11 @@ class RightsReader:
         Raises DataError or ConfigError where these are damaged.
         """
         sidecar = file.with_suffix(".json")
-        if sidecar.is_file():
+        if path_exists(sidecar):
             return Rights.of(read_json(sidecar), str(sidecar))
         table = file.parent / TABLE
         if table not in self._tables:
-            self._tables[table] = _rows(table) if table.is_file() else {}
+            self._tables[table] = _rows(table) if path_exists(table) else {}
         row = self._tables[table].get(file.name)
         return Rights() if row is None else Rights.of(row, f"{table}, {file.name}")
 

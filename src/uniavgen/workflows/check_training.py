@@ -118,7 +118,6 @@ def check_training(
 
 def _write(batch: Batch, number: int, codecs: ModelCodecs, config: TrainConfig, folder: Path) -> Iterator[Path]:
     """Writes a clip of a batch, as the codecs decode it, and yields the files."""
-    folder.mkdir(parents=True, exist_ok=True)
     base, settings = config.model.timebase, {"task": batch.spec.task, "clip": number}
     waveform = _decode_audio(batch.mel[number], codecs)
     if batch.latents is None:

@@ -103,7 +103,6 @@ def run_stages(
     sources = [source for source in found if source not in left_out]
     num_usable = 0
     with exclusive_output(work_folder):
-        work_folder.mkdir(parents=True, exist_ok=True)
         work.add_run(graph, sources, unreadable)
         on_progress(0, len(sources))
         for done, outcome in enumerate((executor or InProcess()).map(RecordTask(graph), sources), start=1):

@@ -94,7 +94,6 @@ class TrainingSampler:
             for (task, prompt_id), latents in sampled.items():
                 clip = pipeline.decode(latents)
                 path = folder / task / f"{prompt_id}.mp4"
-                path.parent.mkdir(parents=True, exist_ok=True)
                 write_generated(clip, prompt_id, path)
                 clips.append(
                     SampledClip(
