@@ -8,7 +8,9 @@ import pytest
 from tests.data_engine.small_stages import write_film
 
 from uniavgen.apps.cli import main
+from uniavgen.data_engine.pack import planned_keys
 from uniavgen.data_engine.registry import STAGES
+from uniavgen.errors import DataError
 
 LIGHT = {"probe", "loudness"}
 WITHOUT = ",".join(stage.name for stage in STAGES if stage.name not in LIGHT)
@@ -82,3 +84,25 @@ def test_full_disk_is_a_reason_of_each_source_and_a_later_run_goes_on(tmp_path):
     assert "4 videos are scored" in done.stdout
     assert "no space left on device; free some space" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "index",
+    ["[]", "{", '{"sources": 5}', '{"sources": {"../..": "x"}}', '{"packs": {}}', '{"stages": [1]}', '{"other": 1}'],
+)
+def test_damaged_index_of_a_work_folder_is_one_sentence_and_stays(tmp_path, capsys, index):
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "work.json").write_text(index)
+    for command in (["pack", "--out", str(tmp_path / "shards")], ["forget", "a.mp4"]):
+        assert main(["data", *command, "--work", str(work)]) == 2
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("uniavgen: ")]
+        assert "work.json" in line
+    assert {path.name: path.read_text() for path in work.iterdir()} == {"work.json": index}
+    assert not (tmp_path / "shards").exists()
+
+
+def test_damaged_plan_beside_shards_is_an_error_because_a_clip_could_be_left(tmp_path):
+    (tmp_path / "clips.jsonl").write_text('{"cut": {}}\n{"key": "a", "source": "b"}\n{"key": ["c"]}\n')
+    with pytest.raises(DataError, match="line 3 names no clip with its source"):
+        planned_keys(tmp_path)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from uniavgen.artifacts import exclusive_output, os_error_text, read_json_lines, write_text
+from uniavgen.artifacts import exclusive_output, os_error_text, path_exists, read_json_lines, write_text
 from uniavgen.data.shards import ShardSet, drop_samples
 from uniavgen.data_engine.blocked_persons import block_person
 from uniavgen.data_engine.candidates import find_candidates
@@ -91,7 +91,7 @@ def _remove(work: WorkFolder, keys: set[str], features: Iterable[Path]) -> Forgo
     """Removes what there is of sources that are remembered as forgotten; their names last, so that it can be redone."""
     paths, clips = work.paths, set[str]()
     shards: list[Path] = []
-    packs = [folder for folder in work.packs if (folder / PLAN_FILE).is_file()]
+    packs = [folder for folder in work.packs if path_exists(folder / PLAN_FILE)]
     for folder in packs:
         held = {clip for clip, source in planned_keys(folder).items() if source in keys}
         shards += drop_samples(folder, held)
@@ -117,10 +117,10 @@ def _remove(work: WorkFolder, keys: set[str], features: Iterable[Path]) -> Forgo
 
 def _block(work: WorkFolder, person: str, paths: Mapping[str, Path], rows: Sequence[Mapping[str, Any]]) -> None:
     """Blocks the person of this name. Raises DataError where there is none."""
-    wanted = {row["key"] for row in rows if row.get("person") == person}
+    wanted = {str(row.get("key", "")) for row in rows if row.get("person") == person}
     if not wanted:
         raise DataError(f"only a person of {DECISIONS_FILE} can be kept out of other videos, got '{person[:100]}'")
-    keys = {_source_key(row) for row in rows if row["key"] in wanted} & paths.keys()
+    keys = {_source_key(row) for row in rows if row.get("key") in wanted} & paths.keys()
     candidates = [each for key in sorted(keys) for each in find_candidates(_source(key, paths[key]), work.outputs(key))]
     block_person(work, person, [each for each in candidates if each.key in wanted])
 
@@ -158,7 +158,7 @@ def _matching(identifier: str, paths: Mapping[str, Path], rows: Sequence[Mapping
 
 def _decisions(work: WorkFolder) -> list[dict[str, Any]]:
     path = work.folder / DECISIONS_FILE
-    return [row for _, row in read_json_lines(path)] if path.is_file() else []
+    return [row for _, row in read_json_lines(path)] if path_exists(path) else []
 
 
 def _source_key(row: Mapping[str, Any]) -> str:
