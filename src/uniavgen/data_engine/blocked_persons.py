@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from uniavgen.artifacts import atomic_file, decode_npz, parse_json
+from uniavgen.artifacts import atomic_file, check_regular_file, decode_npz, first_line, parse_json, path_exists
 from uniavgen.data_engine.candidates import SEGMENTS, Candidate
 from uniavgen.data_engine.corpus import EMBEDDING, FACE, VOICE
 from uniavgen.data_engine.rights import Rights
@@ -65,13 +65,20 @@ def blocked_candidates(work: WorkFolder) -> list[Candidate]:
 
 def _people(work: WorkFolder) -> list[Mapping[str, Any]]:
     path = work.folder / _FILE
-    if not path.is_file():
+    if not path_exists(path):
         return []
+    check_regular_file(path)
     arrays = decode_npz(path.read_bytes(), str(path))
-    people = parse_json(bytes(arrays[_FACTS]), str(path))["people"]
-    return [
-        each | {stage: arrays[f"{number}.{stage}"] for stage in each["digests"]} for number, each in enumerate(people)
-    ]
+    try:
+        people = parse_json(bytes(arrays[_FACTS]), str(path))["people"]
+        return [
+            each | {stage: arrays[f"{number}.{stage}"] for stage in each["digests"]}
+            for number, each in enumerate(people)
+        ]
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"{path} is damaged ({first_line(error)}); restore it, or the person would be let in"
+        ) from error
 
 
 def _mean(stage: str, candidates: Sequence[Candidate]) -> np.ndarray | None:
