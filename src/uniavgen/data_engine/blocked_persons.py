@@ -76,9 +76,7 @@ def _people(work: WorkFolder) -> list[Mapping[str, Any]]:
             for number, each in enumerate(people)
         ]
     except (KeyError, TypeError) as error:
-        raise DataError(
-            f"{path} is damaged ({first_line(error)}); restore it, or the person would be let in"
-        ) from error
+        raise DataError(f"{path} is damaged ({first_line(error)}); restore it, or people would be let in") from error
 
 
 def _mean(stage: str, candidates: Sequence[Candidate]) -> np.ndarray | None:
