@@ -152,7 +152,7 @@ class Counted:
         self.costs: dict[Pass, list[int]] = {}
         """Operations of the first and of the second run of each pass."""
 
-    def __call__(self, state: AVPair, sigma: torch.Tensor, runs: tuple[Pass, ...]) -> list[AVPair]:
+    def __call__(self, state: AVPair, sigma: AVPair, runs: tuple[Pass, ...]) -> list[AVPair]:
         for run in runs:
             costs = self.costs.setdefault(run, [])
             if len(costs) < 2:

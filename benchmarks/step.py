@@ -21,6 +21,7 @@ from clips import Size, clip_velocity, noise, transformer
 from flops import META, count_clip
 from record import circumstances, device_name, keep
 from timing import best_device, best_dtype, forget_peak, peak_bytes, timed
+from uniavgen.batch import AVPair
 from uniavgen.flow.guidance import WeightedPass
 from uniavgen.flow.sampling import guided_velocity, sample
 from uniavgen.flow.schedule import sigmas
@@ -85,7 +86,7 @@ def measured(
     """Measures one variant at one size: every kind of step, and the clip."""
     device, plan = model.device, config.plan(options.task)
     velocity = clip_velocity(model, options.task, size, timing, batch_passes="batch" in variant)
-    state, sigma = noise(model, size, timing), torch.full((1,), 0.5, device=device)
+    state, sigma = noise(model, size, timing), AVPair.of(torch.full((1,), 0.5, device=device))
     kinds = [
         (terms, len(list(steps)))
         for terms, steps in groupby(plan.weighted_passes(i, config.steps) for i in range(config.steps))

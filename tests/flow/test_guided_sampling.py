@@ -60,7 +60,7 @@ def test_solvers_reach_mean_and_scale_of_a_gaussian_flow(solver):
     mean, deviation = 0.7, 0.3
 
     def velocity(state, sigma, _):
-        t = float(sigma[0])
+        t = float(sigma.video[0])
         variance = (1 - t) ** 2 * deviation**2 + t**2
         slope = (t - (1 - t) * deviation**2) / variance
         return AVPair(
@@ -78,11 +78,25 @@ def test_solvers_reach_mean_and_scale_of_a_gaussian_flow(solver):
     assert error(64) < {SolverKind.EULER: 0.05, SolverKind.UNIPC: 0.01}[solver]
 
 
+@pytest.mark.parametrize("solver", SolverKind)
+def test_modality_with_a_shift_of_its_own_is_sampled_as_both_with_that_shift(solver):
+    def velocity(state, sigma, _):
+        return AVPair(video=state.video * sigma.video.cos(), audio=state.audio * sigma.audio.cos())
+
+    def sampled(**shifts):
+        return run(velocity, solver=solver, times=sigmas(STEPS, ScheduleConfig(**shifts)))
+
+    apart = sampled(shift=3.0, audio_shift=2.0)
+    assert torch.equal(apart.video, sampled(shift=3.0).video)
+    assert torch.equal(apart.audio, sampled(shift=2.0).audio)
+    assert not torch.equal(apart.audio, sampled(shift=3.0).audio)
+
+
 def test_unipc_modalities_do_not_share_history():
     noise, clean = pair(0), pair(1)
-    both = run(lambda s, t, p: (s - clean) * (1 / float(t[0])), solver=SolverKind.UNIPC, noise=noise)
+    both = run(lambda s, t, p: (s - clean) * (1 / float(t.video[0])), solver=SolverKind.UNIPC, noise=noise)
     other = replace(clean, video=clean.video * 5)
-    changed = run(lambda s, t, p: (s - other) * (1 / float(t[0])), solver=SolverKind.UNIPC, noise=noise)
+    changed = run(lambda s, t, p: (s - other) * (1 / float(t.video[0])), solver=SolverKind.UNIPC, noise=noise)
     assert torch.equal(both.audio, changed.audio)
 
 
@@ -96,11 +110,11 @@ def recorded_passes(preset, steps=STEPS, **options):
     calls = []
 
     def velocity(state, sigma, run_pass):
-        calls.append((round(float(sigma[0]), 6), run_pass))
+        calls.append((round(float(sigma.video[0]), 6), run_pass))
         return state * 0.0
 
     run(velocity, preset, times=sigmas(steps, ScheduleConfig()), **options)
-    order = [round(float(s), 6) for s in sigmas(steps, ScheduleConfig())[:-1]]
+    order = [round(float(s), 6) for s in sigmas(steps, ScheduleConfig()).video[:-1]]
     return [[p for s, p in calls if s == at] for at in order]
 
 
@@ -186,7 +200,7 @@ def test_states_are_float32_whatever_the_velocity_is():
     dtypes = []
 
     def velocity(state, sigma, _):
-        dtypes.append((state.video.dtype, sigma.dtype))
+        dtypes.append((state.video.dtype, sigma.video.dtype))
         return AVPair(video=state.video.bfloat16(), audio=state.audio.bfloat16())
 
     out = run(velocity, noise=half)

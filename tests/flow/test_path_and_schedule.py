@@ -34,7 +34,7 @@ def test_path_ends_derivative_and_round_trip():
 
 
 def test_sigmas_equal_the_releases_schedule():
-    values = sigmas(50, ScheduleConfig())
+    values = sigmas(50, ScheduleConfig()).video
     assert values.dtype == torch.float32
     assert len(values) == 51
     assert (values[0], values[-1]) == (1.0, 0.0)
@@ -46,12 +46,12 @@ def test_sigmas_equal_the_releases_schedule():
 
 
 def test_trailing_steps_are_even_before_the_shift_and_reach_0():
-    values = sigmas(8, ScheduleConfig(spacing=Spacing.TRAILING))
+    values = sigmas(8, ScheduleConfig(spacing=Spacing.TRAILING)).video
     assert torch.allclose(
         shift(values.double(), 1 / 5.0).diff(), torch.full((8,), -1 / 8, dtype=torch.float64), atol=1e-6
     )
     # The release's eight steps are seven of these, and one that is over before it began.
-    fewer, release = sigmas(7, ScheduleConfig(spacing=Spacing.TRAILING)), sigmas(8, ScheduleConfig())
+    fewer, release = sigmas(7, ScheduleConfig(spacing=Spacing.TRAILING)).video, sigmas(8, ScheduleConfig()).video
     assert torch.allclose(release[:-2], fewer[:-1], atol=5e-3)
     assert release[-2] < 0.006
 
@@ -63,9 +63,16 @@ def test_shift_keeps_the_ends_and_inverts():
     assert torch.equal(shift(t, 1.0), t)
 
 
+def test_shift_of_the_audio_moves_its_times_alone():
+    same, other = sigmas(6, ScheduleConfig(shift=3.0)), sigmas(6, ScheduleConfig(shift=3.0, audio_shift=5.0))
+    assert torch.equal(same.video, same.audio)
+    assert torch.equal(other.video, same.video)
+    assert torch.equal(other.audio, sigmas(6, ScheduleConfig(shift=5.0)).video)
+
+
 def test_schedule_of_one_step_and_of_bad_settings():
     for spacing in Spacing:
-        assert sigmas(1, ScheduleConfig(spacing=spacing)).tolist() == [1.0, 0.0]
+        assert sigmas(1, ScheduleConfig(spacing=spacing)).video.tolist() == [1.0, 0.0]
     with pytest.raises(ConfigError):
         sigmas(0, ScheduleConfig())
     with pytest.raises(ConfigError):

@@ -211,6 +211,7 @@ def test_voice_may_be_longer_than_the_clip():
         ({"sampling": {"shift": 1e300}}, "shift must be 0.01 to 100"),
         ({"sampling": {"video_guidance": math.inf}}, "video_guidance"),
         ({"sampling": {"audio_guidance": math.nan}}, "audio_guidance"),
+        ({"sampling": {"audio_shift": 0.0}}, "audio_shift must be"),
     ],
 )
 def test_value_outside_its_declared_bounds_is_refused(pipeline, changes, text):

@@ -25,11 +25,12 @@ def target_velocity(clean: AVPair, noise: AVPair) -> AVPair:
     return noise - clean
 
 
-def predict_clean(state: AVPair, velocity: AVPair, t: Float[Tensor, " b"]) -> AVPair:
+def predict_clean(state: AVPair, velocity: AVPair, t: Float[Tensor, " b"] | AVPair) -> AVPair:
     """Returns x_0 = x_t - t v, the clip to which the velocity at time t points."""
+    times = AVPair.of(t)
     return AVPair(
-        video=state.video - expand_like(t, state.video) * velocity.video,
-        audio=state.audio - expand_like(t, state.audio) * velocity.audio,
+        video=state.video - expand_like(times.video, state.video) * velocity.video,
+        audio=state.audio - expand_like(times.audio, state.audio) * velocity.audio,
     )
 
 

@@ -9,16 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from uniavgen.batch import AVPair
 from uniavgen.flow.guidance import GuidancePlan, Pass
 from uniavgen.flow.path import predict_clean
 from uniavgen.flow.solver import Solver
 
-VelocityFunction = Callable[[AVPair, Tensor, tuple[Pass, ...]], Sequence[AVPair]]
-"""Takes the state, sigma (` b`, float32) and the passes of a step; returns the clip's velocity in each of them."""
+VelocityFunction = Callable[[AVPair, AVPair, tuple[Pass, ...]], Sequence[AVPair]]
+"""Takes the state, sigma of each modality (` b`, float32) and a step's passes; returns the velocity in each of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,21 +37,24 @@ OnStep = Callable[[SamplingStep], None]
 def sample(
     velocity: VelocityFunction,
     noise: AVPair,
-    sigmas: Float[Tensor, " n"],
+    sigmas: AVPair,
     plan: GuidancePlan,
     solver: Solver,
     on_step: OnStep | None = None,
 ) -> AVPair:
-    """Integrates from `noise` at sigmas[0] to sigmas[-1]; states are float32 whatever the velocities are.
+    """Integrates from `noise` at the first of `sigmas` (` n`, a sequence a modality) to the last; states are float32.
 
     Given parts evolve with their velocity like everything else; the layout of each pass puts the clean values in
     their place (`tasks.conditioning.condition`), and the caller imposes them on the result. An exception that
     `on_step` raises ends the sampling.
     """
     state = _float32(noise)
-    num_steps = len(sigmas) - 1
+    num_steps, samples = len(sigmas.video) - 1, state.video.shape[0]
     for step in range(num_steps):
-        sigma = sigmas[step].to(state.video.device).expand(state.video.shape[0])
+        sigma = AVPair(
+            video=sigmas.video[step].to(state.video.device).expand(samples),
+            audio=sigmas.audio[step].to(state.audio.device).expand(samples),
+        )
         guided = guided_velocity(velocity, state, sigma, plan, step, num_steps)
         before, state = state, solver.advance(state, guided, step)
         if on_step is not None:
@@ -63,7 +64,7 @@ def sample(
 
 
 def guided_velocity(
-    velocity: VelocityFunction, state: AVPair, sigma: Float[Tensor, " b"], plan: GuidancePlan, step: int, num_steps: int
+    velocity: VelocityFunction, state: AVPair, sigma: AVPair, plan: GuidancePlan, step: int, num_steps: int
 ) -> AVPair:
     """Returns the guided velocity of a step: sum of w v over its passes (`GuidancePlan.weighted_passes`), float32."""
     weighted = plan.weighted_passes(step, num_steps)

@@ -17,12 +17,12 @@ class Solver(Protocol):
     """Takes the steps of one clip, each once and in order."""
 
     def advance(self, state: AVPair, velocity: AVPair, step: int) -> AVPair:
-        """Returns the state at sigmas[step + 1] from the state and the velocity at sigmas[step]."""
+        """Returns the state at time `step` + 1 from the state and the velocity at time `step`."""
         ...
 
 
-def make_solver(kind: SolverKind, sigmas: Float[Tensor, " n"]) -> Solver:
-    """Returns a new solver for sigmas that fall to 0."""
+def make_solver(kind: SolverKind, sigmas: AVPair) -> Solver:
+    """Returns a new solver for the times ` n` of each modality, which fall to 0 (`schedule.sigmas`)."""
     match kind:
         case SolverKind.EULER:
             return Euler(sigmas)
@@ -35,20 +35,21 @@ def make_solver(kind: SolverKind, sigmas: Float[Tensor, " n"]) -> Solver:
 class Euler:
     """Integrates to first order: x <- x + (sigma_next - sigma) v. [release]"""
 
-    def __init__(self, sigmas: Float[Tensor, " n"]) -> None:
-        self._sigmas = sigmas.tolist()
+    def __init__(self, sigmas: AVPair) -> None:
+        self._video, self._audio = sigmas.video.tolist(), sigmas.audio.tolist()
 
     def advance(self, state: AVPair, velocity: AVPair, step: int) -> AVPair:
-        return state + velocity * (self._sigmas[step + 1] - self._sigmas[step])
+        video, audio = (times[step + 1] - times[step] for times in (self._video, self._audio))
+        return state + velocity * AVPair(video=video, audio=audio)
 
 
 class UniPC:
     """Integrates with diffusers' UniPC (multistep, order 2). [ours]"""
 
-    def __init__(self, sigmas: Float[Tensor, " n"]) -> None:
+    def __init__(self, sigmas: AVPair) -> None:
         # A scheduler stores the predictions of its last steps, so each modality has one.
-        self._video = _unipc(sigmas)
-        self._audio = _unipc(sigmas)
+        self._video = _unipc(sigmas.video)
+        self._audio = _unipc(sigmas.audio)
 
     def advance(self, state: AVPair, velocity: AVPair, step: int) -> AVPair:
         video_time, audio_time = self._video.timesteps[step], self._audio.timesteps[step]
@@ -58,7 +59,7 @@ class UniPC:
         )
 
 
-def _unipc(sigmas: Tensor):
+def _unipc(sigmas: Float[Tensor, " n"]):
     """Returns diffusers' scheduler over given sigmas."""
     from diffusers import UniPCMultistepScheduler
 

@@ -11,8 +11,6 @@ Letters: b batch.
 from collections.abc import Sequence
 
 import torch.distributed as dist
-from jaxtyping import Float
-from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
 from uniavgen.batch import AVPair
@@ -34,7 +32,7 @@ class _CFGParallelVelocity:
         self._velocity, self._group = velocity, mesh.get_group()
         self._rank, self._size = mesh.get_local_rank(), mesh.size()
 
-    def __call__(self, state: AVPair, sigma: Float[Tensor, " b"], passes: tuple[Pass, ...]) -> Sequence[AVPair]:
+    def __call__(self, state: AVPair, sigma: AVPair, passes: tuple[Pass, ...]) -> Sequence[AVPair]:
         local_passes = passes[self._rank :: self._size]
         local = iter(self._velocity(state, sigma, local_passes) if local_passes else ())
         # A process that did not run a pass receives its velocity into tensors of the state's shape.

@@ -12,7 +12,7 @@ from itertools import product
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from uniavgen.batch import AVPair, TextInputs
 from uniavgen.codecs.tiles import tiles_covering
@@ -199,7 +199,7 @@ def _sample(model: MetaModel, clip: Workload, config: OffloadConfig) -> object:
     )
     left_out = _layers_left_out(model.transformer, clip.task)
 
-    def of_few_layers(state: AVPair, sigma: Tensor, runs: tuple[Pass, ...]) -> list[AVPair]:
+    def of_few_layers(state: AVPair, sigma: AVPair, runs: tuple[Pass, ...]) -> list[AVPair]:
         runs = tuple(replace(run, skip_layers=(*run.skip_layers, *left_out)) for run in runs)
         return velocity(state, sigma, runs)
 

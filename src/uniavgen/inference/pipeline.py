@@ -435,7 +435,7 @@ def _settings(prepared: PreparedRequest) -> dict[str, Any]:
     request, sampling = prepared.request, prepared.sampling
     texts = {"caption": request.caption, "speech": request.speech, "voice_text": request.voice_text}
     numbers = {"seed": request.seed, "num_frames": prepared.timing.num_frames}
-    sampled = {name: str(value) if isinstance(value, list) else value for name, value in dump(sampling).items()}
+    sampled = {name: str(value) if isinstance(value, list) else value for name, value in sampling.recorded().items()}
     return {"task": str(request.task), **texts, **numbers, **sampled, "guidance": sampling.guidance_name}
 
 

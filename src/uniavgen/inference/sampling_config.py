@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from uniavgen.config import Config, parse
+from uniavgen.config import Config, dump, parse
 from uniavgen.errors import ConfigError
 from uniavgen.flow.choices import GUIDANCE_NAMES, PAPER_GUIDANCE, RELEASE_GUIDANCE, SolverKind, Spacing
 from uniavgen.tasks.reference_time import ReferenceTime
@@ -45,6 +45,10 @@ class SamplingConfig(Config):
     """s_a. [paper 4.1]"""
     shift: float = field(default=5.0, metadata=_help("Shift of the flow time towards noise; 1 is none."))
     """[release]"""
+    audio_shift: float | None = field(
+        default=None, metadata=_help("Shift of the audio's flow time; --shift if left out.")
+    )
+    """For models trained with `stage.audio_shift`. [ours]"""
     spacing: Spacing = field(default=Spacing.LINSPACE, metadata=_help(f"Spacing of the steps: {', '.join(Spacing)}."))
     solver: SolverKind = field(default=SolverKind.EULER, metadata=_help(f"ODE solver: {', '.join(SolverKind)}."))
     source: Source = field(
@@ -69,8 +73,10 @@ class SamplingConfig(Config):
             scale = getattr(self, name)
             if not 0 <= scale <= MAX_SCALE:
                 raise ConfigError(f"{name} must be 0 to {MAX_SCALE:g} (1 is no guidance), got {scale}")
-        if not MIN_SHIFT <= self.shift <= MAX_SHIFT:
-            raise ConfigError(f"shift must be {MIN_SHIFT:g} to {MAX_SHIFT:g} (1 is none), got {self.shift}")
+        for name in ("shift", "audio_shift"):
+            shift = getattr(self, name)
+            if shift is not None and not MIN_SHIFT <= shift <= MAX_SHIFT:
+                raise ConfigError(f"{name} must be {MIN_SHIFT:g} to {MAX_SHIFT:g} (1 is none), got {shift}")
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> "SamplingConfig":
         """Returns these settings with `overrides` by name in their place.
@@ -85,6 +91,10 @@ class SamplingConfig(Config):
         if unknown:
             raise ConfigError(f"there is no sampling setting '{unknown[0]}'; choose among {', '.join(settings)}")
         return parse(SamplingConfig, {**settings, **overrides}, origin="sampling settings")
+
+    def recorded(self) -> dict[str, Any]:
+        """Returns the settings as clips record them: one that came later is left out where it changes nothing."""
+        return {name: value for name, value in dump(self).items() if (name, value) != ("audio_shift", None)}
 
     def plan(self, task: "Task") -> "GuidancePlan":
         """Returns the guidance of a task: its passes at every step, with their scales and gates."""
@@ -102,10 +112,10 @@ class SamplingConfig(Config):
 
     @property
     def schedule(self) -> "ScheduleConfig":
-        """Spacing and shift of the steps."""
+        """Spacing and shifts of the steps."""
         from uniavgen.flow.schedule import ScheduleConfig
 
-        return ScheduleConfig(shift=self.shift, spacing=self.spacing)
+        return ScheduleConfig(shift=self.shift, audio_shift=self.audio_shift, spacing=self.spacing)
 
     @property
     def guidance_name(self) -> str:

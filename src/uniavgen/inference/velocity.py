@@ -53,7 +53,7 @@ class ClipVelocity:
     _contexts: dict[tuple[bool, ...], TextContext] = field(default_factory=dict)
     _branch_caches: dict[tuple[tuple[bool, ...], tuple[int, ...]], BranchKVCache] = field(default_factory=dict)
 
-    def __call__(self, state: AVPair, sigma: Float[Tensor, " b"], runs: tuple[Pass, ...]) -> list[AVPair]:
+    def __call__(self, state: AVPair, sigma: Float[Tensor, " b"] | AVPair, runs: tuple[Pass, ...]) -> list[AVPair]:
         """Returns the velocity of the whole clip in each pass; zeros in a modality that was not run."""
         video, audio = condition(self.task, state, self.clean, sigma, reference_time=self.reference_time)
         if self.batch_passes and _can_share_batch(runs):

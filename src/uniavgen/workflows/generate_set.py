@@ -10,7 +10,6 @@ import numpy as np
 
 from uniavgen.arguments import check_arguments
 from uniavgen.artifacts import atomic_file, checksum, record_settings
-from uniavgen.config import dump
 from uniavgen.errors import ConfigError, MediaError
 from uniavgen.evaluation.clip import mask_file
 from uniavgen.evaluation.prompts import Prompt, PromptSet
@@ -89,7 +88,7 @@ def generate_set(
 
     lora = loader.lora_settings
     weights = checksum(loader.folder) if loader.is_local else loader.config.model
-    sampling = dump(loader.spec.sampling.with_overrides(config.sampling))
+    sampling = loader.spec.sampling.with_overrides(config.sampling).recorded()
     systems = []
     for kind in config.kinds:
         clips = out / "clips" / name / kind

@@ -317,12 +317,17 @@ def _training_sampler(
     if config.stage.branches == "audio":
         tasks = [task for task, ratio in config.stage.tasks.ratios.items() if ratio > 0]
         grid = (UNSEEN_GRID, UNSEEN_GRID)
+    # Times as in training, each modality its own.
+    shifts = {"shift": config.stage.shift}
+    if config.stage.audio_shift is not None:
+        shifts["audio_shift"] = config.stage.audio_shift
     settings = SampleSettings(
         prompts=watched.prompts,
         codecs=watched.codecs,
         tasks=tasks,
         num_frames=bucket.timing.num_frames,
         latent_grid=grid,
+        sampling=shifts,
         metrics=config.validation.metrics,
         assets=watched.assets,
     )

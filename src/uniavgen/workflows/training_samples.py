@@ -3,9 +3,9 @@
 `OUT/samples/step-00001000/TASK/ID.mp4`, with `report.html` beside the tasks where metrics are chosen.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -52,6 +52,8 @@ class SampleSettings:
     num_frames: int = 81
     latent_grid: tuple[int, int]
     """Latent rows and columns of the clips, as of the training data."""
+    sampling: Mapping[str, float] = field(default_factory=dict)
+    """Fields of `SamplingConfig`, besides the number of steps."""
     metrics: Sequence[str] = ()
     """Names or groups of `uniavgen evaluate`; none if empty."""
     assets: Path | None = None
@@ -120,7 +122,7 @@ class TrainingSampler:
         return PromptSet(prompts=read_prompts(file).prompts[:NUM_PROMPTS])
 
     def _requests(self) -> Iterator[tuple[tuple[Task, str], Request]]:
-        config = SetConfig(num_frames=self.settings.num_frames, sampling={"steps": NUM_STEPS})
+        config = SetConfig(num_frames=self.settings.num_frames, sampling={**self.settings.sampling, "steps": NUM_STEPS})
         for task in self.settings.tasks:
             for number, prompt in enumerate(self.prompts.prompts):
                 if _has_inputs(prompt, task):
