@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from uniavgen.data_engine.choose_executor import choose_executor
 from uniavgen.data_engine.executors import DefectError, InProcess
 from uniavgen.data_engine.processes import ProcessPool
 from uniavgen.data_engine.ray_cluster import RayCluster
@@ -119,6 +121,11 @@ def test_ray_cluster_that_is_not_there_is_one_sentence(address):
         list(RayCluster(address).map(divide, [1]))
 
 
+def test_gpu_of_a_cluster_is_not_chosen_by_number():
+    with pytest.raises(ConfigError, match="each worker has a GPU of its own, got cuda:1"):
+        choose_executor(None, "local", "cuda:1")
+
+
 @pytest.mark.slow
 def test_ray_does_what_this_process_does(tmp_path):
     ray = pytest.importorskip("ray")
@@ -128,5 +135,8 @@ def test_ray_does_what_this_process_does(tmp_path):
         rows = list(executor.map(Task(tmp_path, deaths=9), range(8)))
         (lost,) = (row for row in rows if row.has_died)
         assert lost.job == 5
+        num_gpus = int(ray.cluster_resources().get("GPU", 0))
+        with pytest.raises(ConfigError, match="has no GPU") if not num_gpus else nullcontext():
+            assert RayCluster("local", num_workers=99, gpus_per_worker=1.0).width == num_gpus
     finally:
         ray.shutdown()

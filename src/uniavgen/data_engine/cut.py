@@ -5,13 +5,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 from PIL import Image, ImageDraw
 
+from uniavgen.artifacts import checksum
 from uniavgen.data_engine.source import SourceVideo, content_key
 from uniavgen.errors import DataError
 from uniavgen.media.audio import read_audio
@@ -60,6 +62,7 @@ class ClipCutter:
         frames, waveform = self._frames(plan), self._waveform(plan)
         rate_hz, fps = self.timing.base.sample_rate_hz, self.timing.base.fps
         facts = dict(plan.facts) | {"width_px": frames.shape[2], "height_px": frames.shape[1]}
+        facts["source"] = {**facts["source"], "sha256": _checksum_of(plan.source.path, plan.source.key)}
         parts = {
             "mp4": encode_mp4(frames, int(fps), waveform, rate_hz),
             "flac": encode_flac(waveform, rate_hz),
@@ -123,6 +126,13 @@ class ClipCutter:
     @cached_property
     def _mesh(self) -> FaceMesh | None:
         return FaceMesh(self.weights) if self.weights.keys() >= {*MESH_NETWORKS} else None
+
+
+@lru_cache(maxsize=64)
+def _checksum_of(path: Path, key: str) -> str:
+    """Returns the SHA-256 of a whole source, which many clips share; read anew where its content is another."""
+    del key
+    return checksum(path)
 
 
 def face_masks(landmarks: FaceLandmarks, size: tuple[int, int]) -> Bool[np.ndarray, "F H W"]:

@@ -35,8 +35,16 @@ class RayCluster(WorkerPool):
 
     @cached_property
     def width(self) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Returns the number of actors."""
-        return self.num_workers or max(int(self._ray.cluster_resources().get("CPU", 1)), 1)
+        """Returns the number of actors. Raises ConfigError where each takes a GPU and the cluster has none."""
+        resources = self._ray.cluster_resources()
+        width = self.num_workers or max(int(resources.get("CPU", 1)), 1)
+        if not self.gpus_per_worker:
+            return width
+        # More than fit would wait for those that are idle.
+        fitting = int(resources.get("GPU", 0) / self.gpus_per_worker)
+        if not fitting:
+            raise ConfigError(f"the Ray cluster at '{self.address}' has no GPU; pass --device cpu, or add a machine")
+        return min(width, fitting)
 
     def start(self, task: Callable[[Any], Any]) -> "RayWorker":
         """Starts an actor."""
