@@ -155,7 +155,7 @@ class _DissolveDetector:
 def _coarse(pixels: UInt8[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "_ _"]:
     """Returns grey levels averaged over squares of a sixteenth of the height, so that small movements do not count."""
     height, width = pixels.shape[:2]
-    side = max(height // 16, 1)
+    side = max(min(height // 16, width), 1)
     grey = pixels[: height // side * side, : width // side * side].mean(axis=2, dtype=np.float32)
     return grey.reshape(height // side, side, width // side, side).mean(axis=(1, 3))
 
