@@ -115,7 +115,7 @@ def measured(
 def build_run(
     config: TrainConfig, folder: Path, device: torch.device, context: ParallelContext = SINGLE_PROCESS
 ) -> StageRun:
-    data = build_training_data(config, [str(folder / "features")], SpeechSymbols.of().encode)
+    data = build_training_data(config, [str(folder / "features")], SpeechSymbols.of())
     # Weights of billions of parameters are drawn where that takes seconds.
     with default_generator(torch.Generator().manual_seed(config.train.seed)), device:
         model = UniAVGenTransformer.from_settings(config.model)

@@ -1,5 +1,4 @@
 """Mouth shapes follow the phones; faces blink, nod and show their mood. No assets needed."""
-# ruff: noqa: RUF001
 
 import numpy as np
 import pytest

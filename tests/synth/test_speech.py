@@ -1,5 +1,4 @@
 """Lines, splits, prosody, and what is said."""
-# ruff: noqa: RUF001
 
 from pathlib import Path
 

@@ -1,5 +1,4 @@
 """The mouth on the mesh does what the phones ask of it, in every mood and face."""
-# ruff: noqa: RUF001
 
 from itertools import product
 

@@ -90,16 +90,25 @@ def test_mixture_of_impossible_ratios_is_refused(bad):
 
 def test_speech_prompt_of_both_passes():
     speech, no_speech, reference = TimedText("hello"), TimedText(""), TimedText("I am")
-    assert speech_prompt(speech, None, 0).text == "hello"
-    assert speech_prompt(speech, reference, 10).text == "I am hello"
-    assert speech_prompt(no_speech, None, 0).text == ""
-    assert speech_prompt(no_speech, reference, 10).text == "I am "
+    assert "".join(speech_prompt(speech, None, 0).symbols) == "hello"
+    assert "".join(speech_prompt(speech, reference, 10).symbols) == "I am hello"
+    assert speech_prompt(no_speech, None, 0).symbols == []
+    assert "".join(speech_prompt(no_speech, reference, 10).symbols) == "I am"
     assert reference_silence_tokens(Timebase()) == 30
+
+
+def test_speech_prompt_of_symbols_longer_than_a_character():
+    reference = TimedText([" ", "ni3", " ", "hao3"])
+    prompt = speech_prompt(starting_at([" ", "wo3"], 7.0), reference, 50)
+    assert prompt.symbols == [" ", "ni3", " ", "hao3", " ", " ", "wo3"]
+    assert prompt.times is not None
+    assert prompt.times[5] == 57
+    assert speech_prompt(TimedText([]), reference, 50).symbols == reference.symbols
 
 
 def test_speech_prompt_spreads_the_reference_evenly_and_starts_the_speech_behind_it():
     prompt = speech_prompt(starting_at("hello", 7.0), spread_evenly("I am", 20), 50)
-    assert prompt.text == "I am hello"
+    assert "".join(prompt.symbols) == "I am hello"
     symbols, _, times = encode_prompts([prompt], encode)
     assert symbols.shape == times.shape == (1, 10)
     assert times[0, :4].tolist() == [2.5, 7.5, 12.5, 17.5]
@@ -109,7 +118,7 @@ def test_speech_prompt_spreads_the_reference_evenly_and_starts_the_speech_behind
 
 def test_speech_prompt_without_text_keeps_the_times_of_its_reference():
     prompt = speech_prompt(starting_at("", 7.0), spread_evenly("I am", 20), 50)
-    symbols, _, times = encode_prompts([prompt], lambda text: encode(text.strip()))
+    symbols, _, times = encode_prompts([prompt], encode)
     assert symbols.tolist() == [[*encode("I am"), *[0] * 6]]
     assert times[0, :4].tolist() == [2.5, 7.5, 12.5, 17.5]
 
@@ -118,11 +127,6 @@ def test_speech_prompt_behind_silence_begins_there():
     _, _, times = encode_prompts([speech_prompt(starting_at("abc", 7.0), None, 50)], encode)
     assert times[0, 0] == 57
     assert times[0, 1:].isnan().all()
-
-
-def test_prompt_times_are_unknown_where_characters_are_no_symbols():
-    _, _, times = encode_prompts([spread_evenly("abcd", 20)], lambda _: [1, 2])
-    assert times.isnan().all()
 
 
 def test_symbols_are_filled_to_ten_and_the_filler_counts():

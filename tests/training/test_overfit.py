@@ -134,7 +134,7 @@ def run_on(clips: list[Sample], codecs: ModelCodecs, folder: Path) -> StageRun:
     with ShardWriter(folder / "features") as writer:
         for one in (empty, *features):
             writer.write(one.key, one.to_parts())
-    data = build_training_data(settings, [str(folder / "features")], codecs.speech_tokenizer.encode)
+    data = build_training_data(settings, [str(folder / "features")], codecs.speech_tokenizer)
     transformer = UniAVGenTransformer.from_pretrained(NANO / "transformer").float()
     return build_stage_run(settings, transformer, data, folder, torch.device("cpu"))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from uniavgen.codecs.speech_symbols import SpeechSymbols
 from uniavgen.config import load
 from uniavgen.data.features import EMPTY_CAPTION, Features
 from uniavgen.data.shards import ShardWriter
@@ -22,8 +23,14 @@ TIMING = SETTINGS.timebase.clip(FRAMES)
 NUM_CLIPS = 5
 
 
-def symbols(text: str) -> list[int]:
-    return [1 + ord(letter) % SETTINGS.audio.speech.num_symbols for letter in text]
+class FoldedSymbols(SpeechSymbols):
+    """Has an id for every character, however few symbols the tiny model has."""
+
+    def ids(self, symbols):
+        return [1 + ord(letter) % SETTINGS.audio.speech.num_symbols for letter in symbols]
+
+
+symbols = FoldedSymbols.of()
 
 
 def write_features(folder: Path, unknown: Container[int] = ()) -> str:

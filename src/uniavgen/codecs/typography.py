@@ -21,14 +21,20 @@ _INVISIBLE = {"Cf", "Mn"}
 """Categories of characters without a shape of their own: joiners, marks of direction, variation selectors."""
 
 
-def plain_typography(text: str, vocabulary: Container[str]) -> str:
+def plain_typography(text: str, vocabulary: Container[str], keep_punctuation: bool = False) -> str:
     """Returns `text` with every typographic character that `vocabulary` lacks replaced by a plain one.
 
     Exotic blanks become blanks, dashes hyphens (an em dash between words a comma), ellipses three periods, quotes
     straight ones, ligatures and full-width letters their letters; invisible characters vanish. Letters, accents and
     everything without a plain form stay, so that the caller can name them as unknown.
+
+    keep_punctuation: leaves that of other scripts as it is.
     """
     text = unicodedata.normalize("NFC", text)
+    if keep_punctuation:
+        return "".join(
+            each if each in vocabulary or unicodedata.category(each)[0] == "P" else _plain(each) for each in text
+        )
     if not any(dash in vocabulary for dash in _LONG_DASHES):
         text = re.sub(rf"(?<=\w)\s*[{_LONG_DASHES}]+\s*(?=\w)", ", ", text)
     if "\u2013" not in vocabulary:

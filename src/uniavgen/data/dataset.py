@@ -14,10 +14,11 @@ from torch import Tensor
 
 from uniavgen.batch import TextInputs
 from uniavgen.codecs import mel
+from uniavgen.codecs.speech_symbols import Language, SpeechSymbols
 from uniavgen.data.buckets import ClipBuckets
 from uniavgen.data.features import Features, FeatureSet
 from uniavgen.data.sampler import ClipLocation
-from uniavgen.data.words import Word, symbol_times
+from uniavgen.data.words import Word, joined_words, symbol_times
 from uniavgen.errors import DamagedClipError, DataError
 from uniavgen.tasks.given_lengths import reference_silence_tokens
 from uniavgen.tasks.mixture import StepSpec
@@ -113,8 +114,8 @@ class TrainingData:
     clips: ClipBuckets
     """Of `sources`. Longer clips are cut; their transcript then holds the words spoken before the cut."""
     seed: int
-    symbols: Callable[[str], Sequence[int]]
-    """Encodes speech text as ids of at least 1."""
+    symbols: SpeechSymbols
+    """Those of the model."""
     caption: CaptionSize
     with_video: bool
     """False for training the audio branch alone: no latents are read."""
@@ -125,14 +126,12 @@ class TrainingData:
             if self.with_video:
                 self._caption(source.example.caption)
 
-    def check_transcripts(self, unknown_characters: Callable[[str], Sequence[str]]) -> None:
-        """Raises DataError where a transcript has characters that the model cannot say.
-
-        unknown_characters: returns those of a text, as `SpeechSymbols.unknown_characters` does.
-        """
+    def check_transcripts(self) -> None:
+        """Raises DataError where a transcript has characters that the model cannot say."""
         for source in self.sources:
             found = source.index.characters()
-            unknown = [character for character in found if unknown_characters(character)]
+            language = self.symbols.language_of(*found)
+            unknown = [character for character in found if self.symbols.unknown_characters(character, language)]
             if unknown:
                 shown = " ".join(map(repr, unknown[:_MAX_SHOWN])) + (" ..." if len(unknown) > _MAX_SHOWN else "")
                 count = max(found[character].num_clips for character in unknown)
@@ -164,15 +163,19 @@ class TrainingData:
             references = torch.stack([log_mel for log_mel, _ in drawn])
             reference_transcripts = [transcript for _, transcript in drawn]
         reference_tokens = 0 if references is None else references.shape[1]
+        languages = [
+            self.symbols.language_of(*(text.text for text in texts if text is not None))
+            for texts in zip(transcripts, reference_transcripts, strict=True)
+        ]
         captions = torch.stack([self._caption(clip.caption) for clip in clips])
         empty = torch.stack([self._caption(self.sources[location.source].empty_caption) for location in locations])
         return Batch(
             spec=spec,
             mel=torch.stack([clip.mel[: timing.num_audio_tokens].float() for clip in clips]),
             text=self._texts(
-                captions, transcripts, reference_transcripts, reference_tokens, timed=spec.given_tokens == 0
+                captions, transcripts, reference_transcripts, reference_tokens, languages, timed=spec.given_tokens == 0
             ),
-            uncond_text=self._texts(empty, [None] * len(clips), reference_transcripts, reference_tokens),
+            uncond_text=self._texts(empty, [None] * len(clips), reference_transcripts, reference_tokens, languages),
             latents=torch.stack([_latents(clip, timing) for clip in clips]) if self.with_video else None,
             face_mask=_face_masks(clips, timing) if self.with_video else None,
             reference_audio=references,
@@ -207,6 +210,7 @@ class TrainingData:
         transcripts: Sequence[Transcript | None],
         reference_transcripts: Sequence[Transcript | None],
         reference_tokens: int,
+        languages: Sequence[Language],
         timed: bool = True,
     ) -> TextInputs:
         """Returns the texts of clips behind their reference transcripts (`tasks.speech_prompt`).
@@ -215,18 +219,20 @@ class TrainingData:
         timed: whether word times are given. They are unknown in sampling where the audio itself is given.
         """
         prompts = []
-        for clip, reference in zip(transcripts, reference_transcripts, strict=True):
-            before = None if reference is None else self._timed_text(reference)
-            speech = TimedText("") if clip is None else self._timed_text(clip, timed)
+        for clip, reference, language in zip(transcripts, reference_transcripts, languages, strict=True):
+            before = None if reference is None else self._timed_text(reference, language)
+            speech = TimedText([]) if clip is None else self._timed_text(clip, language, timed)
             prompts.append(speech_prompt(speech, before, reference_tokens))
-        symbols, lengths, times = encode_prompts(prompts, self.symbols)
+        symbols, lengths, times = encode_prompts(prompts, self.symbols.ids)
         return TextInputs(caption=captions, speech=symbols, speech_length=lengths, symbol_timestamps=times)
 
-    def _timed_text(self, transcript: Transcript, timed: bool = True) -> TimedText:
-        """Returns a transcript with the times of its characters, where its words have any."""
-        if not timed or transcript.text != _joined(transcript.words):
-            return TimedText(transcript.text)
-        return TimedText(transcript.text, symbol_times(transcript.words, float(self.clips.base.tokens_per_second)))
+    def _timed_text(self, transcript: Transcript, language: Language, timed: bool = True) -> TimedText:
+        """Returns the symbols of a transcript with their times, where its words have any and characters are symbols."""
+        symbols = self.symbols.split(transcript.text, language)
+        if not timed or language is not Language.ENGLISH or transcript.text != joined_words(transcript.words):
+            return TimedText(symbols)
+        times = symbol_times(transcript.words, float(self.clips.base.tokens_per_second))
+        return TimedText(symbols, times if len(times) == len(symbols) else None)
 
     def _reference(
         self, location: ClipLocation, sample_index: int, num_tokens: int, damaged: list[str]
@@ -252,7 +258,7 @@ class TrainingData:
             for word in clip.words
             if word.start_s >= start_s and word.end_s <= end_s
         )
-        return reference, Transcript(_joined(words), words)
+        return reference, Transcript(joined_words(words), words)
 
 
 def _other_clip(source: FeatureSet, i: int, rng: np.random.Generator, damaged: list[str]) -> Features:
@@ -273,7 +279,7 @@ def _transcript(clip: Features, timing: ClipTiming) -> Transcript:
     if clip.mel.shape[0] <= timing.num_audio_tokens:
         return Transcript(clip.text, clip.words)
     words = tuple(word for word in clip.words if word.end_s <= timing.duration_s)
-    return Transcript(_joined(words), words)
+    return Transcript(joined_words(words), words)
 
 
 def _latents(clip: Features, timing: ClipTiming) -> Float[Tensor, "c f h w"]:
@@ -290,10 +296,6 @@ def _face_masks(clips: Sequence[Features], timing: ClipTiming) -> Float[Tensor, 
     missing = torch.full_like(given, torch.nan)
     masks = [missing if clip.face_mask is None else clip.face_mask for clip in clips]
     return torch.stack([mask[:length] for mask in masks]).float()
-
-
-def _joined(words: Sequence[Word]) -> str:
-    return " ".join(word.text for word in words)
 
 
 def _draw_span(words: Sequence[Word], max_s: float, rng: np.random.Generator) -> tuple[float, float]:

@@ -13,7 +13,7 @@ import numpy as np
 from uniavgen.codecs.speech_normalization import check_symbols, normalize_speech
 from uniavgen.codecs.speech_symbols import SpeechSymbols
 from uniavgen.data.sample import Sample
-from uniavgen.data.words import Word
+from uniavgen.data.words import Word, joined_words
 from uniavgen.errors import ConfigError, DataError
 
 
@@ -23,9 +23,10 @@ def normalize_transcript(sample: Sample, symbols: SpeechSymbols, verbatim: bool 
     Words keep their times; those that are spelled out share the time of what they replace. Raises DataError for
     characters that the model cannot say.
     """
-    text = normalize_speech(sample.text, symbols, verbatim)
+    language = symbols.language_of(sample.text)
+    text = normalize_speech(sample.text, symbols, verbatim, language)
     try:
-        check_symbols(text, f"transcript of '{sample.key}'", symbols)
+        check_symbols(text, f"transcript of '{sample.key}'", symbols, language)
     except ConfigError as error:
         raise DataError(str(error)) from error
     if not text:
@@ -43,7 +44,7 @@ def cut_transcript(sample: Sample, duration_s: float) -> Sample:
     words = tuple(word for word in sample.words if word.end_s <= duration_s)
     if not words:
         raise DataError(f"sample '{sample.key}' has no whole word in its first {duration_s:.2f} s; cut it elsewhere")
-    return replace(sample, text=" ".join(word.text for word in words), words=words)
+    return replace(sample, text=joined_words(words), words=words)
 
 
 def respell_words(words: Sequence[Word], text: str) -> tuple[Word, ...]:

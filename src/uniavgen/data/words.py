@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from uniavgen.codecs.pinyin import has_han
+
 Phone = tuple[str, float, float]
 """Symbol, start and end in seconds; a blank symbol stands between words."""
 
@@ -24,11 +26,20 @@ MAX_DIVISIONS = 100_000
 
 @dataclass(frozen=True, kw_only=True)
 class Word:
-    """One whitespace-separated word of a transcript."""
+    """One word of a transcript, separated from the next one by white space where its script has any."""
 
     text: str
     start_s: float
     end_s: float
+
+
+def joined_words(words: Sequence[Word]) -> str:
+    """Returns the text of words: blanks stand between them, but not between two Chinese ones."""
+    text = ""
+    for word in words:
+        is_continued = has_han(text[-1:]) and has_han(word.text[:1])
+        text += word.text if is_continued or not text else f" {word.text}"
+    return text
 
 
 def word_times(text: str, phones: Sequence[Phone]) -> tuple[Word, ...]:

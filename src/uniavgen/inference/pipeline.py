@@ -223,7 +223,7 @@ class UniAVGenPipeline(DiffusionPipeline):
             }
         texts = {}
         for has_text, prompt in self._speech_prompts(prepared).items():
-            symbols, length, times = encode_prompts([prompt], self.speech_tokenizer.encode)
+            symbols, length, times = encode_prompts([prompt], self.speech_tokenizer.ids)
             texts[has_text] = TextInputs(
                 caption=captions[has_text].to(device),
                 speech=symbols.to(device),
@@ -374,16 +374,19 @@ class UniAVGenPipeline(DiffusionPipeline):
     def _speech_prompts(self, prepared: PreparedRequest) -> dict[bool, TimedText]:
         """Returns the speech prompts of passes with text (True) and without (False)."""
         inputs, silence = prepared.inputs, self.transformer.settings.audio.speech.leading_silence
+        spoken, transcript = (
+            self.speech_tokenizer.split(text, prepared.language) for text in (prepared.speech, prepared.voice_text)
+        )
         if inputs.voice is not None:
             tokens, base = prepared.timing.base.tokens(len(inputs.voice)), prepared.timing.base
-            reference = spread_evenly(prepared.voice_text, tokens - reference_silence_tokens(base))
+            reference = spread_evenly(transcript, tokens - reference_silence_tokens(base))
         elif inputs.starts_silent:
             tokens, reference = inputs.given_tokens, None
         else:
-            return {True: TimedText(prepared.speech), False: TimedText("")}
+            return {True: TimedText(spoken), False: TimedText([])}
         return {
-            has_text: speech_prompt(starting_at(speech, silence), reference, tokens)
-            for has_text, speech in {True: prepared.speech, False: ""}.items()
+            has_text: speech_prompt(starting_at(symbols, silence), reference, tokens)
+            for has_text, symbols in {True: spoken, False: []}.items()
         }
 
     def _face_mask(self, velocity: ClipVelocity, latent_height: int) -> np.ndarray | None:

@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass
 
 from uniavgen.codecs.speech_normalization import check_symbols, normalize_speech
+from uniavgen.codecs.speech_symbols import Language
 from uniavgen.errors import ConfigError
 from uniavgen.flow.guidance import GuidancePlan
 from uniavgen.inference.inputs import ModelInputs, prepare_inputs
@@ -34,6 +35,8 @@ class PreparedRequest:
     """Text to be spoken, in words and plain characters (`normalize_speech`)."""
     voice_text: str
     """Transcript of the reference voice, normalised alike; empty where there is none."""
+    language: Language
+    """In which both become symbols."""
 
     @property
     def task(self) -> Task:
@@ -52,11 +55,13 @@ def prepare_request(request: Request, model: ModelSpec) -> PreparedRequest:
     Needs no weights. Logs a warning where the speech will be hurried. Raises ConfigError or MediaError for what the
     model cannot serve.
     """
+    language = model.symbols.language_of(request.speech, request.voice_text, language=request.language)
     speech, voice_text = (
-        normalize_speech(text, model.symbols, request.verbatim) for text in (request.speech, request.voice_text)
+        normalize_speech(text, model.symbols, request.verbatim, language)
+        for text in (request.speech, request.voice_text)
     )
     for text, name in ((speech, "speech"), (voice_text, "voice text")):
-        check_symbols(text, name, model.symbols)
+        check_symbols(text, name, model.symbols, language)
     sampling = model.sampling.with_overrides(request.sampling)
     guidance = sampling.plan(request.task)
     _check_skipped_layers(sampling, guidance, model.num_layers)
@@ -73,6 +78,7 @@ def prepare_request(request: Request, model: ModelSpec) -> PreparedRequest:
         inputs=inputs,
         speech=speech,
         voice_text=voice_text,
+        language=language,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from uniavgen.arguments import check_arguments
+from uniavgen.codecs.speech_symbols import AUTOMATIC, Language
 from uniavgen.errors import ConfigError, MediaError
 from uniavgen.tasks.table import TASKS, ModalityRole, ReferenceAudio, Task
 from uniavgen.timebase import Timebase
@@ -69,6 +70,8 @@ class Request:
     """Whether inputs that are too long are cut instead of refused."""
     verbatim: bool = False
     """Whether figures, signs and abbreviations of `speech` and `voice_text` stay as they are written."""
+    language: str = AUTOMATIC
+    """Language of `speech` and `voice_text`, a `Language`, or `auto` for that of their script."""
     seed: int = 0
     sampling: Mapping[str, Any] = field(default_factory=dict)
     """Settings of `SamplingConfig` by name, in place of the model's own; checked when the request is prepared."""
@@ -76,6 +79,8 @@ class Request:
     def __post_init__(self) -> None:
         if self.task not in [*Task]:
             raise ConfigError(f"there is no task '{self.task}'; use one of {', '.join(Task)}")
+        if self.language not in (AUTOMATIC, *Language):
+            raise ConfigError(f"there is no language '{self.language}'; use one of {', '.join((AUTOMATIC, *Language))}")
         self._check_numbers()
         self._check_inputs()
         self._check_texts()

@@ -22,9 +22,9 @@ FILLER = 0
 
 @dataclass(frozen=True)
 class TimedText:
-    """Pairs a text with the audio token at which each of its characters is spoken."""
+    """Pairs the symbols of a text with the audio token at which each of them is spoken."""
 
-    text: str
+    symbols: Sequence[str]
     times: Float[Tensor, " p"] | None = None
     """Counted from the start of the recording of this text, NaN where unknown; None where all are unknown."""
 
@@ -37,40 +37,39 @@ def speech_prompt(speech: TimedText, reference: TimedText | None, reference_toke
     speech: of the clip; an empty text is that of a pass without text, which then has the transcript only. [release]
     reference_tokens: audio tokens in front of the speech: the reference with its silence, or a silent given part.
     """
-    front = f"{reference.text} " if reference is not None and reference.text else ""
-    times = torch.full((len(front) + max(len(speech.text), _count(speech)),), nan)
+    front = [*reference.symbols, " "] if reference is not None and reference.symbols else []
+    times = torch.full((len(front) + max(len(speech.symbols), _count(speech)),), nan)
     if reference is not None and reference.times is not None:
         times[: len(reference.times)] = reference.times
     # The blank between the two texts belongs to neither, so its time stays unknown.
     if speech.times is not None:
         times[len(front) : len(front) + len(speech.times)] = speech.times + reference_tokens
-    return TimedText(front + speech.text, times)
+    # Without text the transcript has no blank behind it.
+    return TimedText([*front, *speech.symbols] if speech.symbols else front[:-1], times)
 
 
-def spread_evenly(text: str, tokens: int) -> TimedText:
-    """Returns a text whose characters share `tokens` audio tokens evenly: a reference without word times. [ours]"""
-    return TimedText(text, (torch.arange(len(text)) + 0.5) / max(len(text), 1) * tokens)
+def spread_evenly(symbols: Sequence[str], tokens: int) -> TimedText:
+    """Returns a text whose symbols share `tokens` audio tokens evenly: a reference without word times. [ours]"""
+    return TimedText(symbols, (torch.arange(len(symbols)) + 0.5) / max(len(symbols), 1) * tokens)
 
 
-def starting_at(text: str, first: float) -> TimedText:
+def starting_at(symbols: Sequence[str], first: float) -> TimedText:
     """Returns a text of which only the time of the first symbol is known; of an empty text that of the filler. [ours]
 
     Behind the reference the speech begins after the silence that a clip begins with, so that the predicted durations
     of the reference do not add up to an error.
     """
-    return TimedText(text, torch.tensor([first]))
+    return TimedText(symbols, torch.tensor([first]))
 
 
 def encode_prompts(
-    prompts: Sequence[TimedText], encode: Callable[[str], Sequence[int]]
+    prompts: Sequence[TimedText], to_ids: Callable[[Sequence[str]], Sequence[int]]
 ) -> tuple[Int[Tensor, "b p"], Int[Tensor, " b"], Float[Tensor, "b p"]]:
     """Returns symbol ids, lengths (`pad_symbols`) and the times of the symbols, NaN where unknown."""
-    ids = [encode(prompt.text) for prompt in prompts]
-    symbols, lengths = pad_symbols(ids)
+    symbols, lengths = pad_symbols([to_ids(prompt.symbols) for prompt in prompts])
     times = torch.full(symbols.shape, nan)
-    for row, prompt, encoded in zip(times, prompts, ids, strict=True):
-        # Times are of characters, so each must be one symbol; a tokenizer drops the blank at the end.
-        if prompt.times is not None and len(encoded) in (len(prompt.text), len(prompt.text.rstrip())):
+    for row, prompt in zip(times, prompts, strict=True):
+        if prompt.times is not None:
             count = min(len(prompt.times), len(row))
             row[:count] = prompt.times[:count]
     return symbols, lengths, times

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from uniavgen.checkpoint.lora import has_adapter
+from uniavgen.codecs.speech_symbols import SpeechSymbols
 from uniavgen.config import dump
 from uniavgen.data.clip_reader import CacheConfig
 from uniavgen.data.dataset import Batch, CaptionSize, TrainingData
@@ -284,9 +285,7 @@ def select_trained(model: UniAVGenTransformer, config: TrainConfig) -> None:
     select_trainable(model, config.stage.trainable)
 
 
-def build_training_data(
-    config: TrainConfig, folders: Sequence[str], encode_speech: Callable[[str], Sequence[int]]
-) -> TrainingData:
+def build_training_data(config: TrainConfig, folders: Sequence[str], symbols: SpeechSymbols) -> TrainingData:
     """Returns the feature sets of `folders`, mixed as the settings say; raises DataError where they do not fit."""
     weights = config.data.weights or (1,) * len(folders)
     if not folders or len(weights) != len(folders):
@@ -298,7 +297,7 @@ def build_training_data(
         sources=sources,
         clips=bucket_clips(config, sources, weights),
         seed=config.train.seed,
-        symbols=encode_speech,
+        symbols=symbols,
         caption=CaptionSize(tokens=video.caption_tokens, width=video.caption_width),
         with_video=config.stage.branches == "both",
     )

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from uniavgen.arguments import check_arguments
+from uniavgen.codecs.speech_symbols import AUTOMATIC
 from uniavgen.errors import MediaError
 from uniavgen.inference.clip import Clip
 from uniavgen.inference.prepared_request import PreparedRequest
@@ -61,6 +62,8 @@ class ClipJob(ABC):
     """Whether inputs that are too long are cut instead of refused."""
     verbatim: bool = False
     """Whether figures, signs and abbreviations are left as they are written."""
+    language: str = AUTOMATIC
+    """Language of the speech and of the voice's transcript; `auto` is that of their script."""
     seed: int = 0
     sampling: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `SamplingConfig` that differ from the model's defaults."""
@@ -113,6 +116,7 @@ class ClipJob(ABC):
             size=self.size,
             trim=self.trim,
             verbatim=self.verbatim,
+            language=self.language,
             seed=self.seed,
             sampling=self.sampling,
             **inputs,

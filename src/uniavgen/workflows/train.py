@@ -229,8 +229,8 @@ def _open_data(config: TrainConfig, folders: Sequence[str], symbols: SpeechSymbo
     for folder in folders:
         if not is_url(folder):
             check_path_length(Path(folder))
-    data = build_training_data(config, folders, symbols.encode)
-    data.check_transcripts(symbols.unknown_characters)
+    data = build_training_data(config, folders, symbols)
+    data.check_transcripts()
     return data
 
 

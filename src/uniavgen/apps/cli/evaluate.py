@@ -15,7 +15,7 @@ from uniavgen.inference.sampling_config import SamplingConfig
 from uniavgen.timebase import NUM_FRAMES
 from uniavgen.workflows.load_config import LoadConfig
 
-CONFIGS = {o.ClipOptions: ("preview", "verbatim"), SamplingConfig: (), LoadConfig: ("model",)}
+CONFIGS = {o.ClipOptions: ("preview", "verbatim", "language"), SamplingConfig: (), LoadConfig: ("model",)}
 """Dataclasses whose fields are options, for --generate, and fields that are none."""
 ASSETS, JUDGE_KEY = "UNIAVGEN_ASSETS", "UNIAVGEN_JUDGE_KEY"
 

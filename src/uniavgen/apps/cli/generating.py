@@ -22,8 +22,8 @@ CONFIGS: dict[type, tuple[str, ...]] = {o.ClipOptions: (), SamplingConfig: (), L
 def job_settings(context: typer.Context) -> dict[str, Any]:
     """Returns the fields of a `ClipJob` that every generating command can set."""
     clip = o.ClipOptions(**given_values(context, o.ClipOptions))
-    sampling = given_values(context, SamplingConfig)
-    return {"seed": clip.seed, "verbatim": clip.verbatim, "size": parse_size(clip.size), "sampling": sampling}
+    settings = {name: getattr(clip, name) for name in ("seed", "verbatim", "language")}
+    return {**settings, "size": parse_size(clip.size), "sampling": given_values(context, SamplingConfig)}
 
 
 def run_job(context: typer.Context, job: "ClipJob", out: Path) -> None:

@@ -47,6 +47,7 @@ class ClipOptions:
     verbatim: bool = field(
         default=False, metadata={"help": "Leave figures and abbreviations as written instead of speaking them out."}
     )
+    language: str = field(default="auto", metadata={"help": "Language of the texts: en, zh, or auto, by their script."})
     preview: bool = field(default=False, metadata={"help": "Also write a contact sheet beside the output, as .png."})
 
 
