@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from process_pair import run_in_two_processes
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
+from uniavgen.distributed import ParallelContext
 from uniavgen.training.checkpoint_files import checkpoints
 from uniavgen.training.checkpointer import Checkpointer
 from uniavgen.training.optimizer import OptimConfig, build_optimizer
@@ -110,25 +110,21 @@ def test_8bit_moments_are_saved_and_go_on_bit_for_bit(torchao, tmp_path: Path):
     assert all(torch.equal(value, found[name]) for name, value in expected.items())
 
 
-def as_one_of_two(rank: int, folder: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+def as_one_of_two(context: ParallelContext, folder: Path):
+    """Weights after four steps, which are saved, and after two more."""
     trained = Regression()
-    fully_shard(trained, mesh=init_device_mesh("cpu", (2,)))
+    fully_shard(trained, mesh=init_device_mesh("cpu", (context.world_size,)))
     state = TrainState(model=trained, optimizer=optimizer_of(trained, "8bit"))
     train_steps(trained, state.optimizer, range(4), skipped=(2,))
-    checkpointer(Path(folder) / "checkpoints").save(state)
+    checkpointer(folder).save(state)
     weights = {name: parameter.full_tensor() for name, parameter in trained.named_parameters()}
     train_steps(trained, state.optimizer, range(4, 6))
     after = {name: parameter.full_tensor() for name, parameter in trained.named_parameters()}
-    if rank == 0:
-        torch.save((weights, after), f"{folder}/weights.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+    return weights, after
 
 
 def test_8bit_moments_on_two_processes_equal_one_and_go_on_in_one(torchao, tmp_path: Path):
-    mp.spawn(as_one_of_two, args=(str(tmp_path),), nprocs=2)
-    weights, after = torch.load(tmp_path / "weights.pt")
+    (weights, after), _ = run_in_two_processes(as_one_of_two, tmp_path)
     alone = Regression()
     train_steps(alone, optimizer_of(alone, "8bit"), range(4), skipped=(2,))
     for name, parameter in alone.named_parameters():
@@ -137,7 +133,7 @@ def test_8bit_moments_on_two_processes_equal_one_and_go_on_in_one(torchao, tmp_p
     # The checkpoint of two processes is read by one.
     resumed = Regression()
     state = TrainState(model=resumed, optimizer=optimizer_of(resumed, "8bit"))
-    restore(state, checkpoints(tmp_path / "checkpoints")[-1], 6)
+    restore(state, checkpoints(tmp_path)[-1], 6)
     for name, parameter in resumed.named_parameters():
         assert torch.equal(parameter, weights[name])
     train_steps(resumed, state.optimizer, range(4, 6))

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from process_pair import run_in_two_processes
 from safetensors.torch import load_file
 from tiny_run import config, model, run, write_features
 
@@ -34,30 +33,25 @@ def train(folder: str, out: Path, context: ParallelContext, *settings: str):
     return totals
 
 
-def as_one_of_two(rank: int, folder: str, rendezvous: str, out: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
-    context = ParallelContext(rank=rank, world_size=2)
-    totals = {case: train(folder, Path(out) / case, context, *settings) for case, settings in CASES.items()}
-    if rank == 0:
-        torch.save(totals, Path(out) / "totals.pt")
-    dist.destroy_process_group()
+def as_one_of_two(context: ParallelContext, folder: str, out: Path) -> dict[str, list[float]]:
+    return {case: train(folder, out / case, context, *settings) for case, settings in CASES.items()}
 
 
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory: pytest.TempPathFactory):
-    """Folder of data, and where two processes have trained every case."""
+    """Folder of data, where two processes have trained every case, and the totals of the first."""
     base = tmp_path_factory.mktemp("lora")
     folder = write_features(base / "data")
-    mp.spawn(as_one_of_two, args=(folder, str(base / "rendezvous"), str(base)), nprocs=2)
-    return folder, base
+    totals, _ = run_in_two_processes(as_one_of_two, folder, base)
+    return folder, base, totals
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_train_the_adapter_of_one(two_processes, tmp_path, case):
-    folder, base = two_processes
+    folder, base, totals = two_processes
     tolerance = 5e-3 if case == "bfloat16" else 1e-6
     expected = train(folder, tmp_path, SINGLE_PROCESS, *CASES[case])
-    assert torch.load(base / "totals.pt")[case] == pytest.approx(expected, abs=tolerance)
+    assert totals[case] == pytest.approx(expected, abs=tolerance)
     alone, shared = (load_file(out / "transformer" / ADAPTER_FILE) for out in (tmp_path, base / case))
     assert alone.keys() == shared.keys()
     for name, value in alone.items():

@@ -1,6 +1,5 @@
 """Checkpoints of two processes: two resume them bit for bit, one to rounding; damage and full disks are told by all."""
 
-import os
 import resource
 import shutil
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from process_pair import run_in_two_processes
 from tiny_run import config, run, write_features
 
 from uniavgen.checkpoint.weight_shards import write_weight_shards
@@ -58,10 +57,8 @@ def refusal(act) -> str:
     return ""
 
 
-def as_one_of_two(rank: int, folder: str, base: str) -> None:
-    place = Path(base)
-    dist.init_process_group("gloo", init_method=f"file://{place}/rendezvous", rank=rank, world_size=2)
-    context, results = ParallelContext.for_training(), {}
+def as_one_of_two(context: ParallelContext, folder: str, place: Path) -> dict[str, object]:
+    rank, results = context.rank, {}
     whole = run(folder, place / "two", SETTINGS, context=context)
     before = train_until(whole, MIDDLE)
     with whole.checkpoint_callback as callback:
@@ -93,8 +90,7 @@ def as_one_of_two(rank: int, folder: str, base: str) -> None:
     stopped = run(folder, place / "stopped", SETTINGS, context=context)
     stopped.train([], lambda: any_process(rank == 1 and stopped.state.step == 2))
     results["stopped"] = stopped.state.step
-    torch.save(results, place / f"results-{rank}.pt")
-    dist.destroy_process_group()
+    return results
 
 
 def without_room(act) -> str:
@@ -139,9 +135,7 @@ def two_processes(tmp_path_factory):
     losses = train_until(alone, MIDDLE)
     alone.checkpoint_callback.save(alone.state)
     losses += train_until(alone, STEPS)
-    os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"
-    mp.spawn(as_one_of_two, args=(folder, str(base)), nprocs=2)
-    return folder, base, losses, [torch.load(base / f"results-{rank}.pt") for rank in range(2)]
+    return folder, base, losses, run_in_two_processes(as_one_of_two, folder, base)
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from process_pair import run_in_two_processes
 from tiny_run import SETTINGS, TIMING, config, model, run, write_features
 from torch.utils._pytree import tree_leaves
 
@@ -147,19 +146,13 @@ def run_that_fails(folder: str, context: ParallelContext) -> dict[str, object]:
     return {}
 
 
-def as_one_of_two(rank: int, folder: str, uneven: str, rendezvous: str, out: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
-    context = ParallelContext.for_training()
+def as_one_of_two(context: ParallelContext, folder: str, uneven: str):
+    """Results of every case and run, and how the run that fails ends."""
     results = {case: one_step(folder, context, *case_of(case), sharded=True) for case in CASES}
     results |= {name: whole_run(uneven, context, *each.pop("overrides", ()), **each) for name, each in RUNS.items()}
     for name, overrides in OTHER_RUNS.items():
         results[name] = whole_run(uneven, context, SHARDED, *overrides)
-    fails = run_that_fails(folder, context)
-    torch.save(fails, f"{out}.{rank}")
-    if rank == 0:
-        torch.save(results, out)
-    dist.barrier()
-    dist.destroy_process_group()
+    return results if context.is_main else {}, run_that_fails(folder, context)
 
 
 CASES = (*(task.value for task in Task), "faces on one process", "faces on no process")
@@ -185,10 +178,9 @@ def uneven(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory: pytest.TempPathFactory, uneven: str):
     """Folder of data, and what two processes computed of every case."""
-    base = tmp_path_factory.mktemp("sharding")
-    folder, out = write_features(base / "data"), base / "out.pt"
-    mp.spawn(as_one_of_two, args=(folder, uneven, str(base / "rendezvous"), str(out)), nprocs=2)
-    return folder, torch.load(out), [torch.load(f"{out}.{rank}") for rank in range(2)]
+    folder = write_features(tmp_path_factory.mktemp("sharding") / "data")
+    (results, fails), (_, other_fails) = run_in_two_processes(as_one_of_two, folder, uneven)
+    return folder, results, [fails, other_fails]
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
-from scipy import signal
 
 from uniavgen.data.sample import Sample, decode_arrays, read_sample
 from uniavgen.data.shards import ShardSet
@@ -63,6 +62,9 @@ class RenderedSample:
 
 def resample_to_speech_rate(waveform: Float32[np.ndarray, " samples"]) -> Float32[np.ndarray, " samples2"]:
     """Resamples sound of the world to 16 kHz."""
+    # Deferred, so that training without rendered clips starts sooner.
+    from scipy import signal
+
     return signal.resample_poly(waveform, SPEECH_RATE_HZ, Timebase.sample_rate_hz).astype(np.float32)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusers import AutoencoderKLWan
-from transformers import Qwen2_5OmniToken2WavBigVGANModel
+from torch import nn
 
 from uniavgen.artifacts import path_exists, read_json
 from uniavgen.checkpoint.saved_model import COPY_AGAIN, check_component, check_files, load_component
@@ -14,7 +14,7 @@ from uniavgen.codecs.frame_convolution import use_frame_convolutions
 from uniavgen.codecs.speech_symbols import SpeechSymbols
 from uniavgen.codecs.tokenizer_file import CaptionTokenizer
 from uniavgen.codecs.umt5 import UMT5Encoder
-from uniavgen.codecs.vocoder import NanoVocoder, vocoder_class
+from uniavgen.codecs.vocoder import vocoder_class
 from uniavgen.config import dump
 from uniavgen.errors import CheckpointError
 from uniavgen.inference.pipeline import UniAVGenPipeline
@@ -30,8 +30,8 @@ class ModelCodecs:
     vae: AutoencoderKLWan
     text_encoder: UMT5Encoder
     tokenizer: CaptionTokenizer
-    vocoder: NanoVocoder | Qwen2_5OmniToken2WavBigVGANModel | None
-    """None stands for Griffin-Lim."""
+    vocoder: nn.Module | None
+    """A NanoVocoder, or the BigVGAN of transformers, whose import takes seconds; None stands for Griffin-Lim."""
     speech_tokenizer: SpeechSymbols
 
     @property
@@ -94,7 +94,7 @@ def _check_folder(folder: Path, name: str) -> None:
         raise CheckpointError(f"{folder} has no folder '{name}'; give a model folder, as train-codec leaves it")
 
 
-def _load_vocoder(folder: Path) -> NanoVocoder | Qwen2_5OmniToken2WavBigVGANModel:
+def _load_vocoder(folder: Path) -> nn.Module:
     """Loads nano's vocoder or the release's."""
     cls: Any = vocoder_class(read_json(folder / "config.json", CheckpointError, COPY_AGAIN))
     return load_component(folder, cls.from_pretrained)
