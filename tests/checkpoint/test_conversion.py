@@ -1,12 +1,9 @@
 """An output appears whole or not at all, and a run that was killed is continued to the same bytes."""
 
-import multiprocessing
 import os
 import random
 import resource
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import pytest
 import torch
 from made_up import joint, wide, write_release
 from safetensors.torch import save_file
+from tests.forks import CONTEXT, command, run
 
 from uniavgen.apps.cli import main
 from uniavgen.artifacts import checksum, partial_path
@@ -142,21 +140,22 @@ def test_conversion_of_values_that_are_no_numbers_leaves_nothing(tmp_path) -> No
 def test_conversion_is_refused_while_another_process_writes(tmp_path) -> None:
     write_release(tmp_path / "source", joint(wide(ffn_width=20_000)))
     argv = ["convert", str(tmp_path / "source"), "--vocab", str(tmp_path / "vocab.txt"), "--shard-mb", "1"]
-    program = "import sys; from uniavgen.apps.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", program, *argv, "--out", str(tmp_path / "out")]
-    winner = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    words = [*argv, "--out", str(tmp_path / "out")]
+    winner = CONTEXT.Process(target=command, args=words)
+    winner.start()
     try:
-        while winner.poll() is None and not partial_path(tmp_path / "out").exists():
+        while winner.is_alive() and not partial_path(tmp_path / "out").exists():
             time.sleep(0.002)
-        winner.send_signal(signal.SIGSTOP)
+        os.kill(winner.pid, signal.SIGSTOP)
         assert partial_path(tmp_path / "out").exists()
-        loser = subprocess.run(command, capture_output=True, text=True, check=False)
+        loser = run(command, *words)
     finally:
-        winner.send_signal(signal.SIGCONT)
+        os.kill(winner.pid, signal.SIGCONT)
     assert loser.returncode == 2
-    assert "another process is writing" in loser.stderr
-    assert "space" not in loser.stderr
-    assert winner.wait() == 0
+    assert "another process is writing" in loser.stdout
+    assert "space" not in loser.stdout
+    winner.join()
+    assert winner.exitcode == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source", "vocab.txt"]
 
 
@@ -167,12 +166,9 @@ def test_killed_conversion_goes_on_to_the_same_bytes(tmp_path) -> None:
     assert main([*argv, "--out", str(tmp_path / "whole")]) == 0
     whole, out, draw = content(tmp_path / "whole"), tmp_path / "out", random.Random(7)
     assert len(whole) > 20
-    # A server imports everything once; each run is a process of its own, which signal 9 ends without any clean-up.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["uniavgen.apps.cli.convert", "uniavgen.checkpoint.published"])
     reached = []
     for expected in (0, 5, 10):
-        process = context.Process(target=main, args=([*argv, "--out", str(out)],))
+        process = CONTEXT.Process(target=main, args=([*argv, "--out", str(out)],))
         process.start()
         while process.is_alive() and _files(partial_path(out)) < expected:
             time.sleep(0.002)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from process_pair import run_in_two_processes
+from tests.forks import in_two_processes
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -124,7 +124,7 @@ def as_one_of_two(context: ParallelContext, folder: Path):
 
 
 def test_8bit_moments_on_two_processes_equal_one_and_go_on_in_one(torchao, tmp_path: Path):
-    (weights, after), _ = run_in_two_processes(as_one_of_two, tmp_path)
+    (weights, after), _ = in_two_processes(as_one_of_two, tmp_path)
     alone = Regression()
     train_steps(alone, optimizer_of(alone, "8bit"), range(4), skipped=(2,))
     for name, parameter in alone.named_parameters():

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from process_pair import run_in_two_processes
 from safetensors.torch import load_file
+from tests.forks import in_two_processes
 from tiny_run import config, model, run, write_features
 
 from uniavgen.checkpoint.lora import ADAPTER_FILE
@@ -42,7 +42,7 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory):
     """Folder of data, where two processes have trained every case, and the totals of the first."""
     base = tmp_path_factory.mktemp("lora")
     folder = write_features(base / "data")
-    totals, _ = run_in_two_processes(as_one_of_two, folder, base)
+    totals, _ = in_two_processes(as_one_of_two, folder, base)
     return folder, base, totals
 
 

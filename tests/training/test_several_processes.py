@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from tests.forks import command, torchrun
 from tiny_run import SETTINGS, write_features
 
 from uniavgen.apps.cli import main
@@ -16,7 +17,6 @@ from uniavgen.models.config import TransformerConfig
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.training.checkpoint_files import checkpoints
 
-SHELL = Path(sys.executable).with_name("uniavgen")
 SPEECH = "audio.speech.num_symbols=95"
 
 
@@ -50,16 +50,10 @@ def words(model: str, data: str, out: Path, *more: str) -> list[str]:
     return ["train", "-c", "nano/stage3", *given, "--data", data, "--out", str(out), "--device", "cpu"]
 
 
-def by_torchrun(*command: str) -> subprocess.CompletedProcess:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    return subprocess.run([*launcher, *command], env=environment, capture_output=True, text=True, check=False)
-
-
 def test_two_processes_write_the_weights_of_one_once(data, model, tmp_path):
     assert main(words(model, data, tmp_path / "one")) == 0
-    done = by_torchrun(str(SHELL), *words(model, data, tmp_path / "two", "sharding.shard_degree=2"))
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = torchrun(tmp_path, command, *words(model, data, tmp_path / "two", "sharding.shard_degree=2"))
+    assert done.returncode == 0, done.stdout[-3000:]
     assert done.stdout.count("3 steps are done") == 1
     assert [path.name for path in checkpoints(tmp_path / "two" / "checkpoints")] == ["step-00000003"]
     assert len(list((tmp_path / "two" / "curves").glob("events.*"))) == 1
@@ -68,21 +62,27 @@ def test_two_processes_write_the_weights_of_one_once(data, model, tmp_path):
 
 
 def test_number_of_processes_that_does_not_divide_the_batch_is_one_sentence(data, model, tmp_path):
-    done = by_torchrun(str(SHELL), *words(model, data, tmp_path / "out", "train.batch_size=3"))
+    done = torchrun(tmp_path, command, *words(model, data, tmp_path / "out", "train.batch_size=3"))
     assert done.returncode != 0
-    ours = [line for line in done.stderr.splitlines() if line.startswith("uniavgen:")]
+    ours = [line for line in done.stdout.splitlines() if line.startswith("uniavgen:")]
     assert len(ours) == 1
     assert "a batch of 3 clips" in ours[0]
     assert "cannot be shared evenly by 2 processes" in ours[0]
-    assert "exitcode  : 2" in done.stderr
+    assert "exitcode  : 2" in done.stdout
     assert not (tmp_path / "out").exists()
 
 
 def test_error_of_one_process_ends_all_with_its_sentence(data, model, tmp_path):
     (tmp_path / "0").symlink_to(data)
-    command = " ".join(f"'{word}'" for word in words(model, "FEATURES", tmp_path / "out"))
-    command = command.replace("'FEATURES'", f'"{tmp_path}/$RANK"')
-    done = by_torchrun("/bin/sh", "-c", f"exec '{SHELL}' {command}")
+    shell = Path(sys.executable).with_name("uniavgen")
+    line = " ".join(f"'{word}'" for word in words(model, "FEATURES", tmp_path / "out"))
+    line = line.replace("'FEATURES'", f'"{tmp_path}/$RANK"')
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*launcher, "/bin/sh", "-c", f"exec '{shell}' {line}"],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode != 0
     ours = [line for line in done.stderr.splitlines() if line.startswith("uniavgen:")]
     assert len(ours) == 1, done.stderr[-3000:]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from process_pair import run_in_two_processes
+from tests.forks import in_two_processes
 from tiny_run import config, run, write_features
 
 from uniavgen.checkpoint.weight_shards import write_weight_shards
@@ -135,7 +135,7 @@ def two_processes(tmp_path_factory):
     losses = train_until(alone, MIDDLE)
     alone.checkpoint_callback.save(alone.state)
     losses += train_until(alone, STEPS)
-    return folder, base, losses, run_in_two_processes(as_one_of_two, folder, base)
+    return folder, base, losses, in_two_processes(as_one_of_two, folder, base)
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:

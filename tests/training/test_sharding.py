@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from process_pair import run_in_two_processes
+from tests.forks import in_two_processes
 from tiny_run import SETTINGS, TIMING, config, model, run, write_features
 from torch.utils._pytree import tree_leaves
 
@@ -179,7 +179,7 @@ def uneven(tmp_path_factory: pytest.TempPathFactory) -> str:
 def two_processes(tmp_path_factory: pytest.TempPathFactory, uneven: str):
     """Folder of data, and what two processes computed of every case."""
     folder = write_features(tmp_path_factory.mktemp("sharding") / "data")
-    (results, fails), (_, other_fails) = run_in_two_processes(as_one_of_two, folder, uneven)
+    (results, fails), (_, other_fails) = in_two_processes(as_one_of_two, folder, uneven)
     return folder, results, [fails, other_fails]
 
 
