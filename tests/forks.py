@@ -24,8 +24,10 @@ CONTEXT = multiprocessing.get_context("forkserver")
 # The server starts with the first process, after all tests are collected.
 CONTEXT.set_forkserver_preload(
     [
+        "torch._dynamo",
         "torch.distributed.elastic.multiprocessing",
         "torch.distributed.launcher.api",
+        "torch.utils.tensorboard",
         "uniavgen.apps.cli.convert",
         "uniavgen.apps.cli.train",
         "uniavgen.checkpoint.published",

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -12,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.data_engine.small_stages import FLASH_S, STAGES, write_film
+from tests.forks import CONTEXT
 
 from uniavgen.data.shards import ShardSet
 from uniavgen.data.sources import ShardSource
 from uniavgen.data_engine.candidates import Candidate
+from uniavgen.data_engine.choose_executor import choose_executor
 from uniavgen.data_engine.corpus import duplicates_of, persons_of
 from uniavgen.data_engine.executors import InProcess
 from uniavgen.data_engine.forget import DECISIONS_FILE, forget
@@ -200,6 +201,15 @@ def test_bad_files_are_reasons_and_the_rest_goes_on(films, tmp_path):
         run_stages([folder / "nothing"], tmp_path / "other", SELECTION)
 
 
+def run_and_pack(sources: Path, work: Path, shards: Path, where: str) -> None:
+    """Does all of it, or what is left."""
+    # Ray starts interpreters, which have to find this module.
+    os.environ["PYTHONPATH"] = os.pathsep.join((str(Path(__file__).parents[2]), *sys.path))
+    executor = choose_executor(None if where == "here" else 2, "local" if where == "ray" else None)
+    run_stages([sources], work, SELECTION, executor)
+    pack(PackConfig(work=work, out=shards, num_frames=NUM_FRAMES), RULES, executor)
+
+
 @pytest.mark.parametrize(
     "where", ["here", pytest.param("2", marks=pytest.mark.slow), pytest.param("ray", marks=pytest.mark.slow)]
 )
@@ -207,17 +217,17 @@ def test_run_and_pack_killed_at_three_moments_go_on_to_the_same_bytes(films, wor
     if where == "ray":
         pytest.importorskip("ray")
     pack(PackConfig(work=work, out=tmp_path / "whole", num_frames=NUM_FRAMES), RULES)
-    paths = os.pathsep.join((str(Path(__file__).parents[2]), *sys.path))
-    arguments = [films, tmp_path / "work", tmp_path / "shards", where]
-    again = [sys.executable, str(Path(__file__).with_name("run_and_pack.py")), *map(str, arguments)]
+    arguments = (films, tmp_path / "work", tmp_path / "shards", where)
     moments = ("work/records/*/duration.npz", "work/records/*/sync.npz", "shards/clips.jsonl", None)
     for found in moments:
-        process = subprocess.Popen(again, env={**os.environ, "PYTHONPATH": paths})
-        while process.poll() is None and not (found and any(tmp_path.glob(found))):
+        process = CONTEXT.Process(target=run_and_pack, args=arguments)
+        process.start()
+        while process.is_alive() and not (found and any(tmp_path.glob(found))):
             time.sleep(0.01)
-        if found and process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
-        assert process.wait() == (-signal.SIGKILL if found else 0)
+        if found:
+            process.kill()
+        process.join()
+        assert process.exitcode == (-signal.SIGKILL if found else 0)
     assert _bytes(tmp_path / "shards") == _bytes(tmp_path / "whole")
 
 

@@ -17,6 +17,8 @@ from uniavgen.models.config import TransformerConfig
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.training.checkpoint_files import checkpoints
 
+pytestmark = pytest.mark.slow
+
 SPEECH = "audio.speech.num_symbols=95"
 
 

@@ -21,6 +21,8 @@ from uniavgen.training.sharding import full_tensor
 from uniavgen.training.state import restore
 from uniavgen.workflows.export import find_transformer
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = config("sharding.shard_degree=2", "train.checkpoint_every=100")
 STEPS, MIDDLE = 6, 3
 

@@ -23,6 +23,8 @@ from uniavgen.training.sharding import FLOAT32_MODULES, empty_model, full_tensor
 from uniavgen.training.state import TrainState
 from uniavgen.training.step import step_losses
 
+pytestmark = pytest.mark.slow
+
 BATCH = 4
 SPEECH = replace(SETTINGS.audio.speech, initial_symbol_duration=20.0, leading_silence=2.0)
 WITH_DURATIONS = replace(SETTINGS, audio=replace(SETTINGS.audio, speech=SPEECH))
