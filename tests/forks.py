@@ -72,7 +72,13 @@ def _printing_to(output: Path, function: Callable[..., Any], *arguments: object)
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
+    _start_as_python_does()
     function(*arguments)
+
+
+def _start_as_python_does() -> None:
+    """Makes processes that this one starts be forked from it; by default they would come from a server of their own."""
+    multiprocessing.set_start_method("fork", force=True)
 
 
 def _launch(logs: Path, max_restarts: int, function: Callable[..., Any], *arguments: object) -> None:
@@ -102,6 +108,7 @@ def _launched(function: Callable[..., Any], arguments: tuple[object, ...]) -> No
 
 
 def _in_group(rank: int, folder: str, function: Callable[..., Any], *arguments: object) -> None:
+    _start_as_python_does()
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     torch.save(function(ParallelContext.for_training(), *arguments), Path(folder) / f"{rank}.pt")
     dist.barrier()
