@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from uniavgen.artifacts import checksum
-from uniavgen.evaluation import page
 from uniavgen.evaluation.metric import Better, Column
 from uniavgen.evaluation.metrics.wer import word_differences
-from uniavgen.evaluation.page import peaks, write_page
+from uniavgen.evaluation.page import write_report_page
 from uniavgen.evaluation.protocol import ClipRow, System, SystemRows
 from uniavgen.evaluation.report import Report
+from uniavgen.html_report import page
+from uniavgen.html_report.page import peaks
 
 from .builders import write_noise
 from .test_report import small_report
@@ -67,7 +68,7 @@ def test_peaks_hold_the_least_and_greatest_of_each_column():
 
 def test_page_holds_its_clips_and_is_the_same_twice(report, tmp_path):
     for name in ("first", "second"):
-        write_page(report, tmp_path / name)
+        write_report_page(report, tmp_path / name)
     text = (tmp_path / "first" / "report.html").read_text()
     assert text == (tmp_path / "second" / "report.html").read_text()
     assert text.count("data:video/mp4;base64,") == 3
@@ -79,10 +80,10 @@ def test_page_holds_its_clips_and_is_the_same_twice(report, tmp_path):
 
 def test_large_clips_lie_beside_the_page(report, tmp_path, monkeypatch):
     monkeypatch.setattr(page, "EMBEDDED_BYTES", 1000)
-    write_page(report, tmp_path)
+    write_report_page(report, tmp_path)
     text = (tmp_path / "report.html").read_text()
-    names = re.findall(r'"source": "(media/[0-9a-f]{16}\.mp4)"', text)
-    files = {row.sha256[:16]: row.file for row in report.systems[0].rows if row.file}
+    names = re.findall(r'"source": "(media/[0-9a-f]{64}\.mp4)"', text)
+    files = {row.sha256: row.file for row in report.systems[0].rows if row.file}
     assert len(names) == 3
     for name in names:
         assert (tmp_path / name).read_bytes() == files[Path(name).stem].read_bytes()
@@ -90,7 +91,7 @@ def test_large_clips_lie_beside_the_page(report, tmp_path, monkeypatch):
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
 def test_page_shows_the_worst_clip_first(report, tmp_path):
-    write_page(report, tmp_path)
+    write_report_page(report, tmp_path)
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
     options += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=3000", "--dump-dom"]
     done = subprocess.run(

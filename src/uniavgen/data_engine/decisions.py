@@ -4,17 +4,22 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from uniavgen.artifacts import write_text
 from uniavgen.data_engine.blocked_persons import blocked_candidates
 from uniavgen.data_engine.candidates import SEGMENTS, Candidate, find_candidates
 from uniavgen.data_engine.corpus import FIND_DUPLICATES, GROUP_PERSONS, DuplicateSearch, PersonGrouping
-from uniavgen.data_engine.rules import Rules, score_values
+from uniavgen.data_engine.rules import Rules, Violation, score_values
 from uniavgen.data_engine.source import SourceVideo
 from uniavgen.data_engine.windows import Window, find_windows
 from uniavgen.data_engine.work_folder import WorkFolder
 from uniavgen.timebase import ClipTiming
+
+BLOCKED: Final = "forget"
+"""What drops a person who must stay out; no rule can change it."""
+LENGTH: Final = "max_cut_word_s"
+"""The rule that a clip must fit in without cutting a word."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +30,17 @@ class Decision:
     person: str
     windows: Sequence[Window]
     """What is cut; nothing where there are reasons."""
-    reasons: Sequence[str]
+    violations: Sequence[Violation]
 
     @property
     def is_kept(self) -> bool:
         """Returns whether clips are cut of it."""
-        return not self.reasons
+        return not self.violations
+
+    @property
+    def reasons(self) -> list[str]:
+        """Returns why it is dropped; nothing where it is kept."""
+        return [violation.reason for violation in self.violations]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +90,7 @@ def decide(
     if rules.drop_duplicates:
         copies = find_duplicates([decision.candidate for decision in decisions if decision.is_kept])
         decisions = [
-            replace(decision, windows=(), reasons=(f"it repeats {copies[decision.candidate.key]}",))
+            replace(decision, windows=(), violations=(_repetition(copies[decision.candidate.key]),))
             if decision.candidate.key in copies
             else decision
             for decision in decisions
@@ -97,7 +107,7 @@ def write_decisions(path: Path, decisions: Decisions, rules: Rules) -> None:
             "start_s": decision.candidate.start_s,
             "end_s": decision.candidate.end_s,
             "person": decision.person,
-            "reasons": list(decision.reasons),
+            "reasons": decision.reasons,
             "start_frames": [window.start_frame for window in decision.windows],
             "scores": dict(score_values(rules, decision.candidate)),
         }
@@ -111,16 +121,21 @@ def write_decisions(path: Path, decisions: Decisions, rules: Rules) -> None:
 
 
 def _decide(candidate: Candidate, person: str, rules: Rules, timing: ClipTiming, is_blocked: bool) -> Decision:
-    reasons = ["the person wants to stay out"] if is_blocked else []
-    reasons += rules.violations(candidate)
+    found = [Violation(rule=BLOCKED, reason="the person wants to stay out")] if is_blocked else []
+    found += rules.violations(candidate)
     windows = find_windows(candidate, timing, rules.max_cut_word_s)
     spoken = [window for window in windows if len(window.words) >= rules.min_words]
     if not windows:
         length_s = candidate.end_s - candidate.start_s
-        reasons.append(f"no {float(timing.duration_s):.2f} s that cut no word lie in its {length_s:.2f} s")
+        reason = f"no {float(timing.duration_s):.2f} s that cut no word lie in its {length_s:.2f} s"
+        found.append(Violation(rule=LENGTH, reason=reason))
     elif not spoken:
-        reasons.append(f"fewer than {rules.min_words} words are spoken")
-    return Decision(candidate=candidate, person=person, windows=() if reasons else spoken, reasons=tuple(reasons))
+        found.append(Violation(rule="min_words", reason=f"fewer than {rules.min_words} words are spoken"))
+    return Decision(candidate=candidate, person=person, windows=() if found else spoken, violations=tuple(found))
+
+
+def _repetition(key: str) -> Violation:
+    return Violation(rule="drop_duplicates", reason=f"it repeats {key}")
 
 
 def _reason_of_source(work: WorkFolder, outputs: Any) -> str:

@@ -43,6 +43,15 @@ class Limit(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Violation:
+    """Why a candidate is dropped."""
+
+    rule: str
+    """Path of the setting that demands it, such as `scores.sync.agreement`."""
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rules(Config):
     """Which candidates become clips."""
 
@@ -62,23 +71,24 @@ class Rules(Config):
     """Whether sources are taken whose subject is said to be a minor."""
     drop_duplicates: bool = True
 
-    def rights_violations(self, rights: Rights) -> list[str]:
+    def rights_violations(self, rights: Rights) -> list[Violation]:
         """Returns every reason for which a source must not be used."""
         is_known = rights.licence.strip().lower() not in ("", "unknown")
+        is_refused = is_known and self.licences and rights.licence not in self.licences
         found = (
-            ("the source has opted out", rights.opt_out == "yes"),
-            ("whether the source has opted out is unknown", rights.opt_out == "unknown"),
-            ("the licence is unknown", not is_known and (self.require_licence or bool(self.licences))),
-            (f"the licence is {rights.licence}", is_known and self.licences and rights.licence not in self.licences),
-            ("consent was refused", rights.consent == "no"),
-            ("consent is unknown", self.require_consent and rights.consent == "unknown"),
-            ("the subject is a minor", not self.allow_minors and rights.subject_is_minor == "yes"),
+            ("opt_out", "the source has opted out", rights.opt_out == "yes"),
+            ("opt_out", "whether the source has opted out is unknown", rights.opt_out == "unknown"),
+            ("require_licence", "the licence is unknown", not is_known and (self.require_licence or self.licences)),
+            ("licences", f"the licence is {rights.licence}", is_refused),
+            ("consent", "consent was refused", rights.consent == "no"),
+            ("require_consent", "consent is unknown", self.require_consent and rights.consent == "unknown"),
+            ("allow_minors", "the subject is a minor", not self.allow_minors and rights.subject_is_minor == "yes"),
         )
-        return [reason for reason, holds in found if holds]
+        return [Violation(rule=rule, reason=reason) for rule, reason, holds in found if holds]
 
-    def violations(self, candidate: Candidate) -> list[str]:
-        """Returns every reason for which a candidate is dropped, rights first; nothing where it is kept."""
-        reasons = self.rights_violations(candidate.source.rights)
+    def violations(self, candidate: Candidate) -> list[Violation]:
+        """Returns everything for which a candidate is dropped, rights first; nothing where it is kept."""
+        found = self.rights_violations(candidate.source.rights)
         for stage, limits in self.scores.items():
             if stage not in candidate.outputs:
                 continue
@@ -87,8 +97,9 @@ class Rules(Config):
                 reason = limit.violation(name, value)
                 if value is None and candidate.reason(stage):
                     reason = reason and f"{stage}: {candidate.reason(stage)}"
-                reasons += [reason] if reason and reason not in reasons else []
-        return reasons
+                if reason and reason not in [other.reason for other in found]:
+                    found.append(Violation(rule=f"scores.{stage}.{name}", reason=reason))
+        return found
 
 
 def score_values(rules: Rules, candidate: Candidate) -> Mapping[str, Any]:

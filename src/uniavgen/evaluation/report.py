@@ -19,6 +19,7 @@ from uniavgen.evaluation.prompts import PromptSet
 from uniavgen.evaluation.protocol import ClipRow, SystemRows
 from uniavgen.evaluation.registry import MissingColumn
 from uniavgen.evaluation.statistics import POWER, Comparison, Estimate, compare, estimate
+from uniavgen.html_report.page import encodable
 
 FORMAT = 2
 DIGITS = 4
@@ -183,11 +184,6 @@ class Report:
                 f"| {names['system']} - {names['against']} | {names['metric']} | " + " | ".join(numbers) + " |"
             )
         return lines
-
-
-def encodable(text: str) -> str:
-    """Returns a text in which bytes of file names that are not UTF-8 are escapes, as JSON has them."""
-    return text.encode(errors="backslashreplace").decode()
 
 
 def _estimate(system: SystemRows, column: str) -> Estimate:

@@ -29,15 +29,16 @@ def encode_mp4(
     fps: int,
     waveform: Float32[np.ndarray, " samples"],
     rate_hz: int,
+    crf: int = CRF,
 ) -> bytes:
-    """Encodes frames and mono audio as H.264 (yuv420p) and AAC."""
+    """Encodes frames and mono audio as H.264 (yuv420p, constant quality `crf`) and AAC."""
     content = io.BytesIO()
     with av.open(content, "w", format="mp4") as container:
         video = container.add_stream("libx264", rate=fps)
         video.height, video.width = frames.shape[1:3]
         video.pix_fmt = "yuv420p"
         # With several threads x264 makes other bytes on another machine.
-        video.options = {"crf": str(CRF), "preset": "veryfast", "threads": "1", **REPEATABLE}
+        video.options = {"crf": str(crf), "preset": "veryfast", "threads": "1", **REPEATABLE}
         audio = container.add_stream("aac", rate=rate_hz)
         audio.layout = "mono"
         for pixels in frames:

@@ -1,4 +1,4 @@
-"""From raw video to shards: stages are run, rules applied, clips packed, sources forgotten."""
+"""From raw video to shards: stages are run, rules applied and reported, clips packed, sources forgotten."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +16,8 @@ from uniavgen.data_engine.forget import DECISIONS_FILE, forget_copies
 from uniavgen.data_engine.graph import StageGraph
 from uniavgen.data_engine.pack import PackSummary, pack_clips, plan_clips
 from uniavgen.data_engine.registry import STAGES, build_stages
+from uniavgen.data_engine.report import ReportData
+from uniavgen.data_engine.report_page import PAGE_FILE, write_data_page
 from uniavgen.data_engine.rules import Rules
 from uniavgen.data_engine.source import SourceVideo, find_sources
 from uniavgen.data_engine.stage import Stage
@@ -179,6 +181,28 @@ def pack(
     if not summary.num_clips:
         raise DataError(f"none of the {len(plans)} clips can be cut, first {summary.lost[0].reason}")
     return decisions, summary
+
+
+def write_data_report(
+    work_folder: Path,
+    out: Path,
+    rules: Rules,
+    *,
+    num_frames: int = NUM_FRAMES,
+    seed: int = 0,
+    on_progress: OnCount = lambda _done, _total: None,
+) -> ReportData:
+    """Writes report.html into `out`: what the rules keep and drop, with clips to watch. Nothing else is changed.
+
+    Raises DataError where nothing was run.
+    """
+    work, timing = WorkFolder(work_folder), Timebase().clip(num_frames)
+    report = ReportData(work=work, decisions=decide(work, rules, timing), rules=rules, timing=timing)
+    # Remembered before it is written, so that forgetting finds it.
+    with exclusive_output(work_folder):
+        work.add_report(out / PAGE_FILE)
+    write_data_page(report, out / PAGE_FILE, f"Data in {work_folder.absolute().name}", seed, on_progress)
+    return report
 
 
 def _is_usable(reasons: Mapping[str, str]) -> bool:

@@ -12,7 +12,7 @@ from uniavgen.distributed import select_device
 from uniavgen.errors import ConfigError
 from uniavgen.evaluation.clip import find_clips
 from uniavgen.evaluation.judge_endpoint import JudgeEndpoint
-from uniavgen.evaluation.page import write_page
+from uniavgen.evaluation.page import write_report_page
 from uniavgen.evaluation.prompts import PromptSet, read_prompts
 from uniavgen.evaluation.protocol import ClipMeasured, System, run
 from uniavgen.evaluation.published import TABLES
@@ -115,7 +115,7 @@ def _evaluate(
         published={} if config.published == NO_PUBLISHED_ROWS else TABLES[config.published],
     )
     report.write(config.out)
-    write_page(report, config.out)
+    write_report_page(report, config.out)
     return report
 
 

@@ -46,7 +46,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "info": ("info", "info", "Show what a file holds and the settings it was made with."),
     "synth": ("synth", "synth", "Draw clips of the synthetic world."),
     "speech": ("speech", "speech", "Speak sentences ahead for the synthetic world."),
-    "data": ("data", "", "Turn raw video into clips to train on: run, pack, forget."),
+    "data": ("data", "", "Turn raw video into clips to train on: run, report, pack, forget."),
     "prepare": ("prepare", "prepare", "Store the features that training reads."),
     "train": ("train", "train", "Train a stage."),
     "train-codec": ("train_codec", "train_codec", "Train a video autoencoder, a vocoder or a caption encoder."),

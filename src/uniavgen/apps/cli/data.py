@@ -10,6 +10,7 @@ from uniavgen.apps.cli.evaluate import ASSETS
 from uniavgen.apps.cli.options import Jobs, Ray
 
 if TYPE_CHECKING:
+    from uniavgen.data_engine.rules import Rules
     from uniavgen.perception.weights import WeightResolver
 
 Work = Annotated[Path, typer.Option(metavar="DIR", help="Folder of records; a second run goes on.")]
@@ -17,6 +18,12 @@ Assets = Annotated[Path | None, typer.Option(metavar="DIR", envvar=ASSETS, help=
 Weights = Annotated[
     list[str] | None, typer.Option(metavar="NAME=PATH", help="A network: file, folder or hub name; repeatable.")
 ]
+NumFrames = Annotated[int, typer.Option(metavar="N", help="Frames of a clip, 1 + 4n at 16 a second.")]
+RuleFiles = Annotated[
+    list[str] | None, typer.Option(metavar="FILE", help="Preset or YAML of rules; data/rules if left out.")
+]
+RequireLicence = Annotated[bool, typer.Option("--require-licence", help="Drop what has no known licence.")]
+RequireConsent = Annotated[bool, typer.Option("--require-consent", help="Drop what has no known consent.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeatable.")]
 
 
@@ -64,14 +71,12 @@ def run(
 def pack(
     work: Work,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the shards; a second run goes on.")],
-    num_frames: Annotated[int, typer.Option(metavar="N", help="Frames of a clip, 1 + 4n at 16 a second.")] = 81,
+    num_frames: NumFrames = 81,
     short_side: Annotated[int, typer.Option(metavar="PX", help="Larger pictures are scaled down to this.")] = 736,
-    rules: Annotated[
-        list[str] | None, typer.Option(metavar="FILE", help="Preset or YAML of rules; data/rules if left out.")
-    ] = None,
+    rules: RuleFiles = None,
     overrides: Set = None,
-    require_licence: Annotated[bool, typer.Option("--require-licence", help="Drop what has no known licence.")] = False,
-    require_consent: Annotated[bool, typer.Option("--require-consent", help="Drop what has no known consent.")] = False,
+    require_licence: RequireLicence = False,
+    require_consent: RequireConsent = False,
     jobs: Jobs = None,
     ray: Ray = None,
     assets: Assets = None,
@@ -82,8 +87,7 @@ def pack(
     from uniavgen.data_engine.choose_executor import choose_executor
     from uniavgen.workflows import data_engine as engine
 
-    given = {"require_licence": require_licence, "require_consent": require_consent}
-    chosen = engine.load_rules(rules or [], overrides or [], **{key: "true" for key, value in given.items() if value})
+    chosen = _rules(rules, overrides, require_licence, require_consent)
     config = engine.PackConfig(
         work=work, out=out, num_frames=num_frames, short_side_px=short_side, resolver=_resolver(assets, weights)
     )
@@ -95,6 +99,29 @@ def pack(
     typer.echo(f"sizes: {', '.join(f'{width}x{height} ({count})' for (width, height), count in packed.sizes.items())}")
     for clip in packed.lost[:_SHOWN]:
         typer.echo(f"{clip.key} is lost: {clip.reason}", err=True)
+
+
+def report(
+    work: Work,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for report.html; WORK/report if left out.")
+    ] = None,
+    num_frames: NumFrames = 81,
+    rules: RuleFiles = None,
+    overrides: Set = None,
+    require_licence: RequireLicence = False,
+    require_consent: RequireConsent = False,
+    seed: Annotated[int, typer.Option(help="Which clips are shown.")] = 0,
+) -> None:
+    """Write a page: what the rules keep and drop and why, with clips to watch. It opens from disk."""
+    from uniavgen.apps.cli.progress import progress_bar
+    from uniavgen.workflows.data_engine import write_data_report
+
+    folder, chosen = out or work / "report", _rules(rules, overrides, require_licence, require_consent)
+    with progress_bar("clip", "report") as on_progress:
+        found = write_data_report(work, folder, chosen, num_frames=num_frames, seed=seed, on_progress=on_progress)
+    totals = found.totals()
+    typer.echo(f"{totals['kept']} of {totals['candidates']} candidates are kept; {folder / 'report.html'}")
 
 
 def forget(
@@ -127,6 +154,13 @@ def forget(
         typer.echo(f"{folder} was packed from these records and is not there; clips in copies of it are yours to find")
 
 
+def _rules(rules: list[str] | None, overrides: list[str] | None, licence: bool, consent: bool) -> "Rules":
+    from uniavgen.workflows.data_engine import load_rules
+
+    given = {"require_licence": licence, "require_consent": consent}
+    return load_rules(rules or [], overrides or [], **{key: "true" for key, value in given.items() if value})
+
+
 def _resolver(assets: Path | None, weights: list[str] | None) -> "WeightResolver":
     from uniavgen.perception.weights import WeightResolver
     from uniavgen.workflows.evaluate import parse_weights
@@ -134,7 +168,7 @@ def _resolver(assets: Path | None, weights: list[str] | None) -> "WeightResolver
     return WeightResolver(weights=parse_weights(weights or []), assets=assets)
 
 
-COMMANDS = {"run": run, "pack": pack, "forget": forget}
+COMMANDS = {"run": run, "report": report, "pack": pack, "forget": forget}
 """Of the group, by name."""
 _SHOWN = 10
 """Reasons on the screen."""
