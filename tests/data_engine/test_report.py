@@ -1,5 +1,6 @@
 """The page of a work folder: its numbers, its clips, that it is the same twice, and that a browser shows it."""
 
+import base64
 import json
 import re
 import shutil
@@ -12,6 +13,7 @@ from tests.data_engine.small_stages import STAGES, write_film
 from uniavgen.apps.cli import main
 from uniavgen.data_engine import report_page
 from uniavgen.data_engine.rules import Limit, Rules
+from uniavgen.data_engine.work_folder import WorkFolder
 from uniavgen.errors import DataError
 from uniavgen.media.probe import probe
 from uniavgen.workflows.data_engine import StageSelection, run_stages, write_data_report
@@ -86,15 +88,15 @@ def test_clips_of_the_report_can_be_played_and_say_why(work, tmp_path):
         assert max(high for _, high in medium["peaks"]) > 0.2
 
 
-def test_previews_are_small_h264_and_aac(work, tmp_path, monkeypatch):
-    monkeypatch.setattr("uniavgen.html_report.page.EMBEDDED_BYTES", 0)
+def test_previews_are_small_h264_and_aac_inside_the_page(work, tmp_path):
     write_data_report(work, tmp_path, RULES, num_frames=NUM_FRAMES)
-    files = sorted((tmp_path / "media").iterdir())
-    assert len(files) == 6
-    for file in files:
-        found = probe(file)
+    media = _data(tmp_path / "report.html")["media"]
+    assert len(media) == 6
+    for medium in media.values():
+        content = base64.b64decode(medium["source"].removeprefix("data:video/mp4;base64,"))
+        found = probe(content)
         assert (found.video.codec, found.audio.codec) == ("h264", "aac")
-        assert file.stat().st_size < 100_000
+        assert len(content) < 100_000
 
 
 def test_report_is_the_same_twice_and_another_seed_draws_other_clips(work, tmp_path, monkeypatch):
@@ -115,6 +117,7 @@ def test_report_of_nothing_kept_and_of_no_folder(work, tmp_path, capsys, monkeyp
     with pytest.raises(DataError, match="holds no records"):
         write_data_report(tmp_path / "nothing", tmp_path / "out", RULES)
     assert not (tmp_path / "out").exists()
+    assert WorkFolder(work).reports[-1].is_file()
     out = ["--out", str(tmp_path / "page"), "--num-frames", "33"]
     assert main(["data", "report", "--work", str(work), *out]) == 0
     assert capsys.readouterr().out.startswith("0 of 6 candidates are kept")

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from uniavgen.artifacts import checksum
+from uniavgen.evaluation import page
 from uniavgen.evaluation.metric import Better, Column
 from uniavgen.evaluation.metrics.wer import word_differences
 from uniavgen.evaluation.page import write_report_page
 from uniavgen.evaluation.protocol import ClipRow, System, SystemRows
 from uniavgen.evaluation.report import Report
-from uniavgen.html_report import page
 from uniavgen.html_report.page import peaks
 
 from .builders import write_noise

@@ -38,9 +38,9 @@ class Decision:
         return not self.violations
 
     @property
-    def reasons(self) -> list[str]:
+    def reasons(self) -> tuple[str, ...]:
         """Returns why it is dropped; nothing where it is kept."""
-        return [violation.reason for violation in self.violations]
+        return tuple(violation.reason for violation in self.violations)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +107,7 @@ def write_decisions(path: Path, decisions: Decisions, rules: Rules) -> None:
             "start_s": decision.candidate.start_s,
             "end_s": decision.candidate.end_s,
             "person": decision.person,
-            "reasons": decision.reasons,
+            "reasons": list(decision.reasons),
             "start_frames": [window.start_frame for window in decision.windows],
             "scores": dict(score_values(rules, decision.candidate)),
         }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from uniavgen.evaluation.metrics.wer import word_differences
 from uniavgen.evaluation.report import Report
-from uniavgen.html_report.page import PageSource, write_page
+from uniavgen.html_report.page import EMBEDDED_BYTES, PageSource, write_page
 
 _PAGE = PageSource(folder=resources.files("uniavgen.evaluation") / "html", name="report")
 
@@ -22,4 +22,4 @@ def write_report_page(report: Report, folder: Path) -> None:
                 if name.startswith("transcript/")
             }
     files = {row.sha256: row.file for system in report.systems for row in system.rows if row.file and row.sha256}
-    write_page(folder / "report.html", _PAGE, report.title, {"report": data}, files)
+    write_page(folder / "report.html", _PAGE, report.title, {"report": data}, files, EMBEDDED_BYTES)

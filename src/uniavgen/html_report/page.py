@@ -49,12 +49,21 @@ class PageSource:
         return (self.folder / f"{self.name}{suffix}").read_text()
 
 
-def write_page(path: Path, source: PageSource, title: str, data: Mapping[str, Any], files: Mapping[str, Path]) -> None:
+def write_page(
+    path: Path,
+    source: PageSource,
+    title: str,
+    data: Mapping[str, Any],
+    files: Mapping[str, Path],
+    max_embedded_bytes: int | None = None,
+) -> None:
     """Writes a page, and what it plays, into the folder of `path`.
 
     data: JSON values. files: clips by the names under which the script plays them, which are file names, too.
+    max_embedded_bytes: more bytes of clips lie beside the page; None for no matter how many.
     """
-    embedded = sum(file.stat().st_size for file in files.values()) <= EMBEDDED_BYTES
+    size = sum(file.stat().st_size for file in files.values())
+    embedded = max_embedded_bytes is None or size <= max_embedded_bytes
     media = {key: _medium(key, file, None if embedded else path.parent) for key, file in sorted(files.items())}
     text = json.dumps({**data, "media": media}, ensure_ascii=False, allow_nan=False)
     page = Template((_HTML / "page.html").read_text()).substitute(
