@@ -1,4 +1,4 @@
-"""Where samples come from: shards, a folder of speech, a published speech set, or several of them."""
+"""Where samples come from: shards, a folder of speech, a set of clips or speech as published, or several of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from uniavgen.artifacts import path_exists, read_json_lines
+from uniavgen.data.given_sets import is_table, open_given_set
 from uniavgen.data.sample import Sample, parse_phones, read_sample
 from uniavgen.data.shard_index import is_sample_key
 from uniavgen.data.shards import ShardSet
@@ -148,7 +149,7 @@ class JoinedSources:
 
 
 def open_sources(folders: Sequence[str | Path], timing: ClipTiming, with_video: bool = True) -> SampleSource:
-    """Opens shards, folders of speech and speech sets as one source.
+    """Opens shards, folders of speech, sets of clips and speech sets as one source.
 
     Raises DataError where one is none of them, is named twice, or a key occurs twice.
     """
@@ -162,19 +163,23 @@ def open_sources(folders: Sequence[str | Path], timing: ClipTiming, with_video: 
 def _open(folder: str, timing: ClipTiming, with_video: bool) -> SampleSource:
     """Opens a source by what its folder holds. Raises DataError where it holds none, or a key twice."""
     path = Path(folder)
+    if path_exists(path) and is_table(path):
+        given = open_given_set(path, timing, with_video)
+        assert given is not None
+        return given
     if path_exists(path) and path.is_dir():
         if path_exists(path / SPEECH_INDEX) and (path / SPEECH_INDEX).is_file():
             return SpeechFolder(folder=path, timing=timing)
         if not any(path.glob("*.tar")):
-            speech_set = find_speech_set(path, timing.base)
-            if speech_set is not None:
-                return speech_set
+            found = open_given_set(path, timing, with_video) or find_speech_set(path, timing.base)
+            if found is not None:
+                return found
             nested = sorted({str(tar.parent) for tar in path.rglob("*.tar")})
             if nested:
                 return JoinedSources(sources={name: _open_shards(name, timing, with_video) for name in nested})
             raise DataError(
-                f"{folder} holds neither shards (*.tar) nor speech with an index.jsonl, a metadata.csv or transcripts "
-                "beside its audio; give a folder of `uniavgen synth` or a speech set as it is published"
+                f"{folder} holds neither shards (*.tar), videos with transcripts, nor speech with an index.jsonl, a "
+                "metadata.csv or transcripts beside its audio; give a folder of `uniavgen synth` or a set as published"
             )
     return _open_shards(folder, timing, with_video)
 

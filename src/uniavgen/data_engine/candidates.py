@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from uniavgen.data.given_clip import GivenClip
+from uniavgen.data_engine.given import given_at
 from uniavgen.data_engine.source import SourceVideo
 from uniavgen.data_engine.stage import StageOutput
 
@@ -39,6 +41,11 @@ class Candidate:
         """Returns what a stage says of the whole source; None where it says nothing."""
         output = self.outputs.get(stage)
         return None if output is None or output.reason else output.values.get(name)
+
+    @property
+    def given(self) -> GivenClip | None:
+        """Returns what a list, or files beside the source, say of this stretch."""
+        return given_at(self.source.given, self.start_s, self.end_s)
 
     def reason(self, stage: str) -> str:
         """Returns why a stage could not measure this candidate; nothing where it could."""

@@ -18,6 +18,8 @@ from uniavgen.timebase import ClipTiming
 
 BLOCKED: Final = "forget"
 """What drops a person who must stay out; no rule can change it."""
+OUTSIDE: Final = "given"
+"""What drops a stretch of a video of which a list names others."""
 LENGTH: Final = "max_cut_word_s"
 """The rule that a clip must fit in without cutting a word."""
 
@@ -122,6 +124,8 @@ def write_decisions(path: Path, decisions: Decisions, rules: Rules) -> None:
 
 def _decide(candidate: Candidate, person: str, rules: Rules, timing: ClipTiming, is_blocked: bool) -> Decision:
     found = [Violation(rule=BLOCKED, reason="the person wants to stay out")] if is_blocked else []
+    if candidate.source.given and candidate.given is None:
+        found.append(Violation(rule=OUTSIDE, reason="it lies outside the clips that its list names"))
     found += rules.violations(candidate)
     windows = find_windows(candidate, timing, rules.max_cut_word_s)
     spoken = [window for window in windows if len(window.words) >= rules.min_words]

@@ -11,6 +11,7 @@ from typing import Any, Final
 from uniavgen.artifacts import parse_json, path_exists, read_json_lines, read_text, write_text
 from uniavgen.config import dump
 from uniavgen.data.shards import ShardSet, ShardWriter
+from uniavgen.data_engine.candidates import Candidate
 from uniavgen.data_engine.cut import WHOLE, Box, ClipCutter, PlannedClip
 from uniavgen.data_engine.decisions import Decision, Decisions
 from uniavgen.data_engine.executors import Executor
@@ -23,6 +24,8 @@ PLAN_FILE: Final = "clips.jsonl"
 """Beside shards: key, source and digest of every clip that belongs there, and how they are cut."""
 _REMEDY: Final = "delete this folder and pack the clips again"
 CAPTION, PROBE = "caption", "probe"
+MEASURED: Final = "measurements"
+"""Writer of captions where there is no model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +114,7 @@ def _plan(decision: Decision, window: Window, rules: Rules, timing: ClipTiming) 
     facts: dict[str, Any] = {
         "text": window.text,
         "words": [[word.text, word.start_s, word.end_s] for word in window.words],
-        "caption": str(candidate.score(CAPTION, "text") or ""),
+        "caption": _caption(candidate),
         "speaker": decision.person,
         "language": str(candidate.source_value(TRANSCRIPT, "language") or ""),
         "source": {"key": source.key, "file": source.path.name, "start_s": float(window.start_frame / timing.base.fps)},
@@ -121,6 +124,8 @@ def _plan(decision: Decision, window: Window, rules: Rules, timing: ClipTiming) 
         "seconds": float(timing.duration_s),
         "fps": float(timing.base.fps),
     }
+    if candidate.given is not None:
+        facts["given"] = candidate.given.given()
     return PlannedClip(
         key=f"{source.key}-{window.start_frame:08d}",
         source=source,
@@ -129,6 +134,13 @@ def _plan(decision: Decision, window: Window, rules: Rules, timing: ClipTiming) 
         crop=WHOLE if crop is None else _box(crop),
         facts=facts,
     )
+
+
+def _caption(candidate: Candidate) -> str:
+    """Returns what a model wrote, else what is given, else a sentence from measurements."""
+    given = candidate.given
+    is_written = candidate.score(CAPTION, "written_by") not in (None, MEASURED)
+    return given.caption if given and given.caption and not is_written else str(candidate.score(CAPTION, "text") or "")
 
 
 def _box(values: Sequence[float]) -> Box:

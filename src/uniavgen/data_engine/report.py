@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any, Final
 
 from uniavgen.data_engine.candidates import Candidate
-from uniavgen.data_engine.decisions import BLOCKED, LENGTH, Decision, Decisions
+from uniavgen.data_engine.decisions import BLOCKED, LENGTH, OUTSIDE, Decision, Decisions
 from uniavgen.data_engine.pack import PROBE
 from uniavgen.data_engine.rules import Rules
 from uniavgen.data_engine.score_histogram import score_histograms
@@ -90,7 +90,7 @@ class ReportData:
         )
         limits = [f"scores.{stage}.{name}" for stage, scores in self.rules.scores.items() for name in scores]
         steps = []
-        for rule in [BLOCKED, *_RIGHTS, *limits, LENGTH, "min_words", "drop_duplicates"]:
+        for rule in [BLOCKED, OUTSIDE, *_RIGHTS, *limits, LENGTH, "min_words", "drop_duplicates"]:
             left = [decision for decision in left if rule not in {each.rule for each in decision.violations}]
             steps.append(
                 {
@@ -158,6 +158,7 @@ class ReportData:
 
 _REASONS: Final = {
     BLOCKED: "the person wants to stay out",
+    OUTSIDE: "it lies outside the clips that its list names",
     "opt_out": "the source has opted out",
     "consent": "consent was refused",
     "require_consent": "consent is unknown",

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Final
 
 from uniavgen.artifacts import check_regular_file, os_error_text, path_exists
-from uniavgen.data_engine.rights import Rights, RightsReader
+from uniavgen.data.given_clip import GivenClip
+from uniavgen.data.given_sets import is_table
+from uniavgen.data.local_videos import is_video
+from uniavgen.data_engine.given import GivenReader
+from uniavgen.data_engine.rights import Rights
 from uniavgen.errors import ConfigError, DataError
 
-SUFFIXES: Final = (".mp4", ".mov", ".mkv", ".webm", ".m4v", ".avi", ".ts", ".mts", ".mpg", ".mpeg", ".flv", ".wmv")
-"""Of video files; other files in a folder of sources are left alone."""
 _PIECE: Final = 1 << 20
 
 
@@ -24,6 +26,8 @@ class SourceVideo:
     key: str
     """Its content: SHA-256 of its length, its first and its last MiB, 32 hexadecimal digits."""
     rights: Rights
+    given: tuple[GivenClip, ...] = ()
+    """What a list or files beside it say of it; not measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,24 +39,30 @@ class UnreadableSource:
 
 
 def find_sources(paths: Iterable[Path]) -> tuple[list[SourceVideo], list[UnreadableSource]]:
-    """Returns the video files among `paths` and in the folders among them, by key, and what cannot be opened.
+    """Returns the video files among `paths`, in the folders and lists among them, by key, and what cannot be opened.
 
     A file that is there twice counts once, by the first of its names. One whose rights cannot be read is not used.
     Raises DataError for a path that does not exist.
     """
     sources: dict[str, SourceVideo] = {}
     unreadable: list[UnreadableSource] = []
-    rights = RightsReader()
+    paths = list(paths)
     for path in paths:
         if not path_exists(path):
-            raise DataError(f"there is no file or folder {path}; give videos or folders of videos")
-        for file in _files(path, unreadable):
-            try:
-                key = content_key(file)
-                if key not in sources:
-                    sources[key] = SourceVideo(path=file.absolute(), key=key, rights=rights.read(file))
-            except (DataError, ConfigError) as error:
-                unreadable.append(UnreadableSource(path=file, reason=str(error)))
+            raise DataError(f"there is no file or folder {path}; give videos, folders of videos or lists of clips")
+    reader = GivenReader([path for path in paths if is_table(path)])
+    unreadable += [
+        UnreadableSource(path=Path(clip.origin), reason=f"it {clip.problem}") for clip in reader.clips if clip.problem
+    ]
+    folders = [path for path in paths if not is_table(path)]
+    for file in (*(file for path in folders for file in _files(path, unreadable)), *reader.files):
+        try:
+            key = content_key(file)
+            if key not in sources:
+                rights, given = reader.read(file.absolute())
+                sources[key] = SourceVideo(path=file.absolute(), key=key, rights=rights, given=given)
+        except (DataError, ConfigError) as error:
+            unreadable.append(UnreadableSource(path=file, reason=str(error)))
     return [sources[key] for key in sorted(sources)], unreadable
 
 
@@ -87,5 +97,5 @@ def _files(path: Path, unreadable: list[UnreadableSource]) -> Iterator[Path]:
     for entry in entries:
         if entry in folders:
             yield from _files(entry, unreadable)
-        elif entry.suffix.lower() in SUFFIXES and not entry.name.startswith("."):
+        elif is_video(entry) and not entry.name.startswith("."):
             yield entry

@@ -10,9 +10,9 @@ from typing import Final
 from uniavgen.artifacts import path_exists, read_json, write_text
 from uniavgen.config import Config, dump, parse
 from uniavgen.data_engine.fingerprints import Fingerprint
+from uniavgen.data_engine.given import GivenReader
 from uniavgen.data_engine.graph import StageGraph
 from uniavgen.data_engine.records import RecordStore
-from uniavgen.data_engine.rights import RightsReader
 from uniavgen.data_engine.source import SourceVideo, UnreadableSource
 from uniavgen.data_engine.stage import StageOutput
 from uniavgen.errors import ConfigError, DataError
@@ -32,6 +32,8 @@ class WorkIndex(Config):
     """Path to the reason, of the last run."""
     stages: dict[str, str] = field(default_factory=dict)
     """Name to digest, of the last run."""
+    tables: tuple[str, ...] = ()
+    """Lists of clips that were given as sources."""
     packs: tuple[str, ...] = ()
     """Folders of shards."""
     reports: tuple[str, ...] = ()
@@ -62,14 +64,19 @@ class WorkFolder:
             raise DataError(f"{self.folder} holds no records; make them with `uniavgen data run SOURCES --work ...`")
 
     def add_run(
-        self, graph: StageGraph, sources: Sequence[SourceVideo], unreadable: Sequence[UnreadableSource]
+        self,
+        graph: StageGraph,
+        sources: Sequence[SourceVideo],
+        unreadable: Sequence[UnreadableSource],
+        tables: Iterable[Path] = (),
     ) -> None:
-        """Remembers the sources of a run beside those of earlier runs, and its stages in place of theirs."""
+        """Remembers the sources of a run and the lists of clips beside those of earlier runs, and its stages."""
         index = self._read()
         sources_by_key = index.sources | {source.key: str(source.path) for source in sources}
         reasons = {str(each.path): each.reason for each in unreadable}
         digests = {stage.name: graph.digests[stage.name] for stage in graph.stages}
-        self._write(replace(index, sources=sources_by_key, unreadable=reasons, stages=digests))
+        lists = tuple(sorted({*index.tables, *(str(table.absolute()) for table in tables)}))
+        self._write(replace(index, sources=sources_by_key, unreadable=reasons, stages=digests, tables=lists))
 
     def add_pack(self, shards: Path) -> None:
         """Remembers a folder of shards."""
@@ -95,10 +102,14 @@ class WorkFolder:
         self._write(replace(index, sources=sources, reports=()))
 
     def sources(self) -> list[SourceVideo]:
-        """Returns the sources of all runs by key, with their rights as they stand beside them today."""
-        rights, forgotten = RightsReader(), self.forgotten
-        paths = {key: path for key, path in self.paths.items() if key not in forgotten}
-        return [SourceVideo(path=path, key=key, rights=rights.read(path)) for key, path in paths.items()]
+        """Returns the sources of all runs by key, with their rights and what is given as it stands there today."""
+        reader, forgotten = GivenReader([Path(table) for table in self._read().tables]), self.forgotten
+        found = []
+        for key, path in self.paths.items():
+            if key not in forgotten:
+                rights, given = reader.read(path)
+                found.append(SourceVideo(path=path, key=key, rights=rights, given=given))
+        return found
 
     @property
     def paths(self) -> dict[str, Path]:

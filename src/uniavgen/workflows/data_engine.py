@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from uniavgen.artifacts import exclusive_output
 from uniavgen.config import load, preset_names
+from uniavgen.data.given_sets import is_table
 from uniavgen.data_engine.candidates import SEGMENTS
 from uniavgen.data_engine.corpus import FIND_DUPLICATES, GROUP_PERSONS, DuplicateSearch, PersonGrouping
 from uniavgen.data_engine.cut import ClipCutter
@@ -99,13 +100,14 @@ def run_stages(
         resolver=chosen.resolver,
         device=chosen.device,
     )
+    paths = list(paths)
     found, unreadable = find_sources(paths)
     failures = [SourceFailure(path=each.path, reason=each.reason) for each in unreadable]
     left_out = [source for source in found if source.rights.opt_out == "yes" or source.key in work.forgotten]
     sources = [source for source in found if source not in left_out]
     num_usable = 0
     with exclusive_output(work_folder):
-        work.add_run(graph, sources, unreadable)
+        work.add_run(graph, sources, unreadable, filter(is_table, paths))
         on_progress(0, len(sources))
         for done, outcome in enumerate((executor or InProcess()).map(RecordTask(graph), sources), start=1):
             if outcome.has_died:

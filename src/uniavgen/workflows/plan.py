@@ -99,7 +99,7 @@ class ClipPlan:
         return f"mode {offload.mode.name}: {'; '.join(choices)}"
 
     def _phase_table(self) -> Iterator[str]:
-        rows = [("phase", "on the device", "weights", "activations", "peak GB")]
+        rows: list[tuple[str, ...]] = [("phase", "on the device", "weights", "activations", "peak GB")]
         for phase in self.memory.phases:
             resident = ", ".join(name.replace("_", " ") for name in phase.resident) or "nothing"
             sizes = (phase.weights, phase.activations, phase.peak)

@@ -28,7 +28,7 @@ Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", hel
 
 
 def run(
-    sources: Annotated[list[Path], typer.Argument(metavar="SOURCES...", help="Videos, or folders of them.")],
+    sources: Annotated[list[Path], typer.Argument(metavar="SOURCES...", help="Videos, folders or lists of them.")],
     work: Work,
     jobs: Jobs = None,
     ray: Ray = None,

@@ -12,7 +12,9 @@ from uniavgen.arguments import parse_size
 def prepare(
     data: Annotated[
         list[Path],
-        typer.Option(help="Shards (*.tar) of clips or speech, or a speech set as it is published; may be repeated."),
+        typer.Option(
+            help="Shards (*.tar), clips with transcripts (a folder or list), or a speech set; may be repeated."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the feature shards; a second run goes on where it stopped.")],
     model: Annotated[str, typer.Option(help="Preset or YAML file of the transformer's sizes.")] = "nano/model",
