@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from tests.data_engine.small_stages import Duration, Level, write_film
 
+from uniavgen.data_engine import graph as graph_module
 from uniavgen.data_engine.registry import STAGES, build_stages
 from uniavgen.data_engine.source import find_sources
 from uniavgen.errors import CheckpointError, ConfigError
@@ -53,6 +54,23 @@ def test_graph_computes_again_what_follows_from_a_change(tmp_path, source):
     graph(source)
     newest = _records(tmp_path / "work")
     assert all(newest[name] != changed[name] for name in ("duration", "level"))
+
+
+@pytest.mark.parametrize(("long_s", "loadings"), [(1000.0, 1), (0.0, 3)])
+def test_networks_are_loaded_once_or_dropped_after_long_sources(tmp_path, monkeypatch, long_s, loadings):
+    loaded = []
+
+    class Loading(Duration):
+        def setup(self):
+            loaded.append(self.name)
+
+    for index in range(3):
+        (tmp_path / f"{index}.mp4").write_text(str(index))
+    monkeypatch.setattr(graph_module, "LONG_S", long_s)
+    graph = build_stages(tmp_path / "work", stages=(Loading,))
+    for source in find_sources([tmp_path])[0]:
+        graph(source)
+    assert len(loaded) == loadings
 
 
 def test_damaged_record_is_made_again(tmp_path, source):

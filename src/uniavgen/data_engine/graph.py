@@ -1,8 +1,12 @@
 """Stages in order: what each reads is checked before anything is run, and a source goes through them one by one."""
 
+import ctypes
+import gc
+import time
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from uniavgen.data_engine.records import RecordStore
 from uniavgen.data_engine.source import SourceVideo
@@ -10,6 +14,8 @@ from uniavgen.data_engine.stage import Stage, StageOutput
 from uniavgen.errors import ConfigError, DataError, MediaError
 from uniavgen.perception.errors import NotMeasured
 
+LONG_S: Final = 10.0
+"""Where a stage works on a source for longer, loading networks again takes little beside it. [ours]"""
 AnyStage = TypeVar("AnyStage", Stage, type[Stage])
 
 
@@ -41,14 +47,16 @@ def ordered(stages: Sequence[AnyStage]) -> list[AnyStage]:
 class StageGraph:
     """Runs all stages on a source, as far as its records do not hold their outputs.
 
-    It is sent to other processes before its first run; there a stage loads its networks when it is first needed.
+    It is sent to other processes before its first run; there a stage loads its networks when it is first needed. They
+    are dropped again where a source is long: those of all stages together take more than a gigabyte.
     """
 
     stages: Sequence[Stage]
     """As `ordered` returns them."""
     digests: Mapping[str, str]
     store: RecordStore
-    _set_up: set[str] = field(default_factory=set, init=False, compare=False)
+    _ready: dict[str, Stage] = field(default_factory=dict, init=False, compare=False)
+    """Copies of stages, with their networks."""
 
     def __call__(self, source: SourceVideo) -> dict[str, StageOutput]:
         """Returns the outputs of all stages for a source, and records the new ones.
@@ -85,10 +93,24 @@ class StageGraph:
         failed = next((name for name, output in inputs.items() if output.reason), None)
         if failed is not None:
             return StageOutput(reason=f"{failed}: {inputs[failed].reason}")
-        if stage.name not in self._set_up:
-            stage.setup()
-            self._set_up.add(stage.name)
+        if stage.name not in self._ready:
+            ready = copy(stage)
+            ready.setup()
+            self._ready[stage.name] = ready
+        begin_s = time.monotonic()
         try:
-            return stage(source, inputs)
+            return self._ready[stage.name](source, inputs)
         except (MediaError, DataError, NotMeasured) as error:
             return StageOutput(reason=str(error))
+        finally:
+            if time.monotonic() - begin_s > LONG_S:
+                self._ready.clear()
+                _return_memory()
+
+
+def _return_memory() -> None:
+    """Gives freed memory back to the system, which glibc would keep for later."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
