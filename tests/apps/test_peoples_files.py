@@ -102,3 +102,13 @@ def test_info_shows_a_clip_without_settings(capsys, tmp_path):
     write_clip(tmp_path / "a.mp4", film(9), FPS, sound(0.5), RATE_HZ, {})
     assert main(["info", str(tmp_path / "a.mp4")]) == 0
     assert "no settings of uniavgen" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["dub", "continue"])
+def test_film_without_an_index_is_used(capsys, model, tmp_path, command):
+    path = tmp_path / "film.flv"
+    # Beside MP3 the pictures begin some milliseconds late, and FLV has no picture to rewind to.
+    _write(path, ("flv1", 16, film(17), True), ("libmp3lame", 44_100, np.zeros(46_000, np.float32), True))
+    more = ("--keep", "0.5") if command == "continue" else ()
+    _run(capsys, model, command, path, "--speech", "Hi", "--num-frames", 17, *more, "--out", tmp_path / "out.mp4")
+    assert len(read_video(tmp_path / "out.mp4", FPS).frames) == 17

@@ -59,6 +59,14 @@ SOURCES = {
     "H.264 of ten bits": ("a.mkv", [_video(pix_fmt="yuv422p10le")]),
     "VP9": ("a.webm", [_video(codec="libvpx-vp9"), _sound(codec="libopus")]),
     "ProRes": ("a.mov", [_video(codec="prores_ks", pix_fmt="yuv422p10le")]),
+    "FLV that begins late": (
+        "a.flv",
+        [_video(codec="flv1"), lambda out: add_audio(out, clicks(1.5, (0.2,), 44_100), 44_100, "libmp3lame")],
+    ),
+    "raw pixels": ("a.avi", [_video(codec="rawvideo")]),
+    "raw pixels of variable rate": ("a.mkv", [_video(codec="rawvideo", frame_times_s=IRREGULAR_S)]),
+    "PNG of variable rate": ("a.mov", [_video(codec="png", pix_fmt="rgb24", frame_times_s=IRREGULAR_S)]),
+    "FLV of variable rate": ("a.flv", [_video(codec="flv1", frame_times_s=IRREGULAR_S)]),
     "FFV1": ("a.mkv", [_video(codec="ffv1", pix_fmt="yuv420p")]),
     **{name: ("a.mov", [_video(display_matrix=matrix), _sound()]) for name, matrix in MATRICES.items()},
 }

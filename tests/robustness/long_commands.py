@@ -22,6 +22,8 @@ LONGER = {
     "convert": ["--shard-mb", "1"],
 }
 """More words of the good commands that write or compute for a while."""
+LIMIT_S = 600.0
+"""Of one command, which takes seconds on an idle machine."""
 TWO = "train-in-two"
 """Training in two processes."""
 NAMES = (
@@ -45,7 +47,7 @@ class LongCommand:
     def run(self, work: Path, kill_after_s: float | None = None) -> Outcome:
         """Runs the command in `work`; see `run_forked`."""
         self.set_up(work)
-        return run_forked(lambda: run_main(self), work, kill_after_s=kill_after_s)
+        return run_forked(lambda: run_main(self), work, limit_s=LIMIT_S, kill_after_s=kill_after_s)
 
     def differences(self, work: Path) -> list[str]:
         """Returns what differs in `work` from an undisturbed run."""

@@ -196,6 +196,8 @@ class _VideoTrack:
         self._tick = tick_s
         self._stream.time_base = self._tick
         context = self._stream.codec_context
+        # Of the encoder too, or it moves pictures of variable rate to multiples of 1 / fps.
+        context.time_base = self._tick
         context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
         context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
 

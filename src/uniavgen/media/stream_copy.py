@@ -217,41 +217,49 @@ def _collect(reader: MediaReader, stop_s: float | None) -> AudioCollector:
 
 def _copy_looks_alike(video: MediaFile, suffix: str, stop_s: float | None) -> bool | None:
     """Returns whether copied packets show the same pictures at the same times; None where the codec is not held."""
-    with open_media(video, quiet=True) as reader:
-        shown = _shown(reader, stop_s)
+    shown = _shown(video, stop_s)
     if shown is None:
         return False
     with open_media(video, quiet=True) as reader:
         content = _stored_copy(reader, check_video(reader), suffix, stop_s)
     if content is None:
         return None
-    with open_media(content, quiet=True) as reader:
-        reader.start_s = Fraction(0)
-        stored = _shown(reader, stop_s)
+    try:
+        stored = _shown(content, stop_s, start_s=Fraction(0))
+    except MediaError:
+        # Some muxers write packets that nobody can decode, such as raw pixels in an MP4.
+        return False
     if stored is None or stored[0] != shown[0] or len(stored[1]) != len(shown[1]):
         return False
     return all(abs(a - b) <= _TOLERANCE_S for a, b in zip(shown[1], stored[1], strict=True))
 
 
-def _shown(reader: MediaReader, stop_s: float | None) -> tuple[tuple[object, ...], list[Fraction]] | None:
-    """Returns how the first picture lies and when pictures are shown, in order; None where time stamps are missing."""
-    stream = check_video(reader)
+def _shown(
+    video: MediaFile, stop_s: float | None, start_s: Fraction | None = None
+) -> tuple[tuple[object, ...], list[Fraction]] | None:
+    """Returns how the first picture lies and when pictures are shown, in order; None where time stamps are missing.
+
+    start_s: the beginning of the clock, in place of the file's own.
+    """
     times: list[Fraction] = []
     geometry: tuple[object, ...] = ()
-    for packet in reader.packets(stream):
-        if packet.pts is None:
-            return None
-        if packet.is_discard:
-            continue
-        time_s = to_seconds(packet.pts, packet.time_base) - reader.start_s
-        # As in `copied_packets`.
-        if stop_s is not None and time_s >= stop_s + 1:
-            break
-        if stop_s is None or time_s < stop_s:
-            times.append(time_s)
-    reader.container.seek(0)
-    for frame in islice(reader.container.decode(stream), 1):
-        geometry = (display_matrix(frame), stream.sample_aspect_ratio or 1)
+    with open_media(video, quiet=True) as reader:
+        for packet in reader.packets(check_video(reader)):
+            if packet.pts is None:
+                return None
+            if packet.is_discard:
+                continue
+            time_s = to_seconds(packet.pts, packet.time_base) - (reader.start_s if start_s is None else start_s)
+            # As in `copied_packets`.
+            if stop_s is not None and time_s >= stop_s + 1:
+                break
+            if stop_s is None or time_s < stop_s:
+                times.append(time_s)
+    # Opened again, because files without an index cannot be rewound.
+    with open_media(video, quiet=True) as reader:
+        stream = check_video(reader)
+        for frame in islice(reader.container.decode(stream), 1):
+            geometry = (display_matrix(frame), stream.sample_aspect_ratio or 1)
     return geometry, sorted(times)
 
 

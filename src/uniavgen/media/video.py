@@ -97,7 +97,7 @@ def decode_video(
 
 
 def count_frames(reader: MediaReader, fps: Fraction) -> int:
-    """Returns how many frames `decode_video` finds at `fps`, by the time stamps of all packets."""
+    """Returns how many frames `decode_video` finds at `fps`, by the time stamps of all packets, which are read for it."""
     stream = check_video(reader)
     end_s = Fraction(0)
     for packet in reader.packets(stream):
@@ -105,7 +105,6 @@ def count_frames(reader: MediaReader, fps: Fraction) -> int:
         if not packet.is_discard and ticks is not None:
             length_s = to_seconds(packet.duration, packet.time_base) if packet.duration else 1 / frame_rate(stream)
             end_s = max(end_s, to_seconds(ticks, packet.time_base) - reader.start_s + length_s)
-    reader.container.seek(0)
     # Frame k is sampled at the middle of its time.
     return max(-int((Fraction(1, 2) - end_s * fps) // 1), 0)
 

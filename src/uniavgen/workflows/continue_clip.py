@@ -93,8 +93,10 @@ def _read_end(path: Path, max_frames: int, max_s: float) -> Video:
             raise MediaError(f"{path} lasts {seconds:.2f} s, up to {max_s:g} s can be continued; cut it")
         if reader.audio is None:
             raise MediaError(f"{path} has no sound track; to continue it, picture and sound are needed")
-        length = min(max_frames, count)
-        length -= (length - 1) % READ_RATES.temporal_stride
+    length = min(max_frames, count)
+    length -= (length - 1) % READ_RATES.temporal_stride
+    # Opened again, because files without an index cannot be rewound.
+    with open_media(path, quiet=True) as reader:
         end = decode_video(
             reader,
             READ_RATES.fps,
