@@ -97,7 +97,7 @@ def decode_video(
 
 
 def count_frames(reader: MediaReader, fps: Fraction) -> int:
-    """Returns how many frames `decode_video` finds at `fps`, by the time stamps of all packets, which are read for it."""
+    """Returns how many frames `decode_video` finds at `fps`, by the time stamps of all packets, which it reads."""
     stream = check_video(reader)
     end_s = Fraction(0)
     for packet in reader.packets(stream):
