@@ -196,6 +196,7 @@ def test_rights_and_transcripts_beside_sources_are_given(tmp_path):
         ("a.csv", "video,start,end\nv.mp4,soon,3\n", r"a.csv line 2 has 'soon' as its start, expected seconds"),
         ("a.csv", "video,start,end\nv.mp4,3,2\n", r"a.csv line 2 ends at 2 s, and begins at 3 s"),
         ("a.csv", "video,speech\nv.mp4,Well, then\n", r"line 2 has 1 values too many for the columns video, speech"),
+        ("a.csv", 'video,speech\nv.mp4,"Well', r"a.csv behind line 1 is no table"),
         ("a.csv", "video,speech\n", r"a.csv holds no rows"),
         ("a.csv", b"video\xff", r"a.csv is not UTF-8 text"),
         ("a.json", "[1]", r"a.json clip 1 is 1, expected an object"),

@@ -36,3 +36,17 @@ def test_list_is_carried_to_shards_and_limits_clips_to_its_times(tmp_path):
     table.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(DataError, match="no clip is kept"):
         pack(PackConfig(work=work, out=shards, num_frames=33), Rules())
+
+
+def test_transcript_beside_a_source_gives_each_clip_its_own_words(tmp_path):
+    write_film(tmp_path / "films" / "a.mp4", 5)
+    words = [["one", 0.5, 0.9], ["two", 3.0, 3.4]]
+    (tmp_path / "films" / "a.json").write_text(json.dumps({"words": words, "speaker": "Ann"}))
+    run_stages([tmp_path / "films"], tmp_path / "work", StageSelection(stages=STAGES))
+    pack(PackConfig(work=tmp_path / "work", out=tmp_path / "shards", num_frames=33), Rules())
+    shards = ShardSet(tmp_path / "shards")
+    given = [json.loads(shards.read(i, "json"))["given"] for i in range(len(shards))]
+    assert [(each["text"], each["words"], each["speaker"]) for each in given] == [
+        ("one", words[:1], "Ann"),
+        ("two", words[1:], "Ann"),
+    ]

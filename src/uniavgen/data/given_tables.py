@@ -86,12 +86,11 @@ def _json_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 def _csv_rows(path: Path, delimiter: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     text = read_text(path, remedy=_REMEDY)
-    header = next(csv.reader(io.StringIO(text), delimiter=delimiter), [])
-    names = list(_AVSPEECH) if _is_avspeech(header) else None
-    # Lines that are longer than the header give a list, under None.
+    names = list(_AVSPEECH) if _is_avspeech(text.partition("\n")[0].split(delimiter)) else None
     rows = csv.DictReader(io.StringIO(text, newline=""), fieldnames=names, delimiter=delimiter, strict=True)
     try:
         for row in rows:
+            # Lines that are longer than the header give a list, under None.
             if None in row:
                 raise DataError(
                     f"{path} line {rows.line_num} has {len(row[None])} values too many for the columns "
@@ -99,7 +98,7 @@ def _csv_rows(path: Path, delimiter: str) -> Iterator[tuple[str, Mapping[str, An
                 )
             yield f"{path} line {rows.line_num}", {str(name): value for name, value in row.items() if value}
     except csv.Error as error:
-        raise DataError(f"{path} line {rows.line_num} is no row of a table ({error}); {_REMEDY}") from error
+        raise DataError(f"{path} behind line {rows.line_num} is no table ({error}); {_REMEDY}") from error
 
 
 def _is_avspeech(cells: Sequence[str]) -> bool:

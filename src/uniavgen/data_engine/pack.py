@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from uniavgen.artifacts import parse_json, path_exists, read_json_lines, read_text, write_text
 from uniavgen.config import dump
+from uniavgen.data.given_clip import GivenClip
 from uniavgen.data.shards import ShardSet, ShardWriter
 from uniavgen.data_engine.candidates import Candidate
 from uniavgen.data_engine.cut import WHOLE, Box, ClipCutter, PlannedClip
@@ -125,7 +126,7 @@ def _plan(decision: Decision, window: Window, rules: Rules, timing: ClipTiming) 
         "fps": float(timing.base.fps),
     }
     if candidate.given is not None:
-        facts["given"] = candidate.given.given()
+        facts["given"] = _given(candidate, candidate.given)
     return PlannedClip(
         key=f"{source.key}-{window.start_frame:08d}",
         source=source,
@@ -134,6 +135,20 @@ def _plan(decision: Decision, window: Window, rules: Rules, timing: ClipTiming) 
         crop=WHOLE if crop is None else _box(crop),
         facts=facts,
     )
+
+
+def _given(candidate: Candidate, given: GivenClip) -> dict[str, Any]:
+    """Returns what is given of a candidate; of a transcript of the whole source only what is said in it."""
+    said = given.given()
+    inside = [word for word in given.words if candidate.start_s <= (word.start_s + word.end_s) / 2 < candidate.end_s]
+    duration_s = candidate.source_value(PROBE, "duration_s") or 0.0
+    if given.words:
+        said["words"] = [[word.text, word.start_s, word.end_s] for word in inside]
+        said["text"] = " ".join(word.text for word in inside)
+    elif given.end_s is None and 2 * (candidate.end_s - candidate.start_s) < duration_s:
+        # Nobody knows which of the words these are.
+        said.pop("text", None)
+    return said
 
 
 def _caption(candidate: Candidate) -> str:
