@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from uniavgen.artifacts import atomic_file
+from uniavgen.artifacts import atomic_file, not_written
 from uniavgen.data.buckets import BucketRule, ClipBuckets, lengths_of, sizes_of
 from uniavgen.data.features import FeatureSet
 from uniavgen.errors import ConfigError
@@ -35,8 +35,14 @@ def bucket_clips(config: TrainConfig, sources: Sequence[FeatureSet], weights: Se
 
 
 def report_misfits(clips: ClipBuckets, path: Path) -> None:
-    """Logs which clips fit no bucket, and lists them in a file, a line of JSON each; no file where all fit."""
-    path.unlink(missing_ok=True)
+    """Logs which clips fit no bucket, and lists them in a file, a line of JSON each; no file where all fit.
+
+    Raises OutputError where the file cannot be written or removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise not_written(path, error) from error
     texts = [text for number in range(len(clips.sources)) if (text := clips.describe_misfits(number))]
     if not texts:
         return
