@@ -4,6 +4,7 @@ import json
 from fractions import Fraction
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 
@@ -28,7 +29,7 @@ def files(**samples: dict[str, bytes]) -> dict[str, bytes]:
     return {f"{key}.{part}": content for key, parts in samples.items() for part, content in parts.items()}
 
 
-def prepare(data: Path, out: Path, *more: str) -> int:
+def prepare(data: Path | str, out: Path, *more: str) -> int:
     return main(["prepare", "--data", str(data), "--out", str(out), "--num-frames", "17", *more])
 
 
@@ -274,6 +275,19 @@ def test_several_data_folders_are_prepared_one_after_the_other(tmp_path):
     stored = FeatureSet(out)
     assert tuple(stored.index.keys) == ("b", "a", "c")
     assert [stored[i].text for i in range(3)] == ["One.", "Two.", "Three."]
+
+
+def test_shards_of_a_store_are_prepared_as_those_of_a_folder(tmp_path, capsys):
+    write_tar(tmp_path / "data" / "a.tar", files(a=sample(), b=sample("So high.")))
+    store, url = fsspec.filesystem("memory"), f"memory://{tmp_path.name}"
+    for file in (tmp_path / "data").iterdir():
+        store.pipe(f"/{tmp_path.name}/{file.name}", file.read_bytes())
+    assert prepare(tmp_path / "data", tmp_path / "local") == 0
+    assert prepare(url, tmp_path / "remote") == 0
+    contents = [{file.name: file.read_bytes() for file in (tmp_path / name).iterdir()} for name in ("local", "remote")]
+    assert contents[0] == contents[1]
+    assert prepare(f"{url}/nothing", tmp_path / "none") == 2
+    assert f"no shards (*.tar) in {url}/nothing" in capsys.readouterr().err
 
 
 def test_limit_counts_over_all_data_folders(tmp_path):

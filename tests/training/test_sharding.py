@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -148,12 +149,34 @@ def run_that_fails(folder: str, context: ParallelContext) -> dict[str, object]:
     return {}
 
 
+def few_steps(folder: str, context: ParallelContext, *overrides: str) -> list[dict[str, float]]:
+    """Losses and gradient norms of two joint steps of one block that is computed again; see `GRAPHS`."""
+    settings = config(*ONE_BLOCK, "train.activation_checkpointing=1", *overrides)
+    trained = model(0, settings.model)
+    trained.compile_repeated_blocks = partial(trained.compile_repeated_blocks, **GRAPHS)
+    one, seen = run(folder, Path(folder), settings, context=context, trained=trained), []
+    one.train([lambda record, _: seen.append(record.values)])
+    return seen
+
+
+ONE_BLOCK = (
+    "train.steps=2",
+    "model.num_layers=1",
+    "model.interaction.layers=[0]",
+    "stage.tasks.ratios={joint: 1, reference_audio: 0, continuation: 0, dubbing: 0, animation: 0}",
+)
+GRAPHS = {"backend": "eager"}
+"""What torch.compile finds is run as it is: the graphs are those of a real compilation, without its half minute."""
+
+
 def as_one_of_two(context: ParallelContext, folder: str, uneven: str):
     """Results of every case and run, and how the run that fails ends."""
     results = {case: one_step(folder, context, *case_of(case), sharded=True) for case in CASES}
     results |= {name: whole_run(uneven, context, *each.pop("overrides", ()), **each) for name, each in RUNS.items()}
     for name, overrides in OTHER_RUNS.items():
         results[name] = whole_run(uneven, context, SHARDED, *overrides)
+    results["compiled"] = few_steps(folder, context, SHARDED, "train.compile=true")
+    results["num_graphs"] = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     return results if context.is_main else {}, run_that_fails(folder, context)
 
 
@@ -230,6 +253,13 @@ def test_two_sharded_processes_compute_the_losses_and_gradients_of_one(two_proce
             assert gradients[name] is None, name
         else:
             torch.testing.assert_close(gradients[name], gradient, rtol=1e-6, atol=1e-6)
+
+
+def test_compiled_blocks_of_two_sharded_processes_train_as_one_process_without(two_processes):
+    folder, results, _ = two_processes
+    assert results["num_graphs"] > 0
+    for compiled, plain in zip(results["compiled"], few_steps(folder, SINGLE_PROCESS), strict=True):
+        assert compiled == pytest.approx(plain, rel=1e-6, abs=1e-6, nan_ok=True)
 
 
 def test_clip_that_is_not_finite_in_one_process_skips_the_step_and_ends_the_run_in_all(two_processes):

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from jaxtyping import Int64
@@ -125,8 +125,8 @@ def _are_locations(array: np.ndarray, shape: tuple[int, int, int]) -> bool:
     )
 
 
-def scan_tar(path: str, file: IO[bytes]) -> ShardIndex:
-    """Reads through a tar file without an index.
+def scan_tar(path: str, file: Any) -> ShardIndex:
+    """Reads through a tar file without an index, which is open as a binary file of the system or of fsspec.
 
     Raises DataError where it is cut off or compressed, or where a sample is in it twice.
     """

@@ -12,6 +12,7 @@ from uniavgen.data.sample import Sample, parse_phones, read_sample
 from uniavgen.data.shard_index import is_sample_key
 from uniavgen.data.shards import ShardSet
 from uniavgen.data.speech_sets import find_speech_set
+from uniavgen.data.storage import is_url
 from uniavgen.data.words import word_times
 from uniavgen.errors import DataError, MediaError
 from uniavgen.media.audio import read_audio
@@ -163,6 +164,9 @@ def open_sources(folders: Sequence[str | Path], timing: ClipTiming, with_video: 
 def _open(folder: str, timing: ClipTiming, with_video: bool) -> SampleSource:
     """Opens a source by what its folder holds. Raises DataError where it holds none, or a key twice."""
     path = Path(folder)
+    if is_url(folder):
+        # In a store there are shards only.
+        return _open_shards(folder, timing, with_video)
     if path_exists(path) and is_table(path):
         given = open_given_set(path, timing, with_video)
         assert given is not None

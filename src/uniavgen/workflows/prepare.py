@@ -101,7 +101,7 @@ class EncodedClip:
 class EncodeTask:
     """Encodes samples by their keys. Sent to another process, it opens the data and loads the codecs there."""
 
-    data: tuple[Path, ...]
+    data: tuple[str | Path, ...]
     model: TransformerConfig
     settings: FeatureSettings
     codecs: Path | None
@@ -149,7 +149,7 @@ class EncodeTask:
 
 
 def prepare_features(
-    data: Sequence[Path],
+    data: Sequence[str | Path],
     folder: Path,
     model: TransformerConfig,
     settings: FeatureSettings,
@@ -162,8 +162,8 @@ def prepare_features(
     """Encodes the clips of `data` into feature shards in `folder`.
 
     Args:
-        data: folders of shards, single shards, folders of speech with an index.jsonl, or published speech sets
-            (`data.speech_sets`); their clips follow each other.
+        data: folders of shards or their URLs, single shards, folders of speech with an index.jsonl, or published speech
+            sets (`data.speech_sets`); their clips follow each other.
         codecs: model folder with vae, text_encoder and tokenizer; None prepares speech alone.
         executor: where clips are encoded, here if it is None; the features are the same.
         on_progress: called with the counts of finished and of all samples.

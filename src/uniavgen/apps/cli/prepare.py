@@ -11,9 +11,9 @@ from uniavgen.arguments import parse_size
 
 def prepare(
     data: Annotated[
-        list[Path],
+        list[str],
         typer.Option(
-            help="Shards (*.tar), clips with transcripts (a folder or list), or a speech set; may be repeated."
+            help="Shards (*.tar; also by URL), clips with transcripts (a folder or list), or a speech set; repeatable."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the feature shards; a second run goes on where it stopped.")],
