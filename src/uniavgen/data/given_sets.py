@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from uniavgen.artifacts import read_json
+from uniavgen.artifacts import path_exists, read_json
 from uniavgen.data.given_clip import GivenClip
 from uniavgen.data.given_columns import START, clip_key, names_video, normalized_row, parse_row
 from uniavgen.data.given_tables import TABLE_SUFFIXES, check_keys, read_table
@@ -39,7 +39,7 @@ _GRID_SPEAKER: Final = re.compile(r"s\d{1,2}")
 
 def is_table(path: Path) -> bool:
     """Returns whether a path is a file that may list clips."""
-    return path.suffix.lower() in TABLE_SUFFIXES and path.is_file()
+    return path.suffix.lower() in TABLE_SUFFIXES and path_exists(path) and path.is_file()
 
 
 def find_given_clips(path: Path) -> list[GivenClip]:
@@ -88,7 +88,7 @@ def given_of_video(file: Path, folder: Path, transcripts: Sequence[Path]) -> Giv
 
 def transcripts_beside(file: Path) -> list[Path]:
     """Returns the files beside a video that may hold its transcript."""
-    return [each for suffix in SUFFIXES if (each := file.with_suffix(suffix)).is_file()]
+    return [each for suffix in SUFFIXES if path_exists(each := file.with_suffix(suffix))]
 
 
 @dataclass(frozen=True)
