@@ -21,6 +21,8 @@ _HOMES = {
     "DubJob": "uniavgen.workflows.clip_jobs",
     "AnimateJob": "uniavgen.workflows.clip_jobs",
     "ContinueJob": "uniavgen.workflows.continue_clip",
+    "MarkingConfig": "uniavgen.provenance.config",
+    "verify": "uniavgen.provenance.verify",
     "LoadConfig": "uniavgen.workflows.load_config",
     "SamplingConfig": "uniavgen.inference.sampling_config",
     "Request": "uniavgen.inference.request",

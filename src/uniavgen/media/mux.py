@@ -5,7 +5,7 @@ that browsers play them while they load.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -45,6 +45,8 @@ CRF = 17
 """x264's constant quality; visually without loss. [ours]"""
 AUDIO_BITS_PER_SECOND = 128_000
 """AAC for one channel. [ours]"""
+OnWritten = Callable[[Path], None]
+"""Changes a complete file before it gets its name, such as by signing it."""
 _VIDEO_CLOCK_HZ: Final = 90_000
 """Ticks a second for pictures of variable rate, as in MPEG."""
 
@@ -56,13 +58,14 @@ def write_clip(
     waveform: Float32[np.ndarray, " samples"],
     rate_hz: int,
     settings: Mapping[str, Any],
+    on_written: OnWritten | None = None,
 ) -> None:
     """Writes frames and mono audio as H.264 (yuv420p) and AAC, whole or not at all.
 
     `settings` are JSON values for `read_metadata`. Raises MediaError where a side is odd, OutputError where the file
     cannot be written.
     """
-    with _output(Path(path), settings) as out:
+    with _output(Path(path), settings, on_written) as out:
         video = _VideoTrack(out, frames.shape[2], frames.shape[1], fps, 1 / fps)
         audio = _SpeechTrack(out, rate_hz)
         out.mux_all(video.packets(frames), audio.packets(waveform))
@@ -75,6 +78,7 @@ def write_clip_keeping_video(
     rate_hz: int,
     settings: Mapping[str, Any],
     stop_s: float | None = None,
+    on_written: OnWritten | None = None,
 ) -> VideoTransfer:
     """Writes the picture track of the file `video` with new mono audio, and returns how the pictures were stored.
 
@@ -82,7 +86,7 @@ def write_clip_keeping_video(
     pictures are stored first. Raises MediaError as `plan_video` does, which can be called before there is a waveform.
     """
     transfer = plan_video(video, Path(path).suffix, stop_s)
-    with open_media(video, quiet=True) as source, _output(Path(path), settings) as out:
+    with open_media(video, quiet=True) as source, _output(Path(path), settings, on_written) as out:
         if transfer is VideoTransfer.COPIED:
             stream = check_video(source)
             packets = copied_packets(source, stream, add_copied_stream(out.container, stream), stop_s)
@@ -100,6 +104,7 @@ def write_clip_keeping_audio(
     audio: str | Path,
     settings: Mapping[str, Any],
     stop_s: float | None = None,
+    on_written: OnWritten | None = None,
 ) -> AudioTransfer:
     """Writes new frames with the sound track of the file `audio`, and returns how the sound was stored.
 
@@ -108,7 +113,7 @@ def write_clip_keeping_audio(
     """
     plan = plan_audio(audio, Path(path).suffix, stop_s)
     settings = {**settings, "kept_audio": str(plan.transfer)}
-    with open_media(audio, quiet=True) as source, _output(Path(path), settings) as out:
+    with open_media(audio, quiet=True) as source, _output(Path(path), settings, on_written) as out:
         video = _VideoTrack(out, frames.shape[2], frames.shape[1], fps, 1 / fps)
         if plan.transfer is AudioTransfer.COPIED:
             stream = check_audio(source)
@@ -149,7 +154,7 @@ class _Output:
 
 
 @contextmanager
-def _output(path: Path, settings: Mapping[str, Any]) -> Iterator[_Output]:
+def _output(path: Path, settings: Mapping[str, Any], on_written: OnWritten | None) -> Iterator[_Output]:
     if path.suffix.lower() not in FORMATS:
         raise OutputError(f"the output {path} must end in {' or '.join(SUFFIXES)}")
     with atomic_file(path) as partial:
@@ -164,6 +169,8 @@ def _output(path: Path, settings: Mapping[str, Any]) -> Iterator[_Output]:
                 output = _Output(container)
                 yield output
             _check_whole(partial, output.sizes)
+            if on_written is not None:
+                on_written(partial)
         except FFmpegError as error:
             if isinstance(error, OSError):
                 raise

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float32
@@ -22,7 +22,7 @@ from uniavgen.inference.prepared_request import PreparedRequest
 from uniavgen.inference.request import MAX_VOICE_S, Request
 from uniavgen.media.audio import read_audio
 from uniavgen.media.image import read_image
-from uniavgen.media.mux import write_clip, write_clip_keeping_audio, write_clip_keeping_video
+from uniavgen.media.mux import OnWritten, write_clip, write_clip_keeping_audio, write_clip_keeping_video
 from uniavgen.media.stream_copy import plan_audio, plan_video
 from uniavgen.media.video import read_video
 from uniavgen.tasks.table import Task
@@ -44,6 +44,8 @@ class GeneratedClip:
     settings: Mapping[str, Any]
     """What it was made with, for the file's metadata."""
     prepared: PreparedRequest
+    on_written: OnWritten | None = None
+    """What is done to the complete file before it gets its name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +71,9 @@ class ClipJob(ABC):
     """Fields of `SamplingConfig` that differ from the model's defaults."""
     input_names: Mapping[str, str] = field(default_factory=dict)
     """Names of inputs in the settings of the clip, where they differ from those of the files: those of uploads."""
+
+    kept_input: ClassVar[str | None] = None
+    """Field of the file whose picture or sound the clip keeps."""
 
     def __post_init__(self) -> None:
         check_arguments(self)
@@ -143,7 +148,8 @@ class GenerateJob(ClipJob):
     def write(self, out: Path, generated: GeneratedClip) -> str:
         """Writes generated frames and audio."""
         clip = generated.clip
-        write_clip(out, clip.frames, clip.fps, clip.waveform, clip.sample_rate_hz, generated.settings)
+        rate_hz, settings = clip.sample_rate_hz, generated.settings
+        write_clip(out, clip.frames, clip.fps, clip.waveform, rate_hz, settings, generated.on_written)
         return describe_frames(clip.frames, clip.fps, f"a voice at {clip.sample_rate_hz} Hz")
 
 
@@ -152,6 +158,7 @@ class DubJob(ClipJob):
     """Speech for a video, as long as the video, rounded down to 1 + 4n frames. The file holds the video's own picture
     packets."""
 
+    kept_input = "video"
     video: Path
     voice: Path | None = None
     voice_text: str = ""
@@ -180,7 +187,9 @@ class DubJob(ClipJob):
     def write(self, out: Path, generated: GeneratedClip) -> str:
         """Copies the video's picture track and adds the generated audio; a trimmed video ends with its audio."""
         waveform, rate_hz = generated.clip.waveform, generated.clip.sample_rate_hz
-        transfer = write_clip_keeping_video(out, self.video, waveform, rate_hz, generated.settings, self._stop_s)
+        transfer = write_clip_keeping_video(
+            out, self.video, waveform, rate_hz, generated.settings, self._stop_s, generated.on_written
+        )
         seconds = len(waveform) / rate_hz
         return f"the picture track of {self.video.name}, {transfer}, with {seconds:.2f} s of voice at {rate_hz} Hz"
 
@@ -190,6 +199,7 @@ class AnimateJob(ClipJob):
     """An image that speaks a recording, as long as the recording, rounded up to 1 + 4n frames. The file holds the
     recording itself."""
 
+    kept_input = "audio"
     image: Path
     audio: Path
 
@@ -222,7 +232,9 @@ class AnimateJob(ClipJob):
     def write(self, out: Path, generated: GeneratedClip) -> str:
         """Writes generated frames with the recording's own audio track."""
         clip = generated.clip
-        storage = write_clip_keeping_audio(out, clip.frames, clip.fps, self.audio, generated.settings, self._stop_s)
+        storage = write_clip_keeping_audio(
+            out, clip.frames, clip.fps, self.audio, generated.settings, self._stop_s, generated.on_written
+        )
         return describe_frames(clip.frames, clip.fps, f"with the sound of {self.audio.name}, {storage}")
 
 

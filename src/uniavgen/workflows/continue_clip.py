@@ -32,6 +32,7 @@ MAX_CLIP_S, MAX_APPENDED_S = 600.0, 60.0
 class ContinueJob(ClipJob):
     """A window that begins with the end of `clip`; `speech` holds the given part's words, then the new ones."""
 
+    kept_input = "clip"
     clip: Path
     keep_s: float = KEEP_S
     """Seconds of the clip's end that are given."""
@@ -62,7 +63,7 @@ class ContinueJob(ClipJob):
         if self.append:
             frames, waveform = _append(self.clip, len(video), window, prepared.resize_rule)
         settings = {**generated.settings, "kept_frames": len(video), "appended": self.append}
-        write_clip(out, frames, window.fps, waveform, window.sample_rate_hz, settings)
+        write_clip(out, frames, window.fps, waveform, window.sample_rate_hz, settings, generated.on_written)
         new_s = float((len(window.frames) - len(video)) / window.fps)
         return describe_frames(frames, window.fps, f"of which the last {new_s:.2f} s are new")
 

@@ -18,10 +18,12 @@ from uniavgen.inference.prepared_request import PreparedRequest
 from uniavgen.media.image import write_image
 from uniavgen.media.mux import SUFFIXES
 from uniavgen.media.sheet import contact_sheet
+from uniavgen.provenance.config import MarkingConfig
 from uniavgen.workflows.clip_jobs import ClipJob, GeneratedClip
 from uniavgen.workflows.fit import out_of_memory_as_error
 from uniavgen.workflows.load import ModelLoader, Report
 from uniavgen.workflows.load_config import LoadConfig
+from uniavgen.workflows.marking import ClipMarker
 
 THUMBNAIL_PX = 320
 
@@ -50,6 +52,7 @@ def generate(
     preview: bool = False,
     on_progress: OnProgress | None = None,
     report: Report = lambda _: None,
+    marking: MarkingConfig | None = None,
 ) -> GeneratedFile | None:
     """Generates the clip of a job and writes it to `out`, with a contact sheet beside it where `preview` is set.
 
@@ -57,12 +60,14 @@ def generate(
     all but the first return None.
 
     load: which model, where and how; nano on the best device if None.
+    marking: whether and how it is marked and signed; with all marks and the user's own key if None.
     report: takes a line about how the clip fits into a GPU's memory, and one with the words that are said where these
         differ from what is written.
     Raises ConfigError, MediaError, OutputError and CheckpointError; then nothing is left on the disk.
     """
     started = time.monotonic()
     check_outputs(job, out, preview)
+    marker = ClipMarker.build(marking or MarkingConfig(), out.suffix, report)
     loader = ModelLoader(load or LoadConfig(), report)
     prepared = prepare_job(job, out, loader)
     if prepared.speech != " ".join(prepared.request.speech.split()):
@@ -76,7 +81,8 @@ def generate(
         return None
     generated = time.monotonic()
     settings = clip_settings(job, loader.name, clip)
-    file = write_clip_file(job, out, GeneratedClip(clip=clip, settings=settings, prepared=prepared), preview)
+    generated_clip = GeneratedClip(clip=clip, settings=settings, prepared=prepared)
+    file = write_clip_file(job, out, generated_clip, preview, marker)
     written = time.monotonic()
     return replace(file, load_s=loaded - started, generate_s=generated - loaded, write_s=written - generated)
 
@@ -97,12 +103,15 @@ def clip_settings(job: ClipJob, model: str, clip: Clip) -> dict[str, Any]:
     return {"made_by": f"uniavgen {uniavgen.__version__}", "model": model, **clip.settings, "inputs": names}
 
 
-def write_clip_file(job: ClipJob, out: Path, generated: GeneratedClip, preview: bool) -> GeneratedFile:
-    """Writes a finished clip to `out`, with a contact sheet beside it where `preview` is set.
+def write_clip_file(
+    job: ClipJob, out: Path, generated: GeneratedClip, preview: bool, marker: ClipMarker
+) -> GeneratedFile:
+    """Marks a finished clip and writes it to `out`, signed, with a contact sheet beside it where `preview` is set.
 
     Every clip that is made of a job, by the shell or a server, is written here. Raises OutputError and MediaError.
     """
     preview_path = out.with_suffix(".png") if preview else None
+    generated = marker.mark(job, generated)
     content = job.write(out, generated)
     if preview_path is not None:
         write_preview(preview_path, generated.clip, generated.settings)

@@ -43,7 +43,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "animate": ("animate", "animate", "Make a picture speak a recording; the sound stays as it is."),
     "serve": (".server.command", "serve", "Make clips for programs that ask over HTTP."),
     "plan": ("plan", "plan", "Show what a clip takes of a GPU's memory, before anything is loaded."),
-    "info": ("info", "info", "Show what a file holds and the settings it was made with."),
+    "info": ("info", "info", "Show what a file holds, who made it, and whether marks and signature hold."),
     "synth": ("synth", "synth", "Draw clips of the synthetic world."),
     "speech": ("speech", "speech", "Speak sentences ahead for the synthetic world."),
     "data": ("data", "", "Turn raw video into clips to train on: run, report, pack, forget."),

@@ -10,12 +10,13 @@ from uniavgen.apps.cli.progress import phase_bars
 from uniavgen.apps.config_options import given_values
 from uniavgen.arguments import parse_size
 from uniavgen.inference.sampling_config import SamplingConfig
+from uniavgen.provenance.config import MarkingConfig
 from uniavgen.workflows.load_config import LoadConfig
 
 if TYPE_CHECKING:
     from uniavgen.workflows.clip_jobs import ClipJob
 
-CONFIGS: dict[type, tuple[str, ...]] = {o.ClipOptions: (), SamplingConfig: (), LoadConfig: ()}
+CONFIGS: dict[type, tuple[str, ...]] = {o.ClipOptions: (), MarkingConfig: (), SamplingConfig: (), LoadConfig: ()}
 """Dataclasses whose fields are options, and fields that are none."""
 
 
@@ -32,7 +33,8 @@ def run_job(context: typer.Context, job: "ClipJob", out: Path) -> None:
 
     preview = "preview" in given_values(context, o.ClipOptions)
     with phase_bars() as on_progress:
-        file = generate(job, out, o.load_config(context), preview, on_progress, print)
+        marking = MarkingConfig(**o.given_values(context, MarkingConfig))
+        file = generate(job, out, o.load_config(context), preview, on_progress, print, marking)
     if file is None:
         return
     settings = file.settings

@@ -1,9 +1,9 @@
-"""`uniavgen info`: the tracks of a file and the settings it was made with."""
+"""`uniavgen info`: the tracks of a file, who made it as far as that can be known, and its settings."""
 
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,14 +12,16 @@ def info(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A video or sound file.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show what a file holds and the settings it was made with."""
+    """Show what a file holds, who made it and whether its marks and its signature hold."""
     from uniavgen.media.probe import probe
+    from uniavgen.provenance.verify import verify
 
-    media = probe(file)
+    media, provenance = probe(file), verify(file)
     video, audio, settings = media.video, media.audio, media.settings
     if as_json:
         tracks = {name: track and asdict(track) for name, track in (("video", video), ("audio", audio))}
-        print(json.dumps({"file": str(file), **tracks, "settings": settings}, default=str, indent=2))
+        content = {"file": str(file), **tracks, "settings": settings, "provenance": asdict(provenance)}
+        print(json.dumps(content, default=str, indent=2))
         return
     print(file)
     if video is not None:
@@ -27,17 +29,12 @@ def info(
         print(f"  video  {video.codec}, {video.width_px}x{video.height_px} px, {rate}, {_seconds(video.duration_s)}")
     if audio is not None:
         print(f"  audio  {audio.codec}, {audio.rate_hz} Hz, {audio.channels} channel(s), {_seconds(audio.duration_s)}")
-    if not settings:
-        print("  no settings of uniavgen are stored in it")
-        return
-    width = max(len(name) for name in settings)
-    for name, value in settings.items():
-        print(f"  {name:<{width}}  {_shown(value)}")
+    for line in provenance.lines():
+        print(f"  {line}")
+    width = max(map(len, settings or ""), default=0)
+    for name, value in (settings or {}).items():
+        print(f"  {name:<{width}}  {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
 
 
 def _seconds(value: float | None) -> str:
     return "of unknown length" if value is None else f"{value:.3f} s"
-
-
-def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 TICK_S = 1.0
 """Longest time between two calls of `on_tick`."""
+_CONSENT = "The person whose voice or picture is given agrees to its use, as the user of the server has stated."
 _FAULT = "the clip could not be made, which is an error of the server; it is in its log"
 # Parts of the whole work at the ends of phases, by the phases' names; they order the progress, not the time.
 _PERCENT = {
@@ -254,9 +255,11 @@ class _Generator:
 
     def _make(self, job_id: str, request: ClipRequest, folder: Path) -> dict[str, Any]:
         from uniavgen.media.image import write_image
+        from uniavgen.provenance.config import MarkingConfig
         from uniavgen.workflows.clip_jobs import GeneratedClip
         from uniavgen.workflows.fit import out_of_memory_as_error
         from uniavgen.workflows.generate import clip_settings, prepare_job, thumbnail, write_clip_file
+        from uniavgen.workflows.marking import ClipMarker
 
         durations: dict[str, float] = {}
         current, begun = "prepare", time.monotonic()
@@ -284,8 +287,9 @@ class _Generator:
         enter("write")
         self._send(("progress", (_WRITING, "write")))
         generated = GeneratedClip(clip=clip, settings=clip_settings(job, self._loader.name, clip), prepared=prepared)
-        write_clip_file(job, out, generated, preview=True)
-        write_image(folder / THUMBNAIL, thumbnail(clip))
+        marking = MarkingConfig(consent=_CONSENT if request.consent else None)
+        file = write_clip_file(job, out, generated, True, ClipMarker.build(marking, out.suffix, logger.warning))
+        write_image(folder / THUMBNAIL, thumbnail(file.clip))
         enter("")
         rounded = {name: round(seconds, 3) for name, seconds in durations.items()}
         return {
