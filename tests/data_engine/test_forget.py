@@ -7,6 +7,7 @@ from tests.data_engine.written_sources import WRITTEN, write_source
 from uniavgen.data_engine import forget as forgetting
 from uniavgen.data_engine.decisions import decide, write_decisions
 from uniavgen.data_engine.forget import DECISIONS_FILE, forget
+from uniavgen.data_engine.report_page import PAGE_FILE
 from uniavgen.data_engine.rules import Rules
 from uniavgen.data_engine.work_folder import WorkFolder
 from uniavgen.errors import DataError, OutputError
@@ -114,14 +115,17 @@ def test_pages_that_show_a_forgotten_source_are_deleted_and_absent_shards_are_na
     write_source(tmp_path / "films" / "a.mp4", SAID, [ANN])
     write_source(tmp_path / "films" / "b.mp4", "some other words were said here", [BOB])
     work, _ = _run(tmp_path)
-    (tmp_path / "page" / "clips").mkdir(parents=True)
-    (tmp_path / "page" / "clips" / "a.mp4").touch()
-    work.add_report(tmp_path / "page")
-    work.add_report(tmp_path / "deleted.html")
+    page, foreign = tmp_path / "page" / PAGE_FILE, tmp_path / "foreign" / "thesis.html"
+    for file in (page, foreign):
+        file.parent.mkdir()
+        file.touch()
+    for path in (page, foreign, foreign.parent, tmp_path / "deleted" / PAGE_FILE):
+        work.add_report(path)
     work.add_pack(tmp_path / "moved")
     gone = forget(work, str(tmp_path / "films" / "a.mp4"))
-    assert list(gone.reports) == [tmp_path / "page"]
-    assert not (tmp_path / "page").exists()
+    assert list(gone.reports) == [page]
+    assert not page.exists()
+    assert foreign.exists()
     assert list(gone.absent) == [tmp_path / "moved"]
 
 

@@ -14,6 +14,7 @@ from uniavgen.data_engine.candidates import find_candidates
 from uniavgen.data_engine.fingerprints import Fingerprint, fingerprints, has_copy
 from uniavgen.data_engine.pack import PLAN_FILE, drop_plans, planned_keys
 from uniavgen.data_engine.records import RecordStore
+from uniavgen.data_engine.report_page import PAGE_FILE
 from uniavgen.data_engine.rights import Rights
 from uniavgen.data_engine.source import SourceVideo
 from uniavgen.data_engine.work_folder import WorkFolder
@@ -99,7 +100,8 @@ def _remove(work: WorkFolder, keys: set[str], features: Iterable[Path]) -> Forgo
         clips |= held
     for key in keys:
         _delete(RecordStore(work.folder).folder_of(key))
-    reports = [page for page in work.reports if _delete(page)]
+    # Other files than pages are not deleted, whatever a work folder that somebody gave away names.
+    reports = [page for page in work.reports if page.name == PAGE_FILE and not page.is_dir() and _delete(page)]
     left = [row for row in _decisions(work) if _source_key(row) not in keys]
     write_text(work.folder / DECISIONS_FILE, "".join(json.dumps(row, sort_keys=True) + "\n" for row in left))
     absent = [folder for folder in work.packs if folder not in packs]

@@ -84,7 +84,7 @@ class WorkFolder:
         self._write(replace(index, packs=tuple(sorted({*index.packs, str(shards.absolute())}))))
 
     def add_report(self, page: Path) -> None:
-        """Remembers a folder or file with pictures and sound of clips."""
+        """Remembers a page with pictures and sound of clips, one file."""
         index = self._read()
         self._write(replace(index, reports=tuple(sorted({*index.reports, str(page.absolute())}))))
 
