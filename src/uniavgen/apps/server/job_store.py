@@ -107,7 +107,7 @@ class JobStore:
         try:
             self._engine = _open_engine(url)
             _METADATA.create_all(self._engine)
-        except (SQLAlchemyError, ImportError) as error:
+        except (SQLAlchemyError, ImportError, OSError) as error:
             shown = sa.engine.url.make_url(url).render_as_string() if "://" in url else url[:60]
             raise ConfigError(
                 f"the store of jobs {shown} cannot be opened ({type(error).__name__}); check its URL, its driver and "

@@ -27,8 +27,8 @@ def _recording() -> str:
     with wave.open(file, "wb") as sound:
         sound.setnchannels(1)
         sound.setsampwidth(1)
-        sound.setframerate(1000)
-        sound.writeframes(bytes(128 + 40 * (-1) ** (i // 5) for i in range(600)))
+        sound.setframerate(4000)
+        sound.writeframes(bytes(128 + 40 * (-1) ** (i // 10) for i in range(2400)))
     return f"data:audio/wav;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 

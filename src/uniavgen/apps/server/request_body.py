@@ -1,9 +1,11 @@
 """Reads the body of a request: JSON, or a multipart form whose files go to disk. Nothing is read beyond its limit."""
 
+import asyncio
 import json
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +23,8 @@ from uniavgen.apps.server.schemas import MAX_REFERENCES, VideoRequest, nearest_f
 MAX_JSON_BYTES: Final = 64 * MIB
 """JSON is read into memory; larger files are sent as a form. [ours]"""
 MAX_FIELD_BYTES: Final = 64 * 1024
+_DRAIN_S: Final = 2.0
+_DRAIN_BYTES: Final = 64 * MIB
 FILE_FIELDS: Final = ("input_reference", "image_reference", "video_reference", "audio_reference")
 _KEY: Final = re.compile(r"(?P<name>[^\[\]]+)(?P<rest>(\[[^\[\]]*\])*)")
 
@@ -46,7 +50,7 @@ async def read_body(request: Request, folder: Path, config: ServerConfig) -> tup
     if media_type != "multipart/form-data":
         raise RequestError(415, f"a request is application/json or multipart/form-data, got '{media_type[:100]}'")
     limit = sum(config.max_bytes(kind) for kind in ("image", "audio", "video")) + MIB
-    _check_announced(request, limit)
+    await _check_announced(request, limit)
     limited = Request(request.scope, _limited(request, limit))
     try:
         async with limited.form(max_files=MAX_REFERENCES, max_fields=100, max_part_size=MAX_FIELD_BYTES) as form:
@@ -56,7 +60,7 @@ async def read_body(request: Request, folder: Path, config: ServerConfig) -> tup
 
 
 async def _read_json(request: Request) -> Any:
-    _check_announced(request, MAX_JSON_BYTES)
+    await _check_announced(request, MAX_JSON_BYTES)
     receive = _limited(request, MAX_JSON_BYTES)
     body = await Request(request.scope, receive).body()
     try:
@@ -65,10 +69,23 @@ async def _read_json(request: Request) -> Any:
         raise RequestError(400, "the body is not JSON; send a JSON object or a form") from error
 
 
-def _check_announced(request: Request, limit: int) -> None:
+async def _check_announced(request: Request, limit: int) -> None:
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > limit:
+        await _drain(request)
         raise _too_large(limit)
+
+
+async def _drain(request: Request) -> None:
+    """Drops what a client still sends, for a while: one that is cut off in the middle never sees the answer."""
+    count = 0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_S):
+            while count < _DRAIN_BYTES:
+                message = await request.receive()
+                count += len(message.get("body", b""))
+                if not message.get("more_body"):
+                    return
 
 
 def _limited(request: Request, limit: int) -> Any:
@@ -80,6 +97,7 @@ def _limited(request: Request, limit: int) -> Any:
         message = await request.receive()
         count += len(message.get("body", b""))
         if count > limit:
+            await _drain(request)
             raise _too_large(limit)
         return message
 
