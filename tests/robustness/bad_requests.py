@@ -153,7 +153,8 @@ class Maker:
         if kind == "audio" and name == "cut recording":
             kind = "image"
         if self.rng.random() < 0.5:
-            return self._files(f"{kind} {name}", {f"{kind}_reference": (self.rng.choice(PATHS) or "a", files[name])})
+            path = self.rng.choice([path for path in PATHS if path and path.isprintable()])
+            return self._files(f"{kind} {name}", {f"{kind}_reference": (path, files[name])})
         url = data_url(files[name], self.rng.choice(("image/png", "video/mp4", "", "text/html", "a/b;c=d")))
         return self._json(f"{kind} {name} as data", {**SMALL, f"{kind}_reference": url, "prompt": SECRET})
 
@@ -291,6 +292,8 @@ def send(client: httpx.Client, case: Case, keys: Keys) -> tuple[int, str]:
     except (httpx.WriteError, httpx.ReadError, httpx.RemoteProtocolError) as error:
         # The server may close the connection while endless pieces are still being sent.
         return (413, json.dumps({"error": {"message": "closed"}})) if case.name == "in pieces" else (0, repr(error))
+    except (UnicodeError, httpx.LocalProtocolError) as error:
+        return 0, f"the client cannot send this: {error!r}"
 
 
 def _send_raw(client: httpx.Client, case: Case, headers: dict[str, str]) -> tuple[int, str]:
