@@ -1,4 +1,4 @@
-# make demo: a talking clip in out/.  make test: everything CI checks.  Both keep their environment in .venv.
+# make demo: a talking clip in out/.  make serve: clips over HTTP.  make test: everything CI checks.  Both keep their environment in .venv.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && exit; done; echo none)
 VENV := .venv
@@ -11,10 +11,11 @@ test smoke bench bench-gpu: export OMP_NUM_THREADS ?= 1
 CAPTION ?= An old woman with a white bob and glasses speaks cheerfully before a brick wall.
 SPEECH ?= There is no coffee left in the hotel.
 
-.PHONY: bench bench-gpu help setup setup-dev demo test smoke lint format evaluate clean
+.PHONY: bench bench-gpu help setup setup-dev serve demo test smoke lint format evaluate clean
 
 help:
 	@echo "make demo      set up and write out/demo.mp4 and out/demo.png"
+	@echo "make serve     set up and make clips for programs that ask at http://127.0.0.1:7860"
 	@echo "make test      set up and run linters, types and tests"
 	@echo "make smoke     go through the training of nano with tiny numbers"
 	@echo "make setup     only set up (setup-dev: with everything tests need)"
@@ -43,6 +44,14 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	@echo "installing uniavgen and what its tests need into $(VENV) (once; some minutes)"
 	$(PIP) install -e ".[dev]"
 	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-serve: pyproject.toml | $(BIN)/python
+	@echo "installing uniavgen and what serving needs into $(VENV) (once; some minutes)"
+	$(PIP) install -e ".[serve]"
+	@touch $(VENV)/.installed $@
+
+serve: $(VENV)/.installed-serve
+	$(BIN)/uniavgen serve
 
 demo: setup
 	@mkdir -p out

@@ -5,6 +5,7 @@ executed; `uniavgen` is called within this process, and clips are made small. A 
 `# file: NAME` is written to that file instead, and one whose first line is `# not run: REASON` is left out.
 """
 
+import atexit
 import os
 import re
 import shlex
@@ -90,6 +91,9 @@ def shell(command: str) -> None:
     if not words:
         return
     print("$", command, flush=True)
+    if words[-1] == "&":
+        start(words[:-1])
+        return
     if words[0] == "uniavgen":
         code = uniavgen(small(words[1:]))
     else:
@@ -97,6 +101,15 @@ def shell(command: str) -> None:
         code = subprocess.run(["bash", "-euc", command], env={**os.environ, "PATH": path}, check=False).returncode
     if code != 0:
         sys.exit(f"{command}: exit code {code}")
+
+
+def start(words: list[str]) -> None:
+    """Starts `uniavgen` in a process of its own until the page ends, once it has printed a line."""
+    program = "import sys; from uniavgen.apps.cli import main; sys.exit(main())"
+    process = subprocess.Popen([sys.executable, "-c", program, *words[1:]], stdout=subprocess.PIPE)
+    atexit.register(process.kill)
+    assert process.stdout is not None
+    print(process.stdout.readline().decode(), flush=True)
 
 
 def small(words: list[str]) -> list[str]:

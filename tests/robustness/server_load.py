@@ -48,7 +48,7 @@ class Load:
         asked = 0
         while asked < self.left[number] or open_jobs:
             try:
-                with self.server.client(timeout=30) as client:
+                with self.server.client(patience_s=30) as client:
                     while asked < self.left[number] or open_jobs:
                         if asked < self.left[number] and self._ask(client, number, asked, open_jobs):
                             asked += 1

@@ -6,11 +6,30 @@ from collections.abc import Iterator
 
 import httpx2 as httpx
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from uniavgen.apps.server.openapi import EXAMPLES
+from uniavgen.inference.model_spec import saved_transformer_config
+from uniavgen.workflows.model_files import find_model
 
-from .running import SMALL, RunningServer, data_url, finished, picture, recording
+from .running import SMALL, RunningServer, data_url, finished, picture, recording, wait_for
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> Iterator[RunningServer]:
+    """A server that offers an adapter."""
+    folder = tmp_path_factory.mktemp("server")
+    model = find_model("nano")
+    assert model is not None
+    width, stem = saved_transformer_config(model).video.width, "blocks.0.video.attn1.to_q"
+    down, up = torch.randn(2, width), torch.randn(width, 2)
+    save_file({f"{stem}.lora_A.weight": down, f"{stem}.lora_B.weight": up}, folder / "me.safetensors")
+    running = RunningServer(folder / "data", "--adapter", f"me={folder}/me.safetensors")
+    yield running
+    assert running.stop() == 130
+    assert "Traceback" not in running.log.read_text()
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +97,23 @@ def test_video_in_a_form_is_dubbed(client, first):
     assert (done["status"], done["task"], done["num_frames"]) == ("completed", "dubbing", 17)
 
 
+def test_adapter_of_a_request_is_that_of_its_clip_alone(client):
+    request = {**SMALL, "image_reference": data_url(picture()), "num_frames": 5, "num_inference_steps": 1}
+    request |= {"speech": "Oh.", "extra_params": {"guidance": "none"}}
+    lora = {"lora": {"name": "me", "scale": 4}}
+    clips = [client.post("/v1/videos/sync", json=request | more).content for more in ({}, lora, {})]
+    assert _is_mp4(clips[0])
+    assert clips[0] == clips[2]
+    assert clips[1] != clips[0]
+
+
+def test_clip_of_a_client_that_hangs_up_is_given_up(client, server):
+    request = {**SMALL, "image_reference": data_url(picture()), "num_inference_steps": 1000}
+    with server.client(patience_s=3) as hasty, pytest.raises(httpx.ReadTimeout):
+        hasty.post("/v1/videos/sync", json=request)
+    wait_for(lambda: client.get("/v1/videos").json()["data"][0]["status"] == "completed")
+
+
 def test_content_has_pictures_and_ranges(client, first):
     path = f"/v1/videos/{first['id']}/content"
     clip = client.get(path)
@@ -129,7 +165,7 @@ def test_operators_see_model_health_and_figures(client, first):
         ({"extra_params": {"steps": 3}, "num_inference_steps": 2}, "are the same setting"),
         ({"num_inference_steps": 0}, "steps must be 1 to 1000, got 0"),
         ({"guidance_scale": 21}, "video_guidance must be 0 to 20"),
-        ({"lora": {"name": "me"}}, "there is no adapter 'me' here; offered are none"),
+        ({"lora": {"name": "you"}}, "there is no adapter 'you' here; offered are me"),
         ({"lora": {"nam": "me"}}, "there is no field 'lora.0.nam'; did you mean 'name'?"),
         ({"keep_seconds": 1}, "takes no keep_seconds"),
         ({"speech": "very " * 200}, "the speech takes about"),

@@ -1,13 +1,20 @@
 """The store of jobs: nothing is lost, nothing runs twice, turns are fair, and limits hold."""
 
+import os
 import threading
 import time
 
 import pytest
 
+from uniavgen.apps.server.config import ServerConfig
+from uniavgen.apps.server.device_worker import DeviceWorker
 from uniavgen.apps.server.errors import RequestError
+from uniavgen.apps.server.job_files import JobFiles
 from uniavgen.apps.server.job_store import JOBS, JobStore, QueueLimits, Status
+from uniavgen.apps.server.metrics import ServerMetrics
+from uniavgen.apps.server.scheduler import Scheduler
 from uniavgen.errors import ConfigError
+from uniavgen.workflows.load_config import LoadConfig
 
 LIMITS = QueueLimits(max_queued=100, max_per_owner=100)
 
@@ -142,6 +149,21 @@ def test_jobs_expire(store):
 def test_position_counts_those_in_front(store):
     _add(store, "a", "b", "c")
     assert [store.position(store.find(name)) for name in "abc"] == [0, 1, 2]
+
+
+def test_files_of_expired_jobs_and_of_none_go(tmp_path):
+    config = ServerConfig(data_dir=tmp_path)
+    store, files = JobStore(config.database_url), JobFiles(tmp_path)
+    for name in ("over", "kept", "orphan", "upload"):
+        (files.create(name) / "video.mp4").touch()
+    os.utime(files.folder("orphan"), (0, 0))
+    _add(store, "over", "kept")
+    store.finish(store.claim("0"), {}, -1.0)
+    metrics = ServerMetrics()
+    scheduler = Scheduler(store, files, DeviceWorker(LoadConfig(), config), config, metrics, lambda: None)
+    scheduler.sweep()
+    assert {path.name for path in (tmp_path / "jobs").iterdir()} == {"kept", "upload"}
+    store.close()
 
 
 def test_store_that_cannot_be_opened_is_one_sentence(tmp_path):

@@ -19,7 +19,7 @@ SHORT = {"image_reference": data_url(picture()), **SMALL}
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory) -> Iterator[RunningServer]:
-    running = RunningServer(tmp_path_factory.mktemp("restarts") / "data")
+    running = RunningServer(tmp_path_factory.mktemp("restarts") / "data", "--max-queued", "3")
     yield running
     running.kill()
 
@@ -54,8 +54,14 @@ def test_deleting_stops_a_job_at_its_next_step_and_frees_its_files(server):
     with server.client() as client, server.client() as other:
         worker = _worker(server)
         job = client.post("/v1/videos", json=LONG).json()["id"]
-        waiting = client.post("/v1/videos", json=SHORT).json()["id"]
         _sampling(client, job)
+        waiting = client.post("/v1/videos", json=SHORT, headers={"Idempotency-Key": "once"}).json()["id"]
+        assert client.post("/v1/videos", json=SHORT, headers={"Idempotency-Key": "once"}).json()["id"] == waiting
+        more = [client.post("/v1/videos", json=SHORT).json()["id"] for _ in range(2)]
+        refused = client.post("/v1/videos", json=SHORT)
+        assert (refused.status_code, refused.json()["error"]["type"]) == (429, "rate_limit_error")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert all(client.delete(f"/v1/videos/{each}").status_code == 200 for each in more)
         started = time.monotonic()
         assert other.delete(f"/v1/videos/{job}").json()["deleted"] is True
         assert client.get(f"/v1/videos/{job}").status_code == 404

@@ -94,13 +94,8 @@ def _add_error_handlers(app: FastAPI) -> None:
     async def on_disconnect(_: Request, __: Exception) -> Response:
         return Response(status_code=499)
 
-    async def on_fault(_: Request, error: Exception) -> Response:
-        log_failure(error)
-        return JSONResponse(error_body(500, "the server made an error; it is in its log"), 500)
-
     app.add_exception_handler(RequestError, on_refusal)
     app.add_exception_handler(RequestValidationError, on_bad_parameters)
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(OSError, on_full_disk)
     app.add_exception_handler(ClientDisconnect, on_disconnect)
-    app.add_exception_handler(Exception, on_fault)

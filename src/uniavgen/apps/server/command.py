@@ -1,6 +1,7 @@
 """`uniavgen serve`: clips over HTTP, in the words of OpenAI's video API."""
 
 import logging
+import os
 import socket
 from dataclasses import replace
 from typing import Annotated, Any
@@ -39,6 +40,8 @@ def serve(
         return
     check_path_length(config.data_dir.absolute())
     _check_installed()
+    # What clients send and get is only for this user.
+    os.umask(0o077)
     with exclusive_output(config.data_dir / f"replica-{config.replica}"):
         run_server(config, load)
 

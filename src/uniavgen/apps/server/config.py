@@ -70,6 +70,8 @@ class ServerConfig(Config):
             parts = urlsplit(text)
             if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
                 raise ConfigError(f"an origin is https://HOST or https://HOST:PORT, got '{text[:100]}'")
+        if not self.replica.replace("-", "").isalnum():
+            raise ConfigError(f"the name of a replica has letters, figures and -, got '{self.replica[:100]}'")
         if not self.is_loopback and self.api_keys is None:
             raise ConfigError(
                 f"the address {self.host} can be reached from other computers, which needs --api-keys FILE; give one, "

@@ -22,7 +22,7 @@ from uniavgen.apps.server.config import ServerConfig
 from uniavgen.apps.server.input_check import log_failure, plain_sentence
 from uniavgen.apps.server.job_files import THUMBNAIL, VIDEO
 from uniavgen.apps.server.processes import process_context
-from uniavgen.errors import UniAVGenError
+from uniavgen.errors import OutputError, UniAVGenError
 from uniavgen.workflows.load_config import LoadConfig
 
 if TYPE_CHECKING:
@@ -151,18 +151,21 @@ class DeviceWorker:
             raise DeviceProcessEndedError(self._end()) from error
 
     def _receive(self, timeout_s: float | None) -> Any:
-        assert self._connection is not None, "the process was started"
+        connection = self._connection
+        if connection is None:
+            raise DeviceProcessEndedError("it was closed")
         try:
-            return self._connection.recv() if self._connection.poll(timeout_s) else None
+            return connection.recv() if connection.poll(timeout_s) else None
         except (EOFError, OSError) as error:
             raise DeviceProcessEndedError(self._end()) from error
 
     def _end(self) -> str:
         """Returns how the process ended."""
-        if self._process is None:
+        process = self._process
+        if process is None:
             return "it was closed"
-        self._process.join()
-        code = self._process.exitcode
+        process.join()
+        code = process.exitcode
         return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
 
 
@@ -244,7 +247,8 @@ class _Generator:
         except _StopGenerationError:
             return "stopped", None
         except UniAVGenError as error:
-            return "failed", (400, plain_sentence(str(error), folder))
+            status = 507 if isinstance(error, OutputError) else 400
+            return "failed", (status, plain_sentence(str(error), folder))
         except MemoryError:
             return "failed", (507, "there is not enough memory for this clip; ask for a shorter or smaller one")
         except Exception as error:

@@ -15,14 +15,9 @@ _LOOK_S: Final = 0.2
 
 
 async def follow(store: JobStore, job: JobRecord) -> AsyncIterator[JobRecord]:
-    """Yields a job whenever something about it changes, the last time when it has ended; ends early where it is
-    deleted."""
-    shown = None
+    """Yields a job again and again, the last time when it has ended; ends early where it is deleted."""
     while True:
-        state = (job.status, job.progress, job.phase)
-        if state != shown:
-            shown = state
-            yield job
+        yield job
         if job.status in (Status.COMPLETED, Status.FAILED):
             return
         await asyncio.sleep(_LOOK_S)
@@ -35,9 +30,11 @@ async def follow(store: JobStore, job: JobRecord) -> AsyncIterator[JobRecord]:
 async def job_events(store: JobStore, job: JobRecord, model: str) -> AsyncIterator[ServerSentEvent]:
     """Yields the events of a job: `queued`, `in_progress`, then `completed`, `failed` or `deleted`, each with its video
     object."""
-    latest = job
+    latest, shown = job, None
     async for latest in follow(store, job):
         video = await run_in_threadpool(describe, latest, store, model)
-        yield ServerSentEvent(event=latest.status, data=video)
+        if video != shown:
+            shown = video
+            yield ServerSentEvent(event=latest.status, data=video)
     if latest.status not in (Status.COMPLETED, Status.FAILED):
         yield ServerSentEvent(event="deleted", data={"id": job.id, "object": "video.deleted", "deleted": True})

@@ -11,6 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from uniavgen.apps.server.errors import error_body
+from uniavgen.apps.server.input_check import log_failure
 from uniavgen.apps.server.metrics import ServerMetrics
 
 logger = logging.getLogger(__name__)
@@ -40,12 +41,12 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status = time.monotonic(), 500
+        started, status, is_started = time.monotonic(), 500, False
 
         async def send_guarded(message: Message) -> None:
-            nonlocal status
+            nonlocal status, is_started
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, is_started = message["status"], True
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
@@ -58,10 +59,18 @@ class Guard:
                 await self._app(scope, receive, send_guarded)
             else:
                 await JSONResponse(error_body(403, refusal), 403)(scope, receive, send_guarded)
+        except Exception as error:
+            # Left to the framework, its text would stand in the log.
+            log_failure(error)
+            if not is_started:
+                sentence = "the server made an error; it is in its log"
+                await JSONResponse(error_body(500, sentence), 500)(scope, receive, send_guarded)
         finally:
             method, route = scope["method"][:10], _route(scope)
             self._metrics.requests.labels(method, route, status).inc()
-            logger.info("%s %s %d %.0f ms", method, route, status, 1000 * (time.monotonic() - started))
+            # Clients that wait ask a few times a second.
+            level = logging.DEBUG if method in _READING and status < 400 else logging.INFO
+            logger.log(level, "%s %s %d %.0f ms", method, route, status, 1000 * (time.monotonic() - started))
 
     def _refusal(self, scope: Scope) -> str | None:
         """Returns why a request is not served."""

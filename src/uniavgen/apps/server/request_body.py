@@ -20,7 +20,7 @@ from uniavgen.apps.server.config import MIB, ServerConfig
 from uniavgen.apps.server.errors import RequestError
 from uniavgen.apps.server.schemas import MAX_REFERENCES, VideoRequest, nearest_field
 
-MAX_JSON_BYTES: Final = 64 * MIB
+MAX_JSON_BYTES: Final = 32 * MIB
 """JSON is read into memory; larger files are sent as a form. [ours]"""
 MAX_FIELD_BYTES: Final = 64 * 1024
 _DRAIN_S: Final = 2.0

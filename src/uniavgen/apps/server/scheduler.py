@@ -52,7 +52,7 @@ class Scheduler:
         self._idle = threading.Condition()
         self._current: JobRecord | None = None
         self._durations: list[float] = []
-        self._threads = [threading.Thread(target=each, daemon=True) for each in (self._work, self._sweep)]
+        self._threads = [threading.Thread(target=each, daemon=True) for each in (self._work, self._sweep_often)]
         self.failure: UnusableModelError | None = None
         """Why the model could not be loaded at all."""
 
@@ -82,6 +82,8 @@ class Scheduler:
         self._worker.close()
         for thread in self._threads:
             thread.join()
+        # One that was being started meanwhile.
+        self._worker.close()
 
     def notice(self) -> None:
         """Looks for jobs now, since one was queued."""
@@ -195,10 +197,14 @@ class Scheduler:
         for stage, duration in stages.items():
             self._metrics.stage_seconds.labels(stage).inc(duration)
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
+        """Deletes what has expired and what belongs to no job, and frees jobs that another replica has lost."""
+        for job_id in self._store.remove_expired():
+            self._files.remove(job_id)
+        self._files.remove_orphans(self._store.ids())
+        if self._store.recover(None, self._keep_s):
+            self._wake.set()
+
+    def _sweep_often(self) -> None:
         while not self._stopping.wait(_SWEEP_S):
-            for job_id in self._store.remove_expired():
-                self._files.remove(job_id)
-            self._files.remove_orphans(self._store.ids())
-            if self._store.recover(None, self._keep_s):
-                self._wake.set()
+            self.sweep()
