@@ -6,7 +6,7 @@ import sys
 import pytest
 
 HEAVY = ("torch", "diffusers", "transformers")
-COMMANDS = ("generate", "continue", "dub", "animate", "plan", "info", "train", "export", "convert", "evaluate")
+COMMANDS = ("generate", "continue", "dub", "animate", "serve", "plan", "info", "train", "export", "convert", "evaluate")
 
 
 def _loaded(program: str, packages: tuple[str, ...] = HEAVY) -> set[str]:
@@ -30,6 +30,11 @@ def test_public_names_are_there():
 def test_help_of_a_command_loads_nothing_heavy(command):
     program = f"from uniavgen.apps.cli import main\nassert main(['{command}', '--help']) == 0"
     assert _loaded(program) == set()
+
+
+def test_application_of_the_server_loads_nothing_heavy():
+    """Its processes do; the server itself starts at once and stays small."""
+    assert _loaded("import uniavgen.apps.server.app") == set()
 
 
 UNUSED_BY_A_CLIP = (

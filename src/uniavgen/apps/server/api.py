@@ -21,7 +21,7 @@ from uniavgen.apps.server.openapi import CREATE_BODY
 from uniavgen.apps.server.scheduler import Scheduler
 from uniavgen.apps.server.schemas import DeletedVideo, VideoList, VideoObject
 from uniavgen.apps.server.submission import Submissions
-from uniavgen.tasks.table import Task
+from uniavgen.tasks.names import Task
 
 router = APIRouter()
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uniavgen.tasks.table import Task
+from uniavgen.tasks.names import Task
 
 if TYPE_CHECKING:
     from uniavgen.workflows.clip_jobs import ClipJob

@@ -227,7 +227,7 @@ class _Generator:
 
     def load_model(self, lora: tuple[str, ...]) -> "UniAVGenPipeline":
         """Returns the pipeline with adapters; it is loaded anew where they are others than before."""
-        from uniavgen.tasks.table import Task
+        from uniavgen.tasks.names import Task
         from uniavgen.workflows.load import ModelLoader
 
         if self._pipeline is None or lora != self._lora:

@@ -14,7 +14,7 @@ from uniavgen.apps.server.schemas import VideoRequest, nearest_field
 from uniavgen.arguments import parse_size
 from uniavgen.errors import ConfigError
 from uniavgen.inference.sampling_config import SamplingConfig
-from uniavgen.tasks.table import Task
+from uniavgen.tasks.names import Task
 from uniavgen.timebase import Timebase
 
 # Fields of the jobs that take the first reference of each kind, and whether it is needed.
