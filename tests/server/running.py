@@ -58,7 +58,9 @@ class RunningServer:
 
     def client(self, patience_s: float | None = None) -> httpx.Client:
         """Returns a client that waits so long for an answer."""
-        return httpx.Client(base_url=self.url, timeout=patience_s)
+        client = httpx.Client(base_url=self.url)
+        client.timeout = httpx.Timeout(patience_s)
+        return client
 
     def wait_until_ready(self) -> None:
         """Waits until the model is loaded."""
