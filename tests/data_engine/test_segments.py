@@ -8,7 +8,7 @@ from tests.data_engine.drawn_films import film, output_of, scene
 from tests.media.builders import RATE_HZ
 from tests.perception.cartoon import openings
 
-from uniavgen.data_engine.cutting import outside_words, split_at_pauses
+from uniavgen.data_engine.cutting import split_at_pauses
 from uniavgen.data_engine.face_boxes import FaceSample, TrackBuilder, overlap
 from uniavgen.data_engine.segment import segments_of
 from uniavgen.data_engine.stage import StageOutput
@@ -58,7 +58,7 @@ def test_parts_of_a_stretch_cut_no_word_and_are_short_enough(seed):
     rng = np.random.default_rng(seed)
     edges = np.cumsum(rng.choice([0.0, 0.05, 0.3, 0.8], 400) + rng.uniform(0.01, 0.4, 400))
     words = list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
-    start_s, end_s = outside_words(edges[3] - 0.001, edges[-4] - 0.001, words)
+    start_s, end_s = float(edges[3]), float(edges[-4])
     parts = split_at_pauses(start_s, end_s, words, 12.0)
     assert parts[0][0] == start_s
     assert parts[-1][1] == end_s
@@ -79,7 +79,9 @@ SECONDS = 8.0
 SPEECH = [[0.5, 3.0], [3.3, 3.9], [4.2, 7.5]]
 
 
-def segments_with(tmp_path, builder: TrackBuilder, seed: int = 0, shots=((0.0, SECONDS),), words=()) -> StageOutput:
+def segments_with(
+    tmp_path, builder: TrackBuilder, seed: int = 0, shots=((0.0, SECONDS),), changes=(), speech=SPEECH
+) -> StageOutput:
     """Runs the stage on a sound that is as loud as the mouth of `seed` is open."""
     boxes = builder.boxes()
     tracks = []
@@ -95,8 +97,9 @@ def segments_with(tmp_path, builder: TrackBuilder, seed: int = 0, shots=((0.0, S
         "faces": StageOutput(
             values={"tracks": tracks}, arrays={**boxes.arrays(), "sample_time_s": times, "num_faces": counts}
         ),
-        "voice_activity": StageOutput(values={"speech": SPEECH}),
-        "transcript": StageOutput(values={"words": [{"start_s": a, "end_s": b} for a, b in words]}),
+        "voice_activity": StageOutput(values={"speech": speech}),
+        "speaker_changes": StageOutput(values={"changes": [{"time_s": time_s} for time_s in changes]}),
+        "transcript": StageOutput(values={"words": []}),
     }
     loud = np.interp(np.arange(SECONDS * RATE_HZ) / RATE_HZ, np.arange(800) / 100, openings(SECONDS, 100, seed))
     sound = (0.4 * loud * np.sin(2 * np.pi * 200 * np.arange(len(loud)) / RATE_HZ)).astype(np.float32)
@@ -147,13 +150,26 @@ def test_speech_that_belongs_to_nobody_has_a_reason(tmp_path, faces, reason):
     assert all(reason in row["reason"] for row in found["unused"])
 
 
-def test_segment_ends_with_its_shot_and_before_a_word_that_the_cut_divides(tmp_path):
+@pytest.mark.parametrize(("begin_s", "ends"), [(5.0, (5.0, 5.0)), (5.3, (4.92, 5.38))])
+def test_segment_ends_at_a_cut_and_a_little_before_a_dissolve(tmp_path, begin_s, ends):
     builder = TrackBuilder(0.3, 0.6)
     for k in range(64):
         builder.add((k + 0.5) / 8, int(k >= 40), [face(LEFT)])
-    shots, words = ((0.0, 5.0), (5.0, SECONDS)), [(0.5, 1.0), (4.6, 5.2), (5.3, 5.9)]
-    before, after = segments_of(segments_with(tmp_path, builder, shots=shots))
-    assert (before.end_s, after.start_s) == (4.92, 5.08)
-    first, second = segments_of(segments_with(tmp_path, builder, shots=shots, words=words))
-    assert (first.shot, first.end_s) == (0, 4.6)
-    assert (second.shot, second.start_s) == (1, 5.2)
+    before, after = segments_of(segments_with(tmp_path, builder, shots=((0.0, 5.0), (begin_s, SECONDS))))
+    assert (before.end_s, after.start_s) == pytest.approx(ends)
+
+
+def test_shot_is_divided_where_the_speaker_changes_but_not_beside_its_ends(tmp_path):
+    divided = segments_of(segments_with(tmp_path, mouths(0), changes=(4.05,)))
+    assert [(segment.start_s, segment.end_s) for segment in divided] == [(0, 4.05), (4.05, SECONDS)]
+    # Inside a stretch of speech, too.
+    divided = segments_of(segments_with(tmp_path, mouths(0), changes=(5.5,)))
+    assert [(segment.start_s, segment.end_s) for segment in divided] == [(0, 5.5), (5.5, SECONDS)]
+    assert len(segments_of(segments_with(tmp_path, mouths(0), changes=(0.6, 7.4)))) == 1
+
+
+def test_silence_of_a_shot_has_a_reason(tmp_path):
+    found = segments_with(tmp_path, mouths(0), speech=[[0.5, 3.0]]).values
+    (silence,) = found["unused"]
+    assert silence == {"start_s": 3.0, "end_s": SECONDS, "reason": "nobody speaks"}
+    assert segments_of(StageOutput(values=found))[0].end_s == 4.0

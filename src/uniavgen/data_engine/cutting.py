@@ -1,20 +1,24 @@
 """Where an interval with speech may be cut: in pauses, never inside a word."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 Interval = tuple[float, float]
 """Start and end in seconds."""
 
 
-def outside_words(start_s: float, end_s: float, words: Sequence[Interval]) -> Interval:
-    """Returns the largest interval within (start_s, end_s) that cuts no word; words are in order."""
-    for word_start_s, word_end_s in words:
-        if word_start_s < start_s < word_end_s:
-            start_s = word_end_s
-    for word_start_s, word_end_s in reversed(words):
-        if word_start_s < end_s < word_end_s:
-            end_s = word_start_s
-    return start_s, max(start_s, end_s)
+def split_at(intervals: Sequence[Interval], times_s: Sequence[float]) -> list[Interval]:
+    """Splits intervals at the times that lie inside them."""
+    parts = []
+    for start_s, end_s in intervals:
+        edges = [start_s, *(time_s for time_s in times_s if start_s < time_s < end_s), end_s]
+        parts += list(pairwise(edges))
+    return parts
+
+
+def is_between(times_s: Sequence[float], start_s: float, end_s: float) -> bool:
+    """Returns whether any of the times lies in an interval, its ends included."""
+    return any(start_s <= time_s <= end_s for time_s in times_s)
 
 
 def split_at_pauses(start_s: float, end_s: float, words: Sequence[Interval], max_s: float) -> list[Interval]:

@@ -22,6 +22,7 @@ from uniavgen.data_engine.stages.segments import SegmentsStage
 from uniavgen.data_engine.stages.shots import ShotsStage
 from uniavgen.data_engine.stages.sound_quality import SoundQualityStage
 from uniavgen.data_engine.stages.speaker import SpeakerStage
+from uniavgen.data_engine.stages.speaker_changes import SpeakerChangesStage
 from uniavgen.data_engine.stages.sync import SyncStage
 from uniavgen.data_engine.stages.text_on_screen import TextOnScreenStage
 from uniavgen.data_engine.stages.transcript import TranscriptStage
@@ -38,6 +39,7 @@ STAGES: Final[tuple[type[Stage], ...]] = (
     VoiceActivityStage,
     LoudnessStage,
     TranscriptStage,
+    SpeakerChangesStage,
     SegmentsStage,
     PictureQualityStage,
     TextOnScreenStage,

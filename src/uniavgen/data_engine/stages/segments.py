@@ -1,14 +1,18 @@
-"""Candidate intervals: inside one shot, one face that speaks is seen, there is speech, and no word is cut."""
+"""Candidate intervals: inside one shot, one face that speaks is seen, and there is speech of one voice.
+
+Clips are cut out of them without cutting words (`windows`), which takes the offset of the sound that is measured later.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from uniavgen.config import Config
 from uniavgen.config.values import NonNegative, Positive, Probability
-from uniavgen.data_engine.cutting import Interval, outside_words, split_at_pauses
+from uniavgen.data_engine.cutting import Interval, is_between, split_at, split_at_pauses
 from uniavgen.data_engine.envelope import Envelope, read_envelope
 from uniavgen.data_engine.face_boxes import FaceBoxes
 from uniavgen.data_engine.segment import SpeechSegment
@@ -31,7 +35,11 @@ class SegmentsConfig(Config):
     silence_s: NonNegative = 1.0
     """A segment may begin that long before its speech and end that long after it. [ours]"""
     margin_s: NonNegative = 0.08
-    """What is left out where a shot meets another one, since frames may still blend there. [ours]"""
+    """What is left out where a dissolve ends or begins, since frames still blend there a little; nothing at a cut.
+    [ours]"""
+    change_margin_s: NonNegative = 0.75
+    """A change of the speaker that is nearer to the end of a shot belongs to it: its place is no more exact, and sound
+    and picture may be apart. [ours]"""
     confirmed_share: Probability = 0.8
     """Part of the moments in which the mesh must see the face too. [ours]"""
     covered_share: Probability = 0.9
@@ -57,43 +65,53 @@ class _Run:
 
 
 class SegmentsStage(Stage):
-    """Gives each stretch of speech inside a shot to the face that speaks, and cuts at pauses.
+    """Gives each stretch of speech inside a shot to the face that speaks, and cuts at pauses and where voices change.
 
-    Values: segments, those of `SpeechSegment.values` each, in order; unused, the stretches of speech (start_s, end_s)
-    that belong to none, with the reason.
+    Values: segments, those of `SpeechSegment.values` each, in order; unused, the stretches (start_s, end_s) that belong
+    to none, with the reason, also those without speech.
     """
 
     name = "segments"
-    requires = ("shots", "faces", "voice_activity", "transcript")
+    version = 2
+    requires = ("shots", "faces", "voice_activity", "transcript", "speaker_changes")
     settings_class = SegmentsConfig
     settings: SegmentsConfig
 
     def __call__(self, source: SourceVideo, inputs: Mapping[str, StageOutput]) -> StageOutput:
         shots = _without_margins(inputs["shots"].values["shots"], self.settings.margin_s)
-        speech: list[Interval] = [(a, b) for a, b in inputs["voice_activity"].values["speech"]]
+        spoken: list[Interval] = [(a, b) for a, b in inputs["voice_activity"].values["speech"]]
+        edges, margin_s = [edge for shot in shots for edge in shot], self.settings.change_margin_s
+        changes = [change["time_s"] for change in inputs["speaker_changes"].values["changes"]]
+        changes = [t for t in changes if min(abs(t - edge) for edge in edges) > margin_s]
+        speech = split_at(spoken, changes)
         words = _merged([(word["start_s"], word["end_s"]) for word in inputs["transcript"].values["words"]])
         faces = FaceBoxes.of(inputs["faces"].arrays)
         with open_media(source.path, quiet=True) as reader:
             envelope = read_envelope(reader)
-        unused: list[dict[str, Any]] = []
-        runs = list(self._runs(shots, speech, inputs["faces"].values["tracks"], (faces, envelope), unused))
+        unused = [
+            {"start_s": a, "end_s": b, "reason": "nobody speaks"}
+            for shot in shots
+            for a, b in _outside(shot, speech)
+            if b - a > self.settings.max_pause_s
+        ]
+        runs = list(self._runs(shots, speech, changes, inputs["faces"].values["tracks"], (faces, envelope), unused))
         segments = []
         for index, run in enumerate(runs):
-            neighbours = (runs[index - 1] if index else None, runs[index + 1] if index + 1 < len(runs) else None)
-            bounds = self._bounds(run, shots[run.shot], neighbours, faces)
-            pieces = split_at_pauses(*outside_words(*bounds, words), words, self.settings.max_s)
+            bounds = self._bounds(run, shots[run.shot], _neighbours(runs, index), faces)
+            pieces = split_at_pauses(*bounds, words, self.settings.max_s)
             for piece in pieces:
                 inside = [(max(a, piece[0]), min(b, piece[1])) for a, b in run.speech if a < piece[1] and b > piece[0]]
                 if piece[1] - piece[0] < self.settings.min_s or not inside:
                     unused += [{"start_s": a, "end_s": b, "reason": "too short"} for a, b in inside]
                     continue
                 segments.append(self._segment(piece, run, inside, inputs["faces"].arrays, faces, envelope).values())
-        return StageOutput(values={"segments": segments, "unused": unused})
+        return StageOutput(values={"segments": segments, "unused": sorted(unused, key=lambda row: row["start_s"])})
 
     def _runs(
         self,
         shots: Sequence[Interval],
         speech: Sequence[Interval],
+        changes: Sequence[float],
         tracks: Sequence[Mapping[str, Any]],
         evidence: tuple[FaceBoxes, Envelope],
         unused: list[dict[str, Any]],
@@ -121,6 +139,7 @@ class SegmentsStage(Stage):
                     run
                     and (run.shot, run.track) == (shot, track)
                     and a - run.speech[-1][1] <= self.settings.max_pause_s
+                    and not is_between(changes, run.speech[-1][1], a)
                 ):
                     run.speech.append((a, b))
                     continue
@@ -188,13 +207,28 @@ class SegmentsStage(Stage):
         )
 
 
+def _neighbours(runs: Sequence[_Run], index: int) -> tuple[_Run | None, _Run | None]:
+    """Returns the runs before and behind one in its shot."""
+    before, behind = (
+        runs[i] if 0 <= i < len(runs) and runs[i].shot == runs[index].shot else None for i in (index - 1, index + 1)
+    )
+    return before, behind
+
+
 def _without_margins(shots: Sequence[Sequence[float]], margin_s: float) -> list[Interval]:
-    """Returns shots less a margin at each end, but for the beginning and the end of the source."""
-    last = len(shots) - 1
+    """Returns shots less a margin at each end where something lies between it and the next shot."""
+    gaps = [b[0] > a[1] for a, b in pairwise(shots)]
     return [
-        (start_s + margin_s * (index > 0), end_s - margin_s * (index < last))
-        for index, (start_s, end_s) in enumerate(shots)
+        (start_s + margin_s * before, end_s - margin_s * behind)
+        for (start_s, end_s), before, behind in zip(shots, [False, *gaps], [*gaps, False], strict=True)
     ]
+
+
+def _outside(shot: Interval, speech: Sequence[Interval]) -> list[Interval]:
+    """Returns what of a shot lies between stretches of speech."""
+    inside = [(max(a, shot[0]), min(b, shot[1])) for a, b in speech if a < shot[1] and b > shot[0]]
+    edges = [shot[0], *(edge for interval in inside for edge in interval), shot[1]]
+    return list(zip(edges[::2], edges[1::2], strict=True))
 
 
 def _merged(words: Sequence[Interval]) -> list[Interval]:
