@@ -81,7 +81,8 @@ class Cast:
 
 CASTS: Final = {
     "a": Cast(
-        clips=(*MOODS, "joint/2.mp4", "joint/10.mp4"),
+        # Those of one person are apart: no detector sees a cut from a person in a room to the same one.
+        clips=("joint/angry.mp4", "joint/2.mp4", "joint/clam.mp4", "joint/10.mp4", "joint/happy.mov"),
         voices=("af_bella", "am_michael", "bf_emma", "am_puck"),
         strangers=("af_sarah", "bm_lewis", "am_eric"),
         late_ms={"clips": 120, "people1": 240, "people2": -160, "people3": 80, "people4": -240},

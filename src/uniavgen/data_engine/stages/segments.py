@@ -40,6 +40,8 @@ class SegmentsConfig(Config):
     change_margin_s: NonNegative = 0.75
     """A change of the speaker that is nearer to the end of a shot belongs to it: its place is no more exact, and sound
     and picture may be apart. [ours]"""
+    face_margin_s: NonNegative = 0.35
+    """A face is taken to be there that long before it is first seen in a shot and after it is last seen. [ours]"""
     confirmed_share: Probability = 0.8
     """Part of the moments in which the mesh must see the face too. [ours]"""
     covered_share: Probability = 0.9
@@ -151,13 +153,13 @@ class SegmentsStage(Stage):
 
     def _tracks_there(self, shot: int, interval_s: Interval, tracks: Sequence[Mapping[str, Any]]) -> list[int]:
         """Returns the confirmed tracks of a shot that are seen nearly all through an interval."""
-        start_s, end_s = interval_s
+        (start_s, end_s), margin_s = interval_s, self.settings.face_margin_s
         return [
             index
             for index, track in enumerate(tracks)
             if track["shot"] == shot
             and track["confirmed_share"] >= self.settings.confirmed_share
-            and min(end_s, track["end_s"]) - max(start_s, track["start_s"])
+            and min(end_s, track["end_s"] + margin_s) - max(start_s, track["start_s"] - margin_s)
             >= self.settings.covered_share * (end_s - start_s)
         ]
 
@@ -170,13 +172,13 @@ class SegmentsStage(Stage):
         start_s = max(
             run.speech[0][0] - self.settings.silence_s,
             shot[0],
-            times[0] - 0.2,
+            times[0] - self.settings.face_margin_s,
             (before.speech[-1][1] + run.speech[0][0]) / 2 if before else 0.0,
         )
         end_s = min(
             run.speech[-1][1] + self.settings.silence_s,
             shot[1],
-            times[-1] + 0.2,
+            times[-1] + self.settings.face_margin_s,
             (after.speech[0][0] + run.speech[-1][1]) / 2 if after else np.inf,
         )
         return float(start_s), float(end_s)

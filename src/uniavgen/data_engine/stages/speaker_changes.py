@@ -29,9 +29,9 @@ class SpeakerChangesConfig(Config):
     """Speech between the beginnings of neighbouring windows. [ours]"""
     steps: PositiveInt = 3
     """Of a window; voices of shorter ones are unsure. [ours]"""
-    change_distance: Positive = 0.54
+    change_distance: Positive = 0.55
     """1 - cosine of the windows on both sides of a moment from which the voice may change there. [ours, measured]"""
-    same_distance: Positive = 0.45
+    same_distance: Positive = 0.62
     """1 - cosine of the mean voices of neighbouring parts below which they are one person's. [ours, measured]"""
     pause_s: Positive = 0.75
     """A change is put into a pause that is as near as this. [ours]"""
