@@ -33,7 +33,7 @@ LONG_S, SHORT_S = 6.2, 3.0
 """Least speech of a stretch that is kept, and of one whose voice is swapped."""
 MOODS: Final = ("joint/angry.mp4", "joint/clam.mp4", "joint/happy.mov")
 """Clips of one person."""
-DISSOLVE_FRAMES: Final = 8
+DISSOLVE_FRAMES, LEAD_FRAMES = 8, 8
 MUSIC_DB: Final = -9.0
 """Level of planted music over that of the speech."""
 Frames = UInt8[np.ndarray, "F h w 3"]
@@ -150,7 +150,7 @@ class _Maker:
         one, two, three, four = self._cast.voices
         first, second, third = self._cast.strangers
         return {
-            "clips": lambda: self._write("clips", self._clips),
+            "clips": lambda: self._write("clips", [_nobody(), *self._clips, _nobody()]),
             "clip_faults": lambda: self._write(
                 "clip_faults",
                 [*_faulty(self._clips, CLIP_FAULTS, seed=1), _swapped_whole(self._clips[0], self._clips[3].sound)],
@@ -258,6 +258,12 @@ def clip_take(name: str) -> Take:
 def _take_of(monologue: Monologue) -> Take:
     stretches = [Stretch(start_s=a, end_s=b, person=monologue.person) for a, b in pairwise(monologue.edges_s)]
     return Take(monologue.frames, monologue.sound, tuple(stretches))
+
+
+def _nobody() -> Take:
+    """Returns half a second without anybody, so that the sound of a clip can be moved over its ends."""
+    frames = panned(scene(50, CLIP_SIDE, CLIP_SIDE), LEAD_FRAMES, 2)
+    return Take(frames, np.zeros(round(LEAD_FRAMES / FPS * RATE_HZ), np.float32), ())
 
 
 def _faulty(takes: Sequence[Take], faults: Sequence[Fault], seed: int) -> list[Take]:

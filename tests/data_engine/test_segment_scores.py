@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from tests.data_engine.talking_films import CLIPS, FPS, RATE_HZ, clip_sound, music, write_talking
-from tests.data_engine.test_sound_stages import context_of
+from tests.data_engine.test_sound_stages import context_of, voice_activity
 
 from uniavgen.data_engine.rights import Rights
 from uniavgen.data_engine.segment import SpeechSegment
@@ -40,11 +40,15 @@ def test_music_under_speech_is_seen_beside_clean_speech_and_silence(tmp_path):
     stage.setup()
     segments = _segments(*((k * CLIP_S + 0.1, (k + 1) * CLIP_S - 0.1) for k in range(3)))
     loudness = LoudnessStage(LoudnessConfig(), StageContext())(source, {})
-    first, second, silent = stage(source, {"segments": segments, "loudness": loudness}).values["segments"]
+    activity = voice_activity(source)
+    inputs = {"segments": segments, "loudness": loudness, "voice_activity": activity}
+    first, second, silent = stage(source, inputs).values["segments"]
     assert first["bak"] > second["bak"] + 0.5
     assert first["background_db"] < -30 < second["background_db"] < 0
     assert silent == {"reason": "the segment is silent"}
     assert first["clipping"] < 0.01
+    nowhere = {"voice_activity": StageOutput(values={"speech": [[0.0, 3 * CLIP_S]]})}
+    assert stage(source, inputs | nowhere).values["segments"][0]["background_db"] is None
 
 
 def test_second_voice_within_a_segment_is_seen(tmp_path):

@@ -15,6 +15,7 @@ from uniavgen.data_engine.stages.transcript import (
     TranscriptStage,
     agreeing_words,
     joined_stretches,
+    within_speech,
 )
 from uniavgen.data_engine.stages.voice_activity import VoiceActivityConfig, VoiceActivityStage
 from uniavgen.errors import CheckpointError
@@ -35,7 +36,8 @@ def context_of(*names: str) -> StageContext:
     return StageContext(weights={name: ResolvedWeights(label=name, path=path) for name, path in paths.items()})
 
 
-def _speech(source):
+def voice_activity(source):
+    """Runs the stage that needs no network from outside."""
     pytest.importorskip("faster_whisper", reason="faster-whisper is not installed (extra eval)")
     stage = VoiceActivityStage(VoiceActivityConfig(), StageContext())
     stage.setup()
@@ -50,7 +52,7 @@ def test_speech_is_found_where_it_is_and_nowhere_else(tmp_path):
     silence = np.zeros_like(clip_sound(CLIPS[0]))
     sounds = [silence, clip_sound(CLIPS[1]), music(len(silence) / RATE_HZ), clip_sound(CLIPS[2])]
     clip_s = len(silence) / RATE_HZ
-    output = _speech(write_talking(tmp_path / "a.mp4", CLIPS[:4], sounds))
+    output = voice_activity(write_talking(tmp_path / "a.mp4", CLIPS[:4], sounds))
     places = [int(start_s // clip_s) for start_s, _ in output.values["speech"]]
     assert set(places) == {1, 3}
     assert output.values["speech_s"] == pytest.approx(sum(b - a for a, b in output.values["speech"]), abs=0.01)
@@ -141,6 +143,13 @@ def test_words_agree_whatever_case_and_punctuation(first, second, expected):
     assert agreeing_words(words(first), words(second)) == expected
 
 
+def test_words_do_not_reach_into_silence():
+    speech = [[1.0, 2.0], [2.5, 3.0]]
+    assert within_speech(0.4, 1.3, speech) == (1.0, 1.3)
+    assert within_speech(1.8, 3.4, speech) == (1.8, 3.0)
+    assert within_speech(2.1, 2.4, speech) == (2.1, 2.4)
+
+
 def test_whisper_of_another_format_is_refused_before_a_run(tmp_path):
     context = StageContext(weights={"whisper-base": ResolvedWeights(label="a", path=tmp_path)})
     with pytest.raises(CheckpointError, match="ct2-transformers-converter"):
@@ -153,7 +162,7 @@ def test_words_have_the_times_of_the_source(tmp_path):
     stage.setup()
     silence = np.zeros_like(clip_sound(CLIPS[0]))
     source = write_talking(tmp_path / "a.mp4", CLIPS[:2], [silence, clip_sound(CLIPS[1])])
-    activity = _speech(source)
+    activity = voice_activity(source)
     values = stage(source, {"voice_activity": activity}).values
     start_s, end_s = activity.values["speech"][0][0], activity.values["speech"][-1][1]
     words = values["words"]

@@ -1,7 +1,7 @@
 """What becomes of every candidate: its windows, or all reasons why it is dropped."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -71,7 +71,8 @@ def decide(
 ) -> Decisions:
     """Applies rules to the records of a work folder. Nothing is computed anew.
 
-    Duplicates are looked for among those that the other rules keep, so that a dropped one does not take its copy along.
+    Duplicates are looked for among those that the other rules keep, so that a dropped one does not take its copy along;
+    that a dropped one repeats a kept one is told as well.
     """
     work.check()
     candidates: list[Candidate] = []
@@ -91,12 +92,8 @@ def decide(
     ]
     if rules.drop_duplicates:
         copies = find_duplicates([decision.candidate for decision in decisions if decision.is_kept])
-        decisions = [
-            replace(decision, windows=(), violations=(_repetition(copies[decision.candidate.key]),))
-            if decision.candidate.key in copies
-            else decision
-            for decision in decisions
-        ]
+        decisions = [_without_copy(decision, copies) for decision in decisions]
+        decisions = _with_repeated(decisions, find_duplicates(candidates))
     return Decisions(candidates=decisions, sources=dropped)
 
 
@@ -140,6 +137,27 @@ def _decide(candidate: Candidate, person: str, rules: Rules, timing: ClipTiming,
 
 def _repetition(key: str) -> Violation:
     return Violation(rule="drop_duplicates", reason=f"it repeats {key}")
+
+
+def _without_copy(decision: Decision, copies: Mapping[str, str]) -> Decision:
+    """Returns the decision, to drop it where it is a copy of another kept candidate."""
+    other = copies.get(decision.candidate.key)
+    return decision if other is None else replace(decision, windows=(), violations=(_repetition(other),))
+
+
+def _with_repeated(decisions: Sequence[Decision], copies: Mapping[str, str]) -> list[Decision]:
+    """Returns the decisions; those that are dropped for other reasons also say which kept candidate they repeat."""
+    kept = {decision.candidate.key for decision in decisions if decision.is_kept}
+    twins = dict(copies) | {other: key for key, other in copies.items() if key in kept}
+    return [
+        replace(decision, violations=(*decision.violations, _repetition(twins[key])))
+        if not decision.is_kept
+        and (key := decision.candidate.key) in twins
+        and twins[key] in kept
+        and _repetition(twins[key]) not in decision.violations
+        else decision
+        for decision in decisions
+    ]
 
 
 def _reason_of_source(work: WorkFolder, outputs: Any) -> str:

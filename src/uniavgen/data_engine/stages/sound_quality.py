@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 
 from uniavgen.config import Config
-from uniavgen.config.values import Positive, Probability
+from uniavgen.config.values import NonNegative, Positive, Probability
 from uniavgen.data_engine.segment import segments_of
 from uniavgen.data_engine.source import SourceVideo
 from uniavgen.data_engine.stage import Stage, StageOutput
@@ -28,20 +28,26 @@ class SoundQualityConfig(Config):
     """Over which levels are measured. [ours]"""
     loud: Probability = 0.9
     """Quantile of the levels that stands for speech. [ours]"""
-    quiet: Probability = 0.1
-    """Quantile that stands for what is heard where speech pauses: noise, music, echo. [ours]"""
+    quiet: Probability = 0.25
+    """Quantile of the levels in pauses that stands for what is heard there: noise, music, echo. [ours]"""
+    min_pauses_s: Positive = 0.3
+    """Where there is less pause in a segment, nothing can be said of it. [ours]"""
+    pause_margin_s: NonNegative = 0.05
+    """Of a pause at either end, in which speech still sounds. [ours]"""
 
 
 class SoundQualityStage(Stage):
     """Scores each segment.
 
     Values: segments (sig, bak, ovr: DNSMOS of speech, background and both, 1 to 5; background_db: level where speech
-    pauses over that of speech, at most 0; lufs, peak and clipping as `loudness_between` says; or the reason why there
-    are none). Music under speech lowers `bak`, and raises `background_db` since it fills the pauses.
+    pauses over that of speech, at most 0, None where it hardly pauses; lufs, peak and clipping as `loudness_between`
+    says; or the reason why there are none). Music under speech lowers `bak`, and raises `background_db` since it fills
+    the pauses.
     """
 
     name = "sound_quality"
-    requires = ("segments", "loudness")
+    version = 2
+    requires = ("segments", "loudness", "voice_activity")
     required_networks = ("dnsmos",)
     packages = DNSMOS_PACKAGES
     settings_class = SoundQualityConfig
@@ -52,15 +58,16 @@ class SoundQualityStage(Stage):
 
     def __call__(self, source: SourceVideo, inputs: Mapping[str, StageOutput]) -> StageOutput:
         stretches = [(segment.start_s, segment.end_s) for segment in segments_of(inputs["segments"])]
-        rows: list[dict[str, float | str]] = []
+        speech = np.array(inputs["voice_activity"].values["speech"]).reshape(-1, 2)
+        rows: list[dict[str, float | str | None]] = []
         with open_media(source.path, quiet=True) as reader:
             for stretch, waveform in zip(stretches, cut_audio(reader, SPEECH_RATE_HZ, stretches), strict=True):
                 if is_silent(waveform):
                     rows.append({"reason": "the segment is silent"})
                     continue
-                scores = self._scores(waveform) | {"background_db": self._background_db(waveform)}
-                levels = loudness_between(inputs["loudness"], *stretch)
-                rows.append({name: round(value, 3) for name, value in scores.items()} | levels)
+                scores = {name: round(value, 3) for name, value in self._scores(waveform).items()}
+                background = {"background_db": self._background_db(waveform, speech - stretch[0])}
+                rows.append(scores | background | loudness_between(inputs["loudness"], *stretch))
         return StageOutput(values={"segments": rows})
 
     def _scores(self, waveform: Float32[np.ndarray, " samples"]) -> dict[str, float]:
@@ -69,9 +76,19 @@ class SoundQualityStage(Stage):
         scores = [self._network.scores(part) for part in np.array_split(waveform, count)]
         return {name: float(np.mean([each[name] for each in scores])) for name in SCALES}
 
-    def _background_db(self, waveform: Float32[np.ndarray, " samples"]) -> float:
+    def _background_db(
+        self, waveform: Float32[np.ndarray, " samples"], speech: Float[np.ndarray, "n 2"]
+    ) -> float | None:
+        """Returns the level of the pauses over that of the whole; `speech` in seconds of the waveform."""
         frame = max(round(self.settings.frame_s * SPEECH_RATE_HZ), 1)
-        frames = waveform[: max(len(waveform) // frame, 1) * frame].reshape(-1, min(frame, len(waveform)))
+        if len(waveform) < frame:
+            return None
+        frames = waveform[: len(waveform) // frame * frame].reshape(-1, frame)
+        times = (np.arange(len(frames)) + 0.5)[:, None] * frame / SPEECH_RATE_HZ
+        margin_s = self.settings.pause_margin_s
+        in_pause = ~((times > speech[:, 0] - margin_s) & (times < speech[:, 1] + margin_s)).any(axis=1)
+        if in_pause.sum() * frame < self.settings.min_pauses_s * SPEECH_RATE_HZ:
+            return None
         levels = 10 * np.log10(np.square(frames, dtype=np.float64).mean(axis=1) + 10 ** (_FLOOR_DB / 10))
-        quiet, loud = np.quantile(levels, [self.settings.quiet, self.settings.loud])
-        return float(min(quiet - loud, 0.0))
+        quiet, loud = np.quantile(levels[in_pause], self.settings.quiet), np.quantile(levels, self.settings.loud)
+        return round(float(min(quiet - loud, 0.0)), 3)

@@ -51,6 +51,7 @@ class TranscriptStage(Stage):
     """
 
     name = "transcript"
+    version = 2
     requires = ("voice_activity",)
     required_networks = (NETWORK,)
     packages = ASR_PACKAGES
@@ -79,7 +80,8 @@ class TranscriptStage(Stage):
         with open_media(source.path, quiet=True) as reader:
             for (start_s, end_s), waveform in zip(edges, cut_audio(reader, SPEECH_RATE_HZ, edges), strict=True):
                 decoding, agrees = self._decoded_twice(waveform, end_s - start_s)
-                words += self._word_rows(decoding, agrees, start_s, words[-1]["end_s"] if words else 0.0)
+                after_s = words[-1]["end_s"] if words else 0.0
+                words += self._word_rows(decoding, agrees, activity["speech"], start_s, after_s)
                 rows.append(
                     {
                         "start_s": round(start_s, 3),
@@ -102,12 +104,20 @@ class TranscriptStage(Stage):
         return replace(first, words=words), agreeing_words(words, second.words)
 
     def _word_rows(
-        self, decoding: Decoding, agrees: Sequence[bool], offset_s: float, after_s: float
+        self,
+        decoding: Decoding,
+        agrees: Sequence[bool],
+        speech: Sequence[Sequence[float]],
+        offset_s: float,
+        after_s: float,
     ) -> Iterator[dict[str, Any]]:
-        """Yields words in the time of the source, in order and never overlapping."""
+        """Yields words in the time of the source, in order and never overlapping; signs alone are none."""
         for word, agreed in zip(decoding.words, agrees, strict=True):
-            start_s = max(word.start_s + offset_s, after_s)
-            after_s = max(word.end_s + offset_s, start_s)
+            if not _units(word.text):
+                continue
+            start_s, end_s = within_speech(word.start_s + offset_s, word.end_s + offset_s, speech)
+            start_s = max(start_s, after_s)
+            after_s = max(end_s, start_s)
             yield {
                 "text": word.text,
                 "start_s": round(start_s, 3),
@@ -128,6 +138,15 @@ def joined_stretches(intervals: Sequence[Sequence[float]], max_s: float, max_pau
         edges = np.linspace(start_s, end_s, int(np.ceil((end_s - start_s) / max_s)) + 1).tolist()
         stretches += pairwise(edges)
     return stretches
+
+
+def within_speech(start_s: float, end_s: float, speech: Sequence[Sequence[float]]) -> Stretch:
+    """Returns a word without the silence before and behind it, into which Whisper lets words reach.
+
+    A word that has no speech at all stays as it is.
+    """
+    parts = [(max(start_s, a), min(end_s, b)) for a, b in speech if a < end_s and b > start_s]
+    return (parts[0][0], parts[-1][1]) if parts else (start_s, end_s)
 
 
 def agreeing_words(words: Sequence[HeardWord], others: Sequence[HeardWord]) -> tuple[bool, ...]:
