@@ -2,7 +2,18 @@ from collections.abc import Iterator
 
 import pytest
 
+from .postgresql import find_programs, running_postgresql
 from .running import RunningServer
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """URL of a database."""
+    programs = find_programs()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    with running_postgresql(programs) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,10 @@
 import os
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
+import sqlalchemy as sa
 
 from uniavgen.apps.server.config import ServerConfig
 from uniavgen.apps.server.device_worker import DeviceWorker
@@ -19,9 +21,22 @@ from uniavgen.workflows.load_config import LoadConfig
 LIMITS = QueueLimits(max_queued=100, max_per_owner=100)
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request, tmp_path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'jobs.sqlite'}"
+        return
+    url = request.getfixturevalue("postgresql")
+    yield url
+    engine = sa.create_engine(url.replace("://", "+psycopg://"))
+    with engine.begin() as connection:
+        JOBS.drop(connection)
+    engine.dispose()
+
+
 @pytest.fixture
-def store(tmp_path):
-    store = JobStore(f"sqlite:///{tmp_path / 'jobs.sqlite'}")
+def store(url) -> Iterator[JobStore]:
+    store = JobStore(url)
     yield store
     store.close()
 
@@ -44,12 +59,12 @@ def test_owners_take_turns(store):
     assert [_claimed(store) for _ in range(8)] == ["a", "x", "z", "b", "y", "c", "d", None]
 
 
-def test_job_is_claimed_once_by_many_replicas(store, tmp_path):
+def test_job_is_claimed_once_by_many_replicas(store, url):
     _add(store, *(f"job{number}" for number in range(40)))
     taken: list[str] = []
 
     def take(replica: str) -> None:
-        own = JobStore(f"sqlite:///{tmp_path / 'jobs.sqlite'}")
+        own = JobStore(url)
         while (name := _claimed(own, replica)) is not None:
             taken.append(name)
         own.close()
@@ -75,6 +90,31 @@ def test_limits_count_what_waits_and_runs(store):
     assert store.finish(job, {}, 100.0)
     store.delete("c", "other")
     _add(store, "d", limits=limits)
+
+
+def test_limits_hold_for_requests_at_the_same_time(url):
+    limits = QueueLimits(max_queued=7, max_per_owner=100)
+    refused: list[str] = []
+
+    def ask(thread: int) -> None:
+        # Tables are made once, too.
+        own = JobStore(url)
+        for number in range(5):
+            try:
+                _add(own, f"{thread}-{number}", limits=limits)
+            except RequestError as error:
+                refused.append(str(error))
+        own.close()
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    store = JobStore(url)
+    assert store.counts()["queued"] == 7
+    assert len(refused) == 13
+    store.close()
 
 
 def test_repeated_idempotency_key_finds_the_first_job(store):
@@ -168,7 +208,13 @@ def test_files_of_expired_jobs_and_of_none_go(tmp_path):
 
 def test_store_that_cannot_be_opened_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
-    for url in ("nothing://", f"sqlite:///{tmp_path}/file/jobs.sqlite", "postgresql://me:secret@127.0.0.1:1/x"):
+    with pytest.raises(ConfigError, match="jobs are stored in SQLite or PostgreSQL, got nothing://"):
+        JobStore("nothing://")
+    for url in (
+        "postgresql://me:secret@host:port/x",
+        f"sqlite:///{tmp_path}/file/jobs.sqlite",
+        "postgresql://me:secret@127.0.0.1:1/x",
+    ):
         with pytest.raises(ConfigError, match="cannot be opened") as refused:
             JobStore(url)
         assert "secret" not in str(refused.value)

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -38,7 +39,7 @@ def create_app(config: ServerConfig, load: LoadConfig, on_failure: Callable[[], 
     Raises ConfigError for keys or a store that cannot be opened, CheckpointError for a model that is not there.
     """
     metrics, keys, model = ServerMetrics(), ApiKeys(config.api_keys), shown_name(load.model)
-    store, files = JobStore(config.database_url), JobFiles(config.data_dir)
+    store, files = JobStore(config.database_url, config.lease_seconds), JobFiles(config.data_dir)
     metrics.show_queue(store.counts)
     scheduler = Scheduler(store, files, DeviceWorker(load, config), config, metrics, on_failure)
     submissions = Submissions(store, files, InputChecker(load, config), config, model)
@@ -91,6 +92,10 @@ def _add_error_handlers(app: FastAPI) -> None:
         log_failure(error)
         return refused(RequestError(507, "the server could not store the files; try again later"), 0)
 
+    async def on_silent_database(_: Request, error: Exception) -> Response:
+        log_failure(error)
+        return refused(RequestError(503, "the database of the server does not answer; try again later"), 0)
+
     async def on_disconnect(_: Request, __: Exception) -> Response:
         return Response(status_code=499)
 
@@ -98,4 +103,5 @@ def _add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, on_bad_parameters)
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(OSError, on_full_disk)
+    app.add_exception_handler(OperationalError, on_silent_database)
     app.add_exception_handler(ClientDisconnect, on_disconnect)

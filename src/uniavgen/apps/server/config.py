@@ -46,6 +46,9 @@ class ServerConfig(Config):
         default=81, metadata=_shown("N", "Longest clip, in frames; a GPU's memory is planned for it.")
     )
     job_minutes: Positive = field(default=60.0, metadata=_shown("X", "Minutes after which a job is given up."))
+    lease_seconds: Positive = field(
+        default=30.0, metadata=_shown("X", "Seconds without a sign of life after which others make a replica's job.")
+    )
     max_image_mb: Positive = field(default=20.0, metadata=_shown("X", "Largest picture, in MiB."))
     max_audio_mb: Positive = field(default=50.0, metadata=_shown("X", "Largest recording, in MiB."))
     max_video_mb: Positive = field(default=200.0, metadata=_shown("X", "Largest video, in MiB."))

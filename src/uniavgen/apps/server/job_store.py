@@ -1,9 +1,10 @@
 """Jobs in a database: SQLite in one file, or PostgreSQL by URL. A job that was accepted is never lost, and runs once.
 
 A replica that runs a job holds a lease on it, which it renews; where the lease ends, the job is free again. All
-changes are single transactions, so that several replicas may share a store.
+changes are single transactions, one after the other, so that several replicas may share a store.
 """
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,13 +14,11 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from uniavgen.apps.server.errors import RequestError
 from uniavgen.errors import ConfigError
 
-LEASE_S: Final = 30.0
-"""Seconds for which a replica is trusted to run a job without a sign of life."""
 MAX_ATTEMPTS: Final = 2
 """How often a job is begun where the process that makes it dies."""
 _DIED: Final = "the server ended while it made this clip, and once more when it began anew; ask for the clip again"
@@ -34,6 +33,9 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
+# How a transaction takes the lock for writing: of the file, or one that all servers ask for by the same number.
+_BEGIN: Final = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_lock(7860)"}
+_CONNECT: Final = {"connect_timeout": 10}
 ACTIVE: Final = (Status.QUEUED, Status.IN_PROGRESS)
 _METADATA = sa.MetaData()
 JOBS: Final = sa.Table(
@@ -103,12 +105,19 @@ class QueueLimits:
 class JobStore:
     """The jobs of a server, or of several that share a database. Methods may be called from any thread."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, lease_s: float = 30.0) -> None:
+        """`lease_s`: for how long a replica is trusted to run a job without a sign of life."""
+        self._lease_s = lease_s
         try:
             self._engine = _open_engine(url)
-            _METADATA.create_all(self._engine)
-        except (SQLAlchemyError, ImportError, OSError) as error:
-            shown = sa.engine.url.make_url(url).render_as_string() if "://" in url else url[:60]
+            with self._engine.begin() as connection:
+                _METADATA.create_all(connection)
+        except ImportError as error:
+            raise ConfigError(
+                f"this store of jobs needs the package {error.name}: pip install 'uniavgen[postgres]'"
+            ) from error
+        except (SQLAlchemyError, OSError, ValueError) as error:
+            shown = re.sub(r"//.*@", "//...@", url)[:100]
             raise ConfigError(
                 f"the store of jobs {shown} cannot be opened ({type(error).__name__}); check its URL, its driver and "
                 "that it runs"
@@ -142,18 +151,14 @@ class JobStore:
             "idempotency_key": idempotency_key,
             "fingerprint": fingerprint,
         }
-        try:
-            with self._engine.begin() as connection:
-                if idempotency_key is not None:
-                    earlier = _first(connection, JOBS.c.owner == owner, JOBS.c.idempotency_key == idempotency_key)
-                    if earlier is not None:
-                        return _same_request(earlier, fingerprint)
-                self._check_room(connection, owner, limits)
-                connection.execute(sa.insert(JOBS).values(values))
-                added = _first(connection, JOBS.c.id == job_id)
-        except IntegrityError:
-            # On PostgreSQL two requests with one key may pass the look-up at the same time.
-            return self.add(job_id, owner, request, limits, idempotency_key, fingerprint)
+        with self._engine.begin() as connection:
+            if idempotency_key is not None:
+                earlier = _first(connection, JOBS.c.owner == owner, JOBS.c.idempotency_key == idempotency_key)
+                if earlier is not None:
+                    return _same_request(earlier, fingerprint)
+            self._check_room(connection, owner, limits)
+            connection.execute(sa.insert(JOBS).values(values))
+            added = _first(connection, JOBS.c.id == job_id)
         assert added is not None, "a row that was inserted is there"
         return added
 
@@ -219,23 +224,14 @@ class JobStore:
             if seq is None:
                 return None
             now = time.time()
-            taken = connection.execute(
-                sa.update(JOBS)
-                .where(JOBS.c.seq == seq, JOBS.c.status == Status.QUEUED)
-                .values(
-                    status=Status.IN_PROGRESS,
-                    replica=replica,
-                    started_at=now,
-                    lease_until=now + LEASE_S,
-                    attempts=JOBS.c.attempts + 1,
-                )
-            )
-            # Another replica may have been faster.
-            return _first(connection, JOBS.c.seq == seq) if taken.rowcount else None
+            values = {"status": Status.IN_PROGRESS, "replica": replica, "started_at": now}
+            values |= {"lease_until": now + self._lease_s, "attempts": JOBS.c.attempts + 1}
+            connection.execute(sa.update(JOBS).where(JOBS.c.seq == seq).values(**values))
+            return _first(connection, JOBS.c.seq == seq)
 
     def renew(self, job: JobRecord, progress: int, phase: str) -> bool:
         """Notes the progress of a running job and renews its lease; False where it was deleted or taken away."""
-        values = {"progress": progress, "phase": phase, "lease_until": time.time() + LEASE_S}
+        values = {"progress": progress, "phase": phase, "lease_until": time.time() + self._lease_s}
         return self._update(_running(job), values)
 
     def finish(self, job: JobRecord, result: Mapping[str, Any], keep_s: float) -> bool:
@@ -351,24 +347,32 @@ def _record(row: sa.Row[Any]) -> JobRecord:
 
 
 def _open_engine(url: str) -> sa.Engine:
-    if not url.startswith("sqlite"):
-        return sa.create_engine(url, pool_pre_ping=True)
-    database = sa.engine.url.make_url(url).database
-    if database:
-        Path(database).parent.mkdir(parents=True, exist_ok=True)
-    engine = sa.create_engine(url, connect_args={"timeout": 30})
-
-    def prepare(connection: Any, _record: Any) -> None:
-        # SQLAlchemy's recipe: transactions begin where they are told to, and take the lock for writing at once, since
-        # one that reads first could not wait for it.
-        connection.isolation_level = None
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-
-    def begin(connection: sa.Connection) -> None:
-        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    event.listen(engine, "connect", prepare)
-    event.listen(engine, "begin", begin)
+    parsed = sa.engine.url.make_url(url)
+    if parsed.drivername in ("postgres", "postgresql"):
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.get_backend_name() not in _BEGIN:
+        raise ConfigError(
+            f"jobs are stored in SQLite or PostgreSQL, got {parsed.drivername}://...; give postgresql://USER@HOST/NAME"
+        )
+    is_sqlite = parsed.get_backend_name() == "sqlite"
+    if is_sqlite and parsed.database:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    # Connections that the server of the database has closed are opened anew.
+    engine = sa.create_engine(parsed, pool_pre_ping=True, connect_args={"timeout": 30} if is_sqlite else _CONNECT)
+    if is_sqlite:
+        event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_alone)
     return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    # SQLAlchemy's recipe: transactions begin where they are told to.
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _begin_alone(connection: sa.Connection) -> None:
+    """Lets one transaction that writes follow the other: what it reads first is true until it ends."""
+    if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+        connection.exec_driver_sql(_BEGIN[connection.dialect.name])

@@ -7,7 +7,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
+
+from sqlalchemy.exc import OperationalError
 
 from uniavgen.apps.server.config import ServerConfig
 from uniavgen.apps.server.device_worker import (
@@ -29,8 +31,12 @@ _RENEW_S: Final = 0.5
 """Shortest time between two notes of a job's progress."""
 _RESTART_S: Final = 5.0
 """Pause before the process of the device is started again after it could not be."""
+_RETRY_S: Final = 1.0
+"""Pause before a database that does not answer is asked again."""
 _DELETE_WAIT_S: Final = 20.0
 _AVERAGE_OF: Final = 20
+
+ResultT = TypeVar("ResultT")
 
 
 class Scheduler:
@@ -104,10 +110,16 @@ class Scheduler:
         return True
 
     def _work(self) -> None:
+        try:
+            self._run_jobs()
+        except OperationalError:
+            logger.warning("the database did not answer when the server was stopped")
+
+    def _run_jobs(self) -> None:
         while not self._stopping.is_set():
             if not self._start_worker():
                 return
-            job = self._store.claim(self._config.replica)
+            job = self._insist(lambda: self._store.claim(self._config.replica))
             if job is None:
                 self._wake.wait(_IDLE_S)
                 self._wake.clear()
@@ -149,20 +161,41 @@ class Scheduler:
                 self._worker.close()
             if now - noted >= _RENEW_S:
                 noted = now
-                if not self._store.renew(job, percent, phase):
+                try:
+                    is_wanted = self._store.renew(job, percent, phase)
+                except OperationalError:
+                    # If it lasts, the lease ends, and a later tick will be told so.
+                    logger.warning("the database did not answer while a clip was made")
+                    return
+                if not is_wanted:
                     self._worker.stop(job.id)
 
         try:
             result = self._worker.run(job.id, job.request, self._files.folder(job.id), on_tick)
-            is_kept = self._store.finish(job, result, self._keep_s)
+            is_kept = self._insist(lambda: self._store.finish(job, result, self._keep_s))
             self._note_duration(time.monotonic() - started, result["stage_durations"])
         except JobStoppedError:
             is_kept = False
         except JobFailedError as error:
-            is_kept = self._store.fail(job, error.status, error.sentence, self._keep_s)
+            status, sentence = error.status, error.sentence
+            is_kept = self._insist(lambda: self._store.fail(job, status, sentence, self._keep_s))
         except DeviceProcessEndedError as error:
-            is_kept = self._begin_anew(job, str(error), time.monotonic() - started)
-        self._clean_up(job, is_kept)
+            end, seconds = str(error), time.monotonic() - started
+            is_kept = self._insist(lambda: self._begin_anew(job, end, seconds))
+        self._insist(lambda: self._clean_up(job, is_kept))
+
+    def _insist(self, act: Callable[[], ResultT]) -> ResultT:
+        """Returns what `act` returns; it is done again while the database does not answer.
+
+        Raises sqlalchemy's OperationalError where the server is stopped meanwhile.
+        """
+        while True:
+            try:
+                return act()
+            except OperationalError:
+                if self._stopping.wait(_RETRY_S):
+                    raise
+                logger.warning("the database does not answer")
 
     def _begin_anew(self, job: JobRecord, end: str, seconds: float) -> bool:
         """Queues a job again whose process has died; returns whether it is still wanted."""
@@ -206,5 +239,8 @@ class Scheduler:
             self._wake.set()
 
     def _sweep_often(self) -> None:
-        while not self._stopping.wait(_SWEEP_S):
-            self.sweep()
+        while not self._stopping.wait(min(_SWEEP_S, self._config.lease_seconds / 2)):
+            try:
+                self.sweep()
+            except OperationalError:
+                logger.warning("the database does not answer")
