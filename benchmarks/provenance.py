@@ -27,9 +27,10 @@ from uniavgen.evaluation.protocol import System
 from uniavgen.media.audio import read_audio
 from uniavgen.media.mux import write_clip
 from uniavgen.media.video import read_video
+from uniavgen.provenance.find_marks import window_scores
 from uniavgen.provenance.marking import mark_clip
 from uniavgen.provenance.picture_mark import PictureMatch, match_picture, mean_luma
-from uniavgen.provenance.sound_mark import SCORE_THRESHOLD, sound_score
+from uniavgen.provenance.sound_mark import SCORE_THRESHOLD
 from uniavgen.workflows.evaluate import NO_PUBLISHED_ROWS, EvaluationConfig, evaluate
 
 RATE_HZ = 24_000
@@ -164,8 +165,8 @@ def _copies(path: Path, work: Path) -> Iterator[tuple[str, bool, float]]:
     for version, copies in (("plain", {"without a mark": lambda each: each}), ("marked", SOUND_COPIES)):
         waveform = read_audio(work / version / path.name, RATE_HZ)
         for copy, change in copies.items():
-            score = sound_score(change(waveform), RATE_HZ)
-            yield f"sound: {copy}", (score or 0) > SCORE_THRESHOLD, score or 0.0
+            score = max(window_scores(change(waveform), RATE_HZ), default=0.0)
+            yield f"sound: {copy}", score > SCORE_THRESHOLD, score
 
 
 def _looked_at(frames: Frames) -> PictureMatch:

@@ -182,6 +182,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "metrics on clips of the authors": recorded("metrics", "authors"),
     "metrics on mismatched pairs": recorded("metrics", "mismatched"),
     "lora of a new voice": recorded("lora", "voice"),
+    "marks found": recorded("provenance", "detection"),
+    "harm of marks": recorded("provenance", "harm"),
     "voices": recorded("synthetic-world", "voices"),
     "mouth openings": recorded("synthetic-world", "mouths"),
 }

@@ -107,10 +107,7 @@ def _find_in_sound(path: Path) -> MarkReport:
             waveform = decode_audio(reader, RATE_HZ, max_s=MAX_S, trim=True)
         except MediaError:
             return MarkReport(reason="no sound can be decoded")
-    length = round(WINDOW_S * RATE_HZ)
-    begins = range(0, max(len(waveform) - length // 2, 1), length // 2)
-    scores = [sound_score(waveform[begin : begin + length], RATE_HZ) for begin in begins]
-    heard = [score for score in scores if score is not None]
+    heard = window_scores(waveform, RATE_HZ)
     if not heard:
         return MarkReport(reason="it is silent or too short")
     return MarkReport(
@@ -118,3 +115,11 @@ def _find_in_sound(path: Path) -> MarkReport:
         score=max(heard),
         share=float(np.mean([score > SCORE_THRESHOLD for score in heard])),
     )
+
+
+def window_scores(waveform: Float32[np.ndarray, " samples"], rate_hz: int) -> list[float]:
+    """Returns the scores of windows of WINDOW_S, half of it apart, without those that are silent or too short."""
+    length = round(WINDOW_S * rate_hz)
+    begins = range(0, max(len(waveform) - length // 2, 1), length // 2)
+    scores = (sound_score(waveform[begin : begin + length], rate_hz) for begin in begins)
+    return [score for score in scores if score is not None]
