@@ -37,6 +37,7 @@ from uniavgen.checkpoint.weights import DTYPES
 from uniavgen.codecs.speech_symbols import SpeechSymbols
 from uniavgen.codecs.video_vae import VideoCodec, decode_unclamped
 from uniavgen.errors import CheckpointError
+from uniavgen.inference.pipeline import CODE, CODE_FILE
 from uniavgen.models.transformer import UniAVGenTransformer
 from uniavgen.training.initial_weights import load_initial_weights
 from uniavgen.workflows.load_codecs import load_codecs
@@ -104,6 +105,10 @@ def test_converted_model_generates_a_clip(converted, tmp_path, capsys) -> None:
         index.write_text(saved)
     assert "cannot say: '\u4f60'" in capsys.readouterr().err
     assert (tmp_path / "a.mp4").stat().st_size > 1000
+
+
+def test_converted_model_has_the_file_by_which_diffusers_finds_the_pipeline(converted) -> None:
+    assert (converted / CODE_FILE).read_text() == CODE
 
 
 def test_manifest_names_source_and_versions_and_no_place(released, converted) -> None:

@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from apps import builders
 from uniavgen.apps.cli import main
 from uniavgen.checkpoint.lora import ADAPTER_FILE
+from uniavgen.inference.pipeline import CODE, CODE_FILE
 from uniavgen.workflows.load import load_pipeline
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -51,6 +52,7 @@ def test_exported_model_loads_and_names_no_path(model, run, tmp_path) -> None:
     assert all(torch.equal(value, weights[name]) for name, value in pipeline.transformer.state_dict().items())
     assert all("_name_or_path" not in json.loads(path.read_text()) for path in out.glob("*/config.json"))
     assert str(tmp_path) not in "".join(path.read_text() for path in out.rglob("*.json"))
+    assert (out / CODE_FILE).read_text() == CODE
 
 
 def test_adapter_is_no_model_to_export(model, tmp_path, capsys) -> None:

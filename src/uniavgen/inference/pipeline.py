@@ -52,6 +52,14 @@ from uniavgen.tasks.given_lengths import reference_silence_tokens
 from uniavgen.tasks.speech_prompt import TimedText, encode_prompts, speech_prompt, spread_evenly, starting_at
 from uniavgen.tasks.table import TASKS, ModalityRole
 
+CODE_FILE, CODE = (
+    "pipeline.py",
+    '"""Where diffusers finds the class of this model."""\n\n'
+    "from uniavgen import UniAVGenPipeline as UniAVGenPipeline\n",
+)
+"""A file of every saved model, by which diffusers' own `DiffusionPipeline.from_pretrained` finds the class: with
+`custom_pipeline="pipeline"` and `trust_remote_code=True`, in a folder and on the hub."""
+
 
 class UniAVGenPipeline(DiffusionPipeline):
     """All components of a model, saved and loaded with diffusers' `save_pretrained` and `from_pretrained`.
@@ -117,6 +125,13 @@ class UniAVGenPipeline(DiffusionPipeline):
             named = getattr(kind, "saved_as", (kind.__module__.partition(".")[0], kind.__name__))
             self.register_to_config(**{name: (None, None) if module is None else named})
             setattr(self, name, module)
+
+    def save_pretrained(self, save_directory: str | Path, *arguments: Any, **options: Any) -> None:
+        """Writes the model's folder as diffusers does, and the file by which diffusers finds this class."""
+        # Before the rest, which may be uploaded at once.
+        Path(save_directory).mkdir(parents=True, exist_ok=True)
+        (Path(save_directory) / CODE_FILE).write_text(CODE, encoding="utf-8")
+        super().save_pretrained(save_directory, *arguments, **options)
 
     def configure(
         self,

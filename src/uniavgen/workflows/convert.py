@@ -19,7 +19,7 @@ from uniavgen.config import dump
 from uniavgen.errors import CheckpointError, ConfigError
 from uniavgen.flow.choices import PAPER_GUIDANCE
 from uniavgen.flow.guidance import RELEASE_SKIP_LAYERS
-from uniavgen.inference.pipeline import UniAVGenPipeline
+from uniavgen.inference.pipeline import CODE, CODE_FILE, UniAVGenPipeline
 from uniavgen.inference.resize import ResizeShortSide
 from uniavgen.inference.sampling_config import SamplingConfig
 from uniavgen.timebase import Source
@@ -74,7 +74,7 @@ def plan_conversion(
     is_local, folder = path_exists(Path(source)), location if location.is_dir() else location.parent
     files: list[OutputFile] = [file for component in components for file in component.files(shard_bytes)]
     if KINDS[kind].is_model:
-        files.append(_build_model_index(components))
+        files += [_build_model_index(components), OutputFile(CODE_FILE, CODE.encode())]
     sources = sorted({tensor.source.file for component in components for tensor in component.tensors})
     facts = {
         "made_by": f"uniavgen {uniavgen.__version__}",

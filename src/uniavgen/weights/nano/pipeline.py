@@ -1,0 +1,3 @@
+"""Where diffusers finds the class of this model."""
+
+from uniavgen import UniAVGenPipeline as UniAVGenPipeline
