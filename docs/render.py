@@ -186,6 +186,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "harm of marks": recorded("provenance", "harm"),
     "voices": recorded("synthetic-world", "voices"),
     "mouth openings": recorded("synthetic-world", "mouths"),
+    "data engine, keep and drop": recorded("data_engine", "keep and drop"),
+    "data engine, faults": recorded("data_engine", "faults"),
+    "data engine, offsets": recorded("data_engine", "offsets"),
+    "data engine, cuts and persons": recorded("data_engine", "cuts and persons"),
 }
 
 

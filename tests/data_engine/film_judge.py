@@ -11,6 +11,7 @@ from tests.data_engine.film import FilmSource, Stretch
 from tests.data_engine.test_persons import pairwise_f1
 
 from uniavgen.data_engine.decisions import Decision, Decisions
+from uniavgen.data_engine.source import content_key
 from uniavgen.data_engine.stage import StageOutput
 from uniavgen.data_engine.work_folder import WorkFolder
 from uniavgen.timebase import ClipTiming
@@ -89,8 +90,7 @@ class FilmReport:
 def judge(film: Sequence[FilmSource], work: WorkFolder, decisions: Decisions, timing: ClipTiming) -> FilmReport:
     """Compares decisions about a film with its truth."""
     film = [*_with_copies_chosen(film, decisions)]
-    keys = {source.path.name: source.key for source in work.sources()}
-    outputs = {source.path.name: work.outputs(keys[source.path.name]) for source in film}
+    outputs = {source.path.name: work.outputs(content_key(source.path)) for source in film}
     by_source = {source.path.name: _decisions_of(decisions, source.path) for source in film}
     return FilmReport(
         verdicts=[
