@@ -22,6 +22,7 @@ from uniavgen.provenance.sound_mark import RATE_HZ, SCORE_THRESHOLD, sound_score
 MAX_S: Final = 60.0
 """Only the beginning of longer files is looked at."""
 WINDOW_S: Final = 2.0
+SHORT_WINDOWS: Final = 3
 SHORT_SIDE_PX: Final = 1088
 """Larger pictures are scaled down; no model here draws larger."""
 
@@ -60,7 +61,10 @@ def find_marks(path: Path) -> tuple[MarkReport, MarkReport]:
 
 
 def _find_in_picture(path: Path) -> MarkReport:
-    windows = list(_windows(path))
+    try:
+        windows = list(_windows(path))
+    except MediaError as error:
+        return MarkReport(reason=str(error))
     if not windows:
         return MarkReport(reason="no picture can be decoded")
     if min(windows[0].shape) < MIN_SIDE_PX // 2:
@@ -80,7 +84,8 @@ def _find_in_picture(path: Path) -> MarkReport:
 def _distinct(
     whole: Float32[np.ndarray, "h w"], windows: list[Float32[np.ndarray, "h w"]]
 ) -> list[Float32[np.ndarray, "h w"]]:
-    return [whole] if len(windows) == 1 else [whole, windows[0], windows[-1]]
+    """Returns the pictures in which scales are searched: short clips as a whole, others at both ends too."""
+    return [whole] if len(windows) <= SHORT_WINDOWS else [whole, windows[0], windows[-1]]
 
 
 def _windows(path: Path) -> Iterator[Float32[np.ndarray, "h w"]]:
@@ -105,8 +110,8 @@ def _find_in_sound(path: Path) -> MarkReport:
     with open_media(path, quiet=True) as reader:
         try:
             waveform = decode_audio(reader, RATE_HZ, max_s=MAX_S, trim=True)
-        except MediaError:
-            return MarkReport(reason="no sound can be decoded")
+        except MediaError as error:
+            return MarkReport(reason=str(error))
     heard = window_scores(waveform, RATE_HZ)
     if not heard:
         return MarkReport(reason="it is silent or too short")

@@ -32,6 +32,7 @@ MADE_BY_AI: Final = SOURCE_TYPES + "trainedAlgorithmicMedia"
 PARTLY_MADE_BY_AI: Final = SOURCE_TYPES + "compositeWithTrainedAlgorithmicMedia"
 _TRAILER: Final = struct.pack(">I4s8s", 48, b"free", b"uniavgen")
 """Before the 32 bytes of the checksum."""
+_PIECE: Final = 2**20
 SETTINGS: Final[Mapping[str, Any]] = {
     "builder": {"thumbnail": {"enabled": False}},
     # Nothing is fetched from the network, neither to sign nor to verify.
@@ -108,17 +109,19 @@ def sign_clip(path: Path, record: ClipRecord, key: SigningKey) -> None:
         signed = _sign(path.read_bytes(), MIME_TYPES[path.suffix.lower()], _manifest(record), key)
     except library.C2paError as error:
         raise OutputError(f"the manifest could not be signed ({first_line(error)}); try --no-mark") from error
-    path.write_bytes(signed + _checksum_box(signed))
+    path.write_bytes(signed + _TRAILER + hashlib.sha256(signed).digest())
 
 
-def has_checksum(content: bytes) -> bool:
+def has_checksum(path: Path) -> bool:
     """Returns whether a file ends with the checksum of all before it, as `sign_clip` has written it."""
-    size = len(_TRAILER) + hashlib.sha256().digest_size
-    return content[-size:] == _checksum_box(content[:-size])
-
-
-def _checksum_box(content: bytes) -> bytes:
-    return _TRAILER + hashlib.sha256(content).digest()
+    digest_size = hashlib.sha256().digest_size
+    left = path.stat().st_size - len(_TRAILER) - digest_size
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while left > 0 and (piece := file.read(min(left, _PIECE))):
+            digest.update(piece)
+            left -= len(piece)
+        return file.read() == _TRAILER + digest.digest()
 
 
 def _manifest(record: ClipRecord) -> dict[str, Any]:

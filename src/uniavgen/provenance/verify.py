@@ -4,7 +4,6 @@ from uniavgen import verify
 verify("clip.mp4").sentence
 """
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from uniavgen.artifacts import first_line
-from uniavgen.errors import MediaError
+from uniavgen.errors import ConfigError, MediaError
 from uniavgen.media.probe import probe
 from uniavgen.media.reader import check_readable
 from uniavgen.provenance.find_marks import MarkReport, find_marks
@@ -32,6 +31,8 @@ from uniavgen.provenance.signing_key import own_key_path, read_key
 _NO_FAULT: Final = "signingCredential.untrusted"
 """C2PA's code for a signer that nobody vouches for, which is no change of the file."""
 
+_SEARCHED_BYTES: Final = 2**20
+"""At the beginning of a file, where manifests stand."""
 _MANIFEST_BOX: Final = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 """C2PA's name of the box that holds a manifest. [C2PA 2.1, A.5.1]"""
 
@@ -119,14 +120,13 @@ def verify(path: str | Path) -> Provenance:
     Nothing is fetched from the network.
     """
     path = check_readable(Path(path))
-    content = path.read_bytes()
-    manifest = _read_manifest(content, path.suffix.lower())
+    manifest = _read_manifest(path)
     try:
         settings = probe(path).settings
         picture, sound = find_marks(path)
     except MediaError:
         # A signed file that was damaged until it cannot be played still has something to say.
-        if manifest.state not in (ManifestState.VALID, ManifestState.BROKEN):
+        if manifest.state is not ManifestState.BROKEN:
             raise
         settings, picture, sound = None, *[MarkReport(reason="it cannot be decoded")] * 2
     verdict = _verdict(manifest, picture, sound, settings)
@@ -177,45 +177,50 @@ def _sentence(verdict: Verdict, manifest: ManifestReport, picture: MarkReport, s
             return f"nothing says that {GENERATOR} made it, which does not prove that it did not"
 
 
-def _read_manifest(content: bytes, suffix: str) -> ManifestReport:
+def _read_manifest(path: Path) -> ManifestReport:
     library: Any = find_c2pa()
     if library is None:
         return ManifestReport(state=ManifestState.UNCHECKED, reasons=("c2pa-python is not installed",))
-    # By the content, since a file may be named anything.
-    mime_type = "video/mp4" if content[4:8] == b"ftyp" else MIME_TYPES.get(suffix)
-    if mime_type is None:
-        return ManifestReport(state=ManifestState.ABSENT)
-    settings = dict(SETTINGS)
-    root = _own_root()
-    if root is not None:
-        settings["trust"] = {"trust_anchors": root.decode()}
-    try:
-        with library.Context(library.Settings.from_dict(settings)) as context:
-            reader = library.Reader.try_create(mime_type, io.BytesIO(content), context=context)
-            if reader is None:
-                return ManifestReport(state=ManifestState.ABSENT)
-            with reader:
-                data = json.loads(reader.json())
-    except library.C2paError as error:
-        if _MANIFEST_BOX not in content:
+    with path.open("rb") as file:
+        begin = file.read(_SEARCHED_BYTES)
+        file.seek(0)
+        # By the content, since a file may be named anything.
+        mime_type = "video/mp4" if begin[4:8] == b"ftyp" else MIME_TYPES.get(path.suffix.lower())
+        if mime_type is None:
             return ManifestReport(state=ManifestState.ABSENT)
-        return ManifestReport(state=ManifestState.BROKEN, reasons=(first_line(error),))
-    return _report(data, content)
+        settings, root = dict(SETTINGS), _own_root()
+        if root is not None:
+            settings["trust"] = {"trust_anchors": root.decode()}
+        try:
+            with library.Context(library.Settings.from_dict(settings)) as context:
+                reader = library.Reader.try_create(mime_type, file, context=context)
+                if reader is None:
+                    return ManifestReport(state=ManifestState.ABSENT)
+                with reader:
+                    data = json.loads(reader.json())
+        except library.C2paError as error:
+            if _MANIFEST_BOX not in begin:
+                return ManifestReport(state=ManifestState.ABSENT)
+            return ManifestReport(state=ManifestState.BROKEN, reasons=(first_line(error),))
+    return _report(data, path)
 
 
 def _own_root() -> bytes | None:
-    path = own_key_path()
-    return read_key(path).root_pem if path.is_file() else None
+    try:
+        return read_key(own_key_path()).root_pem
+    except ConfigError:
+        # None was made yet, or it cannot be used; then nothing is one's own.
+        return None
 
 
-def _report(data: Mapping[str, Any], content: bytes) -> ManifestReport:
+def _report(data: Mapping[str, Any], path: Path) -> ManifestReport:
     manifest = data.get("manifests", {}).get(data.get("active_manifest"), {})
     results = data.get("validation_results", {}).get("activeManifest", {})
     faults = [each["code"] for each in results.get("failure", []) if each["code"] != _NO_FAULT]
     assertions = {each["label"]: each["data"] for each in manifest.get("assertions", [])}
     generator = (manifest.get("claim_generator_info") or [{}])[0]
     record = assertions.get(ASSERTION) if generator.get("name") == GENERATOR else None
-    if record is not None and not has_checksum(content):
+    if record is not None and not has_checksum(path):
         faults.append("the checksum at the end differs")
     sources = {
         action.get("digitalSourceType")
