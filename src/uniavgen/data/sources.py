@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from uniavgen.artifacts import path_exists, read_json_lines
+from uniavgen.artifacts import check_path_length, path_exists, read_json_lines
 from uniavgen.data.given_sets import is_table, open_given_set
 from uniavgen.data.sample import Sample, parse_phones, read_sample
 from uniavgen.data.shard_index import is_sample_key
@@ -158,6 +158,9 @@ def open_sources(folders: Sequence[str | Path], timing: ClipTiming, with_video: 
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise DataError(f"{twice} is named twice; name every folder once")
+    for name in names:
+        if not is_url(name):
+            check_path_length(Path(name))
     return JoinedSources(sources={name: _open(name, timing, with_video) for name in names})
 
 
