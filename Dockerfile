@@ -31,6 +31,7 @@ RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
     /opt/uniavgen/bin/pip install --no-cache-dir --no-deps --no-index /wheels/*.whl
 ENV PATH=/opt/uniavgen/bin:$PATH \
     HF_HOME=/var/lib/uniavgen/huggingface \
+    XDG_CONFIG_HOME=/var/lib/uniavgen/config \
     PYTHONUNBUFFERED=1
 USER 10001
 WORKDIR /var/lib/uniavgen

@@ -17,6 +17,7 @@ _HOMES = {
     # What one does.
     "load_pipeline": "uniavgen.workflows.load",
     "generate": "uniavgen.workflows.generate",
+    "LoadedModel": "uniavgen.workflows.generate",
     "GenerateJob": "uniavgen.workflows.clip_jobs",
     "DubJob": "uniavgen.workflows.clip_jobs",
     "AnimateJob": "uniavgen.workflows.clip_jobs",

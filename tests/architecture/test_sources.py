@@ -16,7 +16,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
-EVERYTHING = sorted(path for folder in ("src", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
+FOLDERS = ("src", "tests", "benchmarks", "deploy", "integrations")
+EVERYTHING = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 LIBRARY = [path for path in SOURCES if "apps" not in path.parts]
 
 

@@ -196,6 +196,13 @@ def test_compose_cuda_sets_arguments_that_the_dockerfile_has():
     assert {*arguments["EXTRAS"].split(",")} <= {*PROJECT["optional-dependencies"]}
 
 
+@pytest.mark.parametrize("name", ["HF_HOME", "XDG_CONFIG_HOME"])
+def test_models_of_the_hub_and_the_signing_key_stay_where_jobs_do(name):
+    image = dict(word.split("=", 1) for word in _arguments("ENV")[-1].split())
+    assert Path(image[name]).is_relative_to(DATA)
+    assert f"Environment={name}={image[name]}" in (DEPLOY / "uniavgen.service").read_text().splitlines()
+
+
 def test_systemd_unit_serves_to_this_computer_from_its_state_folder():
     service = _unit()["Service"]
     program, *words = shlex.split(service["ExecStart"])

@@ -14,11 +14,14 @@ import uniavgen
 from uniavgen.artifacts import check_writable
 from uniavgen.distributed import process_group
 from uniavgen.inference.clip import Clip, OnProgress
+from uniavgen.inference.pipeline import UniAVGenPipeline
 from uniavgen.inference.prepared_request import PreparedRequest
 from uniavgen.media.image import write_image
 from uniavgen.media.mux import SUFFIXES
 from uniavgen.media.sheet import contact_sheet
 from uniavgen.provenance.config import MarkingConfig
+from uniavgen.tasks.names import Task
+from uniavgen.timebase import NUM_FRAMES
 from uniavgen.workflows.clip_jobs import ClipJob, GeneratedClip
 from uniavgen.workflows.fit import out_of_memory_as_error
 from uniavgen.workflows.load import ModelLoader, Report
@@ -80,11 +83,46 @@ def generate(
     if not pipeline.parallel.is_main:
         return None
     generated = time.monotonic()
-    settings = clip_settings(job, loader.name, clip)
-    generated_clip = GeneratedClip(clip=clip, settings=settings, prepared=prepared)
-    file = write_clip_file(job, out, generated_clip, preview, marker)
+    file = _finish(job, out, loader, prepared, clip, preview, marker)
     written = time.monotonic()
     return replace(file, load_s=loaded - started, generate_s=generated - loaded, write_s=written - generated)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """A model that stays loaded and makes one clip after the other.
+
+    model = LoadedModel.load(LoadConfig(model="nano"))
+    file = model.generate(GenerateJob(image=Path("me.png"), speech="It is late."), Path("clip.mp4"))
+    """
+
+    loader: ModelLoader
+    pipeline: UniAVGenPipeline
+
+    @staticmethod
+    def load(load: LoadConfig, max_frames: int = NUM_FRAMES, report: Report = lambda _: None) -> "LoadedModel":
+        """Loads a model so that clips of every task fit, up to `max_frames` frames.
+
+        Raises CheckpointError and ConfigError.
+        """
+        loader = ModelLoader(load, report)
+        return LoadedModel(loader=loader, pipeline=loader.load_for_tasks([*Task], max_frames))
+
+    def generate(
+        self,
+        job: ClipJob,
+        out: Path,
+        marking: MarkingConfig | None = None,
+        on_progress: OnProgress | None = None,
+        report: Report = lambda _: None,
+    ) -> GeneratedFile:
+        """Generates the clip of a job and writes it to `out`, as `generate` does. Raises the same errors."""
+        check_outputs(job, out, preview=False)
+        marker = ClipMarker.build(marking or MarkingConfig(), out.suffix, report)
+        prepared = prepare_job(job, out, self.loader)
+        with out_of_memory_as_error():
+            clip = self.pipeline(prepared, on_progress=on_progress)
+        return _finish(job, out, self.loader, prepared, clip, False, marker)
 
 
 def prepare_job(job: ClipJob, out: Path, loader: ModelLoader) -> PreparedRequest:
@@ -128,6 +166,19 @@ def write_preview(path: Path, clip: Clip, settings: Mapping[str, Any]) -> None:
         clip.frames, clip.fps, clip.waveform, clip.sample_rate_hz, clip.mel, clip.face_mask, title=title
     )
     write_image(path, sheet)
+
+
+def _finish(
+    job: ClipJob,
+    out: Path,
+    loader: ModelLoader,
+    prepared: PreparedRequest,
+    clip: Clip,
+    preview: bool,
+    marker: ClipMarker,
+) -> GeneratedFile:
+    settings = clip_settings(job, loader.name, clip)
+    return write_clip_file(job, out, GeneratedClip(clip=clip, settings=settings, prepared=prepared), preview, marker)
 
 
 def thumbnail(clip: Clip) -> UInt8[np.ndarray, "height width 3"]:
