@@ -69,7 +69,7 @@ def _find_in_picture(path: Path) -> MarkReport:
         return MarkReport(reason="no picture can be decoded")
     if min(windows[0].shape) < MIN_SIDE_PX // 2:
         return MarkReport(reason="the picture is too small")
-    whole = np.mean(windows, axis=0, dtype=np.float32)
+    whole = np.stack(windows).mean(axis=0, dtype=np.float32)
     matches = [match_picture(each) for each in (whole, *windows)]
     best = max(matches, key=lambda match: match.score)
     if not best.is_found:
@@ -97,11 +97,11 @@ def _windows(path: Path) -> Iterator[Float32[np.ndarray, "h w"]]:
             if shown.time_s >= MAX_S:
                 break
             if shown.time_s >= end_s and frames:
-                yield np.mean(frames, axis=0, dtype=np.float32)
+                yield np.stack(frames).mean(axis=0, dtype=np.float32)
                 frames, end_s = [], end_s + WINDOW_S
             frames.append(mean_luma(shown.pixels[None]))
     if frames:
-        yield np.mean(frames, axis=0, dtype=np.float32)
+        yield np.stack(frames).mean(axis=0, dtype=np.float32)
 
 
 def _find_in_sound(path: Path) -> MarkReport:

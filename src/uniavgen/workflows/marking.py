@@ -67,7 +67,7 @@ class ClipMarker:
 
         The key `marks` of its settings says which marks it carries, or why not.
         """
-        clip, marks = generated.clip, dict.fromkeys(("picture", "sound"), UNMARKED)
+        clip, marks = generated.clip, {"picture": UNMARKED, "sound": UNMARKED}
         if not self.marking.no_mark:
             given_frames, given_samples = _given(clip, generated.prepared)
             marked = mark_clip(clip.frames, clip.waveform, clip.sample_rate_hz, given_frames, given_samples)
