@@ -7,6 +7,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
+
 TYPES = {"IMAGE", "AUDIO", "VIDEO", "STRING", "INT", "FLOAT", "BOOLEAN"}
 """Those of ComfyUI's types that the nodes use."""
 WIDGETS = {"STRING": str, "INT": int, "FLOAT": float, "BOOLEAN": bool}
@@ -80,13 +82,14 @@ def inputs_of(node: Any) -> dict[str, tuple]:
 
 
 def run(node: Any, **given: Any) -> tuple:
-    """Calls a node with inputs, and the defaults of widgets in the place of those that are not given."""
+    """Calls a node as ComfyUI does: without autograd, and with the defaults of widgets where no input is given."""
     required, declared = node.INPUT_TYPES()["required"], inputs_of(node)
     defaults = {name: each[1]["default"] for name, each in declared.items() if len(each) > 1 and "default" in each[1]}
     values = {**defaults, **given}
     assert values.keys() >= required.keys()
     assert values.keys() <= declared.keys()
-    result = getattr(node(), node.FUNCTION)(**values)
+    with torch.inference_mode():
+        result = getattr(node(), node.FUNCTION)(**values)
     result = result["result"] if isinstance(result, dict) else result
     assert len(result) == len(node.RETURN_TYPES)
     return result

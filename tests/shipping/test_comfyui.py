@@ -121,10 +121,13 @@ def test_joint_node_gives_the_clip_of_the_package(joint, tmp_path, output):
 @pytest.mark.slow
 def test_voice_node_takes_the_sound_of_another_node(nodes, model, image, joint):
     settings = {"speech": "It is late.", "voice_text": SPEECH, "num_frames": FRAMES, "steps": 1}
-    _, frames, audio = comfyui.run(nodes["UniAVGenVoice"], model=model, image=image, voice=joint[2], **settings)
+    settings["consent"] = "It is my own voice."
+    video, frames, audio = comfyui.run(nodes["UniAVGenVoice"], model=model, image=image, voice=joint[2], **settings)
     assert frames.shape == joint[1].shape
     assert audio["waveform"].shape == joint[2]["waveform"].shape
     assert not torch.equal(audio["waveform"], joint[2]["waveform"])
+    signed = uniavgen.verify(video.file).manifest.record
+    assert (signed["task"], signed["consent"]) == ("reference_audio", "It is my own voice.")
 
 
 @pytest.mark.slow

@@ -65,4 +65,5 @@ def test_installed_wheel_serves_in_an_empty_folder(installed, tmp_path):
             assert "nano" in answer.read().decode()
     finally:
         server.terminate()
-        server.wait()
+        status = server.wait()
+    assert f"SuccessExitStatus={status}\n" in (ROOT / "deploy" / "uniavgen.service").read_text()
