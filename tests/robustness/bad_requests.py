@@ -212,7 +212,15 @@ class Maker:
         which = self.rng.choice(("", "/content", "/events", "/content?variant=../../x", "/content?variant=thumbnail"))
         method = self.rng.choice(("GET", "GET", "GET", "DELETE")) if not which else "GET"
         if self.rng.random() < 0.2:
-            routes = ("/etc/passwd", "/v1/../../etc", "/docs", "/v1/video", "/v1/videos/sync/x/y", "/.env", "/static/x")
+            routes = (
+                "/etc/passwd",
+                "/v1/../../etc",
+                "/redoc",
+                "/v1/video",
+                "/v1/videos/sync/x/y",
+                "/.env",
+                "/static/x",
+            )
             return Case("route", "GET", self.rng.choice(routes))
         if self.rng.random() < 0.2:
             reference = self.rng.choice((self.foreign, inner, "../" * 9 + "etc/passwd"))

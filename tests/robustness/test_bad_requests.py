@@ -4,9 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).with_name("bad_requests.py")
 
 
+@pytest.mark.slow
 def test_bad_requests_are_refused_in_one_sentence(tmp_path):
     done = subprocess.run(
         [sys.executable, str(SCRIPT), "--seed", "3", "--count", "60"],

@@ -16,6 +16,7 @@ from uniavgen.apps.server.job_store import JOBS, JobStore, QueueLimits, Status
 from uniavgen.apps.server.metrics import ServerMetrics
 from uniavgen.apps.server.scheduler import Scheduler
 from uniavgen.errors import ConfigError
+from uniavgen.provenance.config import MarkingConfig
 from uniavgen.workflows.load_config import LoadConfig
 
 LIMITS = QueueLimits(max_queued=100, max_per_owner=100)
@@ -200,7 +201,9 @@ def test_files_of_expired_jobs_and_of_none_go(tmp_path):
     _add(store, "over", "kept")
     store.finish(store.claim("0"), {}, -1.0)
     metrics = ServerMetrics()
-    scheduler = Scheduler(store, files, DeviceWorker(LoadConfig(), config), config, metrics, lambda: None)
+    scheduler = Scheduler(
+        store, files, DeviceWorker(LoadConfig(), config, MarkingConfig()), config, metrics, lambda: None
+    )
     scheduler.sweep()
     assert {path.name for path in (tmp_path / "jobs").iterdir()} == {"kept", "upload"}
     store.close()

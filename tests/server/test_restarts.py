@@ -12,6 +12,7 @@ import pytest
 
 from .running import SMALL, RunningServer, data_url, finished, picture, wait_for
 
+pytestmark = pytest.mark.slow
 LONG = {"image_reference": data_url(picture()), **SMALL, "num_inference_steps": 400}
 """Minutes of sampling."""
 SHORT = {"image_reference": data_url(picture()), **SMALL}

@@ -72,6 +72,8 @@ def resize_rule_for(model_rule: ResizeRule, width: int, height: int) -> ResizeRu
     """
     match model_rule:
         case ResizeAndCrop():
+            if (width, height) == (model_rule.width, model_rule.height):
+                return model_rule
             raise ConfigError(
                 f"this model draws {model_rule.width}x{model_rule.height} px and nothing else; leave the size out"
             )

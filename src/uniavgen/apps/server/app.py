@@ -23,25 +23,34 @@ from uniavgen.apps.server.input_check import InputChecker, log_failure
 from uniavgen.apps.server.job_files import JobFiles
 from uniavgen.apps.server.job_store import JobStore
 from uniavgen.apps.server.metrics import ServerMetrics
-from uniavgen.apps.server.openapi import add_schema
+from uniavgen.apps.server.openapi import add_docs, add_schema
 from uniavgen.apps.server.scheduler import Scheduler
 from uniavgen.apps.server.submission import Submissions
+from uniavgen.provenance.config import MarkingConfig
 from uniavgen.workflows.load_config import LoadConfig
 from uniavgen.workflows.model_files import shown_name
 
 logger = logging.getLogger(__name__)
 
 
-def create_app(config: ServerConfig, load: LoadConfig, on_failure: Callable[[], None] = lambda: None) -> FastAPI:
+def create_app(
+    config: ServerConfig,
+    load: LoadConfig,
+    on_failure: Callable[[], None] = lambda: None,
+    marking: MarkingConfig | None = None,
+) -> FastAPI:
     """Returns the application of one replica, which starts and stops its device worker with itself.
 
+    marking: how clips say who made them; with all marks and the user's own key if None.
     on_failure: called where the model cannot be loaded; the reason is then `app.state.services.scheduler.failure`.
     Raises ConfigError for keys or a store that cannot be opened, CheckpointError for a model that is not there.
     """
     metrics, keys, model = ServerMetrics(), ApiKeys(config.api_keys), shown_name(load.model)
     store, files = JobStore(config.database_url, config.lease_seconds), JobFiles(config.data_dir)
     metrics.show_queue(store.counts)
-    scheduler = Scheduler(store, files, DeviceWorker(load, config), config, metrics, on_failure)
+    scheduler = Scheduler(
+        store, files, DeviceWorker(load, config, marking or MarkingConfig()), config, metrics, on_failure
+    )
     submissions = Submissions(store, files, InputChecker(load, config), config, model)
 
     @asynccontextmanager
@@ -66,6 +75,7 @@ def create_app(config: ServerConfig, load: LoadConfig, on_failure: Callable[[], 
     )
     app.include_router(router)
     add_schema(app)
+    add_docs(app)
     _add_error_handlers(app)
     app.add_middleware(Guard, metrics=metrics, needs_keys=keys.are_needed)
     return app

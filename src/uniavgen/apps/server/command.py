@@ -13,9 +13,10 @@ from uniavgen.apps.server.config import ServerConfig
 from uniavgen.artifacts import check_path_length, exclusive_output, os_error_text
 from uniavgen.config import parse
 from uniavgen.errors import ConfigError
+from uniavgen.provenance.config import MarkingConfig
 from uniavgen.workflows.load_config import LoadConfig
 
-CONFIGS: dict[type, tuple[str, ...]] = {ServerConfig: (), LoadConfig: ()}
+CONFIGS: dict[type, tuple[str, ...]] = {ServerConfig: (), MarkingConfig: ("consent",), LoadConfig: ()}
 """Dataclasses whose fields are options, and fields that are none."""
 
 
@@ -43,10 +44,10 @@ def serve(
     # What clients send and get is only for this user.
     os.umask(0o077)
     with exclusive_output(config.data_dir / f"replica-{config.replica}"):
-        run_server(config, load)
+        run_server(config, load, MarkingConfig(**given_values(context, MarkingConfig)))
 
 
-def run_server(config: ServerConfig, load: LoadConfig) -> None:
+def run_server(config: ServerConfig, load: LoadConfig, marking: MarkingConfig) -> None:
     """Serves until it is stopped. Raises ConfigError and CheckpointError for what cannot be served."""
     import uvicorn
 
@@ -58,7 +59,7 @@ def run_server(config: ServerConfig, load: LoadConfig) -> None:
         server.should_exit = True
 
     _configure_logging()
-    app = create_app(config, _local(load), stop)
+    app = create_app(config, _local(load), stop, marking)
     services = app.state.services
     server = uvicorn.Server(
         uvicorn.Config(app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=5)
@@ -91,6 +92,7 @@ def _listen(config: ServerConfig) -> socket.socket:
 def _check_installed() -> None:
     try:
         import fastapi
+        import fastapi_offline
         import prometheus_client
         import python_multipart
         import sqlalchemy
@@ -99,7 +101,7 @@ def _check_installed() -> None:
         raise ConfigError(
             f"serving needs the package {error.name}; install the extra: pip install 'uniavgen[serve]'"
         ) from error
-    _: tuple[Any, ...] = (fastapi, prometheus_client, python_multipart, sqlalchemy, uvicorn)
+    _: tuple[Any, ...] = (fastapi, fastapi_offline, prometheus_client, python_multipart, sqlalchemy, uvicorn)
 
 
 def _configure_logging() -> None:

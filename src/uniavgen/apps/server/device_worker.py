@@ -23,6 +23,7 @@ from uniavgen.apps.server.input_check import log_failure, plain_sentence
 from uniavgen.apps.server.job_files import THUMBNAIL, VIDEO
 from uniavgen.apps.server.processes import process_context
 from uniavgen.errors import OutputError, UniAVGenError
+from uniavgen.provenance.config import MarkingConfig
 from uniavgen.workflows.load_config import LoadConfig
 
 if TYPE_CHECKING:
@@ -72,8 +73,8 @@ OnTick = Callable[[int, str], None]
 class DeviceWorker:
     """Runs clips in the process of a device, one at a time, and starts the process again when it has died."""
 
-    def __init__(self, load: LoadConfig, config: ServerConfig) -> None:
-        self._load, self._config = load, config
+    def __init__(self, load: LoadConfig, config: ServerConfig, marking: MarkingConfig) -> None:
+        self._load, self._config, self._marking = load, config, marking
         self._context = process_context()
         self._process: Any = None
         self._connection: Connection | None = None
@@ -93,7 +94,9 @@ class DeviceWorker:
             return
         self.close()
         self._connection, other = self._context.Pipe()
-        self._process = self._context.Process(target=_run, args=(other, self._load, self._config), daemon=True)
+        self._process = self._context.Process(
+            target=_run, args=(other, self._load, self._config, self._marking), daemon=True
+        )
         self._process.start()
         other.close()
         kind, value = self._receive(None)
@@ -195,7 +198,7 @@ class _Commands(threading.Thread):
                 self.jobs.put((values[0], values[1], values[2]))
 
 
-def _run(connection: Connection, load: LoadConfig, config: ServerConfig) -> None:
+def _run(connection: Connection, load: LoadConfig, config: ServerConfig, marking: MarkingConfig) -> None:
     """Is the process: loads the model, then makes clips until the server ends."""
     # Ctrl-C in a terminal reaches every process; the server says when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -205,7 +208,8 @@ def _run(connection: Connection, load: LoadConfig, config: ServerConfig) -> None
     commands = _Commands(connection)
     commands.start()
     try:
-        generator = _Generator(load, config, connection.send, commands.stopped)
+        generator = _Generator(load, config, marking, connection.send, commands.stopped)
+        generator.check_marking()
         generator.load_model(())
     except UniAVGenError as error:
         connection.send(("unusable", str(error)))
@@ -220,10 +224,24 @@ def _run(connection: Connection, load: LoadConfig, config: ServerConfig) -> None
 class _Generator:
     """Makes clips with the model that is loaded."""
 
-    def __init__(self, load: LoadConfig, config: ServerConfig, send: Callable[[Any], None], stopped: set[str]) -> None:
-        self._load, self._config, self._send, self._stopped = load, config, send, stopped
+    def __init__(
+        self,
+        load: LoadConfig,
+        config: ServerConfig,
+        marking: MarkingConfig,
+        send: Callable[[Any], None],
+        stopped: set[str],
+    ) -> None:
+        self._load, self._config, self._marking = load, config, marking
+        self._send, self._stopped = send, stopped
         self._lora: tuple[str, ...] | None = None
         self._pipeline: UniAVGenPipeline | None = None
+
+    def check_marking(self) -> None:
+        """Raises ConfigError for a key that cannot sign, and logs what keeps clips from being signed."""
+        from uniavgen.workflows.marking import ClipMarker
+
+        ClipMarker.build(self._marking, Path(VIDEO).suffix, logger.warning)
 
     def load_model(self, lora: tuple[str, ...]) -> "UniAVGenPipeline":
         """Returns the pipeline with adapters; it is loaded anew where they are others than before."""
@@ -259,7 +277,6 @@ class _Generator:
 
     def _make(self, job_id: str, request: ClipRequest, folder: Path) -> dict[str, Any]:
         from uniavgen.media.image import write_image
-        from uniavgen.provenance.config import MarkingConfig
         from uniavgen.workflows.clip_jobs import GeneratedClip
         from uniavgen.workflows.fit import out_of_memory_as_error
         from uniavgen.workflows.generate import clip_settings, prepare_job, thumbnail, write_clip_file
@@ -291,8 +308,9 @@ class _Generator:
         enter("write")
         self._send(("progress", (_WRITING, "write")))
         generated = GeneratedClip(clip=clip, settings=clip_settings(job, self._loader.name, clip), prepared=prepared)
-        marking = MarkingConfig(consent=_CONSENT if request.consent else None)
-        file = write_clip_file(job, out, generated, True, ClipMarker.build(marking, out.suffix, logger.warning))
+        is_stated = request.consent and not self._marking.no_mark
+        marking = replace(self._marking, consent=_CONSENT) if is_stated else self._marking
+        file = write_clip_file(job, out, generated, True, ClipMarker.build(marking, out.suffix))
         write_image(folder / THUMBNAIL, thumbnail(file.clip))
         enter("")
         rounded = {name: round(seconds, 3) for name, seconds in durations.items()}

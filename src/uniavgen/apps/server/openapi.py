@@ -1,11 +1,16 @@
-"""The OpenAPI page: the body that jobs are asked for with, and examples, which the tests send."""
+"""The OpenAPI page at /docs, which loads nothing from elsewhere: the body that jobs are asked for with, and examples,
+which the tests send."""
 
 import base64
 import io
+from importlib import resources
 from typing import Any, Final
 
 from fastapi import FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
+from fastapi.responses import HTMLResponse
+from fastapi.staticfiles import StaticFiles
 
 from uniavgen.apps.server.schemas import VideoRequest
 
@@ -61,6 +66,11 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
         "value": {"image_reference": _picture(), "audio_reference": _recording(), "num_inference_steps": 2},
     },
 }
+_DOCS_POLICY: Final = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "frame-ancestors 'none'"
+)
+"""The page begins with a script of its own."""
 CREATE_BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
@@ -93,3 +103,21 @@ def add_schema(app: FastAPI) -> None:
         return app.openapi_schema
 
     app.openapi = openapi
+
+
+def add_docs(app: FastAPI) -> None:
+    """Serves Swagger UI at /docs from the package that brings its files."""
+    files = resources.files("fastapi_offline") / "static"
+    app.mount("/docs-files", StaticFiles(directory=str(files)))
+
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> HTMLResponse:
+        page = get_swagger_ui_html(
+            openapi_url="/openapi.json",
+            title=app.title,
+            swagger_js_url="/docs-files/swagger-ui-bundle.js",
+            swagger_css_url="/docs-files/swagger-ui.css",
+            swagger_favicon_url="/docs-files/favicon.png",
+        )
+        page.headers["Content-Security-Policy"] = _DOCS_POLICY
+        return page
