@@ -86,7 +86,7 @@ def test_keys_are_needed_where_others_can_connect(tmp_path, capsys):
         (["--allow-url", "example.org"], "an origin is https://HOST"),
         (["--new-key", "a"], "name it with --api-keys FILE"),
         (["--model", "nothing"], "there is no model 'nothing'"),
-        (["--database", "nothing://"], "the store of jobs .* cannot be opened"),
+        (["--database", "nothing://"], "jobs are stored in SQLite or PostgreSQL"),
         (["--api-keys", "missing.txt"], "missing.txt cannot be read"),
     ],
 )
