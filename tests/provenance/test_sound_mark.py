@@ -80,3 +80,22 @@ def test_sound_mark_changes_nothing_above_its_band(voice, marked):
 def test_sound_mark_skips_silence_and_clicks(waveform):
     assert np.array_equal(mark_sound(waveform, RATE_HZ), waveform)
     assert sound_score(waveform, RATE_HZ) is None
+
+
+@pytest.mark.parametrize("hertz", [[440], [220, 277, 330], [100, 1300], [50], [1900]])
+@pytest.mark.parametrize("level", [0.05, 0.5])
+def test_pure_tones_are_not_taken_for_the_sound_mark(hertz, level):
+    """The network alone gives some of them 0.9."""
+    time = np.arange(2 * RATE_HZ) / RATE_HZ
+    tone = level * np.mean([np.sin(2 * np.pi * each * time) for each in hertz], axis=0)
+    for waveform in (tone.astype(np.float32), aac(tone.astype(np.float32), 96_000)):
+        score = sound_score(waveform, RATE_HZ)
+        assert score is None or score < SCORE_THRESHOLD
+
+
+def test_sweeps_and_noise_are_not_taken_for_the_sound_mark():
+    time = np.arange(2 * RATE_HZ) / RATE_HZ
+    noise = np.random.default_rng(0).standard_normal(len(time)) * 0.1
+    for waveform in (np.sin(2 * np.pi * (100 + 300 * time) * time) * 0.3, noise, np.cumsum(noise) * 0.01):
+        score = sound_score(waveform.astype(np.float32), RATE_HZ)
+        assert score is None or score < SCORE_THRESHOLD

@@ -114,7 +114,7 @@ def _find_in_sound(path: Path) -> MarkReport:
             return MarkReport(reason=str(error))
     heard = window_scores(waveform, RATE_HZ)
     if not heard:
-        return MarkReport(reason="it is silent or too short")
+        return MarkReport(reason="it is silent, too short, or pure tones")
     return MarkReport(
         is_found=max(heard) > SCORE_THRESHOLD,
         score=max(heard),
@@ -123,7 +123,7 @@ def _find_in_sound(path: Path) -> MarkReport:
 
 
 def window_scores(waveform: Float32[np.ndarray, " samples"], rate_hz: int) -> list[float]:
-    """Returns the scores of windows of WINDOW_S, half of it apart, without those that are silent or too short."""
+    """Returns the scores of windows of WINDOW_S, half of it apart, without those that cannot be judged."""
     length = round(WINDOW_S * rate_hz)
     begins = range(0, max(len(waveform) - length // 2, 1), length // 2)
     scores = (sound_score(waveform[begin : begin + length], rate_hz) for begin in begins)

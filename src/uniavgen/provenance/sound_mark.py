@@ -38,6 +38,9 @@ MIN_SAMPLES: Final = NUM_FFT
 """At RATE_HZ; shorter sounds are neither marked nor judged."""
 SCORE_THRESHOLD: Final = 0.6
 """Stretches without the mark stay below 0.4, those with it above 0.9. [measured, docs/provenance.md]"""
+MIN_FLATNESS_DB: Final = -35.0
+"""Flatness of the band below which a sound is a pure tone, which the detector takes for the mark: tones have -50 and
+less, speech with the mark -24 and more. [measured]"""
 RAMP_S: Final = 0.01
 """Over which the mark begins behind given sound."""
 
@@ -164,9 +167,19 @@ def mark_sound(
 
 @torch.inference_mode()
 def sound_score(waveform: Float32[np.ndarray, " samples"], rate_hz: int) -> float | None:
-    """Returns the detector's score in [0, 1] for a stretch of sound, None for one that is silent or too short."""
+    """Returns the detector's score in [0, 1] for a sound; None where it is silent, too short, or pure tones."""
     at_rate = _resampled(waveform, rate_hz, RATE_HZ)
     if len(at_rate) < MIN_SAMPLES or not np.any(at_rate):
         return None
-    score = _network().decoder(_magnitude(_spectrum(at_rate)))
+    magnitude = _magnitude(_spectrum(at_rate))
+    if _flatness_db(magnitude) < MIN_FLATNESS_DB:
+        return None
+    score = _network().decoder(magnitude)
     return None if score.isnan() else float(score.clamp(0, 1))
+
+
+def _flatness_db(magnitude: Float[Tensor, "1 bins l"]) -> float:
+    """Returns the geometric over the arithmetic mean of the power in the marked band, averaged over audible frames."""
+    audible = _audible(magnitude)[0, 0] > 0
+    decibels = magnitude[0, 1 : MARKED_BINS + 1, audible] * (HEADROOM_DB - FLOOR_DB) + FLOOR_DB
+    return float((decibels.mean(dim=0) - 10 * (10 ** (decibels / 10)).mean(dim=0).log10()).mean())
