@@ -10,7 +10,7 @@ from uniavgen.codecs.typography import is_latin
 from uniavgen.errors import ConfigError
 from uniavgen.inference.request import MAX_FRAMES
 from uniavgen.tasks.table import TASKS, ModalityRole, Task
-from uniavgen.timebase import ClipTiming
+from uniavgen.timebase import ClipTiming, Timebase
 
 MAX_EXCESS = 1.5
 """A speech whose usual duration is more than this many clips is refused. [ours]"""
@@ -55,12 +55,18 @@ def check_speech_fits(speech: str, task: Task, timing: ClipTiming) -> str | None
     return f"{estimate}, so it will be hurried; {advice}"
 
 
+def fitting_frames(seconds: float, base: Timebase) -> int | None:
+    """Returns the length of the shortest clip, in frames, that lasts so long; None where no clip does."""
+    num_frames = base.frames_in(base.latent_frames(math.ceil(seconds * base.fps)))
+    return num_frames if num_frames <= MAX_FRAMES else None
+
+
 def _advice(seconds: float, task: Task, timing: ClipTiming) -> str:
     spec, base = TASKS[task], timing.base
     if ModalityRole.GIVEN in (spec.video, spec.audio):
         given = "video" if spec.video is ModalityRole.GIVEN else "recording"
         return f"shorten it, or use a longer {given}"
-    num_frames = base.frames_in(base.latent_frames(math.ceil(seconds * base.fps)))
-    if num_frames > MAX_FRAMES:
+    num_frames = fitting_frames(seconds, base)
+    if num_frames is None:
         return f"shorten it, since no clip is longer than {MAX_FRAMES} frames"
     return f"shorten it, or use --num-frames {num_frames}, which would fit"

@@ -24,6 +24,8 @@ from uniavgen.apps.server.job_files import JobFiles
 from uniavgen.apps.server.job_store import JobStore
 from uniavgen.apps.server.metrics import ServerMetrics
 from uniavgen.apps.server.openapi import add_docs, add_schema
+from uniavgen.apps.server.page.mount import add_page
+from uniavgen.apps.server.page.mount import is_installed as page_is_installed
 from uniavgen.apps.server.scheduler import Scheduler
 from uniavgen.apps.server.submission import Submissions
 from uniavgen.provenance.config import MarkingConfig
@@ -59,11 +61,13 @@ def create_app(
         try:
             yield
         finally:
+            if page is not None:
+                await page.close()
             scheduler.stop()
             store.close()
 
     app = FastAPI(title="UniAVGen", version=uniavgen.__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.state.services = Services(
+    services = app.state.services = Services(
         config=config,
         model=model,
         keys=keys,
@@ -74,6 +78,7 @@ def create_app(
         metrics=metrics,
     )
     app.include_router(router)
+    page = add_page(app, services) if page_is_installed() and not config.no_page else None
     add_schema(app)
     add_docs(app)
     _add_error_handlers(app)

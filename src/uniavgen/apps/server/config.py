@@ -62,6 +62,9 @@ class ServerConfig(Config):
         default=(), metadata=_shown("ORIGIN", "Origin, as https://cdn.example.org, from which references are fetched.")
     )
     adapter: Sequence[str] = field(default=(), metadata=_shown("NAME=FILE", "Adapter (LoRA) that a request may name."))
+    no_page: bool = field(
+        default=False, metadata=_shown("", "Offer no web page at /ui, even where the extra page is installed.")
+    )
     replica: str = field(default="0", metadata=_shown("NAME", "Name of this server among those that share a store."))
 
     def __post_init__(self) -> None:

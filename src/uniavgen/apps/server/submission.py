@@ -4,10 +4,11 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from fastapi.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -43,14 +44,31 @@ class Submissions:
             raise RequestError(400, "an idempotency key has 1 to 255 letters, figures and signs without blanks")
         if key is None:
             await run_in_threadpool(self._store.check_room, owner, self._limits)
-        # 128 random bits: nobody finds a job by guessing.
-        job_id = f"video_{secrets.token_hex(16)}"
+        job_id = _new_id()
         folder = await run_in_threadpool(self._files.create, job_id)
         is_queued = False
         try:
             data, uploads = await read_body(request, folder, self._config)
             job = await run_in_threadpool(self._queue, job_id, owner, key, parse_video_request(data), uploads)
             is_queued = job.id == job_id
+            return job
+        finally:
+            if not is_queued:
+                self._files.remove(job_id)
+
+    def submit(self, owner: str, data: Mapping[str, Any], files: Sequence[UploadedFile]) -> JobRecord:
+        """Queues a job of plain data and files elsewhere on this disk, which are copied. Raises RequestError."""
+        self._store.check_room(owner, self._limits)
+        request, job_id = parse_video_request(data), _new_id()
+        folder = self._files.create(job_id)
+        is_queued = False
+        try:
+            uploads = [
+                replace(file, path=Path(shutil.copyfile(file.path, folder / f"upload{number}")))
+                for number, file in enumerate(files)
+            ]
+            job = self._queue(job_id, owner, None, request, uploads)
+            is_queued = True
             return job
         finally:
             if not is_queued:
@@ -76,6 +94,11 @@ class Submissions:
     def _own_clip(self, job_id: str, owner: str) -> Path | None:
         job = self._store.find(job_id, owner) if ID.fullmatch(job_id) else None
         return self._files.folder(job_id) / VIDEO if job is not None and job.status == Status.COMPLETED else None
+
+
+def _new_id() -> str:
+    """Returns an id of 128 random bits, so that nobody finds a job by guessing."""
+    return f"video_{secrets.token_hex(16)}"
 
 
 def fingerprint(request: VideoRequest, references: Sequence[Reference]) -> str:
