@@ -341,8 +341,8 @@ def main() -> int:
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
         keys = Keys(Path(folder) / "keys.txt")
-        server = RunningServer(Path(folder) / "data", *OPTIONS, "--api-keys", str(keys.file))
-        with server.client() as client:
+        options_of_server = (*OPTIONS, "--api-keys", str(keys.file))
+        with RunningServer(Path(folder) / "data", *options_of_server) as server, server.client() as client:
             foreign = client.post("/v1/videos", json=Maker(random.Random(0), "").good, headers=keys.header("other"))
             foreign_id = foreign.json()["id"]
             client.headers.update(keys.header("other"))
@@ -358,7 +358,6 @@ def main() -> int:
                     failed += 1
                     print(f"case {number}, {family}, {case.name}: {'; '.join(wrong)}: {text[:300]}")
             failed += _check_after(server, client, keys, before, foreign_id)
-        server.stop()
     print(f"{failed} of {options.count} failed")
     return 1 if failed else 0
 

@@ -130,18 +130,17 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         limits = ("--max-queued", "1000", "--max-jobs-per-key", "1000")
-        server = RunningServer(Path(folder) / "data", *limits)
-        server.wait_until_ready()
-        load = Load(server, options.jobs, options.clients)
-        watch = Watch(server, load, options.jobs, options.kills, options.seed)
-        started = time.monotonic()
-        watch.start()
-        load.run()
-        seconds = time.monotonic() - started
-        with server.client() as client:
-            counts = client.get("/metrics").text
-        clips = len([*(Path(folder) / "data" / "jobs").glob("*/video.mp4")])
-        server.stop()
+        with RunningServer(Path(folder) / "data", *limits) as server:
+            server.wait_until_ready()
+            load = Load(server, options.jobs, options.clients)
+            watch = Watch(server, load, options.jobs, options.kills, options.seed)
+            started = time.monotonic()
+            watch.start()
+            load.run()
+            seconds = time.monotonic() - started
+            with server.client() as client:
+                counts = client.get("/metrics").text
+            clips = len([*(Path(folder) / "data" / "jobs").glob("*/video.mp4")])
     completed = [job for job, states in load.statuses.items() if states == ["completed"]]
     answers = sorted(load.answers_s)
     own, whole = zip(*watch.memory_mb, strict=True)

@@ -63,6 +63,14 @@ class RunningServer:
         client.timeout = httpx.Timeout(patience_s)
         return client
 
+    def __enter__(self) -> "RunningServer":
+        """Returns the server."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends the server, whatever has happened."""
+        self.kill()
+
     def wait_until_ready(self) -> None:
         """Waits until the model is loaded."""
         with self.client() as client:
