@@ -80,7 +80,7 @@ class ModelLoader:
     @property
     def name(self) -> str:
         """Returns the name of the model in the settings of its clips: `nano`, a hub name, or the name of its folder."""
-        return shown_name(self.config.model)
+        return shown_name(self.config.model, self._found)
 
     @property
     def system(self) -> str:

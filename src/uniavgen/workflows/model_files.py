@@ -32,12 +32,11 @@ def find_model(name: str) -> Path | None:
     return folder
 
 
-def shown_name(name: str) -> str:
+def shown_name(name: str, found: Path | None) -> str:
     """Returns how a model is called in the settings of its clips: `nano`, a hub name, or the name of its folder.
 
-    Raises CheckpointError as `find_model` does.
+    found: what `find_model` has returned for it.
     """
-    found = find_model(name)
     return name if found is None or name == NANO else found.resolve().name
 
 

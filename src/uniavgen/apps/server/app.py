@@ -30,7 +30,7 @@ from uniavgen.apps.server.scheduler import Scheduler
 from uniavgen.apps.server.submission import Submissions
 from uniavgen.provenance.config import MarkingConfig
 from uniavgen.workflows.load_config import LoadConfig
-from uniavgen.workflows.model_files import shown_name
+from uniavgen.workflows.model_files import find_model, shown_name
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def create_app(
     on_failure: called where the model cannot be loaded; the reason is then `app.state.services.scheduler.failure`.
     Raises ConfigError for keys or a store that cannot be opened, CheckpointError for a model that is not there.
     """
-    metrics, keys, model = ServerMetrics(), ApiKeys(config.api_keys), shown_name(load.model)
+    metrics, keys, model = ServerMetrics(), ApiKeys(config.api_keys), shown_name(load.model, find_model(load.model))
     store, files = JobStore(config.database_url, config.lease_seconds), JobFiles(config.data_dir)
     metrics.show_queue(store.counts)
     scheduler = Scheduler(
