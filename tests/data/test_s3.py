@@ -1,8 +1,10 @@
 """Features in an S3 store, served by a process-local server that speaks its protocol."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.s3_server import s3_bucket
 from torch.utils.data import DataLoader
 
 from uniavgen.apps.cli import main
@@ -14,23 +16,9 @@ from .test_feature_index import content
 
 
 @pytest.fixture(scope="module")
-def bucket(tmp_path_factory) -> str:
-    """Name of a bucket on a server that every S3 client of this module is told of by the environment."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(port=0)
-    server.start()
-    _, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "nobody")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        client = boto3.client("s3")
-        client.create_bucket(Bucket="features")
+def bucket() -> Iterator[str]:
+    with s3_bucket("features"):
         yield "features"
-    server.stop()
 
 
 def upload(folder: Path, bucket: str, prefix: str) -> str:

@@ -132,16 +132,34 @@ class Storage:
         """Copies a file to the local disk."""
         self._retried(path, lambda: self.files.get_file(path, str(target)))
 
-    def _retried(self, path: str, read: Callable[[], ResultT]) -> ResultT:
+    def find(self, path: str) -> StoredFile | None:
+        """Returns what a file is now, None where there is none."""
+        return self._retried(path, lambda: _find(self.files, path))
+
+    def list_tree(self, path: str | None = None) -> list[StoredFile]:
+        """Returns all files of a folder and of those within it; of the whole store where none is named."""
+        folder = self.root if path is None else path
+        return self._retried(folder, lambda: _list_tree(self.files, folder))
+
+    def upload(self, source: Path, path: str) -> None:
+        """Copies a file of the local disk to the store."""
+        self._retried(path, lambda: self.files.put_file(str(source), path), "written")
+
+    def remove(self, path: str) -> None:
+        """Deletes a file, or a folder with all its files; nothing happens where there is none."""
+        self._retried(path, lambda: _remove(self.files, path), "deleted")
+
+    def _retried(self, path: str, read: Callable[[], ResultT], verb: str = "read") -> ResultT:
         for attempt in range(1, MAX_TRIES + 1):
             try:
                 return read()
             except _PERMANENT as error:
-                raise _unreadable(path, error) from error
+                raise _unusable(path, verb, error) from error
             except _transient_errors() as error:
                 if attempt == MAX_TRIES or self.is_local:
-                    raise _unreadable(path, error, attempt) from error
-                logger.warning("%s could not be read (%s), try %d of %d", path, first_line(error), attempt, MAX_TRIES)
+                    raise _unusable(path, verb, error, attempt) from error
+                tries = f"try {attempt} of {MAX_TRIES}"
+                logger.warning("%s could not be %s (%s), %s", path, verb, first_line(error), tries)
             time.sleep(FIRST_PAUSE_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
         raise AssertionError("the last try returns or raises")
 
@@ -200,15 +218,40 @@ def _list_remote(files: Any, root: str) -> list[StoredFile]:
         entries = files.ls(root, detail=True)
     except FileNotFoundError:
         return []
-    return [
-        StoredFile(
-            path=entry["name"],
-            size=entry.get("size") or 0,
-            modified_s=_modified_s(entry),
-            is_regular=entry["type"] == "file",
-        )
-        for entry in entries
-    ]
+    return [_remote_file(entry) for entry in entries]
+
+
+def _list_tree(files: Any, root: str) -> list[StoredFile]:
+    files.invalidate_cache()
+    try:
+        return [_remote_file(entry) for entry in files.find(root, detail=True).values()]
+    except FileNotFoundError:
+        return []
+
+
+def _find(files: Any, path: str) -> StoredFile | None:
+    files.invalidate_cache()
+    try:
+        return _remote_file(files.info(path))
+    except FileNotFoundError:
+        return None
+
+
+def _remove(files: Any, path: str) -> None:
+    files.invalidate_cache()
+    try:
+        files.rm(path, recursive=True)
+    except FileNotFoundError:
+        return
+
+
+def _remote_file(entry: dict[str, Any]) -> StoredFile:
+    return StoredFile(
+        path=entry["name"],
+        size=entry.get("size") or 0,
+        modified_s=_modified_s(entry),
+        is_regular=entry["type"] == "file",
+    )
 
 
 def _read_opened(files: Any, path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
@@ -226,10 +269,10 @@ def _transient_errors() -> tuple[type[Exception], ...]:
     return (OSError,) if aiohttp is None else (OSError, aiohttp.ClientError)
 
 
-def _unreadable(path: str, error: Exception, tries: int = 1) -> DataError:
+def _unusable(path: str, verb: str, error: Exception, tries: int = 1) -> DataError:
     reason = os_error_text(error) if isinstance(error, OSError) else first_line(error)
     often = f" after {tries} tries" if tries > 1 else ""
-    return DataError(f"{path} cannot be read{often}: {reason}")
+    return DataError(f"{path} cannot be {verb}{often}: {reason}")
 
 
 def _modified_s(entry: dict[str, Any]) -> float:

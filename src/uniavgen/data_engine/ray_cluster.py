@@ -31,7 +31,7 @@ class RayCluster(WorkerPool):
 
     @cached_property
     def _ray(self) -> Any:
-        return _connect(self.address)
+        return connect_ray(self.address)
 
     @cached_property
     def width(self) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -103,8 +103,11 @@ class RayWorker:
         self._ray.kill(self._actor)
 
 
-def _connect(address: str) -> Any:
-    """Returns the package, connected. Raises ConfigError where it is not installed or there is no cluster."""
+def connect_ray(address: str) -> Any:
+    """Returns the package, connected to the cluster auto, local or HOST:PORT.
+
+    Raises ConfigError where it is not installed or there is no cluster.
+    """
     try:
         import ray  # pyright: ignore[reportMissingImports]
     except ImportError as error:
@@ -113,19 +116,21 @@ def _connect(address: str) -> Any:
         return ray
     try:
         _check_reachable(address)
-        ray.init(
-            address=None if address == _LOCAL else address,
-            include_dashboard=False if address == _LOCAL else None,
-            logging_level=logging.WARNING,
-            # Workers on this machine import what this process imports.
-            runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}} if address == _LOCAL else None,
-        )
+        ray.init(address=address, logging_level=logging.WARNING, **(_local_options() if address == _LOCAL else {}))
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(
             f"there is no Ray cluster at '{address}' ({first_line(error)}); start one with `ray start --head`, or "
             "pass --ray local"
         ) from error
     return ray
+
+
+def _local_options() -> dict[str, Any]:
+    return {
+        "include_dashboard": False,
+        # Workers on this machine import what this process imports.
+        "runtime_env": {"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}},
+    }
 
 
 def _check_reachable(address: str) -> None:

@@ -14,7 +14,7 @@ from uniavgen.apps.server.api_keys import ApiKeys
 from uniavgen.apps.server.config import ServerConfig
 from uniavgen.apps.server.errors import RequestError
 from uniavgen.apps.server.events import follow, job_events
-from uniavgen.apps.server.job_files import VARIANTS, JobFiles
+from uniavgen.apps.server.job_files import JobFiles
 from uniavgen.apps.server.job_store import JobRecord, JobStore, Status
 from uniavgen.apps.server.metrics import ServerMetrics
 from uniavgen.apps.server.openapi import CREATE_BODY
@@ -120,10 +120,13 @@ def delete_video(server: Server, owner: Owner, job: Job) -> DeletedVideo:
 
 @router.get("/v1/videos/{video_id}/content", summary="Download a clip", response_class=FileResponse)
 def download_video(
-    server: Server, job: Job, variant: Literal["video", "thumbnail", "contact_sheet", "spritesheet"] = "video"
+    request: Request,
+    server: Server,
+    job: Job,
+    variant: Literal["video", "thumbnail", "contact_sheet", "spritesheet"] = "video",
 ) -> Response:
     """Returns the clip, or a picture of it; ranges of bytes are served."""
-    return _content(server, job, variant)
+    return _content(server, job, variant, request.headers.get("range"))
 
 
 @router.get("/v1/videos/{video_id}/events", summary="Follow a job", response_class=EventSourceResponse)
@@ -168,14 +171,14 @@ def metrics(server: Server, owner: Owner) -> Response:  # noqa: ARG001 - the key
     return Response(text, media_type=media_type)
 
 
-def _content(server: Services, job: JobRecord, variant: str) -> Response:
+def _content(server: Services, job: JobRecord, variant: str, byte_range: str | None = None) -> Response:
     """Returns a file of a finished job, or why there is none."""
     if job.status == Status.FAILED:
         return failed_job(job, server.describe(job))
-    name, media_type = VARIANTS[variant]
-    path = server.files.folder(job.id) / name
-    if job.status != Status.COMPLETED or not path.is_file():
+    headers = {"X-Video-Id": job.id, **NO_RETRY}
+    is_done = job.status == Status.COMPLETED
+    answer = server.files.answer(job.id, variant, byte_range, headers) if is_done else None
+    if answer is None:
         message = f"the video is {job.status.replace('_', ' ')} and has no content yet; ask again when it is completed"
         raise RequestError(409, message)
-    headers = {"X-Video-Id": job.id, **NO_RETRY}
-    return FileResponse(path, media_type=media_type, filename=f"{job.id}{path.suffix}", headers=headers)
+    return answer

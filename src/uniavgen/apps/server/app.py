@@ -27,7 +27,9 @@ from uniavgen.apps.server.openapi import add_docs, add_schema
 from uniavgen.apps.server.page.mount import add_page
 from uniavgen.apps.server.page.mount import is_installed as page_is_installed
 from uniavgen.apps.server.scheduler import Scheduler
+from uniavgen.apps.server.stored_job_files import StoredJobFiles
 from uniavgen.apps.server.submission import Submissions
+from uniavgen.errors import DataError
 from uniavgen.provenance.config import MarkingConfig
 from uniavgen.workflows.load_config import LoadConfig
 from uniavgen.workflows.model_files import find_model, shown_name
@@ -48,7 +50,7 @@ def create_app(
     Raises ConfigError for keys or a store that cannot be opened, CheckpointError for a model that is not there.
     """
     metrics, keys, model = ServerMetrics(), ApiKeys(config.api_keys), shown_name(load.model, find_model(load.model))
-    store, files = JobStore(config.database_url, config.lease_seconds), JobFiles(config.data_dir)
+    store, files = JobStore(config.database_url, config.lease_seconds), open_files(config)
     metrics.show_queue(store.counts)
     scheduler = Scheduler(
         store, files, DeviceWorker(load, config, marking or MarkingConfig()), config, metrics, on_failure
@@ -86,6 +88,11 @@ def create_app(
     return app
 
 
+def open_files(config: ServerConfig) -> JobFiles:
+    """Returns the folders of jobs. Raises DataError for a store that cannot be used."""
+    return StoredJobFiles(config.data_dir, config.clip_store) if config.clip_store else JobFiles(config.data_dir)
+
+
 def _add_error_handlers(app: FastAPI) -> None:
     async def on_refusal(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestError), "the handler is for these"
@@ -111,6 +118,10 @@ def _add_error_handlers(app: FastAPI) -> None:
         log_failure(error)
         return refused(RequestError(503, "the database of the server does not answer; try again later"), 0)
 
+    async def on_silent_store(_: Request, error: Exception) -> Response:
+        log_failure(error)
+        return refused(RequestError(503, "the store of clips does not answer; try again later"), 0)
+
     async def on_disconnect(_: Request, __: Exception) -> Response:
         return Response(status_code=499)
 
@@ -119,4 +130,5 @@ def _add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(OSError, on_full_disk)
     app.add_exception_handler(OperationalError, on_silent_database)
+    app.add_exception_handler(DataError, on_silent_store)
     app.add_exception_handler(ClientDisconnect, on_disconnect)

@@ -1,8 +1,6 @@
 """`uniavgen serve`: clips over HTTP, in the words of OpenAI's video API."""
 
-import logging
 import os
-import socket
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -10,7 +8,8 @@ import typer
 
 from uniavgen.apps.config_options import given_values
 from uniavgen.apps.server.config import ServerConfig
-from uniavgen.artifacts import check_path_length, exclusive_output, os_error_text
+from uniavgen.apps.server.listening import configure_logging, listen, shown_address, with_local_model
+from uniavgen.artifacts import check_path_length, exclusive_output
 from uniavgen.config import parse
 from uniavgen.errors import ConfigError
 from uniavgen.provenance.config import MarkingConfig
@@ -44,7 +43,13 @@ def serve(
     # What clients send and get is only for this user.
     os.umask(0o077)
     with exclusive_output(config.data_dir / f"replica-{config.replica}"):
-        run_server(config, load, MarkingConfig(**given_values(context, MarkingConfig)))
+        marking = MarkingConfig(**given_values(context, MarkingConfig))
+        if config.replicas > 1 or config.ray:
+            from uniavgen.apps.server.replicas import serve_replicas
+
+            serve_replicas(config, load, marking)
+        else:
+            run_server(config, load, marking)
 
 
 def run_server(config: ServerConfig, load: LoadConfig, marking: MarkingConfig) -> None:
@@ -58,35 +63,18 @@ def run_server(config: ServerConfig, load: LoadConfig, marking: MarkingConfig) -
     def stop() -> None:
         server.should_exit = True
 
-    _configure_logging()
-    app = create_app(config, _local(load), stop, marking)
+    configure_logging()
+    app = create_app(config, with_local_model(load), stop, marking)
     services = app.state.services
     server = uvicorn.Server(
         uvicorn.Config(app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=5)
     )
-    with _listen(config) as sock:
-        host = f"[{config.host}]" if ":" in config.host else config.host
-        print(f"{services.model} at http://{host}:{sock.getsockname()[1]}", flush=True)
+    with listen(config) as sock:
+        config = replace(config, port=sock.getsockname()[1])
+        print(f"{services.model} at {shown_address(config)}", flush=True)
         server.run(sockets=[sock])
     if services.scheduler.failure is not None:
         raise services.scheduler.failure
-
-
-def _local(load: LoadConfig) -> LoadConfig:
-    """Returns the options with a model on the hub downloaded, so that no request waits for it."""
-    from uniavgen.workflows.model_files import download_model, find_model
-
-    return load if find_model(load.model) is not None else replace(load, model=str(download_model(load.model)))
-
-
-def _listen(config: ServerConfig) -> socket.socket:
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    try:
-        return socket.create_server((config.host, config.port), family=family)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot listen at {config.host}, port {config.port}: {os_error_text(error)}; choose another with --port"
-        ) from error
 
 
 def _check_installed() -> None:
@@ -102,10 +90,3 @@ def _check_installed() -> None:
             f"serving needs the package {error.name}; install the extra: pip install 'uniavgen[serve]'"
         ) from error
     _: tuple[Any, ...] = (fastapi, fastapi_offline, prometheus_client, python_multipart, sqlalchemy, uvicorn)
-
-
-def _configure_logging() -> None:
-    # The handler that the command line adds would repeat every line.
-    logging.getLogger("uniavgen").handlers.clear()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)

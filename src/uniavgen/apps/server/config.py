@@ -34,6 +34,9 @@ class ServerConfig(Config):
     database: str = field(
         default="", metadata=_shown("URL", "Store of jobs, as postgresql://...; SQLite in --data-dir if left out.")
     )
+    clip_store: str = field(
+        default="", metadata=_shown("URL", "Store of uploads and clips, as s3://BUCKET/FOLDER; --data-dir if left out.")
+    )
     api_keys: Path | None = field(
         default=None, metadata=_shown("FILE", "File of hashed keys, one a line; --new-key adds one.")
     )
@@ -64,6 +67,13 @@ class ServerConfig(Config):
     adapter: Sequence[str] = field(default=(), metadata=_shown("NAME=FILE", "Adapter (LoRA) that a request may name."))
     no_page: bool = field(
         default=False, metadata=_shown("", "Offer no web page at /ui, even where the extra page is installed.")
+    )
+    replicas: PositiveInt = field(
+        default=1, metadata=_shown("N", "Replicas behind the address, one a GPU; more than one run on Ray.")
+    )
+    ray: str = field(
+        default="",
+        metadata=_shown("ADDRESS", "Ray cluster of replicas: auto, local or HOST:PORT; local if left out."),
     )
     replica: str = field(default="0", metadata=_shown("NAME", "Name of this server among those that share a store."))
 

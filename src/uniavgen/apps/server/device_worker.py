@@ -94,10 +94,12 @@ class DeviceWorker:
             return
         self.close()
         self._connection, other = self._context.Pipe()
-        self._process = self._context.Process(
+        process: Any = self._context.Process(
             target=_run, args=(other, self._load, self._config, self._marking), daemon=True
         )
-        self._process.start()
+        process.start()
+        # Not before it is started, since another thread may close it.
+        self._process = process
         other.close()
         kind, value = self._receive(None)
         if kind == "unusable":

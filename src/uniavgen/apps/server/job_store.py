@@ -290,6 +290,11 @@ class JobStore:
         """Returns whether a job exists and was not deleted."""
         return self.find(job_id) is not None
 
+    def exists(self, job_id: str) -> bool:
+        """Returns whether there is a job, though it was deleted and only stops."""
+        with self._reading.connect() as connection:
+            return _first(connection, JOBS.c.id == job_id) is not None
+
     def remove_expired(self) -> list[str]:
         """Deletes jobs whose time is over and returns their ids."""
         expired = JOBS.c.expires_at < time.time()

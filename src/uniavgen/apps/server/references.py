@@ -5,7 +5,6 @@ import base64
 import binascii
 import hashlib
 import re
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +26,8 @@ _TAKEN: Final = {
     "audio_reference": (AUDIO, VIDEO),
 }
 _MAX_NAME: Final = 100
-FindClip = Callable[[str], Path | None]
-"""Returns the file of a finished clip of the client's own by its id."""
+CopyClip = Callable[[str, Path], bool]
+"""Copies a finished clip of the client's own, named by its id, to a file; False where there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +50,7 @@ class ReferenceReader:
         self._config = config
 
     def read(
-        self, request: VideoRequest, uploads: list[UploadedFile], folder: Path, find_clip: FindClip
+        self, request: VideoRequest, uploads: list[UploadedFile], folder: Path, copy_clip: CopyClip
     ) -> list[Reference]:
         """Returns the references of a request, uploads first.
 
@@ -64,10 +63,8 @@ class ReferenceReader:
                 path = folder / f"{field}{number}"
                 key, value = given.source(field)
                 if key == "file_id":
-                    clip = find_clip(value)
-                    if clip is None:
+                    if not copy_clip(value, path):
                         raise RequestError(404, f"there is no finished clip '{value[:80]}'; give the id of your own")
-                    shutil.copyfile(clip, path)
                 elif value.startswith("data:"):
                     self._decode(value, path, field)
                 else:

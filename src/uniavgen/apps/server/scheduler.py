@@ -22,6 +22,7 @@ from uniavgen.apps.server.device_worker import (
 from uniavgen.apps.server.job_files import JobFiles
 from uniavgen.apps.server.job_store import MAX_ATTEMPTS, JobRecord, JobStore, Status
 from uniavgen.apps.server.metrics import ServerMetrics
+from uniavgen.errors import DataError
 
 logger = logging.getLogger(__name__)
 _IDLE_S: Final = 1.0
@@ -34,7 +35,9 @@ _RESTART_S: Final = 5.0
 _RETRY_S: Final = 1.0
 """Pause before a database that does not answer is asked again."""
 _DELETE_WAIT_S: Final = 20.0
+_LOOK_S: Final = 0.05
 _AVERAGE_OF: Final = 20
+_NO_STORE: Final = "the store of clips did not answer; ask for the clip again"
 
 ResultT = TypeVar("ResultT")
 
@@ -54,9 +57,9 @@ class Scheduler:
         self._store, self._files, self._worker = store, files, worker
         self._config, self._metrics, self._on_failure = config, metrics, on_failure
         self._keep_s = config.keep_hours * 3600
-        self._wake, self._stopping, self._ready = threading.Event(), threading.Event(), threading.Event()
-        self._idle = threading.Condition()
-        self._current: JobRecord | None = None
+        self._wake, self._stopping = threading.Event(), threading.Event()
+        self._ready, self._was_tried = threading.Event(), threading.Event()
+        self._current: str | None = None
         self._durations: list[float] = []
         self._threads = [threading.Thread(target=each, daemon=True) for each in (self._work, self._sweep_often)]
         self.failure: UnusableModelError | None = None
@@ -72,6 +75,12 @@ class Scheduler:
         """Returns how long the last clips took on average."""
         return sum(self._durations) / len(self._durations) if self._durations else 5.0
 
+    def wait_for_model(self) -> None:
+        """Waits until the model has been loaded for the first time. Raises UnusableModelError where it cannot be."""
+        self._was_tried.wait()
+        if self.failure is not None:
+            raise self.failure
+
     def start(self) -> None:
         """Takes up what a server that was killed has left, and starts to work."""
         freed = self._store.recover(self._config.replica, self._keep_s)
@@ -85,6 +94,7 @@ class Scheduler:
         """Stops at once; the job that runs is queued again."""
         self._stopping.set()
         self._wake.set()
+        self._was_tried.set()
         self._worker.close()
         for thread in self._threads:
             thread.join()
@@ -96,15 +106,17 @@ class Scheduler:
         self._wake.set()
 
     def delete(self, job_id: str, owner: str) -> bool:
-        """Deletes a job with its files and waits until one that runs here has stopped; False where there is none."""
+        """Deletes a job with its files and waits until one that runs has stopped; False where there is none."""
         status = self._store.delete(job_id, owner)
         if status is None:
             return False
         if status is Status.IN_PROGRESS:
-            with self._idle:
-                if self._current is not None and self._current.id == job_id:
-                    self._worker.stop(job_id)
-                    self._idle.wait_for(lambda: self._current is None or self._current.id != job_id, _DELETE_WAIT_S)
+            if self._current == job_id:
+                self._worker.stop(job_id)
+            # Other replicas notice at their next look.
+            deadline = time.monotonic() + _DELETE_WAIT_S
+            while self._store.exists(job_id) and time.monotonic() < deadline:
+                time.sleep(_LOOK_S)
         else:
             self._files.remove(job_id)
         return True
@@ -124,14 +136,11 @@ class Scheduler:
                 self._wake.wait(_IDLE_S)
                 self._wake.clear()
                 continue
-            with self._idle:
-                self._current = job
+            self._current = job.id
             try:
                 self._run(job)
             finally:
-                with self._idle:
-                    self._current = None
-                    self._idle.notify_all()
+                self._current = None
 
     def _start_worker(self) -> bool:
         """Returns whether the process of the device runs; False where the server has to stop."""
@@ -140,6 +149,7 @@ class Scheduler:
                 self._worker.start()
             except UnusableModelError as error:
                 self.failure = error
+                self._was_tried.set()
                 self._on_failure()
                 return False
             except DeviceProcessEndedError as error:
@@ -148,6 +158,7 @@ class Scheduler:
                 self._stopping.wait(_RESTART_S)
                 continue
             self._ready.set()
+            self._was_tried.set()
             return True
         return False
 
@@ -171,7 +182,8 @@ class Scheduler:
                     self._worker.stop(job.id)
 
         try:
-            result = self._worker.run(job.id, job.request, self._files.folder(job.id), on_tick)
+            result = self._worker.run(job.id, job.request, self._files.fetch(job.id), on_tick)
+            self._files.publish_clip(job.id)
             is_kept = self._insist(lambda: self._store.finish(job, result, self._keep_s))
             self._note_duration(time.monotonic() - started, result["stage_durations"])
         except JobStoppedError:
@@ -179,10 +191,18 @@ class Scheduler:
         except JobFailedError as error:
             status, sentence = error.status, error.sentence
             is_kept = self._insist(lambda: self._store.fail(job, status, sentence, self._keep_s))
+        except DataError as error:
+            logger.warning("%s", error)
+            is_kept = self._insist(lambda: self._store.fail(job, 503, _NO_STORE, self._keep_s))
         except DeviceProcessEndedError as error:
             end, seconds = str(error), time.monotonic() - started
             is_kept = self._insist(lambda: self._begin_anew(job, end, seconds))
-        self._insist(lambda: self._clean_up(job, is_kept))
+        try:
+            self._insist(lambda: self._clean_up(job, is_kept))
+        except DataError as error:
+            # What stays goes when its job expires, or with the folders of no job.
+            logger.warning("%s", error)
+        self._files.release(job.id)
 
     def _insist(self, act: Callable[[], ResultT]) -> ResultT:
         """Returns what `act` returns; it is done again while the database does not answer.
@@ -215,8 +235,8 @@ class Scheduler:
     def _clean_up(self, job: JobRecord, is_kept: bool) -> None:
         """Deletes the files that nobody needs any more."""
         if not is_kept and not self._store.is_wanted(job.id):
-            self._store.remove(job.id)
             self._files.remove(job.id)
+            self._store.remove(job.id)
             self._metrics.jobs.labels("deleted").inc()
             return
         now = self._store.find(job.id)
@@ -242,5 +262,5 @@ class Scheduler:
         while not self._stopping.wait(min(_SWEEP_S, self._config.lease_seconds / 2)):
             try:
                 self.sweep()
-            except OperationalError:
-                logger.warning("the database does not answer")
+            except (OperationalError, DataError) as error:
+                logger.warning("sweeping did not end (%s)", type(error).__name__)

@@ -7,6 +7,7 @@ import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from starlette.requests import Request
 from uniavgen.apps.server.config import ServerConfig
 from uniavgen.apps.server.errors import RequestError
 from uniavgen.apps.server.input_check import InputChecker
-from uniavgen.apps.server.job_files import VIDEO, JobFiles
+from uniavgen.apps.server.job_files import JobFiles
 from uniavgen.apps.server.job_store import JobRecord, JobStore, QueueLimits, Status
 from uniavgen.apps.server.references import Reference, ReferenceReader
 from uniavgen.apps.server.request_body import UploadedFile, read_body
@@ -80,7 +81,7 @@ class Submissions:
         folder = self._files.folder(job_id)
         if request.model not in (None, self._model):
             raise RequestError(404, f"there is no model '{request.model[:100]}' here; use {self._model}", code="model")
-        references = self._references.read(request, uploads, folder, lambda clip: self._own_clip(clip, owner))
+        references = self._references.read(request, uploads, folder, partial(self._copy_clip, owner))
         digest = fingerprint(request, references)
         if key is not None:
             earlier = self._store.find_repeated(owner, key, digest)
@@ -89,11 +90,13 @@ class Submissions:
             self._store.check_room(owner, self._limits)
         clip = build_request(request, references, self._config)
         shown = {**self._checker.check(clip, folder), "prompt": request.prompt, "speech": request.speech}
+        # Another replica may take the job at once.
+        self._files.publish_inputs(job_id)
         return self._store.add(job_id, owner, replace(clip, shown=shown).to_json(), self._limits, key, digest)
 
-    def _own_clip(self, job_id: str, owner: str) -> Path | None:
+    def _copy_clip(self, owner: str, job_id: str, target: Path) -> bool:
         job = self._store.find(job_id, owner) if ID.fullmatch(job_id) else None
-        return self._files.folder(job_id) / VIDEO if job is not None and job.status == Status.COMPLETED else None
+        return job is not None and job.status == Status.COMPLETED and self._files.copy_clip(job_id, target)
 
 
 def _new_id() -> str:
