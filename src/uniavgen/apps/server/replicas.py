@@ -103,7 +103,9 @@ def _build(config: ServerConfig, load: LoadConfig, marking: MarkingConfig, folde
     os.umask(0o077)
     configure_logging()
     name = f"{os.getpid()}-{secrets.token_hex(8)}"
-    return create_app(replace(config, replica=name), with_local_model(load), marking=marking)
+    # Calls of a page have to reach the process that made it; Ray Serve asks any replica.
+    no_page = config.no_page or config.replicas > 1
+    return create_app(replace(config, replica=name, no_page=no_page), with_local_model(load), marking=marking)
 
 
 def _import_serve() -> Any:
