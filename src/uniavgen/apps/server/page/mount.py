@@ -159,6 +159,6 @@ def _router() -> APIRouter:
         owner = visitor_owner(request.headers, services.keys)
         if owner is None:
             raise RequestError(404, "there is no such video; it may have been deleted or have expired")
-        return download_video(services, services.find(video_id, owner), variant)
+        return download_video(request, services, services.find(video_id, owner), variant)
 
     return router
