@@ -20,7 +20,7 @@ from uniavgen.data_engine.ray_cluster import connect_ray
 from uniavgen.errors import ConfigError
 from uniavgen.provenance.config import MarkingConfig
 from uniavgen.workflows.load_config import LoadConfig
-from uniavgen.workflows.model_files import shown_name
+from uniavgen.workflows.model_files import find_model, shown_name
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -54,7 +54,10 @@ def serve_replicas(config: ServerConfig, load: LoadConfig, marking: MarkingConfi
         raise ConfigError(f"the Ray cluster at '{config.ray}' serves a model already; stop that server first")
     try:
         serve.run(_deployment(serve, config, load, marking, num_gpus), name=_NAME, route_prefix="/")
-        print(f"{shown_name(load.model)}, {config.replicas} replicas at {shown_address(config)}", flush=True)
+        print(
+            f"{shown_name(load.model, find_model(load.model))}, {config.replicas} replicas at {shown_address(config)}",
+            flush=True,
+        )
         while True:
             time.sleep(1)
     except RuntimeError as error:
