@@ -15,7 +15,7 @@ SPEECH ?= There is no coffee left in the hotel.
 
 help:
 	@echo "make demo      set up and write out/demo.mp4 and out/demo.png"
-	@echo "make serve     set up and make clips for programs that ask at http://127.0.0.1:7860"
+	@echo "make serve     set up and serve a page, and programs, at http://127.0.0.1:7860"
 	@echo "make test      set up and run linters, types and tests"
 	@echo "make smoke     go through the training of nano with tiny numbers"
 	@echo "make setup     only set up (setup-dev: with everything tests need)"
@@ -47,7 +47,7 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 
 $(VENV)/.installed-serve: pyproject.toml | $(BIN)/python
 	@echo "installing uniavgen and what serving needs into $(VENV) (once; some minutes)"
-	$(PIP) install -e ".[serve]"
+	$(PIP) install -e ".[serve,page]"
 	@touch $(VENV)/.installed $@
 
 serve: $(VENV)/.installed-serve

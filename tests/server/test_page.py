@@ -1,6 +1,8 @@
 """The page in a browser: a person gives a picture and a sentence, watches the bar, plays the clip, and cancels one."""
 
 import base64
+import json
+import re
 from importlib.util import find_spec
 
 import pytest
@@ -106,6 +108,28 @@ def test_person_makes_plays_cancels_and_finds_clips_again(server, browser, tmp_p
     wait_for(lambda: [*(server.data_dir / "jobs").iterdir()] == [])
     assert browser.problems == []
     assert not [url for url in browser.urls if not url.startswith((server.url, "data:", "blob:"))]
+
+
+@pytest.mark.skipif(find_spec("gradio") is None, reason="no Gradio is installed")
+@pytest.mark.parametrize("field", [1, 2], ids=["picture", "text"])
+def test_page_takes_uploads_but_no_paths_and_no_urls(server, tmp_path, field):
+    """Whatever a script sends as an uploaded file."""
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(picture())
+    with server.client() as client:
+        page = client.get("/ui/").text
+        config = json.loads(re.search(r"window.gradio_config = (\{.*?\});", page, re.DOTALL)[1])
+        make = next(each for each in config["dependencies"] if len(each["inputs"]) > 6)
+        for path in (secret, f"{server.url}/health", "http://127.0.0.1:1/a.png"):
+            data = [None] * 2 + [""] * (len(make["inputs"]) - 2)
+            data[field] = {"path": str(path), "orig_name": "a.png", "meta": {"_type": "gradio.FileData"}}
+            call = {"data": data, "fn_index": make["id"], "session_hash": "0"}
+            answer = client.post("/ui/gradio_api/run/predict", json=call)
+            assert answer.status_code == 500, answer.text
+            assert str(tmp_path) not in answer.text
+        assert client.get("/ui/gradio_api/file=/etc/hostname").status_code == 403
+        assert client.get("/ui/gradio_api/info").json() == {"named_endpoints": {}, "unnamed_endpoints": {}}
+    assert not [*(server.data_dir / "page-uploads").rglob("secret.png")]
 
 
 def _note_share(browser, shares):

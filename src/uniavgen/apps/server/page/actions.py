@@ -22,6 +22,7 @@ from uniavgen.tasks.table import Task
 
 logger = logging.getLogger(__name__)
 GALLERY_CLIPS: Final = 24
+_MADE_BELOW: Final = '<p class="state"><a href="#progress">Go to your clip</a></p>'
 _SAMPLING: Final = {
     "num_inference_steps": "steps",
     "guidance_scale": "video_guidance",
@@ -97,7 +98,8 @@ class Actions:
             return {form.problem: gr.HTML(problem_html(str(error)), visible=True)}
         self._services.scheduler.notice()
         view.job = job.id
-        return {form.problem: gr.HTML("", visible=False), **self._look(view, owner)}
+        # On a phone the clip is far below the button.
+        return {form.problem: gr.HTML(_MADE_BELOW, visible=True), **self._look(view, owner)}
 
     def delete(self, view: View, request: gr.Request) -> Changes:
         """Deletes the job that is shown with its files; one that runs is stopped."""

@@ -166,9 +166,6 @@ class TaskForm:
                 self._add(OWN_CLIP, gr.Dropdown([("none", "")], value="", label="Or one of your own clips"))
         if tab.audio:
             self._add("audio", gr.Audio(label=tab.audio, type="filepath", sources=["upload", "microphone"], buttons=[]))
-        for name in _FIELDS:
-            if name in self.components:
-                refuse_urls(self.components[name])
 
     def _add_settings(self, config: ServerConfig) -> None:
         with gr.Row():
@@ -199,16 +196,21 @@ class TaskForm:
         )
 
 
-def refuse_urls(component: gr.components.Component) -> None:
-    """Lets a component take files that were uploaded, but fetch none that is named by a URL."""
-    move = component.async_move_resource_to_block_cache
+def take_uploads_only(block: gr.blocks.Block) -> None:
+    """Lets a block take files that were uploaded. Of an application that is mounted, Gradio would take the path of any
+    file, and fetch URLs."""
+    move = block.async_move_resource_to_block_cache
 
-    async def move_file(url_or_path: str | Path | None) -> str | None:
-        if url_or_path is not None and "://" in str(url_or_path):
-            raise gr.Error("files are uploaded, not fetched", print_exception=False)
+    async def move_upload(url_or_path: str | Path | None) -> str | None:
+        if url_or_path is not None and not _is_upload(Path(url_or_path)):
+            raise gr.Error("only files that were uploaded are taken; drop the file again", print_exception=False)
         return await move(url_or_path)
 
-    component.async_move_resource_to_block_cache = move_file
+    block.async_move_resource_to_block_cache = move_upload
+
+
+def _is_upload(path: Path) -> bool:
+    return path.resolve().is_relative_to(Path(get_upload_folder()).resolve())
 
 
 def _optional(label: str) -> gr.Textbox:
@@ -220,7 +222,7 @@ def _uploaded(value: Any, field: str) -> UploadedFile | None:
     """Returns an uploaded file. Raises RequestError 400 for a path that no upload has."""
     if not value:
         return None
-    path = Path(value["path"]).resolve()
-    if not path.is_relative_to(Path(get_upload_folder()).resolve()) or not path.is_file():
+    path = Path(value["path"])
+    if not _is_upload(path) or not path.is_file():
         raise RequestError(400, "a file that was given is no longer here; give it again")
     return UploadedFile(field=field, name=value.get("orig_name") or path.name, path=path)

@@ -8,7 +8,7 @@ import gradio as gr
 
 from uniavgen.apps.server.api import Services
 from uniavgen.apps.server.page.actions import Actions, Panel, View, hint_changes
-from uniavgen.apps.server.page.forms import LENGTH, TABS, TaskForm
+from uniavgen.apps.server.page.forms import LENGTH, TABS, TaskForm, take_uploads_only
 from uniavgen.apps.server.page.lengths import speech_hint
 
 CSS: Final = resources.files("uniavgen.apps.server.page") / "page.css"
@@ -32,6 +32,9 @@ def theme() -> gr.Theme:
         block_label_text_color="*primary_700",
         button_primary_background_fill="*primary_600",
         body_text_color_subdued="*neutral_600",
+        checkbox_border_color="*neutral_500",
+        input_border_color="*neutral_300",
+        input_border_width="1px",
     )
 
 
@@ -48,6 +51,8 @@ def build_page(services: Services) -> gr.Blocks:
         for form in forms:
             _connect_form(form, panel, actions)
         _connect_panel(page, panel, actions)
+    for block in page.blocks.values():
+        take_uploads_only(block)
     return page
 
 
