@@ -32,7 +32,7 @@ NUM_FRAMES = 81
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description="Measures the data engine on two films with known truth.")
     parser.add_argument("--assets", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--film", choices=tuple(CASTS), action="append", help="both if left out")

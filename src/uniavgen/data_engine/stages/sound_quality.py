@@ -59,7 +59,7 @@ class SoundQualityStage(Stage):
     def __call__(self, source: SourceVideo, inputs: Mapping[str, StageOutput]) -> StageOutput:
         stretches = [(segment.start_s, segment.end_s) for segment in segments_of(inputs["segments"])]
         speech = np.array(inputs["voice_activity"].values["speech"]).reshape(-1, 2)
-        rows: list[dict[str, float | str | None]] = []
+        rows: list[Mapping[str, float | str | None]] = []
         with open_media(source.path, quiet=True) as reader:
             for stretch, waveform in zip(stretches, cut_audio(reader, SPEECH_RATE_HZ, stretches), strict=True):
                 if is_silent(waveform):
