@@ -144,11 +144,14 @@ def test_job_of_a_killed_server_begins_anew_once_and_then_fails(store):
 def test_job_whose_lease_has_ended_is_free_and_its_late_replica_is_refused(store, monkeypatch):
     _add(store, "a")
     lost = store.claim("slow")
+    assert store.renew(lost, 40, "sample")
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 31)
     store.recover(None, 100.0)
     taken = store.claim("quick")
     assert (taken.id, taken.attempts) == ("a", 2)
+    assert store.renew(taken, 10, "sample")
+    assert store.find("a").progress == 40, "progress only rises"
     assert not store.renew(lost, 50, "sample")
     assert not store.finish(lost, {}, 100.0)
     assert store.finish(taken, {"x": 1}, 100.0)

@@ -230,8 +230,12 @@ class JobStore:
             return _first(connection, JOBS.c.seq == seq)
 
     def renew(self, job: JobRecord, progress: int, phase: str) -> bool:
-        """Notes the progress of a running job and renews its lease; False where it was deleted or taken away."""
-        values = {"progress": progress, "phase": phase, "lease_until": time.time() + self._lease_s}
+        """Notes the progress of a running job and renews its lease; False where it was deleted or taken away.
+
+        Progress only rises, also where a job is begun anew.
+        """
+        highest = sa.case((JOBS.c.progress > progress, JOBS.c.progress), else_=progress)
+        values = {"progress": highest, "phase": phase, "lease_until": time.time() + self._lease_s}
         return self._update(_running(job), values)
 
     def finish(self, job: JobRecord, result: Mapping[str, Any], keep_s: float) -> bool:

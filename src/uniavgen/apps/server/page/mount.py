@@ -9,6 +9,7 @@ from fastapi import APIRouter, FastAPI, Path, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from uniavgen.apps.server.api import Services, download_video
@@ -90,8 +91,9 @@ class Page:
                 ready = asyncio.Event()
                 self._running = asyncio.create_task(self._run(parent, ready))
                 await ready.wait()
-                self._gradio = next(route.app for route in parent.routes if getattr(route, "path", "") == PATH)
-        return self._gradio
+                mounts = (route for route in parent.routes if isinstance(route, Mount) and route.path == PATH)
+                self._gradio = next(mounts).app
+            return self._gradio
 
     async def _run(self, parent: FastAPI, ready: asyncio.Event) -> None:
         async with parent.router.lifespan_context(parent):
