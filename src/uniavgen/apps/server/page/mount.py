@@ -86,14 +86,15 @@ class Page:
 
     async def _built(self) -> ASGIApp:
         async with self._building:
-            if self._gradio is None:
-                parent = await run_in_threadpool(_build, self._services)
-                ready = asyncio.Event()
-                self._running = asyncio.create_task(self._run(parent, ready))
-                await ready.wait()
-                mounts = (route for route in parent.routes if isinstance(route, Mount) and route.path == PATH)
-                self._gradio = next(mounts).app
-            return self._gradio
+            if self._gradio is not None:
+                return self._gradio
+            parent = await run_in_threadpool(_build, self._services)
+            ready = asyncio.Event()
+            self._running = asyncio.create_task(self._run(parent, ready))
+            await ready.wait()
+            gradio = next(route.app for route in parent.routes if isinstance(route, Mount) and route.path == PATH)
+            self._gradio = gradio
+            return gradio
 
     async def _run(self, parent: FastAPI, ready: asyncio.Event) -> None:
         async with parent.router.lifespan_context(parent):
