@@ -28,7 +28,14 @@ def closed_films(tmp_path, monkeypatch):
         (tmp_path / place).mkdir()
         (tmp_path / place / "a.mp4").write_text(place)
     (tmp_path / "films" / "locked.mp4").write_text("locked")
-    modes = {"": 0o755, "films": 0o755, "films/closed": 0, "films/listed": 0o444, "films/locked.mp4": 0}
+    modes = {
+        "": 0o755,
+        "films": 0o755,
+        "films/a.mp4": 0o644,
+        "films/closed": 0,
+        "films/listed": 0o444,
+        "films/locked.mp4": 0,
+    }
     for place, mode in modes.items():
         (tmp_path / place).chmod(mode)
     monkeypatch.chdir(tmp_path)

@@ -10,7 +10,8 @@ from uniavgen.media.image import read_image, write_image
 def test_image_of_every_mode_becomes_rgb(tmp_path, mode):
     picture = Image.new(mode, (20, 30), 0 if mode in ("1", "L", "P", "I;16") else None)
     path = tmp_path / ("a.tif" if mode in ("CMYK", "YCbCr", "LA") else "a.png")
-    picture.save(path)
+    # Pillow 12 cannot read back the YCbCr that it writes uncompressed.
+    picture.save(path, compression="tiff_lzw" if path.suffix == ".tif" else None)
     assert read_image(path).shape == (30, 20, 3)
 
 

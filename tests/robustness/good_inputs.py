@@ -33,11 +33,11 @@ from uniavgen.workflows import data_engine  # noqa: E402
 
 STAGES = (*small_stages.STAGES, ProbeStage, ShotsStage, LoudnessStage)
 """Of the data engine: those that need no networks, and little ones that find segments in films of flashes and beeps."""
-data_engine.StageSelection = partial(data_engine.StageSelection, stages=STAGES)
 
 FRAMES = 9
 SAMPLING = ["--steps", "1", "--guidance", "none", "--device", "cpu"]
-CLIP = ["--num-frames", str(FRAMES), *SAMPLING]
+# A signed manifest holds random numbers, so that only clips without one are the same bytes.
+CLIP = ["--num-frames", str(FRAMES), "--no-mark", *SAMPLING]
 SMALL_STAGE = [
     "train.steps=2",
     "train.batch_size=2",
@@ -134,6 +134,8 @@ def sets(settings: list[str]) -> list[str]:
 
 def make_good_inputs(folder: Path) -> GoodInputs:
     """Writes every input, the derived ones with the commands themselves, and imports what the commands import."""
+    # For the commands that are called in this process and in those forked from it.
+    data_engine.StageSelection = partial(data_engine.StageSelection, stages=STAGES)
     good = GoodInputs(folder)
     builders.save_inputs(folder / "media")
     _write_media(folder / "media")

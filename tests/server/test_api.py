@@ -202,4 +202,5 @@ def test_bad_field_is_one_sentence(client, server, fields, sentence):
     assert error["type"] == ("not_found_error" if "finished clip" in sentence else "invalid_request_error")
     assert sentence in error["message"]
     assert str(server.data_dir) not in error["message"]
-    assert sorted((server.data_dir / "jobs").iterdir()) == before
+    # Folders of earlier jobs may go meanwhile.
+    assert {*(server.data_dir / "jobs").iterdir()} <= {*before}

@@ -26,7 +26,7 @@ def terminate_launcher() -> None:
 MOMENTS = {
     "undisturbed": lambda: None,
     "killed-in-step": lambda: before_call(torch.Tensor, "backward", 3, kill),
-    "killed-in-checkpoint": lambda: before_call(checkpointer, "checksum", 3, kill),
+    "killed-in-checkpoint": lambda: before_call(checkpointer, "checksum", 2, kill),
     "launcher-terminated": lambda: before_call(torch.Tensor, "backward", 2, terminate_launcher),
 }
 """Name to what the second process prepares in its first life."""

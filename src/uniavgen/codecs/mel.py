@@ -92,7 +92,9 @@ def _filters(config: MelConfig) -> Tensor:
         norm="slaney",
         mel_scale="slaney",
     )
-    return torch.from_numpy(bank).float()
+    # Kept for all calls, also those outside the inference mode in which it may be made.
+    with torch.inference_mode(False):
+        return torch.from_numpy(bank).float()
 
 
 def filter_bank(config: MelConfig = MEL) -> Float[Tensor, "bins mel"]:
