@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import wave
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ class RunningServer:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
+                # A shell ignores Ctrl-C for what it starts in the background, and so would the server.
+                preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline().decode()
