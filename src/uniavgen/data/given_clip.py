@@ -41,7 +41,7 @@ class GivenClip:
 
     def given(self) -> dict[str, Any]:
         """Returns JSON of what the set says."""
-        said: dict[str, Any] = {
+        facts: dict[str, Any] = {
             "key": self.key,
             "text": self.text,
             "caption": self.caption,
@@ -52,4 +52,4 @@ class GivenClip:
             "facts": dict(self.facts),
         }
         times = {"start_s": self.start_s, "end_s": self.end_s} if self.end_s is not None else {}
-        return {name: value for name, value in said.items() if value} | times
+        return {name: value for name, value in facts.items() if value} | times

@@ -119,11 +119,11 @@ def _from_json(path: Path) -> GivenTranscript:
     placed = tuple(
         Word(text=text.strip(), start_s=a, end_s=b) for text, a, b in parse_phones(str(path), words) if text.strip()
     )
-    said = {
+    texts = {
         name: next((str(plain[column]).strip() for column in columns if plain.get(column) not in (None, "")), "")
         for name, columns in (("text", TEXT), ("caption", CAPTION), ("speaker", SPEAKER), ("language", LANGUAGE))
     }
-    text = said.pop("text") or " ".join(word.text for word in placed)
+    text = texts.pop("text") or " ".join(word.text for word in placed)
     used = {*TEXT, *CAPTION, *SPEAKER, *LANGUAGE, WORDS}
     facts = other_facts(plain, used)
-    return GivenTranscript(text=_joined([text]), words=placed, facts=facts, **said)
+    return GivenTranscript(text=_joined([text]), words=placed, facts=facts, **texts)

@@ -68,9 +68,9 @@ def forget(work: WorkFolder, identifier: str, features: Iterable[Path] = (), *, 
             )
         if block:
             _block(work, identifier, paths, rows)
-        seen = {key: _fingerprints(work, key, path) for key, path in paths.items()}
-        content = [each for key in sorted(named) for each in seen[key]]
-        copies = {key for key, segments in seen.items() if has_copy(segments, content)}
+        segments_by_key = {key: _fingerprints(work, key, path) for key, path in paths.items()}
+        content = [each for key in sorted(named) for each in segments_by_key[key]]
+        copies = {key for key, segments in segments_by_key.items() if has_copy(segments, content)}
         work.begin_forgetting(named | copies, content)
         return _remove(work, named | copies | unfinished, features)
 

@@ -139,16 +139,16 @@ def _plan(decision: Decision, window: Window, rules: Rules, timing: ClipTiming) 
 
 def _given(candidate: Candidate, given: GivenClip) -> dict[str, Any]:
     """Returns what is given of a candidate; of a transcript of the whole source only what is said in it."""
-    said = given.given()
+    facts = given.given()
     inside = [word for word in given.words if candidate.start_s <= (word.start_s + word.end_s) / 2 < candidate.end_s]
     duration_s = candidate.source_value(PROBE, "duration_s") or 0.0
     if given.words:
-        said["words"] = [[word.text, word.start_s, word.end_s] for word in inside]
-        said["text"] = " ".join(word.text for word in inside)
+        facts["words"] = [[word.text, word.start_s, word.end_s] for word in inside]
+        facts["text"] = " ".join(word.text for word in inside)
     elif given.end_s is None and 2 * (candidate.end_s - candidate.start_s) < duration_s:
         # Nobody knows which of the words these are.
-        said.pop("text", None)
-    return said
+        facts.pop("text", None)
+    return facts
 
 
 def _caption(candidate: Candidate) -> str:

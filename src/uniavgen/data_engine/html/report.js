@@ -61,9 +61,9 @@ function histogram(found) {
   const limits = [found.minimum, found.maximum].filter((value) => value !== null);
   const lines = limits.map((value) => make("line", { x1: x(value), x2: x(value), y1: 0, y2: 100 }));
   const bounds = [found.minimum === null ? "" : `at least ${found.minimum}`, found.maximum === null ? "" : `at most ${found.maximum}`];
-  const said = [found.reason ?? "no limit", ...bounds, found.missing ? `${found.missing} not measured` : ""];
+  const labels = [found.reason ?? "no limit", ...bounds, found.missing ? `${found.missing} not measured` : ""];
   return make("figure", { "data-score": found.score },
-    make("figcaption", {}, found.score, make("small", {}, said.filter(Boolean).join("; "))),
+    make("figcaption", {}, found.score, make("small", {}, labels.filter(Boolean).join("; "))),
     make("svg", { viewBox: "0 0 1000 100", preserveAspectRatio: "none", role: "img", "aria-label": found.score }, ...bars, ...lines),
     make("div", { class: "axis" }, make("span", {}, shown(low)), make("span", {}, shown(high))));
 }
